@@ -1,0 +1,135 @@
+"""``lt-data``: long-tailed datasets from COCO-format pools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .options import IntList, error_lines, progress_bar, step_reporter
+
+FILE = click.Path(path_type=Path)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="lt-detection")
+def main() -> None:
+    """Build long-tailed detection datasets and look at them."""
+
+
+@main.command()
+@click.option("--coco", type=FILE, required=True, help="The pool: a COCO-format annotation file.")
+@click.option("--out", type=FILE, help="The dataset directory to write (needed unless --dry-run).")
+@click.option("--lvis", type=FILE, help="Imitate the annotation counts of this LVIS or COCO file.")
+@click.option("--reference", help="Imitate an embedded distribution: lvis-v0.5 (default) or lvis-v1.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the order in which images are visited.")
+@click.option("--scale", default="1.0", show_default=True, help="Factor on the targets, 0 < scale <= 1.")
+@click.option("--edges", type=IntList(), default="10,100,1000", show_default=True, help="Bounds between the groups.")
+@click.option("--threshold", type=float, default=0.001, show_default=True, help="t of the repeat factors.")
+@click.option(
+    "--on-shortage",
+    type=click.Choice(["error", "cap"]),
+    default="error",
+    show_default=True,
+    help="If the pool has too few instances of a category: refuse, or take what there is and record it.",
+)
+@click.option("--dry-run", is_flag=True, help="Print the result, write nothing.")
+@click.option("--force", is_flag=True, help="Replace a dataset directory that exists.")
+def build_coco_lt(
+    coco: Path,
+    out: Path | None,
+    lvis: Path | None,
+    reference: str | None,
+    seed: int,
+    scale: str,
+    edges: tuple[int, ...],
+    threshold: float,
+    on_shortage: str,
+    dry_run: bool,
+    force: bool,
+) -> None:
+    """Make a long-tailed subset of a COCO-format pool (COCO-LT).
+
+    The category counts of the subset follow those of LVIS: the pool's categories, ranked by instances, are aligned
+    with the reference's.
+    """
+    from lt_data.coco_lt import BuildOptions, format_build
+    from lt_data.coco_lt import build_coco_lt as build
+
+    if lvis is not None and reference is not None:
+        raise click.UsageError("--lvis and --reference exclude each other: both name the distribution to imitate.")
+    if out is None and not dry_run:
+        raise click.UsageError("Missing option '--out' (or use --dry-run to see the result without writing).")
+    options = BuildOptions(seed, scale, edges, threshold, "cap" if on_shortage == "cap" else "error")
+    with error_lines():
+        built = build(
+            coco,
+            None if dry_run else out,
+            reference=lvis or reference or "lvis-v0.5",
+            options=options,
+            force=force,
+            report=step_reporter(),
+        )
+        for warning in built.warnings:
+            click.echo(f"warning: {warning}", err=True)
+        click.echo(format_build(built))
+        click.echo("dry run: nothing written" if dry_run else f"written: {out}")
+
+
+@main.command()
+@click.argument("path", type=FILE)
+@click.option("--format", "style", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
+@click.option("--edges", type=IntList(), help="Bounds between the groups  [default: the directory's, or 10,100,1000]")
+@click.option("--plot", type=FILE, help="Write a bar chart of the groups to this PNG file.")
+@click.option("--force", is_flag=True, help="Replace the plot if it exists.")
+def group_stats(path: Path, style: str, edges: tuple[int, ...] | None, plot: Path | None, force: bool) -> None:
+    """Count categories, images and instances per group.
+
+    PATH is a dataset directory or any COCO or LVIS annotation file; crowds do not count.
+    """
+    from lt_data.group_stats import format_stats
+    from lt_data.group_stats import group_stats as count
+
+    with error_lines():
+        if plot is not None:
+            refuse_overwrite(plot, force=force)
+        stats = count(path, edges)
+        click.echo(format_stats(stats, style))
+        if plot is not None:
+            from lt_data.plots import plot_groups
+
+            plot_groups(plot, stats.groups, f"{path.name}: {stats.instances:,} instances")
+
+
+@main.command()
+@click.option("--out", type=FILE, required=True, help="The folder to write: annotations.json and images/.")
+@click.option("--images", type=click.IntRange(1), default=200, show_default=True, help="Number of images.")
+@click.option("--categories", type=int, default=24, show_default=True, help="Number of categories.")
+@click.option("--size", type=click.IntRange(64, 1024), default=128, show_default=True, help="Image side in pixels.")
+@click.option("--uniform", is_flag=True, help="All categories equally often instead of a long tail.")
+@click.option("--seed", type=int, default=0, show_default=True)
+def demo_pool(out: Path, images: int, categories: int, size: int, uniform: bool, seed: int) -> None:
+    """Draw a small COCO-format pool of textured shapes: no download, the same for everybody."""
+    from lt_data.synthetic import write_pool
+
+    with error_lines(), progress_bar("drawing images") as bar:
+        task = bar.add_task("", total=images)
+        options = {"exponent": 0.0} if uniform else {}
+        write_pool(
+            out,
+            images=images,
+            categories=categories,
+            size=size,
+            seed=seed,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            **options,
+        )
+        click.echo(f"written: {out / 'annotations.json'}")
+
+
+def refuse_overwrite(path: Path, *, force: bool) -> None:
+    """Refuses to replace a file unless asked to."""
+    from lt_data.errors import OutputError
+
+    if path.exists() and not force:
+        raise OutputError(f"{path}: exists; choose another file, or replace it with --force")

@@ -1,0 +1,1 @@
+"""Long-tailed detection datasets: build, count, group, check."""

@@ -1,0 +1,85 @@
+"""Rank alignment: the target of a pool category is the count of the reference category at the same relative rank.
+
+With the 1,230 categories of LVIS v0.5 as reference and the 80 of COCO as pool the targets sum to 64,504, the
+instance total that the supplement of BAGS publishes for COCO-LT.
+
+Shapes: C pool categories by rank, n_ref reference categories.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from lt_data.annotations import IntArray
+from lt_data.counts import CategoryCounts, Reference
+from lt_data.errors import DataError
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Targets by pool rank; rank 0 is the category with the most instances.
+
+    Attributes:
+        order: Row in the pool's counts of each rank, shape [C].
+        reference_positions: Position in the reference's descending list, shape [C].
+        reference_instances: Count at that position, shape [C].
+        targets: Instances wanted after scaling, at least 1, shape [C].
+    """
+
+    order: IntArray
+    reference_positions: IntArray
+    reference_instances: IntArray
+    targets: IntArray
+
+
+def reference_positions(n_pool: int, n_ref: int) -> IntArray:
+    """Position ``floor(i * (n_ref - 1) / (n_pool - 1))`` of each rank i; a single pool category takes position 0."""
+    if n_pool == 1:
+        return np.zeros(1, np.int64)
+    return np.arange(n_pool, dtype=np.int64) * (n_ref - 1) // (n_pool - 1)
+
+
+def align(pool: CategoryCounts, reference: Reference, scale: Fraction = Fraction(1)) -> Alignment:
+    """Gives every pool category its target.
+
+    Args:
+        pool: Counts of the pool; ranked by instances descending, ties by id ascending.
+        reference: The distribution to imitate, descending.
+        scale: Exact factor on the targets, 0 < scale <= 1; ``max(1, floor(target * scale))``.
+
+    Raises:
+        DataError: ``scale`` is out of range.
+
+    Source: BAGS supplement, section 4.1 (steps a and b).
+    """
+    if not 0 < scale <= 1:
+        raise DataError(f"--scale: got {float(scale):g}; allowed is 0 < scale <= 1")
+    order = np.lexsort((pool.category_ids, -pool.instances)).astype(np.int64)
+    positions = reference_positions(len(order), len(reference.instances))
+    counts = reference.instances[positions]
+    return Alignment(order, positions, counts, scaled_targets(counts, scale))
+
+
+def scaled_targets(counts: IntArray, scale: Fraction) -> IntArray:
+    """``max(1, floor(count * scale))`` in exact arithmetic, shape [C]."""
+    return np.array([max(1, n * scale.numerator // scale.denominator) for n in counts.tolist()], np.int64)
+
+
+def largest_scale(counts: IntArray, available: IntArray) -> Fraction | None:
+    """The largest multiple of 0.000001 up to 1 at which no category with instances is short.
+
+    Args:
+        counts: Unscaled reference counts, shape [C].
+        available: Pool instances, shape [C]; categories without any are left out, no scale helps them.
+
+    Returns:
+        The scale, or ``None`` when not even 0.000001 suffices.
+    """
+    # floor(count * scale) <= available  <=>  scale < (available + 1) / count
+    bounds = [Fraction(a + 1, n) for n, a in zip(counts.tolist(), available.tolist(), strict=True) if a > 0]
+    million = 1_000_000
+    steps = min([million, *(-(-b.numerator * million // b.denominator) - 1 for b in bounds)])
+    return Fraction(steps, million) if steps > 0 else None

@@ -1,0 +1,124 @@
+"""The dataset directory on disk: file names, schema, atomic writing and reading."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lt_data.errors import DataError, OutputError
+from lt_data.groups import Group, groups_from_json
+
+ANNOTATIONS = "annotations.json"
+CATEGORIES = "categories.csv"
+GROUPS = "groups.json"
+REPEAT_FACTORS = "repeat_factors.csv"
+BUILD = "build.json"
+ENVIRONMENT = "environment.json"
+ALIGNMENT_PLOT = "alignment.png"
+
+
+def is_dataset_dir(path: Path) -> bool:
+    """Whether a path is a directory that holds the annotations and groups of a build."""
+    return (path / ANNOTATIONS).is_file() and (path / GROUPS).is_file()
+
+
+def annotations_path(path: Path) -> Path:
+    """The annotation file of a dataset directory, or the path itself if it is a file."""
+    return path / ANNOTATIONS if path.is_dir() else path
+
+
+def read_groups(directory: Path) -> tuple[tuple[int, ...], tuple[Group, ...]]:
+    """Edges and groups of a dataset directory.
+
+    Raises:
+        DataError: ``groups.json`` is missing or of another schema.
+    """
+    path = directory / GROUPS
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); write it anew with lt-data build-coco-lt") from None
+    return groups_from_json(content, str(path))
+
+
+def check_output(out: Path, *, force: bool) -> None:
+    """Refuses an output directory that would be overwritten.
+
+    Args:
+        out: The directory to write.
+        force: Whether the user asked to replace what is there; only a dataset directory is ever replaced.
+
+    Raises:
+        OutputError: Something is there that must not be lost, or the parent is not a directory.
+    """
+    if out.is_dir() and any(out.iterdir()):
+        if not is_dataset_dir(out):
+            raise OutputError(
+                f"{out}: not empty and not a dataset directory, so it is never replaced; choose another --out"
+            )
+        if not force:
+            raise OutputError(f"{out}: exists; choose another --out, or replace it with --force")
+    elif out.exists() and not out.is_dir():
+        raise OutputError(f"{out}: is a file; choose another --out")
+
+
+@contextmanager
+def replacing_directory(out: Path) -> Iterator[Path]:
+    """A new directory beside ``out`` that takes its place once everything in it is written.
+
+    An exception leaves ``out`` as it was and removes the new directory.
+    """
+    out = out.absolute()
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None
+    try:
+        work.chmod(0o755)
+        yield work
+        _swap(work, out)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _swap(work: Path, out: Path) -> None:
+    if not out.exists():
+        os.replace(work, out)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{out.name}-old-", dir=out.parent))
+    os.replace(out, old)
+    try:
+        os.replace(work, out)
+    except OSError:
+        os.replace(old, out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    r"""Writes a CSV in UTF-8 with ``\n`` line ends; floats as Python's repr."""
+    with path.open("w", encoding="utf-8", newline="") as handle:
+        writer = csv.writer(handle, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def write_json(path: Path, content: Any) -> None:
+    r"""Writes indented JSON in UTF-8 with ``\n`` line ends, keys in the order given."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    path.write_bytes(text.encode("utf-8"))
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -1,0 +1,139 @@
+"""Groups: categories whose training instance count lies in one [lower, upper) bin.
+
+Shapes: C categories, G groups, E = G - 1 edges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from lt_data.errors import DataError
+
+Frequency = Literal["r", "c", "f"]
+
+BAGS_EDGES = (10, 100, 1000)
+FREQUENCY_NAMES: dict[Frequency, str] = {"r": "rare", "c": "common", "f": "frequent"}
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Group:
+    """Categories with ``lower <= instances < upper``; the last group has no upper bound.
+
+    Attributes:
+        name: As written in the literature: ``(0, 10)``, ``[10, 100)``, ..., ``[1000, ~)``.
+        lower: Smallest instance count of the group.
+        upper: First count beyond the group, or ``None``.
+        category_ids: Dataset ids, ascending.
+    """
+
+    name: str
+    lower: int
+    upper: int | None
+    category_ids: tuple[int, ...]
+
+
+def check_edges(edges: Sequence[int]) -> tuple[int, ...]:
+    """Edges as a tuple, once they are known to be positive and ascending.
+
+    Raises:
+        DataError: The edges are empty, not positive, or not strictly ascending.
+    """
+    edges = tuple(int(edge) for edge in edges)
+    ascending = all(a < b for a, b in pairwise(edges))
+    if not edges or edges[0] <= 0 or not ascending:
+        raise DataError(
+            f"edges: got {','.join(map(str, edges)) or 'none'}; "
+            "allowed are positive whole numbers in ascending order, for example 10,100,1000"
+        )
+    return edges
+
+
+def group_bounds(edges: Sequence[int]) -> list[tuple[str, int, int | None]]:
+    """Name, lower and upper bound of each of the ``len(edges) + 1`` groups."""
+    edges = check_edges(edges)
+    bounds: list[tuple[str, int, int | None]] = [(f"(0, {edges[0]})", 0, edges[0])]
+    bounds += [(f"[{a}, {b})", a, b) for a, b in pairwise(edges)]
+    return [*bounds, (f"[{edges[-1]}, ~)", edges[-1], None)]
+
+
+def group_index(instances: npt.ArrayLike, edges: Sequence[int]) -> npt.NDArray[np.int64]:
+    """Group number (0-based) of each instance count; a count on an edge belongs to the upper group.
+
+    Args:
+        instances: Instance counts, shape [C].
+        edges: Ascending bounds between the groups.
+
+    Source: BAGS (CVPR 2020), section 4.1 and the released code's ``get_split``.
+    """
+    return np.searchsorted(np.asarray(check_edges(edges)), np.asarray(instances), side="right").astype(np.int64)
+
+
+def make_groups(
+    category_ids: npt.ArrayLike, instances: npt.ArrayLike, edges: Sequence[int] = BAGS_EDGES
+) -> tuple[Group, ...]:
+    """Every category in exactly one group, by its instance count; empty groups stay in the list.
+
+    Args:
+        category_ids: Dataset ids, shape [C].
+        instances: Instance counts in the training file, shape [C].
+        edges: Ascending bounds between the groups.
+
+    Raises:
+        DataError: The edges are not positive and ascending.
+    """
+    ids = np.asarray(category_ids, dtype=np.int64)
+    index = group_index(instances, edges)
+    return tuple(
+        Group(name, lower, upper, tuple(sorted(ids[index == g].tolist())))
+        for g, (name, lower, upper) in enumerate(group_bounds(edges))
+    )
+
+
+def group_name_of(groups: Sequence[Group]) -> dict[int, str]:
+    """Dataset category id -> name of its group."""
+    return {category_id: group.name for group in groups for category_id in group.category_ids}
+
+
+def frequency_of(images: int) -> Frequency:
+    """LVIS frequency of a category with ``images`` training images: r <= 10, c <= 100, f above.
+
+    Source: the ``frequency`` field of LVIS v0.5 and v1, which follows this rule for every category.
+    """
+    if images <= 10:
+        return "r"
+    return "c" if images <= 100 else "f"
+
+
+def groups_to_json(groups: Sequence[Group], edges: Sequence[int]) -> dict[str, Any]:
+    """The content of ``groups.json``."""
+    rows = [{"name": g.name, "lower": g.lower, "upper": g.upper, "category_ids": list(g.category_ids)} for g in groups]
+    return {"schema": SCHEMA, "edges": list(edges), "groups": rows}
+
+
+def groups_from_json(content: Mapping[str, Any], where: str) -> tuple[tuple[int, ...], tuple[Group, ...]]:
+    """Edges and groups out of the content of ``groups.json``.
+
+    Args:
+        content: The parsed file.
+        where: File name for the error message.
+
+    Raises:
+        DataError: The schema is unknown or a key is missing.
+    """
+    if content.get("schema") != SCHEMA:
+        raise DataError(f"{where}: schema is {content.get('schema')!r}; this version reads schema {SCHEMA}")
+    try:
+        groups = tuple(
+            Group(str(g["name"]), int(g["lower"]), g["upper"], tuple(int(c) for c in g["category_ids"]))
+            for g in content["groups"]
+        )
+        return check_edges(content["edges"]), groups
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{where}: not a groups file ({error!r}); write it anew with lt-data build-coco-lt") from None

@@ -1,0 +1,15 @@
+"""Fixtures that every test folder shares."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real annotation counts and images that are not part of the repository; tests skip without them."""
+    folder = Path(os.environ.get("LT_SHARED_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip("the real data beside the repository is not here (LT_SHARED_DATA names another place)")
+    return folder
