@@ -1,0 +1,1 @@
+"""Training and evaluation of torchvision detectors on long-tailed data."""

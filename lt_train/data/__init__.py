@@ -1,0 +1,1 @@
+"""Annotations and images as training samples: dataset, order of the images, instance masks."""

@@ -1,0 +1,1 @@
+"""Training and evaluating: ``fit`` is the main path, read it first."""

@@ -1,0 +1,1 @@
+"""Complete run descriptions; each file stands alone."""

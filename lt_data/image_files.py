@@ -1,0 +1,44 @@
+"""Where the images of an annotation file lie on disk, without ever leaving the image folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path, PureWindowsPath
+
+from lt_data.errors import DataError
+
+# LVIS v1 names an image by its URL only; its images lie in both folders of COCO 2017
+SUBFOLDERS = ("", "train2017", "val2017")
+
+
+def find_images(folder: Path, file_names: Iterable[str], *, most: int = 5) -> list[Path]:
+    """Paths of images in a folder, or in its ``train2017`` and ``val2017``.
+
+    Args:
+        folder: The image folder.
+        file_names: Names relative to it.
+        most: How many missing files to name in the error.
+
+    Raises:
+        DataError: The folder is missing, a name would leave it, or files are missing.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; give the folder that the image file names are relative to")
+    names = list(file_names)
+    found = [_find(folder, name) for name in names]
+    missing = [name for name, path in zip(names, found, strict=True) if path is None]
+    if missing:
+        raise DataError(
+            [f"{folder / name}: image is missing" for name in missing[:most]]
+            + [f"{folder}: {len(missing)} of {len(names)} images are missing; check the image folder"]
+        )
+    return [path for path in found if path is not None]
+
+
+def _find(folder: Path, name: str) -> Path | None:
+    # Windows rules see drive letters and both kinds of slash, so they refuse on every system what one would follow
+    pure = PureWindowsPath(name)
+    if not name or pure.anchor or ".." in pure.parts:
+        raise DataError(f"file_name {name!r} is not a name inside the image folder {folder}; it is refused")
+    candidates = (folder / part / name for part in SUBFOLDERS)
+    return next((path for path in candidates if path.is_file()), None)

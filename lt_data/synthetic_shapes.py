@@ -1,0 +1,217 @@
+"""What the objects of the procedural pool look like: shapes, textures, colours and the categories made of them.
+
+A family is one shape in one colour; its three categories differ in texture only, so each is the others' look-alike.
+Every texture is frequent in one family and rare in another: what tells a rare category from its look-alike can be
+learned from frequent ones, and failing on it is the classifier's bias, not a lack of features.
+
+Shapes: h, w rows and columns of a pixel window; x and y [h, w] are pixels from the object's centre, rotated with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lt_data.errors import DataError
+
+FloatArray = npt.NDArray[np.float32]
+ShapeFunction = Callable[[FloatArray, FloatArray, float], FloatArray]
+TextureFunction = Callable[[FloatArray, FloatArray, float], FloatArray]
+
+FEWEST, MOST = 20, 30
+
+
+def disc(x: FloatArray, y: FloatArray, radius: float) -> FloatArray:
+    """Signed distance to the outline in pixels, negative inside, shape [h, w]; like all shape functions."""
+    return np.hypot(x, y) - radius
+
+
+def square(x: FloatArray, y: FloatArray, radius: float) -> FloatArray:
+    """A square of side 1.7 radii."""
+    return np.maximum(np.abs(x), np.abs(y)) - 0.85 * radius
+
+
+def triangle(x: FloatArray, y: FloatArray, radius: float) -> FloatArray:
+    """An equilateral triangle with its corners 1.15 radii from the centre."""
+    slanted = 0.866 * np.abs(x) - 0.5 * y
+    return np.maximum(slanted, y) - 0.575 * radius
+
+
+def star(x: FloatArray, y: FloatArray, radius: float) -> FloatArray:
+    """A star with five points."""
+    fifth = np.float32(2 * np.pi / 5)
+    angle = np.abs(np.mod(np.arctan2(y, x), fifth) - fifth / 2)
+    # in the folded plane one straight edge runs from the inner corner on the x axis to the outer one
+    outer = 1.15 * radius * np.array([np.cos(fifth / 2), np.sin(fifth / 2)])
+    inner = np.array([0.52 * radius, 0.0])
+    normal = np.array([outer[1], inner[0] - outer[0]]) / np.hypot(outer[1], inner[0] - outer[0])
+    distance = np.hypot(x, y)
+    offset = float(normal @ inner)
+    return np.asarray(distance * (normal[0] * np.cos(angle) + normal[1] * np.sin(angle)) - offset, np.float32)
+
+
+def ring(x: FloatArray, y: FloatArray, radius: float) -> FloatArray:
+    """A ring whose hole has 0.42 of its diameter."""
+    return np.abs(np.hypot(x, y) - 0.71 * radius) - 0.29 * radius
+
+
+def cross(x: FloatArray, y: FloatArray, radius: float) -> FloatArray:
+    """Two bars at right angles."""
+    long, thick = radius, 0.36 * radius
+    across = np.maximum(np.abs(x) - long, np.abs(y) - thick)
+    upright = np.maximum(np.abs(x) - thick, np.abs(y) - long)
+    return np.minimum(across, upright)
+
+
+def pill(x: FloatArray, y: FloatArray, radius: float) -> FloatArray:
+    """A bar with round ends."""
+    thick = 0.48 * radius
+    beyond = np.maximum(np.abs(x) - (1.1 * radius - thick), 0.0)
+    return np.hypot(beyond, y) - thick
+
+
+def crescent(x: FloatArray, y: FloatArray, radius: float) -> FloatArray:
+    """A disc with a smaller one taken off its side."""
+    return np.maximum(np.hypot(x, y) - radius, 0.62 * radius - np.hypot(x - 0.62 * radius, y))
+
+
+def diamond(x: FloatArray, y: FloatArray, radius: float) -> FloatArray:
+    """A rhombus, longer than it is wide."""
+    return np.asarray((np.abs(x) + 1.7 * np.abs(y) - 1.15 * radius) / np.hypot(1.0, 1.7), np.float32)
+
+
+def hexagon(x: FloatArray, y: FloatArray, radius: float) -> FloatArray:
+    """A regular hexagon."""
+    return np.maximum(np.abs(y), 0.866 * np.abs(x) + 0.5 * np.abs(y)) - 0.87 * radius
+
+
+def plain(x: FloatArray, y: FloatArray, period: float) -> FloatArray:
+    """Share of the light tone per pixel, 0..1, shape [h, w]; like all texture functions. Here nothing."""
+    return np.zeros_like(x)
+
+
+def striped(x: FloatArray, y: FloatArray, period: float) -> FloatArray:
+    """Parallel stripes."""
+    return np.clip(0.5 + np.sin(x * (2 * np.pi / period)) * (period / 5), 0, 1)
+
+
+def checked(x: FloatArray, y: FloatArray, period: float) -> FloatArray:
+    """A chessboard."""
+    step = np.pi / (0.55 * period)
+    return np.clip(0.5 + np.sin(x * step) * np.sin(y * step) * (period / 3), 0, 1)
+
+
+def dotted(x: FloatArray, y: FloatArray, period: float) -> FloatArray:
+    """Round dots on a square lattice."""
+    u = np.mod(x, period) - period / 2
+    v = np.mod(y, period) - period / 2
+    return np.clip(0.5 + 0.32 * period - np.hypot(u, v), 0, 1)
+
+
+def shaded(x: FloatArray, y: FloatArray, period: float) -> FloatArray:
+    """A gradient across the object."""
+    return np.clip(0.5 + x / (2.8 * period), 0, 1)
+
+
+SHAPES: Final[Mapping[str, ShapeFunction]] = {
+    "disc": disc,
+    "square": square,
+    "triangle": triangle,
+    "star": star,
+    "ring": ring,
+    "cross": cross,
+    "pill": pill,
+    "crescent": crescent,
+    "diamond": diamond,
+    "hexagon": hexagon,
+}
+TEXTURES: Final[Mapping[str, TextureFunction]] = {
+    "plain": plain,
+    "striped": striped,
+    "checked": checked,
+    "dotted": dotted,
+    "shaded": shaded,
+}
+
+
+@dataclass(frozen=True)
+class Family:
+    """Look-alikes: one shape, one colour, three textures.
+
+    Attributes:
+        shape: Key of ``SHAPES``.
+        hue: Middle of the hue in 0..1 (0 red, 1/3 green, 2/3 blue).
+        saturation: Middle of the saturation in 0..1.
+        textures: Keys of ``TEXTURES``: of the frequent, the middle and the rare category.
+    """
+
+    shape: str
+    hue: float
+    saturation: float
+    textures: tuple[str, str, str]
+
+
+FAMILIES: Final = (
+    Family("disc", 0.00, 0.85, ("plain", "striped", "dotted")),
+    Family("square", 0.61, 0.85, ("striped", "dotted", "checked")),
+    Family("triangle", 0.36, 0.80, ("dotted", "plain", "striped")),
+    Family("star", 0.14, 0.90, ("shaded", "striped", "plain")),
+    Family("ring", 0.88, 0.75, ("plain", "shaded", "striped")),
+    Family("cross", 0.06, 0.95, ("checked", "plain", "striped")),
+    Family("pill", 0.50, 0.85, ("striped", "plain", "dotted")),
+    Family("crescent", 0.75, 0.65, ("dotted", "shaded", "plain")),
+    Family("diamond", 0.23, 0.85, ("checked", "striped", "plain")),
+    Family("hexagon", 0.00, 0.04, ("shaded", "dotted", "checked")),
+)
+
+
+@dataclass(frozen=True)
+class ShapeCategory:
+    """A category of the pool.
+
+    Attributes:
+        category_id: Dataset id, 1..C; the categories of a family follow one another.
+        family: Shape and colour, shared with its look-alikes.
+        texture: What sets it apart from them.
+        rank: 0 for the most frequent category of a long-tailed pool, C - 1 for the rarest.
+    """
+
+    category_id: int
+    family: Family
+    texture: str
+    rank: int
+
+    @property
+    def name(self) -> str:
+        """For example ``striped-disc``."""
+        return f"{self.texture}-{self.family.shape}"
+
+
+def shape_categories(count: int) -> tuple[ShapeCategory, ...]:
+    """The categories of a pool, ascending by id.
+
+    Every family has a frequent and a rare member, most also one in the middle. Ranks run through the frequent
+    members, then the middle ones, then the rare ones in reverse: the look-alike of the most frequent category is the
+    rarest.
+
+    Args:
+        count: Number of categories, 20 to 30.
+
+    Raises:
+        DataError: ``count`` is out of range.
+    """
+    if not FEWEST <= count <= MOST:
+        raise DataError(f"categories: got {count}; allowed are {FEWEST} to {MOST}")
+    families = range(-(-count // 3))
+    without_middle = 3 * len(families) - count
+    middle = [(f, 1) for f in families if f < len(families) - without_middle]
+    by_rank = [(f, 0) for f in families] + middle + [(f, 2) for f in reversed(families)]
+    rank = {member: r for r, member in enumerate(by_rank)}
+    return tuple(
+        ShapeCategory(i, FAMILIES[f], FAMILIES[f].textures[m], rank[f, m])
+        for i, (f, m) in enumerate(sorted(by_rank), start=1)
+    )

@@ -1,0 +1,231 @@
+"""Images and targets of an annotation file as training samples.
+
+Labels are 1..C, 0 is the background; boxes are xyxy in pixels of the (flipped, not yet resized) image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from lt_data.annotations import AnnotationFile, BoolArray, IntArray, read_annotations
+from lt_data.category_ids import CategoryIds
+from lt_data.counts import CategoryCounts, count_categories
+from lt_data.dataset_dir import annotations_path
+from lt_data.errors import DataError
+from lt_data.image_files import find_images
+from lt_train.data.instance_masks import InstanceMasks
+from lt_train.data.plan import Draw
+from lt_train.randomness import draw_seed, keyed_generator
+
+Sample = tuple[Tensor, dict[str, Any]]
+# a share of unusable boxes beyond this is a mistake in the file, not noise
+LARGEST_DROPPED_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class DetectionData:
+    """An annotation file with its images, ready to be sampled.
+
+    Attributes:
+        file: The annotations.
+        paths: Path of each image, N.
+        ids: Dataset ids and labels.
+        counts: Non-crowd instances and images per category, over the whole file.
+        usable: Annotations that become targets: not crowd, box inside the image with an area, shape [A].
+        notes: What was left out, one line each with counts.
+    """
+
+    file: AnnotationFile
+    paths: list[Path]
+    ids: CategoryIds
+    counts: CategoryCounts
+    usable: BoolArray
+    notes: tuple[str, ...]
+
+
+def load_data(annotations: Path, images: Path) -> DetectionData:
+    """Reads an annotation file and finds its images.
+
+    Args:
+        annotations: COCO or LVIS file, or a dataset directory.
+        images: Folder that the file names are relative to.
+
+    Raises:
+        DataError: The file cannot be used, images are missing, or more than 5 % of the boxes are unusable.
+    """
+    file = read_annotations(annotations_path(annotations))
+    paths = find_images(images, file.file_names)
+    usable, notes = _usable_annotations(file)
+    return DetectionData(file, paths, CategoryIds(file.categories.ids.tolist()), count_categories(file), usable, notes)
+
+
+def _usable_annotations(file: AnnotationFile) -> tuple[BoolArray, tuple[str, ...]]:
+    boxes = clipped_boxes(file)
+    has_area = (boxes[:, 2:] > boxes[:, :2]).all(1)
+    bad = ~has_area & ~file.crowd
+    notes = []
+    if file.crowd.any():
+        notes.append(f"{file.path.name}: {int(file.crowd.sum())} crowd annotations are not trained on")
+    if bad.any():
+        examples = ", ".join(str(i) for i in file.annotation_ids[bad][:3].tolist())
+        line = (
+            f"{file.path.name}: {int(bad.sum())} of {len(bad)} annotations have no box with an area inside the image "
+            f"(annotation ids {examples})"
+        )
+        if bad.mean() > LARGEST_DROPPED_SHARE:
+            raise DataError(f"{line}; allowed are at most 5 %; mend the boxes")
+        notes.append(f"{line}; they are left out")
+    return has_area & ~file.crowd, tuple(notes)
+
+
+def clipped_boxes(file: AnnotationFile) -> npt.NDArray[np.float64]:
+    """Boxes as xyxy, clipped to the image where its size is known; NaN where the file has none; shape [A, 4]."""
+    boxes = file.boxes.copy()
+    boxes[:, 2:] += boxes[:, :2]
+    size = file.image_sizes[file.image_index()].astype(np.float64)
+    limit = np.where(size > 0, size, np.inf)
+    return np.clip(boxes, 0, np.concatenate([limit, limit], 1))
+
+
+class DetectionDataset(Dataset[Sample]):
+    """Samples of the chosen images.
+
+    An item is asked for by a :class:`Draw`; it is a uint8 image [3, H, W] and a target with ``image_id``, ``boxes``,
+    ``labels``, ``draw_seed`` and, where asked for, ``masks`` and ``short_side``.
+
+    Args:
+        data: The annotations and images.
+        rows: Positions of the images to use in ``data.file.image_ids``; row i of this dataset is ``rows[i]``.
+        seed: Seed of the run.
+        flip: Probability of a horizontal flip.
+        short_sides: Short sides in pixels; one is drawn for each sample.
+        with_masks: Whether targets hold instance masks.
+    """
+
+    def __init__(
+        self,
+        data: DetectionData,
+        rows: IntArray,
+        *,
+        seed: int = 0,
+        flip: float = 0.0,
+        short_sides: Sequence[int] = (),
+        with_masks: bool = False,
+    ) -> None:
+        self.data = data
+        self.rows = rows
+        self.seed = seed
+        self.flip = flip
+        self.short_sides = tuple(short_sides)
+        self.with_masks = with_masks
+        self.boxes = torch.from_numpy(clipped_boxes(data.file).astype(np.float32))
+        self.labels = torch.from_numpy(data.ids.to_labels(data.file.annotation_category_ids))
+        usable = np.flatnonzero(data.usable)
+        image = data.file.image_index()[usable]
+        order = np.argsort(image, kind="stable")
+        self._annotations = usable[order]
+        self._start = np.searchsorted(image[order], np.arange(len(data.file.image_ids) + 1))
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.rows)
+
+    def image_id(self, row: int) -> int:
+        """Dataset id of the image in a row."""
+        return int(self.data.file.image_ids[self.rows[row]])
+
+    def __getitem__(self, draw: Draw) -> Sample:
+        """The sample of a draw."""
+        image_row = int(self.rows[draw.row])
+        image_id = self.image_id(draw.row)
+        image = read_image(self.data.paths[image_row], self.data.file.image_sizes[image_row])
+        height, width = image.shape[-2:]
+        part = self._annotations[self._start[image_row] : self._start[image_row + 1]]
+        key = (draw.epoch, draw.position, image_id)
+        target: dict[str, Any] = {
+            "image_id": image_id,
+            "boxes": self.boxes[part],
+            "labels": self.labels[part],
+            "draw_seed": draw_seed(self.seed, "sample", *key),
+        }
+        if self.with_masks:
+            segmentations = [self.data.file.segmentation(int(index)) for index in part]
+            target["masks"] = InstanceMasks.from_segmentations(segmentations, height, width)
+        if self.short_sides:
+            generator = keyed_generator(self.seed, "short-side", *key)
+            target["short_side"] = self.short_sides[
+                int(torch.randint(len(self.short_sides), (1,), generator=generator))
+            ]
+        if self.flip and float(torch.rand(1, generator=keyed_generator(self.seed, "flip", *key))) < self.flip:
+            image, target = flip_horizontally(image, target)
+        return image, target
+
+
+def read_image(path: Path, size: npt.ArrayLike) -> Tensor:
+    """An image as uint8 RGB [3, H, W].
+
+    Args:
+        path: The file.
+        size: Width and height that the annotations claim; 0 where unknown.
+
+    Raises:
+        DataError: The file is no image, or has another size.
+    """
+    try:
+        with Image.open(path) as image:
+            pixels = np.array(image.convert("RGB"))
+    except OSError as error:
+        raise DataError(f"{path}: not a readable image ({error})") from None
+    width, height = (int(v) for v in np.asarray(size))
+    if width and height and pixels.shape[:2] != (height, width):
+        raise DataError(
+            f"{path}: the image is {pixels.shape[1]} x {pixels.shape[0]} pixels, its annotation says {width} x {height}"
+        )
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def flip_horizontally(image: Tensor, target: dict[str, Any]) -> Sample:
+    """Mirrors an image [3, H, W] and its boxes and masks."""
+    width = image.shape[-1]
+    boxes = target["boxes"].clone()
+    boxes[:, [0, 2]] = width - boxes[:, [2, 0]]
+    flipped = {**target, "boxes": boxes}
+    if "masks" in target:
+        flipped["masks"] = target["masks"].flip_horizontal()
+    return image.flip(-1), flipped
+
+
+def training_rows(data: DetectionData, *, keep_empty: bool) -> tuple[IntArray, tuple[str, ...]]:
+    """Images to train on, and a note about those left out.
+
+    Args:
+        data: The training data.
+        keep_empty: Keep images without any usable annotation.
+
+    Raises:
+        DataError: No image is left.
+    """
+    has_target = np.zeros(len(data.file.image_ids), bool)
+    has_target[data.file.image_index()[data.usable]] = True
+    empty = int((~has_target).sum())
+    if not has_target.any():
+        raise DataError(f"{data.file.path}: no image has a usable annotation; there is nothing to train on")
+    if keep_empty or not empty:
+        return np.arange(len(has_target)), ()
+    note = f"{data.file.path.name}: {empty} images without annotations are left out (data.keep_empty=true keeps them)"
+    return np.flatnonzero(has_target), (note,)
+
+
+def collate(samples: Sequence[Sample]) -> tuple[list[Tensor], list[dict[str, Any]]]:
+    """Images and targets as two lists: their sizes differ."""
+    return [image for image, _ in samples], [target for _, target in samples]

@@ -1,0 +1,230 @@
+"""Instance masks of one image as flat polygons and run lengths, and the targets of the mask loss made from them.
+
+A polygon is a few hundred bytes where a bitmap is a megabyte, so masks travel in this form from the annotation file to
+the loss. Shapes: n instances, K polygons, P points, R regions; H, W image size in pixels; points are (x, y) pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from pycocotools import mask as coco_mask
+
+from lt_data.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Rle = Mapping[str, Any]
+
+# a polygon has at least three points
+MIN_NUMBERS = 6
+# pixels that mask_targets rasterises at a time
+MAX_PIXELS = 2**24
+
+
+@dataclass(frozen=True)
+class InstanceMasks:
+    """Masks of the instances of one image; make them with :meth:`from_segmentations`.
+
+    An instance is the union of its polygons, or its run lengths; with neither it is an empty mask.
+
+    Attributes:
+        xy: [P, 2] float64 points of all polygons, one after the other.
+        polygon_ends: [K] int64, end of each polygon in ``xy``.
+        polygon_instance: [K] int64, ascending, which instance a polygon belongs to.
+        rles: Compressed COCO run lengths of each instance, or ``None``; n entries.
+        height: H.
+        width: W.
+    """
+
+    xy: npt.NDArray[np.float64]
+    polygon_ends: npt.NDArray[np.int64]
+    polygon_instance: npt.NDArray[np.int64]
+    rles: tuple[Rle | None, ...]
+    height: int
+    width: int
+
+    @classmethod
+    def from_segmentations(
+        cls,
+        segmentations: Sequence[Any],
+        height: int,
+        width: int,
+        *,
+        boxes: npt.ArrayLike | None = None,
+    ) -> InstanceMasks:
+        """From the ``segmentation`` fields of COCO annotations.
+
+        Args:
+            segmentations: One per instance: a list of polygons ``[x1, y1, x2, y2, ...]``, run lengths (compressed or
+                not) as a dict with ``counts`` and ``size``, or ``None``. Polygons of fewer than three points are left
+                out.
+            height: H.
+            width: W.
+            boxes: [n, 4] xyxy pixels. An instance without a usable segmentation gets its box as a polygon; without
+                ``boxes`` it gets an empty mask.
+
+        Raises:
+            DataError: Run lengths are of another image size.
+        """
+        polygons = [_polygons(segmentation) for segmentation in segmentations]
+        rles = tuple(_compressed(segmentation, height, width) for segmentation in segmentations)
+        if boxes is not None:
+            rectangles = _rectangles(np.asarray(boxes, dtype=np.float64).reshape(-1, 4))
+            polygons = [
+                p if p or rle is not None else [r] for p, rle, r in zip(polygons, rles, rectangles, strict=True)
+            ]
+        return cls._from_lists(polygons, rles, height, width)
+
+    @classmethod
+    def _from_lists(
+        cls,
+        polygons: Sequence[Sequence[npt.NDArray[np.float64]]],
+        rles: Sequence[Rle | None],
+        height: int,
+        width: int,
+    ) -> InstanceMasks:
+        flat = [polygon for of_instance in polygons for polygon in of_instance]
+        return cls(
+            xy=np.concatenate([np.zeros((0, 2)), *flat]),
+            polygon_ends=np.cumsum([len(polygon) for polygon in flat], dtype=np.int64),
+            polygon_instance=np.repeat(np.arange(len(polygons)), [len(p) for p in polygons]).astype(np.int64),
+            rles=tuple(rles),
+            height=int(height),
+            width=int(width),
+        )
+
+    def __len__(self) -> int:
+        return len(self.rles)
+
+    def __getitem__(self, index: Any) -> InstanceMasks:
+        return self.select(index)
+
+    def select(self, index: Any) -> InstanceMasks:
+        """The instances of ``index`` in its order: an integer or boolean array, a list or a slice."""
+        chosen = np.arange(len(self))[index].reshape(-1)
+        return self._from_lists(
+            [self.polygons(i) for i in chosen], [self.rles[i] for i in chosen], self.height, self.width
+        )
+
+    def polygons(self, instance: int) -> list[npt.NDArray[np.float64]]:
+        """The polygons of one instance, each [points, 2]; empty for one with run lengths."""
+        first, last = np.searchsorted(self.polygon_instance, [instance, instance + 1])
+        starts = np.concatenate([[0], self.polygon_ends])
+        return [self.xy[starts[k] : starts[k + 1]] for k in range(first, last)]
+
+    def flip_horizontal(self) -> InstanceMasks:
+        """Mirrored left to right: x becomes ``width - x``."""
+        xy = self.xy * np.array([-1.0, 1.0]) + np.array([float(self.width), 0.0])
+        rles = tuple(rle if rle is None else _encode(_decode(rle)[:, ::-1]) for rle in self.rles)
+        return InstanceMasks(xy, self.polygon_ends, self.polygon_instance, rles, self.height, self.width)
+
+    def resize(self, height: int, width: int) -> InstanceMasks:
+        """Scaled to another image size; polygons exactly, run lengths by nearest neighbour as torchvision does."""
+        if (height, width) == (self.height, self.width):
+            return self
+        xy = self.xy * np.array([width / self.width, height / self.height])
+        rows, columns = _nearest(self.height, height), _nearest(self.width, width)
+        rles = tuple(rle if rle is None else _encode(_decode(rle)[rows][:, columns]) for rle in self.rles)
+        return InstanceMasks(xy, self.polygon_ends, self.polygon_instance, rles, height, width)
+
+    def bitmaps(self, index: Any = None) -> npt.NDArray[np.uint8]:
+        """Rasterised by pycocotools: [n, H, W] of 0 and 1, for all instances or those of ``index``."""
+        chosen = np.arange(len(self)) if index is None else np.arange(len(self))[index].reshape(-1)
+        if not len(chosen):
+            return np.zeros((0, self.height, self.width), dtype=np.uint8)
+        stacked: npt.NDArray[np.uint8] = coco_mask.decode([self._rle(i) for i in chosen])
+        return np.ascontiguousarray(stacked.transpose(2, 0, 1))
+
+    def _rle(self, instance: int) -> Rle:
+        """Compressed run lengths of one instance, whatever it is stored as."""
+        stored = self.rles[instance]
+        if stored is not None:
+            return stored
+        polygons = [polygon.reshape(-1) for polygon in self.polygons(instance)]
+        if not polygons:
+            return _encode(np.zeros((self.height, self.width), dtype=np.uint8))
+        union: Rle = coco_mask.merge(coco_mask.frPyObjects(polygons, self.height, self.width))
+        return union
+
+
+def mask_targets(masks: InstanceMasks, boxes: Tensor, matched: Tensor, size: int) -> Tensor:
+    """Targets of the mask loss: each region's instance, cut out by the region's box and resized.
+
+    Args:
+        masks: The n instances of one image.
+        boxes: [R, 4] xyxy pixels in the size of ``masks``.
+        matched: [R] int64, which instance each region stands for.
+        size: Side of a target in cells.
+
+    Returns:
+        [R, size, size] in 0..1, on the device and in the type of ``boxes``. Equal to torchvision's
+        ``project_masks_on_boxes`` on full bitmaps; only instances with a region are rasterised, a few at a time.
+    """
+    import torch
+    from torchvision.ops import roi_align
+
+    instances, which = np.unique(matched.cpu().numpy(), return_inverse=True)
+    per_chunk = max(1, MAX_PIXELS // max(1, masks.height * masks.width))
+    targets = boxes.new_zeros(len(boxes), size, size)
+    for start in range(0, len(instances), per_chunk):
+        bitmaps = torch.from_numpy(masks.bitmaps(instances[start : start + per_chunk])).to(boxes.device).to(boxes)
+        regions = np.flatnonzero((which >= start) & (which < start + per_chunk))
+        here = torch.from_numpy(regions).to(boxes.device)
+        source = torch.from_numpy(which[regions] - start).to(boxes)
+        rois = torch.cat([source[:, None], boxes[here]], dim=1)
+        targets[here] = roi_align(bitmaps[:, None], rois, (size, size), 1.0)[:, 0]
+    return targets
+
+
+def _polygons(segmentation: Any) -> list[npt.NDArray[np.float64]]:
+    if not isinstance(segmentation, list | tuple):
+        return []
+    arrays = [np.asarray(polygon, dtype=np.float64) for polygon in segmentation]
+    return [a[: len(a) // 2 * 2].reshape(-1, 2) for a in arrays if a.ndim == 1 and len(a) >= MIN_NUMBERS]
+
+
+def _compressed(segmentation: Any, height: int, width: int) -> Rle | None:
+    """Run lengths in the compressed form that pycocotools decodes; ``None`` for anything else."""
+    if not isinstance(segmentation, Mapping):
+        return None
+    size = [int(side) for side in segmentation["size"]]
+    if size != [height, width]:
+        raise DataError(
+            f"segmentation: run lengths are of an image {size[0]} high and {size[1]} wide, the image is {height} high "
+            f"and {width} wide; correct the size in the annotation file"
+        )
+    counts = segmentation["counts"]
+    if isinstance(counts, bytes):
+        return {"size": size, "counts": counts}
+    if isinstance(counts, str):
+        return {"size": size, "counts": counts.encode("ascii")}
+    compressed: Rle = coco_mask.frPyObjects({"size": size, "counts": list(counts)}, height, width)
+    return compressed
+
+
+def _rectangles(boxes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """[n, 4] xyxy -> [n, 4, 2] corners."""
+    return boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
+
+
+def _decode(rle: Rle) -> npt.NDArray[np.uint8]:
+    bitmap: npt.NDArray[np.uint8] = coco_mask.decode(rle)
+    return bitmap
+
+
+def _encode(bitmap: npt.NDArray[np.uint8]) -> Rle:
+    rle: Rle = coco_mask.encode(np.asfortranarray(bitmap))
+    return rle
+
+
+def _nearest(source: int, target: int) -> npt.NDArray[np.int64]:
+    """Source row of each of ``target`` rows, in the float32 arithmetic of ``torch.nn.functional.interpolate``."""
+    scale = np.float32(source) / np.float32(target)
+    rows = np.floor(np.arange(target, dtype=np.float32) * scale).astype(np.int64)
+    return np.minimum(rows, source - 1)

@@ -1,0 +1,160 @@
+"""The detector: transform, trunk, region proposals, RoI heads. Its forward is the whole path on one page.
+
+Shapes: N images [3, H, W] in 0..1, n ground-truth objects of one image. Boxes xyxy pixels of the original image,
+labels 1..C.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
+
+from lt_data.errors import DataError
+from lt_train.detectors.freeze import is_trainable
+from lt_train.detectors.norm import use_stored_statistics
+from lt_train.detectors.roi_heads import PRE_NMS_TOPK, LongTailRoIHeads
+from lt_train.detectors.rpn import LongTailRPN
+from lt_train.detectors.transform import LongTailTransform
+from lt_train.detectors.weights import LoadReport
+from lt_train.heads.base import Head
+
+
+class LongTailDetector(GeneralizedRCNN):
+    """A torchvision Faster or Mask R-CNN with a long-tail head; made by ``build_detector`` or :meth:`from_stock`.
+
+    The names of the weights are torchvision's; the head's buffers lie under ``roi_heads.head``.
+
+    Attributes:
+        pretrained: Whether the trunk is used as a pretrained one: its first stages are never trained.
+        stored_statistics: Whether ordinary batch norms stay in evaluation mode in training; set by ``set_trainable``.
+        load_report: What loading pretrained weights gave.
+    """
+
+    pretrained: bool = False
+    stored_statistics: bool = False
+    load_report: LoadReport = LoadReport(0, ())
+
+    @classmethod
+    def from_stock(
+        cls,
+        stock: GeneralizedRCNN,
+        head: Head,
+        *,
+        pretrained: bool = False,
+        pre_nms_topk: int | None = PRE_NMS_TOPK,
+        micro_batch_images: int | None = None,
+    ) -> LongTailDetector:
+        """Take over the modules and settings of a stock model.
+
+        Args:
+            stock: Faster or Mask R-CNN whose classifier is ``head.num_logits`` wide.
+            head: Loss and scores.
+            pretrained: See the class.
+            pre_nms_topk: See :class:`~lt_train.detectors.roi_heads.LongTailRoIHeads`.
+            micro_batch_images: As above.
+        """
+        roi_heads = LongTailRoIHeads.from_stock(
+            stock.roi_heads, head, pre_nms_topk=pre_nms_topk, micro_batch_images=micro_batch_images
+        )
+        transform = LongTailTransform.from_stock(stock.transform)
+        model = cls(stock.backbone, LongTailRPN.from_stock(stock.rpn), roi_heads, transform)
+        model.pretrained = pretrained
+        return model
+
+    @property
+    def head(self) -> Head:
+        """The head in use."""
+        head: Head = self.roi_heads.head
+        return head
+
+    def forward(self, images: Sequence[Tensor], targets: Sequence[dict[str, Any]] | None = None) -> Any:
+        """Losses in training, detections in evaluation.
+
+        Args:
+            images: N float tensors [3, H, W] in 0..1, sizes may differ.
+            targets: N dicts: ``boxes`` [n, 4] float, ``labels`` [n] int64, ``masks`` ``InstanceMasks`` (mask models);
+                optional ``image_id`` (for messages), ``draw_seed`` (int, keys the samplers; without it they draw from
+                the global generator as torchvision does) and ``short_side`` (int, pixels of the resized short side).
+                Needed in training.
+
+        Returns:
+            In training a dict of scalar losses: the head's, ``loss_box_reg``, ``loss_mask``, ``loss_objectness`` and
+            ``loss_rpn_box_reg``; what no trainable weight depends on is left out. In evaluation N dicts: ``boxes``
+            [d, 4], ``labels`` [d], ``scores`` [d], best first, and for mask models ``mask_probs`` [d, 28, 28], the
+            mask of the detected label inside its box.
+
+        Raises:
+            DataError: A target cannot be trained on.
+        """
+        if self.training:
+            check_targets(targets, self.head.num_classes)
+        original_sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
+        batch, targets = self.transform(images, targets if self.training else None)
+        trunk_trains = is_trainable(self.backbone)
+        with torch.set_grad_enabled(trunk_trains and torch.is_grad_enabled()):
+            features = self.backbone(batch.tensors)
+        proposals, rpn_losses = self.rpn(batch, features, targets, with_losses=trunk_trains or is_trainable(self.rpn))
+        detections, losses = self.roi_heads(features, proposals, batch.image_sizes, targets, trunk_trains=trunk_trains)
+        if self.training:
+            return {**losses, **rpn_losses}
+        return self.transform.postprocess(detections, batch.image_sizes, original_sizes)
+
+    def train(self, mode: bool = True) -> LongTailDetector:
+        """Training or evaluation mode; batch norms stay on stored statistics where ``stored_statistics`` says so."""
+        super().train(mode)
+        if self.stored_statistics:
+            use_stored_statistics(self)
+        return self
+
+
+def check_targets(targets: Sequence[dict[str, Any]] | None, num_classes: int) -> None:
+    """Stop before the loss if a box has no area or a label no class; one wait for the device if all is well.
+
+    Args:
+        targets: Targets of a training batch.
+        num_classes: C.
+
+    Raises:
+        DataError: One line per bad object, naming the image.
+    """
+    if not targets:
+        raise DataError("targets: none given; training needs boxes and labels for every image")
+    for target in targets:
+        shape, labels = tuple(target["boxes"].shape), target["labels"]
+        if len(shape) != 2 or shape[1] != 4 or len(labels) != shape[0] or labels.dtype != torch.int64:
+            raise DataError(
+                f"{_name(target)}: boxes are {shape} and labels {tuple(labels.shape)} of {labels.dtype}; "
+                "needed are [n, 4] and [n] of int64"
+            )
+    boxes = torch.cat([target["boxes"] for target in targets])
+    labels = torch.cat([target["labels"] for target in targets])
+    good_box = (boxes[:, 2:] > boxes[:, :2]).all(dim=1) & boxes.isfinite().all(dim=1)
+    good_label = (labels >= 0) & (labels <= num_classes)
+    if not bool((good_box & good_label).all()):
+        raise DataError(_target_problems(targets, good_box.tolist(), good_label.tolist(), num_classes))
+
+
+def _target_problems(
+    targets: Sequence[dict[str, Any]], good_box: list[bool], good_label: list[bool], num_classes: int
+) -> list[str]:
+    problems = []
+    objects = [(target, i) for target in targets for i in range(len(target["labels"]))]
+    for (target, i), box_is_good, label_is_good in zip(objects, good_box, good_label, strict=True):
+        where = f"{_name(target)}, object {i}"
+        if not box_is_good:
+            corners = ", ".join(f"{corner:g}" for corner in target["boxes"][i].tolist())
+            problems.append(
+                f"{where}: box is [{corners}]; needed is x1 < x2 and y1 < y2, drop or repair the annotation"
+            )
+        if not label_is_good:
+            label = int(target["labels"][i])
+            problems.append(f"{where}: label is {label}; allowed are 0..{num_classes}, check the category mapping")
+    return problems
+
+
+def _name(target: dict[str, Any]) -> str:
+    return f"image {int(target['image_id'])}" if "image_id" in target else "image without image_id"

@@ -1,0 +1,60 @@
+"""Which weights of a detector are trained.
+
+``all`` is a baseline; ``classifier`` is stage 2 of BAGS; ``head`` and ``head+reg`` lie between.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from lt_data.errors import RecipeError
+
+# first stages of a pretrained ResNet, never trained
+FROZEN_TRUNK = ("backbone.body.conv1.", "backbone.body.bn1.", "backbone.body.layer1.")
+CLASSIFIER = "roi_heads.box_predictor.cls_score."
+BOX_HEAD = "roi_heads.box_head."
+REGRESSOR = "roi_heads.box_predictor.bbox_pred."
+
+PARTS: dict[str, tuple[str, ...]] = {
+    "all": ("",),
+    "head": (BOX_HEAD, CLASSIFIER),
+    "head+reg": (BOX_HEAD, CLASSIFIER, REGRESSOR),
+    "classifier": (CLASSIFIER,),
+    "none": (),
+}
+
+
+def set_trainable(model: Any, part: str) -> list[str]:
+    """Set what is trained, and fix the statistics of every batch norm unless it is ``all``.
+
+    Args:
+        model: A :class:`~lt_train.detectors.detector.LongTailDetector`.
+        part: ``all`` (everything; of a pretrained trunk all but conv1, bn1 and layer1), ``head`` (two fully connected
+            layers and the classifier), ``head+reg`` (with the box regressor), ``classifier`` or ``none``.
+
+    Returns:
+        Names of the trainable parameters, in the model's order.
+
+    Raises:
+        RecipeError: No part has that name.
+
+    Source: ``selectp`` of the released BAGS code (0, -, 2, 1).
+    """
+    if part not in PARTS:
+        raise RecipeError(f"train: got {part!r}; allowed are {', '.join(PARTS)}")
+    frozen = FROZEN_TRUNK if model.pretrained else ()
+    names = []
+    for name, parameter in model.named_parameters():
+        chosen = name.startswith(PARTS[part]) and not name.startswith(frozen)
+        parameter.requires_grad_(chosen)
+        names += [name] if chosen else []
+    model.stored_statistics = part != "all"
+    model.train(model.training)
+    return names
+
+
+def is_trainable(*modules: nn.Module) -> bool:
+    """Whether any parameter of the modules is trained."""
+    return any(parameter.requires_grad for module in modules for parameter in module.parameters())

@@ -1,0 +1,304 @@
+"""torchvision's RoI heads with a long-tail head in place of the softmax, as five methods that others reuse.
+
+``propose -> pool -> classify -> (losses | detections) -> masks``; :meth:`LongTailRoIHeads.forward` calls them in order.
+
+Shapes: N images, R regions over the batch, C foreground classes, L logits, D features of a region, M x M mask cells.
+Boxes are xyxy pixels of the resized images; labels are 0..C with 0 = background.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
+from torchvision.ops import boxes as box_ops
+
+from lt_data.errors import DataError
+from lt_train.data.instance_masks import mask_targets
+from lt_train.detectors.freeze import is_trainable
+from lt_train.detectors.sampling import KeyedSampler, image_generators
+from lt_train.heads.base import Head
+
+# sides in pixels below which torchvision drops a detection
+MIN_SIDE = 1e-2
+PRE_NMS_TOPK = 10_000
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Regions sampled for training; one entry per image, R_i regions each.
+
+    Attributes:
+        boxes: N tensors [R_i, 4].
+        labels: N tensors [R_i] int64 in 0..C.
+        matched: N tensors [R_i] int64, index of the ground truth (0 where there is none).
+        box_targets: N tensors [R_i, 4], encoded regression targets.
+    """
+
+    boxes: list[Tensor]
+    labels: list[Tensor]
+    matched: list[Tensor]
+    box_targets: list[Tensor]
+
+    def foreground(self) -> Regions:
+        """The regions that stand for an object."""
+        keep = [torch.where(labels > 0)[0] for labels in self.labels]
+        columns = (self.boxes, self.labels, self.matched, self.box_targets)
+        return Regions(*([part[k] for part, k in zip(column, keep, strict=True)] for column in columns))
+
+
+class LongTailRoIHeads(RoIHeads):
+    """``RoIHeads`` whose classification loss and scores come from a :class:`~lt_train.heads.base.Head`.
+
+    Attributes:
+        head: The head; its buffers are saved under ``roi_heads.head``.
+        pre_nms_topk: (region, class) pairs of an image that reach NMS, best scores first; ``None`` is all. As long
+            as ``detections_per_img`` of them survive, the detections are those of all pairs.
+        micro_batch_images: Images per micro-batch of the head's loss; ``None`` is the whole batch.
+    """
+
+    head: Head
+    pre_nms_topk: int | None
+    micro_batch_images: int | None
+
+    @classmethod
+    def from_stock(
+        cls,
+        stock: RoIHeads,
+        head: Head,
+        *,
+        pre_nms_topk: int | None = PRE_NMS_TOPK,
+        micro_batch_images: int | None = None,
+    ) -> LongTailRoIHeads:
+        """Take over the modules and settings of ``stock``; the names of its weights stay.
+
+        Args:
+            stock: RoI heads whose ``box_predictor.cls_score`` is ``head.num_logits`` wide.
+            head: Loss and scores.
+            pre_nms_topk: See the class.
+            micro_batch_images: See the class.
+        """
+        sampler, matcher = stock.fg_bg_sampler, stock.proposal_matcher
+        roi_heads = cls(
+            stock.box_roi_pool,
+            stock.box_head,
+            stock.box_predictor,
+            matcher.high_threshold,
+            matcher.low_threshold,
+            sampler.batch_size_per_image,
+            sampler.positive_fraction,
+            stock.box_coder.weights,
+            stock.score_thresh,
+            stock.nms_thresh,
+            stock.detections_per_img,
+            stock.mask_roi_pool,
+            stock.mask_head,
+            stock.mask_predictor,
+        )
+        roi_heads.fg_bg_sampler = KeyedSampler(sampler.batch_size_per_image, sampler.positive_fraction)
+        roi_heads.head = head
+        roi_heads.pre_nms_topk = pre_nms_topk
+        roi_heads.micro_batch_images = micro_batch_images
+        return roi_heads
+
+    def forward(
+        self,
+        features: dict[str, Tensor],
+        proposals: list[Tensor],
+        image_shapes: list[tuple[int, int]],
+        targets: list[dict[str, Any]] | None = None,
+        *,
+        trunk_trains: bool = True,
+    ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
+        """Detections in evaluation, losses in training.
+
+        Args:
+            features: Feature maps by level.
+            proposals: N tensors [boxes, 4].
+            image_shapes: (height, width) of the N resized images.
+            targets: N targets with ``boxes``, ``labels``, ``masks`` (mask models) and ``draw_seed`` if keyed.
+            trunk_trains: Whether a weight in front of this module is trainable. Box and mask loss are computed where
+                a trainable weight depends on them; the classification loss always is.
+
+        Returns:
+            N detections (``boxes``, ``labels``, ``scores``, ``mask_probs``), empty in training; named losses, empty
+            in evaluation.
+        """
+        if not self.training:
+            return self._detect(features, proposals, image_shapes), {}
+        assert targets is not None
+        regions = self.propose(proposals, targets)
+        box_features = self.pool(features, regions.boxes, image_shapes)
+        with_boxes = trunk_trains or is_trainable(self.box_head, self.box_predictor.bbox_pred)
+        losses = self.losses(self.classify(box_features), box_features, regions, targets, with_boxes=with_boxes)
+        if self.has_mask() and (trunk_trains or is_trainable(self.mask_head, self.mask_predictor)):
+            losses["loss_mask"] = self.mask_loss(features, regions.foreground(), image_shapes, targets)
+        return [], losses
+
+    def _detect(
+        self, features: dict[str, Tensor], proposals: list[Tensor], image_shapes: list[tuple[int, int]]
+    ) -> list[dict[str, Tensor]]:
+        box_features = self.pool(features, proposals, image_shapes)
+        found = self.detections(self.classify(box_features), box_features, proposals, image_shapes)
+        if self.has_mask():
+            boxes, labels = [d["boxes"] for d in found], [d["labels"] for d in found]
+            probabilities = self.masks(features, boxes, torch.cat(labels), image_shapes).sigmoid()
+            for detection, masks in zip(found, probabilities.split([len(b) for b in boxes]), strict=True):
+                detection["mask_probs"] = masks
+        return found
+
+    def propose(self, proposals: list[Tensor], targets: Sequence[dict[str, Any]]) -> Regions:
+        """Regions to train on: proposals and ground truth, sampled by image with draws keyed "roi"."""
+        with self.fg_bg_sampler.keyed(image_generators(targets, "roi")):
+            boxes, matched, labels, box_targets = self.select_training_samples(list(proposals), list(targets))
+        return Regions(boxes, labels, matched, list(box_targets))
+
+    def pool(self, features: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
+        """Features [R, D] of the regions in front of classifier and box regressor."""
+        pooled: Tensor = self.box_head(self.box_roi_pool(features, boxes, image_shapes))
+        return pooled.flatten(start_dim=1)
+
+    def classify(self, box_features: Tensor) -> Tensor:
+        """Features [R, D] -> logits [R, L]."""
+        logits: Tensor = self.box_predictor.cls_score(box_features)
+        return logits
+
+    def losses(
+        self,
+        logits: Tensor,
+        box_features: Tensor,
+        regions: Regions,
+        targets: Sequence[dict[str, Any]],
+        *,
+        with_boxes: bool = True,
+    ) -> dict[str, Tensor]:
+        """The head's losses, and ``loss_box_reg`` if wanted.
+
+        Args:
+            logits: [R, L].
+            box_features: [R, D], for the box regressor.
+            regions: Where the R regions come from.
+            targets: N targets; the first one's ``draw_seed`` keys the head's draws ("others").
+            with_boxes: Compute the box loss.
+        """
+        generator = image_generators(targets[:1], "others")[0]
+        losses = self.head.loss(
+            logits, torch.cat(regions.labels), micro_batch=self._micro_batch(regions), generator=generator
+        )
+        if with_boxes:
+            losses["loss_box_reg"] = self._box_loss(self.box_predictor.bbox_pred(box_features), regions)
+        return losses
+
+    def _micro_batch(self, regions: Regions) -> Tensor | None:
+        if self.micro_batch_images is None:
+            return None
+        parts = [torch.full_like(x, i // self.micro_batch_images) for i, x in enumerate(regions.labels)]
+        return torch.cat(parts)
+
+    def _box_loss(self, deltas: Tensor, regions: Regions) -> Tensor:
+        """The box loss of torchvision; the logits that its signature asks for are zeros and unused."""
+        if not len(deltas):
+            return deltas.sum() * 0
+        no_logits = deltas.new_zeros(()).expand(len(deltas), self.head.num_classes + 1)
+        loss: Tensor = fastrcnn_loss(no_logits, deltas, regions.labels, regions.box_targets)[1]
+        return loss
+
+    def detections(
+        self,
+        logits: Tensor,
+        box_features: Tensor,
+        proposals: list[Tensor],
+        image_shapes: list[tuple[int, int]],
+    ) -> list[dict[str, Tensor]]:
+        """Scores above the threshold, NMS within each class, the best ``detections_per_img`` of an image.
+
+        Args:
+            logits: [R, L].
+            box_features: [R, D], for the box regressor.
+            proposals: N tensors [R_i, 4].
+            image_shapes: (height, width) of the N resized images.
+
+        Returns:
+            N dicts of ``boxes`` [n, 4], ``labels`` [n] and ``scores`` [n], best first.
+        """
+        sizes = [len(boxes) for boxes in proposals]
+        scores = self.head.scores(logits).split(sizes)
+        deltas = self.box_predictor.bbox_pred(box_features).split(sizes)
+        rows = zip(scores, deltas, proposals, image_shapes, strict=True)
+        return [self._image_detections(*row) for row in rows]
+
+    def _image_detections(
+        self, scores: Tensor, deltas: Tensor, proposals: Tensor, shape: tuple[int, int]
+    ) -> dict[str, Tensor]:
+        """[R_i, C+1] scores, [R_i, 4(C+1)] deltas and [R_i, 4] proposals of one image -> its detections."""
+        # boxes are decoded for the pairs that can matter, not for all R_i * C
+        pairs = self._candidates(scores[:, 1:].reshape(-1))
+        region = pairs.div(self.head.num_classes, rounding_mode="floor")
+        label = pairs % self.head.num_classes + 1
+        score = scores[region, label]
+        codes = deltas.reshape(len(deltas), -1, 4)[region, label]
+        boxes = self.box_coder.decode_single(codes, proposals[region]).reshape(-1, 4)
+        boxes = box_ops.clip_boxes_to_image(boxes, shape)
+        keep = box_ops.remove_small_boxes(boxes, min_size=MIN_SIDE)
+        boxes, score, label = boxes[keep], score[keep], label[keep]
+        keep = box_ops.batched_nms(boxes, score, label, self.nms_thresh)[: self.detections_per_img]
+        return {"boxes": boxes[keep], "labels": label[keep], "scores": score[keep]}
+
+    def _candidates(self, scores: Tensor) -> Tensor:
+        """Flat indices of the scores above the threshold, at most ``pre_nms_topk`` of them, ascending."""
+        above = torch.where(scores > self.score_thresh)[0]
+        if self.pre_nms_topk is None or len(above) <= self.pre_nms_topk:
+            return above
+        best = scores[above].topk(self.pre_nms_topk).indices
+        return above[best].sort().values
+
+    def masks(
+        self,
+        features: dict[str, Tensor],
+        boxes: list[Tensor],
+        labels: Tensor,
+        image_shapes: list[tuple[int, int]],
+    ) -> Tensor:
+        """Mask logits [R, M, M] of each region for its own label [R].
+
+        Only that label's channel of the last 1x1 convolution is computed: with C classes it takes 1/C of the memory.
+        """
+        mask_features = self.mask_head(self.mask_roi_pool(features, boxes, image_shapes))
+        hidden = self.mask_predictor.relu(self.mask_predictor.conv5_mask(mask_features))
+        last = self.mask_predictor.mask_fcn_logits
+        weight = last.weight[:, :, 0, 0].index_select(0, labels)
+        logits = torch.einsum("rdhw,rd->rhw", hidden, weight)
+        return logits + last.bias.index_select(0, labels)[:, None, None]
+
+    def mask_loss(
+        self,
+        features: dict[str, Tensor],
+        regions: Regions,
+        image_shapes: list[tuple[int, int]],
+        targets: Sequence[dict[str, Any]],
+    ) -> Tensor:
+        """Mean binary cross-entropy over the mask cells of the foreground regions, on the label's channel.
+
+        Raises:
+            DataError: A target has no masks.
+        """
+        if any("masks" not in target for target in targets):
+            raise DataError(
+                "masks: missing in a training target; a mask model needs the segmentation of every instance"
+            )
+        logits = self.masks(features, regions.boxes, torch.cat(regions.labels), image_shapes)
+        if not len(logits):
+            return logits.sum() * 0
+        rows = zip(targets, regions.boxes, regions.matched, strict=True)
+        wanted = torch.cat([mask_targets(t["masks"], b, m, logits.shape[-1]) for t, b, m in rows])
+        return F.binary_cross_entropy_with_logits(logits, wanted)
+
+    def check_targets(self, targets: Sequence[dict[str, Any]] | None) -> None:
+        """Replaces torchvision's check: masks are asked for where the mask loss is computed."""
+        if targets is None or any(key not in target for target in targets for key in ("boxes", "labels")):
+            raise DataError("targets: training needs boxes and labels for every image")

@@ -1,0 +1,52 @@
+"""torchvision's input transform with a keyed image size and flat masks.
+
+Shapes: images [3, H, W] in 0..1; boxes xyxy pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
+
+
+class LongTailTransform(GeneralizedRCNNTransform):
+    """Normalises, resizes and batches; made from a stock transform by :meth:`from_stock`.
+
+    A target's ``short_side`` (pixels) replaces torchvision's random choice among the training sizes; masks are
+    ``InstanceMasks``. Detections come back with boxes in the original image and masks untouched.
+    """
+
+    @classmethod
+    def from_stock(cls, stock: GeneralizedRCNNTransform) -> LongTailTransform:
+        """Take over the settings of ``stock``."""
+        return cls(stock.min_size, stock.max_size, stock.image_mean, stock.image_std, stock.size_divisible)
+
+    def resize(self, image: Tensor, target: dict[str, Any] | None = None) -> tuple[Tensor, dict[str, Any] | None]:
+        """Image and target in the size that the model sees; the target is changed in place.
+
+        Args:
+            image: [3, H, W].
+            target: ``boxes`` [n, 4]; ``masks`` and ``short_side`` if any.
+        """
+        height, width = image.shape[-2:]
+        short_side = self._short_side(target)
+        scale = min(short_side / min(height, width), self.max_size / max(height, width))
+        size = (math.floor(height * scale), math.floor(width * scale))
+        if size != (height, width):
+            image = F.interpolate(image[None], size=size, mode="bilinear", align_corners=False)[0]
+        if target is not None:
+            target["boxes"] = resize_boxes(target["boxes"], (height, width), size)
+            if "masks" in target:
+                target["masks"] = target["masks"].resize(*size)
+        return image, target
+
+    def _short_side(self, target: dict[str, Any] | None) -> int:
+        if not self.training:
+            return int(self.min_size[-1])
+        if target is not None and "short_side" in target:
+            return int(target["short_side"])
+        return int(self.torch_choice(self.min_size))

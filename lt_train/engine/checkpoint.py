@@ -1,0 +1,47 @@
+"""Checkpoints: tensors, numbers, text, lists and dicts only, written atomically, read without unpickling code."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lt_data.errors import DataError
+
+FORMAT = 1
+
+
+def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Writes a checkpoint beside its place, then renames it.
+
+    Args:
+        path: Where.
+        content: Tensors, numbers, text, lists and dicts.
+    """
+    part = path.with_name(f".{path.name}.part")
+    with part.open("wb") as handle:
+        torch.save({"format": FORMAT, **content}, handle)
+        handle.flush()
+        os.fsync(handle.fileno())
+    os.replace(part, path)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Reads a checkpoint to the CPU.
+
+    Raises:
+        DataError: The file is missing, is no checkpoint, holds code, or is of another format.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such checkpoint; the run may have stopped before it wrote one") from None
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DataError(f"{path}: not a checkpoint that can be read safely ({reason})") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        found = content.get("format") if isinstance(content, dict) else type(content).__name__
+        raise DataError(f"{path}: checkpoint format is {found!r}; this version reads format {FORMAT}")
+    return content

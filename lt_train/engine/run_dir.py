@@ -1,0 +1,163 @@
+"""The run directory: what a fit writes, and refusing to overwrite it."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from lt_data.errors import DataError, OutputError
+from lt_train.recipe import Recipe, make_recipe, read_recipe_file
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """Names inside a run directory.
+
+    Attributes:
+        path: The directory.
+    """
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The resolved recipe."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def environment(self) -> Path:
+        """Versions, device, date and command."""
+        return self.path / "environment.json"
+
+    @property
+    def data(self) -> Path:
+        """Fingerprints and counts of the data."""
+        return self.path / "data.json"
+
+    @property
+    def log(self) -> Path:
+        """The lines of the run for people."""
+        return self.path / "train.log"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a line for programs."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def last(self) -> Path:
+        """The newest checkpoint."""
+        return self.checkpoint("last")
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint with the best validation AP."""
+        return self.checkpoint("best")
+
+    @property
+    def evaluation(self) -> Path:
+        """Metrics, per-class table and predictions."""
+        return self.path / "eval"
+
+    def checkpoint(self, which: str) -> Path:
+        """Path of the checkpoint ``last`` or ``best``."""
+        return self.path / "checkpoints" / f"{which}.pt"
+
+    def load_recipe(self) -> Recipe:
+        """The recipe of the run.
+
+        Raises:
+            DataError: The directory is not a run directory.
+            RecipeError: Its recipe cannot be read by this version.
+        """
+        if not self.recipe.is_file():
+            raise DataError(f"{self.path}: not a run directory (no recipe.yaml); give one that lt-train fit wrote")
+        return make_recipe(read_recipe_file(self.recipe), where=str(self.recipe))
+
+
+def create_run_dir(path: Path, *, force: bool) -> RunDir:
+    """A new, empty run directory.
+
+    Args:
+        path: Where.
+        force: Whether the user asked to replace a run that is there.
+
+    Raises:
+        OutputError: Something is there that must not be lost, or the directory cannot be made.
+    """
+    run = RunDir(path)
+    if path.is_dir() and any(path.iterdir()):
+        if not run.recipe.is_file():
+            raise OutputError(
+                f"{path}: not empty and not a run directory, so it is never replaced; choose another --out"
+            )
+        if not force:
+            raise OutputError(
+                f"{path}: holds a run; continue it with --resume, replace it with --force, or choose another --out"
+            )
+        shutil.rmtree(path)
+    try:
+        run.last.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another --out") from None
+    return run
+
+
+def next_free_directory(path: Path) -> Path:
+    """``path`` if nothing is there, else ``path-2``, ``path-3``, ..."""
+    number, candidate = 1, path
+    while candidate.exists():
+        number += 1
+        candidate = path.with_name(f"{path.name}-{number}")
+    return candidate
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes beside, then renames: a reader never sees half a file."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(text.encode("utf-8"))
+    os.replace(part, path)
+
+
+def write_recipe(run: RunDir, recipe: Recipe) -> None:
+    """Writes the resolved recipe; on its own it reproduces the run."""
+    write_text(run.recipe, yaml.safe_dump(recipe.to_plain(), sort_keys=False, allow_unicode=True))
+
+
+def write_environment(run: RunDir, device: torch.device) -> None:
+    """Writes versions, device, date and command."""
+    packages = ("lt-detection", "torch", "torchvision", "numpy", "pycocotools", "hotcoco", "pydantic")
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    content: dict[str, Any] = {
+        "schema": SCHEMA,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": str(device),
+        "gpu": gpu,
+        "threads": torch.get_num_threads(),
+        "packages": {name: _version(name) for name in packages},
+        "command": sys.argv,
+        "working_directory": str(Path.cwd()),
+    }
+    write_text(run.environment, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

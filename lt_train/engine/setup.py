@@ -1,0 +1,231 @@
+"""From a recipe to what a run needs: data, model, weights, device; and the lines that say what was decided."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lt_data.counts import CategoryCounts
+from lt_data.errors import DataError, RecipeError
+from lt_data.groups import Group, make_groups
+from lt_data.repeat_factors import image_repeat_factors
+from lt_train.data.dataset import DetectionData, DetectionDataset, load_data, training_rows
+from lt_train.data.plan import Plan
+from lt_train.detectors import LongTailDetector, build_detector
+from lt_train.heads import make_head
+from lt_train.randomness import draw_seed
+from lt_train.recipe import Files, Recipe, RepeatFactorSampler
+
+
+@dataclass(frozen=True)
+class RunData:
+    """Training and validation data of a run.
+
+    Attributes:
+        train: The training file with its images.
+        dataset: Its samples.
+        val: The validation file with its images, or ``None``.
+        groups: Groups by the instance counts of the training file.
+        notes: What was left out, one line each.
+    """
+
+    train: DetectionData
+    dataset: DetectionDataset
+    val: DetectionData | None
+    groups: tuple[Group, ...]
+    notes: tuple[str, ...]
+
+
+def load_run_data(recipe: Recipe) -> RunData:
+    """Reads the data of a recipe.
+
+    Raises:
+        DataError: A file cannot be used, images are missing, or the categories of the two files differ.
+    """
+    train = load_data(recipe.data.train.annotations, recipe.data.train.images)
+    val = load_validation(recipe.data.val, train.counts) if recipe.data.val else None
+    rows, notes = training_rows(train, keep_empty=recipe.data.keep_empty)
+    dataset = DetectionDataset(
+        train,
+        rows,
+        seed=recipe.seed,
+        flip=recipe.data.flip,
+        short_sides=recipe.model.min_size,
+        with_masks=has_masks(recipe),
+    )
+    groups = make_groups(train.counts.category_ids, train.counts.instances, recipe.data.groups)
+    return RunData(train, dataset, val, groups, (*train.notes, *notes))
+
+
+def load_validation(files: Files, train: CategoryCounts) -> DetectionData:
+    """Reads validation data and checks that it has the categories that were trained.
+
+    Raises:
+        DataError: The file cannot be used, or its categories differ from the training file's.
+    """
+    val = load_data(files.annotations, files.images)
+    check_same_categories(val, train)
+    return val
+
+
+def check_same_categories(data: DetectionData, train: CategoryCounts) -> None:
+    """Refuses a file whose category ids or names differ from the training file's: every label would be wrong.
+
+    Raises:
+        DataError: They differ; the first differences are named.
+    """
+    have = dict(zip(data.counts.category_ids.tolist(), data.counts.names, strict=True))
+    want = dict(zip(train.category_ids.tolist(), train.names, strict=True))
+    wrong = [key for key in sorted({*have, *want}) if have.get(key) != want.get(key)]
+    if wrong:
+        shown = ", ".join(
+            f"id {key}: {have.get(key, 'missing')!r} here, {want.get(key, 'missing')!r} in training"
+            for key in wrong[:3]
+        )
+        raise DataError(
+            f"{data.file.path}: {len(wrong)} categories differ from the training file's ({shown}); "
+            "use a file with the same category list"
+        )
+
+
+def has_masks(recipe: Recipe) -> bool:
+    """Whether the recipe's model predicts masks."""
+    return recipe.model.name.startswith("mask_")
+
+
+def make_plan(recipe: Recipe, data: RunData) -> Plan:
+    """The order in which the run sees its images."""
+    factors, rounding = None, "stochastic"
+    if isinstance(recipe.sampler, RepeatFactorSampler):
+        factors = image_repeat_factors(data.train.file, recipe.sampler.threshold)[data.dataset.rows]
+        rounding = recipe.sampler.rounding
+    return Plan(
+        seed=recipe.seed,
+        images=len(data.dataset),
+        batch=recipe.optim.batch,
+        accumulate=recipe.optim.accumulate,
+        epochs=recipe.schedule.epochs,
+        iterations=recipe.schedule.iterations,
+        factors=factors,
+        rounding=rounding,
+    )
+
+
+def make_model(recipe: Recipe, instance_counts: np.ndarray, *, weights: str) -> LongTailDetector:
+    """The recipe's detector with its head, on the CPU.
+
+    Args:
+        recipe: Model, head and seed.
+        instance_counts: Training instances of labels 1..C, shape [C].
+        weights: ``none``, ``imagenet``, ``coco`` or a file.
+
+    Raises:
+        DataError: The weights cannot be used.
+    """
+    head = make_head(recipe.head.name, instance_counts=instance_counts.tolist(), **recipe.head_options)
+    # the layers of torchvision draw their first values from the global stream: lend it a keyed one
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(draw_seed(recipe.seed, "weights"))
+        return build_detector(
+            recipe.model.name,
+            head,
+            weights=weights,
+            score_threshold=recipe.model.score_threshold,
+            num_detections=recipe.model.num_detections,
+            pre_nms_topk=recipe.model.pre_nms_topk,
+            min_size=recipe.model.min_size,
+            max_size=recipe.model.max_size,
+        )
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a run; ``auto`` is CUDA where there is one.
+
+    Raises:
+        RecipeError: The device does not exist here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise RecipeError(f"device: got '{name}'; allowed are auto, cpu, cuda and cuda:N") from None
+    available = device.type == "cpu" or (device.type == "cuda" and (device.index or 0) < torch.cuda.device_count())
+    if not available:
+        raise RecipeError(f"device: '{name}' is not here ({torch.cuda.device_count()} CUDA devices); use device=auto")
+    return device
+
+
+def counts_to_plain(counts: CategoryCounts) -> dict[str, Any]:
+    """Counts as numbers, text and lists, for checkpoints and JSON."""
+    return {
+        "ids": counts.category_ids.tolist(),
+        "names": list(counts.names),
+        "instances": counts.instances.tolist(),
+        "images": counts.images.tolist(),
+        "frequencies": list(counts.frequencies),
+        "frequency_source": counts.frequency_source,
+    }
+
+
+def counts_from_plain(content: Mapping[str, Any]) -> CategoryCounts:
+    """The counts that :func:`counts_to_plain` wrote."""
+    return CategoryCounts(
+        category_ids=np.array(content["ids"], np.int64),
+        names=tuple(content["names"]),
+        instances=np.array(content["instances"], np.int64),
+        images=np.array(content["images"], np.int64),
+        frequencies=tuple(content["frequencies"]),
+        frequency_source=content["frequency_source"],
+    )
+
+
+def describe_data(recipe: Recipe, data: RunData, plan: Plan) -> list[str]:
+    """Lines about the data: sizes, groups, what was left out, how long an epoch is."""
+    counts = data.train.counts
+    groups = ", ".join(f"{group.name} {len(group.category_ids)}" for group in data.groups)
+    lines = [
+        f"data: {len(data.dataset):,} images, {int(data.train.usable.sum()):,} instances, "
+        f"{len(counts.names)} categories",
+        f"groups (categories): {groups}",
+        *data.notes,
+    ]
+    if plan.factors is not None:
+        lines.append(
+            f"repeat-factor sampling: {int((plan.factors > 1).sum()):,} images are repeated, "
+            f"{plan.factors.sum():,.0f} images expected per epoch"
+        )
+    if data.val is None:
+        lines.append("no validation data: no evaluation, only the checkpoint 'last'")
+    length = f"{plan.total_steps():,} steps of {recipe.optim.images_per_step} images"
+    return [*lines, f"schedule: {length}, about {plan.epoch_steps(0):,} steps per epoch"]
+
+
+def data_record(data: RunData) -> dict[str, Any]:
+    """The content of ``data.json``: a fingerprint of each input and the training counts."""
+    record: dict[str, Any] = {"schema": 1, "train": _fingerprint(data.train), "val": None}
+    if data.val is not None:
+        record["val"] = _fingerprint(data.val)
+    record["categories"] = counts_to_plain(data.train.counts)
+    record["groups"] = {group.name: list(group.category_ids) for group in data.groups}
+    record["notes"] = list(data.notes)
+    return record
+
+
+def _fingerprint(data: DetectionData) -> dict[str, Any]:
+    return {
+        "annotations": str(data.file.path),
+        "sha256": data.file.sha256,
+        "images": len(data.paths),
+        "instances": int(data.counts.instances.sum()),
+    }
+
+
+def resolve_checkpoint(source: Path) -> Path:
+    """The ``last`` checkpoint of a run directory, or the file itself."""
+    return source / "checkpoints" / "last.pt" if source.is_dir() else source

@@ -1,0 +1,97 @@
+"""The files of an evaluation: ``metrics.json``, ``per_class.csv``, ``predictions.json``; UTF-8, newline ends.
+
+A file appears whole or not at all: it is written beside its place and then moved there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from lt_data.errors import DataError, OutputError
+
+from .detections import Results, plain_number
+from .per_class import Cell, per_class_csv
+
+
+def write_evaluation(
+    out_dir: Path | str,
+    metrics: Mapping[str, Any],
+    per_class: Sequence[Mapping[str, Cell]],
+    results: Results | None = None,
+) -> None:
+    """Write the files of one evaluation, replacing older ones.
+
+    Args:
+        out_dir: Made if it does not exist.
+        metrics: What :func:`lt_train.evaluation.summarise` returned.
+        per_class: What :func:`lt_train.evaluation.per_class_rows` returned.
+        results: COCO results; no ``predictions.json`` is written without.
+
+    Raises:
+        OutputError: The directory or a file cannot be written.
+    """
+    out = Path(out_dir)
+    _write(out / "metrics.json", (json.dumps(metrics, indent=2, allow_nan=False) + "\n").encode())
+    write_per_class(out / "per_class.csv", per_class)
+    if results is not None:
+        write_results(out / "predictions.json", results)
+
+
+def write_per_class(path: Path | str, rows: Sequence[Mapping[str, Cell]]) -> None:
+    """Write the per-class table as CSV.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    _write(Path(path), per_class_csv(rows).encode())
+
+
+def write_results(path: Path | str, results: Results) -> None:
+    """Write COCO results as JSON, one record per line.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    encoder = msgspec.json.Encoder(enc_hook=plain_number)
+    lines = b",\n".join(encoder.encode(_with_text_counts(record)) for record in results)
+    _write(Path(path), b"[\n" + lines + b"\n]\n" if results else b"[]\n")
+
+
+def read_results(path: Path | str) -> list[dict[str, Any]]:
+    """Read a COCO results file; :func:`lt_train.evaluation.check_results` checks its content.
+
+    Raises:
+        DataError: The file cannot be read or is no JSON list of records.
+    """
+    name = Path(path).name
+    try:
+        return msgspec.json.decode(Path(path).read_bytes(), type=list[dict[str, Any]])
+    except OSError as error:
+        raise DataError(f"{name}: cannot be read ({error.strerror}); check the path {path}") from error
+    except msgspec.DecodeError as error:
+        raise DataError(f"{name}: not a COCO results file: {error}; it must be a JSON list of records") from error
+
+
+def _with_text_counts(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """RLE counts that pycocotools gave as bytes become text: JSON has no bytes."""
+    counts = (record.get("segmentation") or {}).get("counts")
+    if not isinstance(counts, bytes):
+        return record
+    return {**record, "segmentation": {**record["segmentation"], "counts": counts.decode("ascii")}}
+
+
+def _write(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another --out") from error

@@ -1,0 +1,79 @@
+"""One row per class: how often it was trained on, how often it is in the validation set, and how well it is found."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lt_data.groups import group_name_of
+
+from .coco import Evaluation
+
+if TYPE_CHECKING:
+    from lt_data.counts import CategoryCounts
+    from lt_data.groups import Group
+
+Cell = int | float | str | None
+
+
+def per_class_rows(
+    evaluations: Mapping[str, Evaluation], *, groups: Sequence[Group], train_counts: CategoryCounts
+) -> list[dict[str, Cell]]:
+    """One row per category of the evaluated annotations, ascending by dataset id.
+
+    Args:
+        evaluations: ``bbox`` and/or ``segm`` of the same annotations.
+        groups: Groups of the training set.
+        train_counts: Counts of the training set.
+
+    Returns:
+        Rows with ``category_id, name, group, train_images, train_instances, val_instances`` and, per IoU type,
+        ``*_AP, *_AP50, *_AR`` (fractions 0..1). None marks a class without ground truth, or one that the training set
+        does not know.
+    """
+    first = next(iter(evaluations.values()))
+    group_of = group_name_of(groups)
+    position = {category: i for i, category in enumerate(train_counts.category_ids.tolist())}
+    rows: list[dict[str, Cell]] = []
+    for k, category in enumerate(first.category_ids.tolist()):
+        trained = position.get(category)
+        rows.append(
+            {
+                "category_id": category,
+                "name": first.category_names[k],
+                "group": group_of.get(category),
+                "train_images": None if trained is None else int(train_counts.images[trained]),
+                "train_instances": None if trained is None else int(train_counts.instances[trained]),
+                "val_instances": int(first.instances[k]),
+            }
+        )
+    for iou_type in sorted(evaluations):
+        _add_columns(rows, iou_type, evaluations[iou_type])
+    return rows
+
+
+def per_class_csv(rows: Sequence[Mapping[str, Cell]]) -> str:
+    """The rows as CSV text: comma, newline, floats as Python's repr, empty cells for None."""
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return text.getvalue()
+
+
+def _add_columns(rows: list[dict[str, Cell]], iou_type: str, evaluation: Evaluation) -> None:
+    columns: dict[str, NDArray[np.float64]] = {
+        f"{iou_type}_AP": evaluation.class_ap(),
+        f"{iou_type}_AP50": evaluation.class_ap(iou=0.5),
+        f"{iou_type}_AR": evaluation.class_ar(),
+    }
+    for name, values in columns.items():
+        for row, value in zip(rows, values.tolist(), strict=True):
+            row[name] = None if math.isnan(value) else value

@@ -1,0 +1,100 @@
+"""What every head offers, and the averaging over micro-batches that heads share.
+
+Shapes: R regions over the batch, C foreground classes, L logits. Labels are 0..C with 0 = background.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from lt_data.errors import RecipeError
+
+
+class Head(nn.Module, ABC):
+    """A function of logits: losses for training, scores for detection. It has buffers and no parameters.
+
+    Args:
+        instance_counts: Non-crowd training instances of classes 1..C.
+
+    Attributes:
+        num_classes: C.
+        num_logits: L, the width of the classifier in front of this head.
+        layout_buffers: Names of the buffers that say which logit stands for what; a classifier trained under other
+            values of them has other columns.
+
+    Raises:
+        RecipeError: There is no class, or a count is negative.
+    """
+
+    layout_buffers: ClassVar[tuple[str, ...]] = ()
+    instance_counts: Tensor
+
+    def __init__(self, instance_counts: Sequence[int]) -> None:
+        super().__init__()
+        counts = [int(count) for count in instance_counts]
+        if not counts or min(counts) < 0:
+            raise RecipeError(f"head: instance counts are {counts[:5]}...; needed is one count >= 0 per class, C >= 1")
+        self.num_classes = len(counts)
+        self.num_logits = self.num_classes + 1
+        self.register_buffer("instance_counts", torch.tensor(counts, dtype=torch.int64))
+
+    @abstractmethod
+    def loss(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        *,
+        micro_batch: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> dict[str, Tensor]:
+        """Named scalar losses, to be summed by the caller; 0 with a gradient path where R = 0.
+
+        Args:
+            logits: [R, L], any float type; the mathematics is float32.
+            labels: [R] int64 in 0..C.
+            micro_batch: [R] int64, which micro-batch a region belongs to: sampling and normalisation happen inside
+                each, then the mean over them is taken. ``None`` is one micro-batch.
+            generator: Source of what the loss draws; ``None`` is PyTorch's global generator.
+        """
+
+    @abstractmethod
+    def scores(self, logits: Tensor) -> Tensor:
+        """[R, L] logits -> [R, C+1] float32 scores in 0..1; column 0 is background."""
+
+
+def dense_rank(ids: Tensor) -> Tensor:
+    """Rank (from 0) of each id among the distinct ids, without waiting for the device.
+
+    Args:
+        ids: [R] int64.
+    """
+    ordered, order = ids.sort()
+    step = torch.zeros_like(ordered)
+    step[1:] = ordered[1:] != ordered[:-1]
+    return torch.empty_like(ids).scatter_(0, order, step.cumsum(0))
+
+
+def micro_batch_mean(losses: Tensor, weights: Tensor, micro_batch: Tensor | None) -> Tensor:
+    """Weighted mean in each micro-batch, then the plain mean over the micro-batches that have regions.
+
+    Args:
+        losses: [R] loss of each region, R >= 1.
+        weights: [R] weight of each region, >= 0.
+        micro_batch: [R] ranks from :func:`dense_rank`, or ``None`` for one micro-batch.
+
+    Returns:
+        A scalar. The divisor of a micro-batch is ``max(sum of weights, 1)``.
+
+    Source: the average over ranks in the released BAGS code, where a rank is a micro-batch.
+    """
+    if micro_batch is None:
+        return (losses * weights).sum() / weights.sum().clamp(min=1)
+    # a batch of R regions has at most R micro-batches; their number stays on the device
+    total = torch.zeros_like(weights).index_add_(0, micro_batch, weights)
+    divisor = total.clamp(min=1).index_select(0, micro_batch) * (micro_batch.max() + 1)
+    return (losses * weights / divisor).sum()

@@ -1,0 +1,37 @@
+"""Plain softmax over background and all classes: the baseline, equal to torchvision's classification loss.
+
+Shapes: R regions, C foreground classes, L = C + 1 logits.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lt_train.heads.base import Head, dense_rank, micro_batch_mean
+
+
+class SoftmaxHead(Head):
+    """One softmax; logit 0 is background, logit c is class c. Options: none."""
+
+    def loss(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        *,
+        micro_batch: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> dict[str, Tensor]:
+        """``loss_classifier``: mean cross-entropy over the regions, see :meth:`Head.loss`; draws nothing."""
+        logits = logits.float()
+        if len(labels) == 0:
+            return {"loss_classifier": logits.sum() * 0}
+        if micro_batch is None:
+            return {"loss_classifier": F.cross_entropy(logits, labels)}
+        losses = F.cross_entropy(logits, labels, reduction="none")
+        return {"loss_classifier": micro_batch_mean(losses, torch.ones_like(losses), dense_rank(micro_batch))}
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """Softmax: [R, C+1] -> [R, C+1] float32."""
+        return logits.float().softmax(dim=1)

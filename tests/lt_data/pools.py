@@ -1,0 +1,38 @@
+"""Small pools in memory for the tests."""
+
+import json
+from pathlib import Path
+
+
+def annotation(number, image_id, category_id, *, crowd=0, box=(1.0, 2.0, 3.0, 4.0)):
+    x, y, w, h = box
+    return {
+        "id": number,
+        "image_id": image_id,
+        "category_id": category_id,
+        "iscrowd": crowd,
+        "bbox": list(box),
+        "area": w * h,
+        "segmentation": [[x, y, x + w, y, x + w, y + h, x, y + h]],
+    }
+
+
+def pool(images, *, categories=None, names=None):
+    """A COCO file from {image id: [category id, or (category id, "crowd"), ...]}."""
+    annotations = []
+    for image_id, content in images.items():
+        for entry in content:
+            category_id, crowd = entry if isinstance(entry, tuple) else (entry, None)
+            annotations.append(annotation(len(annotations) + 1, image_id, category_id, crowd=int(crowd is not None)))
+    used = sorted({a["category_id"] for a in annotations})
+    return {
+        "info": {"description": "test"},
+        "images": [{"id": i, "file_name": f"{i:012d}.jpg", "width": 64, "height": 48} for i in images],
+        "annotations": annotations,
+        "categories": [{"id": c, "name": (names or {}).get(c, f"category {c}")} for c in categories or used],
+    }
+
+
+def save(content, path: Path) -> Path:
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path

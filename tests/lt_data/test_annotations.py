@@ -1,0 +1,107 @@
+"""Reading COCO and LVIS files, and writing kept records back byte for byte."""
+
+import json
+
+import numpy as np
+import pytest
+
+from lt_data.annotations import read_annotations, write_subset
+from lt_data.errors import DataError
+
+HOSTILE = (
+    '{ "licenses":[{"id":1,"name":"a \\"]}\\u00e9 {["}],\n  "annotations" : [\n'
+    '   {"iscrowd":0, "id" : 7,"image_id":2,"category_id":90,"bbox":[1,2,3.50,4],'
+    '"area":14,"segmentation":[[1,2,3,2,3,4]]} ,\n'
+    '{"category_id":3,"image_id":1,"id":9007199254740992,"note":"}],{","area":1e1,"bbox":[0,0,2,5]}],'
+    '"categories":[{"name":"z\u00fcg","id":90},{"id":3,"name":"a"}],"info":{},'
+    '"images":[{"id":2,"width":10,"height":20,"file_name":"b.jpg"},'
+    '{"coco_url":"http://x.org/train2017/000000000001.jpg","height":5,"id":1,"width":6}]}'
+)
+
+
+def write(tmp_path, text):
+    path = tmp_path / "annotations.json"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_reads_any_key_order_whitespace_and_escapes(tmp_path):
+    file = read_annotations(write(tmp_path, HOSTILE))
+    assert file.image_ids.tolist() == [2, 1]
+    assert file.image_sizes.tolist() == [[10, 20], [6, 5]]
+    assert file.file_names == ["b.jpg", "000000000001.jpg"]
+    assert file.annotation_ids.tolist() == [7, 2**53]
+    assert file.annotation_category_ids.tolist() == [90, 3]
+    assert file.crowd.tolist() == [False, False]
+    assert file.areas.tolist() == [14, 10]
+    assert file.boxes.tolist() == [[1, 2, 3.5, 4], [0, 0, 2, 5]]
+    assert file.categories.names == ("z\u00fcg", "a")
+    assert file.image_index().tolist() == [0, 1]
+    assert file.segmentation(0) == [[1, 2, 3, 2, 3, 4]]
+    assert file.segmentation(1) is None
+
+
+def test_kept_records_and_other_members_keep_their_bytes(tmp_path):
+    path = write(tmp_path, HOSTILE)
+    file = read_annotations(path)
+    out = tmp_path / "out.json"
+    write_subset(file, out, images=np.array([False, True]), annotations=np.array([False, True]))
+    text = out.read_text(encoding="utf-8")
+    whole, part = json.loads(HOSTILE), json.loads(text)
+    assert list(part) == list(whole)
+    assert part["images"] == whole["images"][1:]
+    assert part["annotations"] == whole["annotations"][1:]
+    assert {k: part[k] for k in ("licenses", "categories", "info")} == {
+        k: whole[k] for k in ("licenses", "categories", "info")
+    }
+    for record in (*file.annotation_records[1:], *file.image_records[1:], file.members["licenses"]):
+        assert bytes(record).decode() in text
+        assert bytes(record).decode() in HOSTILE
+
+
+def test_everything_kept_is_everything(tmp_path):
+    path = write(tmp_path, HOSTILE)
+    file = read_annotations(path)
+    write_subset(file, tmp_path / "out.json", images=np.ones(2, bool), annotations=np.ones(2, bool))
+    assert json.loads((tmp_path / "out.json").read_text(encoding="utf-8")) == json.loads(HOSTILE)
+
+
+GOOD = {"images": [{"id": 1}], "annotations": [], "categories": [{"id": 1, "name": "a"}]}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "empty"),
+        ("nonsense", "not a JSON object"),
+        ("[]", "not a JSON object"),
+        (json.dumps({**GOOD, "images": 3}), "member 'images' is not a list"),
+        (json.dumps({k: v for k, v in GOOD.items() if k != "categories"}), "member 'categories' is missing"),
+        (json.dumps({**GOOD, "categories": []}), "at least one category"),
+        (json.dumps({**GOOD, "images": [{"id": 1}, {"id": 1}]}), "1 ids occur more than once"),
+        (json.dumps({**GOOD, "images": [{"id": "one"}]}), r"images\[0\]"),
+        (json.dumps({**GOOD, "images": [{"id": 2**53 + 1}]}), r"beyond 2\^53"),
+        (json.dumps({**GOOD, "annotations": [{"id": 1, "image_id": 5, "category_id": 1}]}), "image_id that the file"),
+        (json.dumps({**GOOD, "annotations": [{"id": 1, "image_id": 1, "category_id": 5}]}), "category_id that the"),
+        (json.dumps({**GOOD, "annotations": [{"id": 1, "image_id": 1}]}), r"annotations\[0\].*category_id"),
+    ],
+)
+def test_bad_files_are_one_line_each(tmp_path, text, says):
+    with pytest.raises(DataError, match=says) as error:
+        read_annotations(write(tmp_path, text))
+    assert all("\n" not in problem for problem in error.value.problems)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(DataError, match="cannot be read"):
+        read_annotations(tmp_path / "none.json")
+
+
+def test_real_coco_file(shared_data):
+    path = shared_data / "coco_real/annotations/instances_train2017.json"
+    file = read_annotations(path)
+    content = json.loads(path.read_text())
+    assert len(file.image_ids) == len(content["images"]) == 368
+    assert file.annotation_ids.tolist() == [a["id"] for a in content["annotations"]]
+    assert file.crowd.tolist() == [bool(a["iscrowd"]) for a in content["annotations"]]
+    np.testing.assert_array_equal(file.boxes, [a["bbox"] for a in content["annotations"]])

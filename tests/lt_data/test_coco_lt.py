@@ -1,0 +1,214 @@
+"""Whole builds: the official size from the embedded counts, and every file of the dataset directory."""
+
+import csv
+import hashlib
+import json
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from pools import pool, save
+
+from lt_data.annotations import read_annotations
+from lt_data.coco_lt import BuildOptions, build_coco_lt, totals
+from lt_data.counts import coco_2017_counts, count_categories
+from lt_data.errors import DataError, OutputError
+from lt_data.group_stats import group_stats
+from lt_data.repeat_factors import image_repeat_factors
+
+BYTES = ("annotations.json", "categories.csv", "groups.json", "repeat_factors.csv", "build.json")
+SMALL = BuildOptions(scale="0.001", on_shortage="cap", edges=(2, 5))
+
+
+@pytest.fixture(scope="module")
+def small_pool(tmp_path_factory):
+    rng = np.random.default_rng(0)
+    images = {
+        int(i): [int(c) if rng.random() > 0.1 else (int(c), "crowd") for c in rng.choice([1, 1, 1, 1, 2, 2, 5, 90], 6)]
+        for i in rng.choice(10**6, 60, replace=False)
+    }
+    folder = tmp_path_factory.mktemp("pool")
+    return save(pool(images, categories=[90, 1, 2, 5, 8], names={2: 'a "b", \u00e9'}), folder / "pool.json")
+
+
+@pytest.fixture(scope="module")
+def coco_size_pool(tmp_path_factory):
+    """118,287 images with the real number of instances of each COCO category."""
+    rng = np.random.default_rng(0)
+    counts = coco_2017_counts()
+    category = np.repeat(counts.category_ids, counts.instances)
+    image = rng.integers(1, 118_288, len(category))
+    order = rng.permutation(len(category))
+    records = [
+        '{"id":%d,"image_id":%d,"category_id":%d,"iscrowd":0,"bbox":[1,2,3,4],"area":12}' % row
+        for row in zip(range(1, len(order) + 1), image[order].tolist(), category[order].tolist(), strict=True)
+    ]
+    categories = [{"id": int(i), "name": n} for i, n in zip(counts.category_ids, counts.names, strict=True)]
+    path = tmp_path_factory.mktemp("coco") / "instances_train2017.json"
+    path.write_text(
+        '{"images":[%s],"annotations":[%s],"categories":%s}'
+        % (",".join('{"id":%d}' % i for i in range(1, 118_288)), ",".join(records), json.dumps(categories))
+    )
+    return path
+
+
+def test_coco_lt_from_the_embedded_counts(coco_size_pool, tmp_path):
+    build = build_coco_lt(coco_size_pool, tmp_path / "coco_lt")
+    assert totals(build)["instances"] == 64_504
+    assert [len(g.category_ids) for g in build.groups] == [19, 29, 20, 12]
+    written = count_categories(read_annotations(tmp_path / "coco_lt/annotations.json"))
+    targets = np.empty(80, np.int64)
+    targets[build.alignment.order] = build.alignment.targets
+    np.testing.assert_array_equal(written.instances, targets)
+    stats = group_stats(tmp_path / "coco_lt")
+    assert (stats.categories, stats.instances) == (80, 64_504)
+    assert [g.categories for g in stats.groups] == [19, 29, 20, 12]
+    assert stats.images == stats.images_with_annotations == totals(build)["images"]
+
+
+def test_same_inputs_give_the_same_bytes(small_pool, tmp_path):
+    build_coco_lt(small_pool, tmp_path / "a", options=SMALL)
+    build_coco_lt(small_pool, tmp_path / "b" / "deeper", options=SMALL)
+    for name in BYTES:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b/deeper" / name).read_bytes()
+        assert str(tmp_path) not in (tmp_path / "a" / name).read_text(encoding="utf-8")
+    names = {path.name for path in (tmp_path / "a").iterdir()}
+    assert names == {*BYTES, "environment.json", "alignment.png"}
+
+
+def test_another_seed_takes_other_images(small_pool, tmp_path):
+    images = [
+        build_coco_lt(
+            small_pool, None, options=BuildOptions(seed, "0.001", on_shortage="cap")
+        ).selection.images.tolist()
+        for seed in (0, 1)
+    ]
+    assert images[0] != images[1]
+
+
+def test_categories_csv(small_pool, tmp_path):
+    build_coco_lt(small_pool, tmp_path / "lt", options=SMALL)
+    rows = list(csv.DictReader((tmp_path / "lt/categories.csv").open(encoding="utf-8", newline="")))
+    assert list(rows[0]) == [
+        "category_id",
+        "name",
+        "rank",
+        "pool_instances",
+        "pool_images",
+        "reference_rank",
+        "reference_instances",
+        "target",
+        "instances",
+        "images",
+        "group",
+    ]
+    pool_counts = count_categories(read_annotations(small_pool))
+    subset = count_categories(read_annotations(tmp_path / "lt/annotations.json"))
+    by_id = {int(row["category_id"]): row for row in rows}
+    for i, category_id in enumerate(pool_counts.category_ids.tolist()):
+        row = by_id[category_id]
+        assert int(row["pool_instances"]) == pool_counts.instances[i]
+        assert int(row["pool_images"]) == pool_counts.images[i]
+        assert int(row["instances"]) == subset.instances[i] == min(int(row["target"]), pool_counts.instances[i])
+        assert int(row["images"]) == subset.images[i]
+        assert row["name"] == pool_counts.names[i]
+    assert [int(row["rank"]) for row in rows] == [1, 2, 3, 4, 5]
+    assert [int(row["reference_rank"]) for row in rows] == [i * 1229 // 4 + 1 for i in range(5)]
+    assert int(rows[0]["reference_instances"]) == 26148
+
+
+def test_build_json_and_repeat_factors(small_pool, tmp_path):
+    out = tmp_path / "lt"
+    build_coco_lt(small_pool, out, options=SMALL)
+    record = json.loads((out / "build.json").read_text(encoding="utf-8"))
+    file = read_annotations(out / "annotations.json")
+    content = json.loads(small_pool.read_text(encoding="utf-8"))
+    inside = [a for a in content["annotations"] if a["image_id"] in set(file.image_ids.tolist())]
+    assert record["inputs"]["pool"] == {
+        "name": "pool.json",
+        "sha256": hashlib.sha256(small_pool.read_bytes()).hexdigest(),
+    }
+    assert record["totals"] == {"images": len(file.image_ids), "instances": len(file.annotation_ids), "categories": 5}
+    crowds = sum(a["iscrowd"] for a in inside)
+    assert crowds > 0
+    assert record["dropped"]["crowds"] == crowds
+    assert record["dropped"]["surplus_instances"] == len(inside) - crowds - len(file.annotation_ids) > 0
+    assert record["shortage"] == [{"category_id": 8, "target": 1, "available": 0}]
+    for name, digest in record["files"].items():
+        assert hashlib.sha256((out / name).read_bytes()).hexdigest() == digest
+    rows = list(csv.reader((out / "repeat_factors.csv").open()))[1:]
+    assert [int(r[0]) for r in rows] == file.image_ids.tolist()
+    assert [float(r[1]) for r in rows] == image_repeat_factors(file, 0.001).tolist()
+
+
+def test_records_keep_their_bytes(small_pool, tmp_path):
+    build_coco_lt(small_pool, tmp_path / "lt", options=SMALL)
+    source = small_pool.read_bytes()
+    file = read_annotations(tmp_path / "lt/annotations.json")
+    places = [source.index(bytes(record)) for record in file.annotation_records]
+    assert places == sorted(places)
+    for member in ("info", "categories"):
+        assert bytes(file.members[member]) in source
+
+
+def test_shortage_lists_every_category_and_the_largest_scale(small_pool):
+    with pytest.raises(DataError) as error:
+        build_coco_lt(small_pool, None)
+    problems = error.value.problems
+    assert len(problems) == 5 + 1  # every category is short, then the advice
+    assert any("category 8 " in p and "the pool has none; no scale helps" in p for p in problems)
+    scale = problems[-1].split("is ")[1].split(";")[0]
+    assert 0 < Fraction(scale) < 1
+
+
+def test_advised_scale_works_and_the_next_fails(tmp_path):
+    path = save(pool({i: [1, 1, 2] for i in range(1, 40)}), tmp_path / "pool.json")
+    with pytest.raises(DataError, match="largest --scale that works is") as error:
+        build_coco_lt(path, None)
+    scale = error.value.problems[-1].split("is ")[1].split(";")[0]
+    build_coco_lt(path, None, options=BuildOptions(scale=scale))
+    with pytest.raises(DataError, match="target"):
+        build_coco_lt(path, None, options=BuildOptions(scale=str(float(scale) + 1e-6)))
+
+
+def test_reference_from_a_file_counts_annotations_not_fields(small_pool, tmp_path):
+    content = pool({1: [1, 1, 1, 2], 2: [2, 3]}, categories=[1, 2, 3, 4])
+    content["categories"][0]["instance_count"] = 99
+    build = build_coco_lt(small_pool, None, reference=save(content, tmp_path / "lvis.json"), options=SMALL)
+    assert build.reference.instances.tolist() == [3, 2, 1]
+    assert "instance_count" in build.warnings[0]
+    assert "field 99, counted 3" in build.warnings[0]
+
+
+@pytest.mark.parametrize("scale", ["0", "1.5", "-1", "abc", "nan", "1e400"])
+def test_bad_scale(small_pool, scale):
+    with pytest.raises(DataError, match="--scale"):
+        build_coco_lt(small_pool, None, options=BuildOptions(scale=scale))
+
+
+def test_output_is_never_overwritten_unasked(small_pool, tmp_path):
+    out = tmp_path / "lt"
+    build_coco_lt(small_pool, out, options=SMALL)
+    before = (out / "build.json").read_bytes()
+    with pytest.raises(OutputError, match="--force"):
+        build_coco_lt(small_pool, out, options=SMALL)
+    other = BuildOptions(1, "0.001", on_shortage="cap")
+    build_coco_lt(small_pool, out, options=other, force=True)
+    assert (out / "build.json").read_bytes() != before
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.tex").write_text("years of work")
+    with pytest.raises(OutputError, match="never replaced"):
+        build_coco_lt(small_pool, mine, options=SMALL, force=True)
+    assert (mine / "thesis.tex").read_text() == "years of work"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["lt", "mine"]
+
+
+def test_a_failing_step_leaves_nothing(small_pool, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise DataError("no disk")
+
+    monkeypatch.setattr("lt_data.coco_lt.image_repeat_factors", fail)
+    with pytest.raises(DataError, match="no disk"):
+        build_coco_lt(small_pool, tmp_path / "lt", options=SMALL)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,68 @@
+import json
+
+import pytest
+
+from lt_data.errors import DataError, OutputError
+from lt_train.evaluation import read_results, write_evaluation
+
+METRICS = {"schema": 1, "bbox": {"AP": 0.1, "APs": None}}
+ROWS = [
+    {"category_id": 1, "name": "kite, red", "group": "(0, 10)", "bbox_AP": 0.1},
+    {"category_id": 2, "name": "été", "group": None, "bbox_AP": None},
+]
+RESULTS = [
+    {"image_id": 1, "category_id": 2, "bbox": [0.1, 1 / 3, 2.0, 3.0], "score": 0.30000001192092896},
+    {"image_id": 1, "category_id": 2, "score": 0.5, "segmentation": {"size": [2, 3], "counts": b"12Z"}},
+]
+
+
+def test_files_and_their_bytes(tmp_path):
+    write_evaluation(tmp_path / "run/eval", METRICS, ROWS, RESULTS)
+    out = tmp_path / "run/eval"
+    assert sorted(p.name for p in out.iterdir()) == ["metrics.json", "per_class.csv", "predictions.json"]
+    assert json.loads((out / "metrics.json").read_text(encoding="utf-8")) == METRICS
+    table = 'category_id,name,group,bbox_AP\n1,"kite, red","(0, 10)",0.1\n2,été,,\n'
+    assert (out / "per_class.csv").read_bytes() == table.encode()
+    assert all(b"\r" not in p.read_bytes() for p in out.iterdir())
+
+
+def test_results_come_back_to_the_last_bit(tmp_path):
+    write_evaluation(tmp_path, METRICS, ROWS, RESULTS)
+    text = {**RESULTS[1], "segmentation": {"size": [2, 3], "counts": "12Z"}}
+    assert read_results(tmp_path / "predictions.json") == [RESULTS[0], text]
+    assert RESULTS[1]["segmentation"]["counts"] == b"12Z"
+
+
+def test_no_predictions_file_unless_asked_and_empty_lists(tmp_path):
+    write_evaluation(tmp_path, METRICS, [])
+    assert not (tmp_path / "predictions.json").exists()
+    write_evaluation(tmp_path, METRICS, [], [])
+    assert read_results(tmp_path / "predictions.json") == []
+
+
+def test_nan_is_never_written(tmp_path):
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_evaluation(tmp_path, {"AP": float("nan")}, [])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path, monkeypatch):
+    write_evaluation(tmp_path, METRICS, ROWS)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("lt_train.evaluation.files.os.replace", full)
+    with pytest.raises(OutputError, match=r"metrics\.json: cannot be written \(No space left"):
+        write_evaluation(tmp_path, {"schema": 2}, [])
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_results_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(DataError, match="cannot be read"):
+        read_results(tmp_path / "absent.json")
+    for text in ('{"a": 1}', "[1]", "[", '[{"score": NaN}]'):
+        (tmp_path / "r.json").write_text(text, encoding="utf-8")
+        with pytest.raises(DataError, match=r"r\.json: not a COCO results file"):
+            read_results(tmp_path / "r.json")
