@@ -232,19 +232,10 @@ def write_build(build: Build, out: Path) -> None:
         _plot(build, work / names.ALIGNMENT_PLOT)
 
 
-_CATEGORY_COLUMNS = [
-    "category_id",
-    "name",
-    "rank",
-    "pool_instances",
-    "pool_images",
-    "reference_rank",
-    "reference_instances",
-    "target",
-    "instances",
-    "images",
-    "group",
-]
+_CATEGORY_COLUMNS = (
+    *("category_id", "name", "rank", "pool_instances", "pool_images", "reference_rank", "reference_instances"),
+    *("target", "instances", "images", "group"),
+)
 
 
 def _category_rows(build: Build, written: CategoryCounts) -> list[Sequence[object]]:

@@ -5,6 +5,9 @@ Shapes: h, w rows and columns, P points. Points are (x, y) pixels; x = 0 is the 
 
 from __future__ import annotations
 
+from itertools import pairwise
+from typing import cast
+
 import numpy as np
 import numpy.typing as npt
 from contourpy import FillType, contour_generator
@@ -29,12 +32,13 @@ def trace_outlines(coverage: npt.NDArray[np.float32], origin: tuple[int, int]) -
         One [P, 2] array a part, rounded to 0.01 px, P >= 3, first point not repeated.
     """
     padded = np.pad(coverage, 1)
-    filled, offsets = contour_generator(z=padded, fill_type=FillType.OuterOffset).filled(0.5, 2.0)
+    contours = contour_generator(z=padded, fill_type=FillType.OuterOffset).filled(0.5, 2.0)
+    filled, offsets = cast("tuple[list[Points], list[npt.NDArray[np.uint32]]]", contours)
     # the padding takes one pixel off, pixel centres lie half a pixel in
     shift = np.array(origin, np.float64) - 0.5
     outlines = []
     for points, starts in zip(filled, offsets, strict=True):
-        closed = [points[a:b] + shift for a, b in zip(starts[:-1], starts[1:], strict=True)]
+        closed = [points[a:b] + shift for a, b in pairwise(starts.tolist())]
         rings = [simplify(ring[:-1]) for ring in closed if abs(signed_area(ring[:-1])) >= SMALLEST]
         if rings and abs(signed_area(closed[0][:-1])) >= SMALLEST:
             outline = rings[0]
@@ -47,7 +51,8 @@ def trace_outlines(coverage: npt.NDArray[np.float32], origin: tuple[int, int]) -
 def signed_area(points: Points) -> float:
     """Area that a closed outline encloses in px^2 (shoelace formula); the sign gives the direction it runs in."""
     x, y = points[:, 0], points[:, 1]
-    return 0.5 * float(x @ np.roll(y, -1) - y @ np.roll(x, -1))
+    last_edge = x[-1] * y[0] - y[-1] * x[0]
+    return 0.5 * float(x[:-1] @ y[1:] - y[:-1] @ x[1:] + last_edge)
 
 
 def simplify(points: Points, tolerance: float = TOLERANCE) -> Points:
@@ -55,8 +60,9 @@ def simplify(points: Points, tolerance: float = TOLERANCE) -> Points:
 
     Source: Douglas and Peucker (Cartographica 10, 1973).
     """
-    far = int(np.argmax(((points - points[0]) ** 2).sum(axis=1)))
-    ring = np.concatenate([points, points[:1]])
+    ring = np.append(points, points[:1], axis=0)
+    plane = ring[:, 0] + 1j * ring[:, 1]
+    far = int(np.abs(plane - plane[0]).argmax())
     keep = np.zeros(len(ring), bool)
     keep[[0, far, -1]] = True
     stack = [(0, far), (far, len(ring) - 1)]
@@ -64,11 +70,10 @@ def simplify(points: Points, tolerance: float = TOLERANCE) -> Points:
         start, end = stack.pop()
         if end - start < 2:
             continue
-        (x, y), (along_x, along_y) = ring[start], ring[end] - ring[start]
-        inner = ring[start + 1 : end]
-        distance = np.abs((inner[:, 0] - x) * along_y - (inner[:, 1] - y) * along_x)
-        worst = int(np.argmax(distance))
-        if distance[worst] > tolerance * np.hypot(along_x, along_y):
+        along = plane[end] - plane[start]
+        distance = np.abs(((plane[start + 1 : end] - plane[start]) * along.conjugate()).imag)
+        worst = int(distance.argmax())
+        if distance[worst] > tolerance * abs(along):
             middle = start + 1 + worst
             keep[middle] = True
             stack += [(start, middle), (middle, end)]

@@ -20,9 +20,10 @@ from lt_data.synthetic_outlines import Points, trace_outlines
 from lt_data.synthetic_shapes import SHAPES, TEXTURES, FloatArray, ShapeCategory
 
 SMALLEST, LARGEST = 0.125, 0.44
-FLOOR = 0.09
-INSIDE = 0.7
-VISIBLE = 0.45
+FLOOR = 0.1
+INSIDE = 0.7  # of a new object lies on the canvas
+ON_OTHERS = 0.45  # of a new object at most lies on top of others
+VISIBLE = 0.5  # of an object stays visible to the end
 ATTEMPTS = 2000
 
 
@@ -80,12 +81,15 @@ def _place(
     """Draws places until one leaves enough to see of everything; each failure makes the object a little smaller."""
     size = below.shape[-1]
     share = SMALLEST * (LARGEST / SMALLEST) ** generator.random()
+    visible_area = below.sum(axis=(1, 2))
     for _ in range(ATTEMPTS):
         placed = _draw_place(category, share * size, size, generator)
-        left = (below[:, placed.rows, placed.columns] * (1 - placed.alpha)).sum(axis=(1, 2))
-        before = below[:, placed.rows, placed.columns].sum(axis=(1, 2))
-        visible_area = below.sum(axis=(1, 2)) - before + left
-        if placed.alpha.sum() >= INSIDE * placed.full_area and (visible_area >= VISIBLE * below_area).all():
+        covered = (below[:, placed.rows, placed.columns] * placed.alpha).sum(axis=(1, 2))
+        if (
+            placed.alpha.sum() >= INSIDE * placed.full_area
+            and covered.sum() <= ON_OTHERS * placed.full_area
+            and (visible_area - covered >= VISIBLE * below_area).all()
+        ):
             return placed
         share = max(0.96 * share, FLOOR)
     raise RuntimeError(f"no room for an object after {ATTEMPTS} attempts; {len(below)} objects lie on {size} px")
@@ -134,8 +138,10 @@ def _background(size: int, generator: np.random.Generator) -> FloatArray:
     base = np.array(colorsys.hsv_to_rgb(hue, 0.25 * saturation, 0.25 + 0.45 * value), np.float32)
     cells = int(generator.integers(3, 9))
     coarse = generator.integers(0, 256, (cells, cells, 3), dtype=np.uint8)
-    blotches = np.asarray(Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC), np.float32)
-    canvas = base + (blotches - 128) / 255 * np.float32(0.3)
+    blotches = np.asarray(Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC), np.float32) - 128
+    # mostly brightness, so that strong colours are the objects' own
+    grey = blotches.mean(axis=2, keepdims=True)
+    canvas = base + (grey + np.float32(0.3) * blotches) / 255 * np.float32(0.35)
     if kind < 0.5:
         grid = np.arange(size, dtype=np.float32) / size
         wave = np.cos(2 * np.pi * turn) * grid + np.sin(2 * np.pi * turn) * grid[:, None]

@@ -9,16 +9,17 @@ Shapes: h, w rows and columns of a pixel window; x and y [h, w] are pixels from 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from lt_data.errors import DataError
 
-FloatArray = npt.NDArray[np.float32]
+FloatArray = npt.NDArray[np.floating[Any]]
 ShapeFunction = Callable[[FloatArray, FloatArray, float], FloatArray]
 TextureFunction = Callable[[FloatArray, FloatArray, float], FloatArray]
 
@@ -43,20 +44,20 @@ def triangle(x: FloatArray, y: FloatArray, radius: float) -> FloatArray:
 
 def star(x: FloatArray, y: FloatArray, radius: float) -> FloatArray:
     """A star with five points."""
-    fifth = np.float32(2 * np.pi / 5)
+    fifth = 2 * math.pi / 5
     angle = np.abs(np.mod(np.arctan2(y, x), fifth) - fifth / 2)
     # in the folded plane one straight edge runs from the inner corner on the x axis to the outer one
-    outer = 1.15 * radius * np.array([np.cos(fifth / 2), np.sin(fifth / 2)])
-    inner = np.array([0.52 * radius, 0.0])
-    normal = np.array([outer[1], inner[0] - outer[0]]) / np.hypot(outer[1], inner[0] - outer[0])
+    inner, outer_x, outer_y = 0.52 * radius, 1.15 * radius * math.cos(fifth / 2), 1.15 * radius * math.sin(fifth / 2)
+    length = math.hypot(outer_y, inner - outer_x)
+    normal_x, normal_y = outer_y / length, (inner - outer_x) / length
     distance = np.hypot(x, y)
-    offset = float(normal @ inner)
-    return np.asarray(distance * (normal[0] * np.cos(angle) + normal[1] * np.sin(angle)) - offset, np.float32)
+    return distance * (normal_x * np.cos(angle) + normal_y * np.sin(angle)) - normal_x * inner
 
 
 def ring(x: FloatArray, y: FloatArray, radius: float) -> FloatArray:
     """A ring whose hole has 0.42 of its diameter."""
-    return np.abs(np.hypot(x, y) - 0.71 * radius) - 0.29 * radius
+    to_middle: FloatArray = np.abs(np.hypot(x, y) - 0.71 * radius)
+    return to_middle - 0.29 * radius
 
 
 def cross(x: FloatArray, y: FloatArray, radius: float) -> FloatArray:
@@ -70,18 +71,23 @@ def cross(x: FloatArray, y: FloatArray, radius: float) -> FloatArray:
 def pill(x: FloatArray, y: FloatArray, radius: float) -> FloatArray:
     """A bar with round ends."""
     thick = 0.48 * radius
-    beyond = np.maximum(np.abs(x) - (1.1 * radius - thick), 0.0)
-    return np.hypot(beyond, y) - thick
+    beyond: FloatArray = np.maximum(np.abs(x) - (1.1 * radius - thick), 0.0)
+    to_axis: FloatArray = np.hypot(beyond, y)
+    return to_axis - thick
 
 
 def crescent(x: FloatArray, y: FloatArray, radius: float) -> FloatArray:
     """A disc with a smaller one taken off its side."""
-    return np.maximum(np.hypot(x, y) - radius, 0.62 * radius - np.hypot(x - 0.62 * radius, y))
+    to_centre = np.hypot(x, y)
+    to_bite = np.hypot(x - 0.62 * radius, y)
+    outside_bite = 0.62 * radius - to_bite
+    distance: FloatArray = np.maximum(to_centre - radius, outside_bite)
+    return distance
 
 
 def diamond(x: FloatArray, y: FloatArray, radius: float) -> FloatArray:
     """A rhombus, longer than it is wide."""
-    return np.asarray((np.abs(x) + 1.7 * np.abs(y) - 1.15 * radius) / np.hypot(1.0, 1.7), np.float32)
+    return (np.abs(x) + 1.7 * np.abs(y) - 1.15 * radius) / math.hypot(1.0, 1.7)
 
 
 def hexagon(x: FloatArray, y: FloatArray, radius: float) -> FloatArray:
@@ -96,25 +102,30 @@ def plain(x: FloatArray, y: FloatArray, period: float) -> FloatArray:
 
 def striped(x: FloatArray, y: FloatArray, period: float) -> FloatArray:
     """Parallel stripes."""
-    return np.clip(0.5 + np.sin(x * (2 * np.pi / period)) * (period / 5), 0, 1)
+    return _unit(0.5 + np.sin(x * (2 * math.pi / period)) * (period / 5))
 
 
 def checked(x: FloatArray, y: FloatArray, period: float) -> FloatArray:
     """A chessboard."""
-    step = np.pi / (0.55 * period)
-    return np.clip(0.5 + np.sin(x * step) * np.sin(y * step) * (period / 3), 0, 1)
+    step = math.pi / (0.55 * period)
+    return _unit(0.5 + np.sin(x * step) * np.sin(y * step) * (period / 3))
 
 
 def dotted(x: FloatArray, y: FloatArray, period: float) -> FloatArray:
     """Round dots on a square lattice."""
     u = np.mod(x, period) - period / 2
     v = np.mod(y, period) - period / 2
-    return np.clip(0.5 + 0.32 * period - np.hypot(u, v), 0, 1)
+    return _unit(0.5 + 0.32 * period - np.hypot(u, v))
 
 
 def shaded(x: FloatArray, y: FloatArray, period: float) -> FloatArray:
     """A gradient across the object."""
-    return np.clip(0.5 + x / (2.8 * period), 0, 1)
+    return _unit(0.5 + x / (2.8 * period))
+
+
+def _unit(share: FloatArray) -> FloatArray:
+    clipped: FloatArray = np.clip(share, 0, 1)
+    return clipped
 
 
 SHAPES: Final[Mapping[str, ShapeFunction]] = {

@@ -138,7 +138,7 @@ class InstanceMasks:
         chosen = np.arange(len(self)) if index is None else np.arange(len(self))[index].reshape(-1)
         if not len(chosen):
             return np.zeros((0, self.height, self.width), dtype=np.uint8)
-        stacked: npt.NDArray[np.uint8] = coco_mask.decode([self._rle(i) for i in chosen])
+        stacked: npt.NDArray[np.uint8] = coco_mask.decode([self._rle(int(i)) for i in chosen])
         return np.ascontiguousarray(stacked.transpose(2, 0, 1))
 
     def _rle(self, instance: int) -> Rle:

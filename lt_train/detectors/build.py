@@ -29,7 +29,7 @@ from lt_train.detectors.weights import load_weights
 from lt_train.heads.base import Head
 
 SMALL_FEATURES = 256
-SMALL_MASK_LAYERS = (32, 32)
+SMALL_MASK_LAYERS = (32, 32, 32, 32)
 # boxes up to this side in pixels are pooled at stride 4, larger ones at stride 8
 SMALL_LEVEL_SIDE = 32
 
@@ -172,5 +172,5 @@ def _drawing_from(generator: torch.Generator | None) -> Iterator[None]:
         return
     seed = int(torch.randint(2**62, (), generator=generator))
     with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         yield

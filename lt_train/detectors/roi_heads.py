@@ -241,7 +241,8 @@ class LongTailRoIHeads(RoIHeads):
         region = pairs.div(self.head.num_classes, rounding_mode="floor")
         label = pairs % self.head.num_classes + 1
         score = scores[region, label]
-        codes = deltas.reshape(len(deltas), -1, 4)[region, label]
+        # half precision would round corners to half a pixel and more
+        codes = deltas.reshape(len(deltas), -1, 4)[region, label].float()
         boxes = self.box_coder.decode_single(codes, proposals[region]).reshape(-1, 4)
         boxes = box_ops.clip_boxes_to_image(boxes, shape)
         keep = box_ops.remove_small_boxes(boxes, min_size=MIN_SIDE)

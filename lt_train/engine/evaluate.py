@@ -29,6 +29,7 @@ from lt_train.evaluation import (
     summarise,
     write_evaluation,
 )
+from lt_train.evaluation.detections import IouType
 from lt_train.recipe import Files, Recipe
 
 
@@ -83,7 +84,7 @@ def evaluate_run(
         raise RecipeError(f"{path}: its recipe has no data.val; give --annotations and --images")
     content = load_checkpoint(run.checkpoint(checkpoint))
     counts = counts_from_plain(content["categories"])
-    model = make_model(recipe, counts.instances, weights="none")
+    model = make_model(recipe, counts.instances, load_pretrained=False)
     model.load_state_dict(content["model"])
     where = choose_device(device or recipe.device)
     data = load_validation(source, counts)
@@ -125,7 +126,7 @@ def evaluate_model(
         console: Where the progress bar goes.
     """
     results = predict(model, data, recipe, console=console)
-    kinds = ("bbox", "segm") if has_masks(recipe) else ("bbox",)
+    kinds: tuple[IouType, ...] = ("bbox", "segm") if has_masks(recipe) else ("bbox",)
     evaluations = {kind: evaluate_coco(data.file.path, results, iou_type=kind) for kind in kinds}
     frequency = dict(zip(counts.category_ids.tolist(), counts.frequencies, strict=True))
     metrics = summarise(evaluations, groups=groups, frequency=frequency)

@@ -93,7 +93,7 @@ def fit(
     device = choose_device(recipe.device)
     data = load_run_data(recipe)
     plan = make_plan(recipe, data)
-    state = _start(recipe, data, device, init_from=None if resume else init_from)
+    state = _start(recipe, data, device, init_from=init_from, resume=resume)
     if resume:
         run = RunDir(out)
         _restore(state, run, recipe, data)
@@ -109,17 +109,23 @@ def fit(
     return run
 
 
-def _start(recipe: Recipe, data: RunData, device: torch.device, *, init_from: Path | None) -> RunState:
+def _start(recipe: Recipe, data: RunData, device: torch.device, *, init_from: Path | None, resume: bool) -> RunState:
     """A model with its first weights and an optimiser over what is trained."""
-    weights = "none" if init_from else recipe.model.weights
-    model = make_model(recipe, data.train.counts.instances, weights=weights)
+    fresh_start = init_from is None and not resume
+    model = make_model(recipe, data.train.counts.instances, load_pretrained=fresh_start)
     notes = []
-    if init_from is not None:
+    if fresh_start and recipe.model.weights != "none":
+        report = model.load_report
+        fresh = ", ".join(report.reinitialised) or "nothing"
+        notes.append(f"weights '{recipe.model.weights}': {report.loaded} tensors; newly initialised: {fresh}")
+    if init_from is not None and not resume:
         report = initialise_from(model, load_checkpoint(resolve_checkpoint(init_from))["model"])
         fresh = ", ".join(report.reinitialised) or "nothing"
         notes.append(f"weights from {init_from}; newly initialised: {fresh}")
-    elif recipe.train in ("head", "head+reg", "classifier"):
-        notes.append(f"warning: train={recipe.train} without --init-from trains on top of weights '{weights}'")
+    elif fresh_start and recipe.train in ("head", "head+reg", "classifier"):
+        notes.append(
+            f"warning: train={recipe.train} without --init-from trains on top of weights '{recipe.model.weights}'"
+        )
     names = set_trainable(model, recipe.train)
     if not names:
         raise RecipeError(f"train: '{recipe.train}' trains nothing; there is nothing to fit")

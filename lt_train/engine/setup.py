@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from lt_data.annotations import IntArray
 from lt_data.counts import CategoryCounts
 from lt_data.errors import DataError, RecipeError
 from lt_data.groups import Group, make_groups
@@ -18,7 +19,7 @@ from lt_train.data.dataset import DetectionData, DetectionDataset, load_data, tr
 from lt_train.data.plan import Plan
 from lt_train.detectors import LongTailDetector, build_detector
 from lt_train.heads import make_head
-from lt_train.randomness import draw_seed
+from lt_train.randomness import keyed_generator
 from lt_train.recipe import Files, Recipe, RepeatFactorSampler
 
 
@@ -116,31 +117,30 @@ def make_plan(recipe: Recipe, data: RunData) -> Plan:
     )
 
 
-def make_model(recipe: Recipe, instance_counts: np.ndarray, *, weights: str) -> LongTailDetector:
+def make_model(recipe: Recipe, instance_counts: IntArray, *, load_pretrained: bool) -> LongTailDetector:
     """The recipe's detector with its head, on the CPU.
 
     Args:
         recipe: Model, head and seed.
         instance_counts: Training instances of labels 1..C, shape [C].
-        weights: ``none``, ``imagenet``, ``coco`` or a file.
+        load_pretrained: Load ``model.weights``; not needed when a checkpoint follows.
 
     Raises:
         DataError: The weights cannot be used.
     """
     head = make_head(recipe.head.name, instance_counts=instance_counts.tolist(), **recipe.head_options)
-    # the layers of torchvision draw their first values from the global stream: lend it a keyed one
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(draw_seed(recipe.seed, "weights"))
-        return build_detector(
-            recipe.model.name,
-            head,
-            weights=weights,
-            score_threshold=recipe.model.score_threshold,
-            num_detections=recipe.model.num_detections,
-            pre_nms_topk=recipe.model.pre_nms_topk,
-            min_size=recipe.model.min_size,
-            max_size=recipe.model.max_size,
-        )
+    return build_detector(
+        recipe.model.name,
+        head,
+        weights=recipe.model.weights,
+        load_pretrained=load_pretrained,
+        score_threshold=recipe.model.score_threshold,
+        num_detections=recipe.model.num_detections,
+        pre_nms_topk=recipe.model.pre_nms_topk,
+        min_size=recipe.model.min_size,
+        max_size=recipe.model.max_size,
+        generator=keyed_generator(recipe.seed, "weights"),
+    )
 
 
 def choose_device(name: str) -> torch.device:

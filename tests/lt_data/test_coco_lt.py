@@ -16,6 +16,10 @@ from lt_data.errors import DataError, OutputError
 from lt_data.group_stats import group_stats
 from lt_data.repeat_factors import image_repeat_factors
 
+COLUMNS = [
+    *("category_id", "name", "rank", "pool_instances", "pool_images", "reference_rank", "reference_instances"),
+    *("target", "instances", "images", "group"),
+]
 BYTES = ("annotations.json", "categories.csv", "groups.json", "repeat_factors.csv", "build.json")
 SMALL = BuildOptions(scale="0.001", on_shortage="cap", edges=(2, 5))
 
@@ -89,19 +93,7 @@ def test_another_seed_takes_other_images(small_pool, tmp_path):
 def test_categories_csv(small_pool, tmp_path):
     build_coco_lt(small_pool, tmp_path / "lt", options=SMALL)
     rows = list(csv.DictReader((tmp_path / "lt/categories.csv").open(encoding="utf-8", newline="")))
-    assert list(rows[0]) == [
-        "category_id",
-        "name",
-        "rank",
-        "pool_instances",
-        "pool_images",
-        "reference_rank",
-        "reference_instances",
-        "target",
-        "instances",
-        "images",
-        "group",
-    ]
+    assert list(rows[0]) == COLUMNS
     pool_counts = count_categories(read_annotations(small_pool))
     subset = count_categories(read_annotations(tmp_path / "lt/annotations.json"))
     by_id = {int(row["category_id"]): row for row in rows}

@@ -1,0 +1,145 @@
+"""Images with boxes, masks and names drawn on them, side by side: the truth and what each run makes of it.
+
+Shapes: H, W image rows and columns, K objects of one image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from lt_data.plots import COLOURS, new_figure, save_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_CELL = 3.4
+_LEGEND = 0.55
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One cell of the grid: an image and the objects to draw on it.
+
+    Attributes:
+        image: RGB uint8, shape [H, W, 3].
+        boxes: xyxy pixels, shape [K, 4].
+        names: K category names.
+        groups: K group names; they choose the colours.
+        scores: K scores in 0..1, or None (ground truth).
+        masks: bool, shape [K, H, W], or None.
+        title: Above the cell, for example the image's id.
+    """
+
+    image: npt.NDArray[np.uint8]
+    boxes: npt.NDArray[np.floating]
+    names: Sequence[str]
+    groups: Sequence[str]
+    scores: Sequence[float] | None = None
+    masks: npt.NDArray[np.bool_] | None = None
+    title: str = ""
+
+
+def plot_predictions(
+    path: Path, panels: Sequence[Panel], *, columns: Sequence[str], groups: Sequence[str] = ()
+) -> None:
+    """Draws a grid with one image a row.
+
+    Args:
+        path: The PNG file to write; an existing one is replaced.
+        panels: Row after row, as many in a row as there are columns.
+        columns: Headings, for example ``ground truth``, ``softmax``, ``bags``.
+        groups: Group names in the order of the legend; names that only the panels know follow.
+
+    Raises:
+        ValueError: The panels do not fill whole rows, or a panel's fields differ in length.
+        OutputError: The picture cannot be written.
+    """
+    if not panels or not columns or len(panels) % len(columns):
+        raise ValueError(f"{len(panels)} panels do not fill rows of {len(columns)} columns")
+    for i, panel in enumerate(panels):
+        _check(panel, f"panel {i}")
+    names = list(dict.fromkeys([*groups, *(name for panel in panels for name in panel.groups)]))
+    colour_of = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
+    rows = len(panels) // len(columns)
+    figure = new_figure(_CELL * len(columns), _CELL * rows + _LEGEND)
+    grid = figure.subplots(rows, len(columns), squeeze=False)
+    for i, (axes, panel) in enumerate(zip(grid.flat, panels, strict=True)):
+        _draw_panel(axes, panel, colour_of)
+        heading = columns[i] if i < len(columns) else ""
+        axes.set_title("\n".join(text for text in (heading, panel.title) if text), fontsize=9)
+    handles = [_patch(colour) for colour in colour_of.values()]
+    if handles:
+        title = "training instances of the category"
+        figure.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False, title=title)
+    save_figure(figure, path)
+
+
+def _check(panel: Panel, where: str) -> None:
+    count = len(panel.names)
+    fields = {"boxes": panel.boxes, "groups": panel.groups, "scores": panel.scores, "masks": panel.masks}
+    for name, values in fields.items():
+        if values is not None and len(values) != count:
+            raise ValueError(f"{where}: {len(values)} {name} for {count} names")
+    if panel.masks is not None and panel.masks.shape[1:] != panel.image.shape[:2]:
+        raise ValueError(f"{where}: masks of {panel.masks.shape[1:]} on an image of {panel.image.shape[:2]}")
+
+
+def _draw_panel(axes: Axes, panel: Panel, colour_of: dict[str, str]) -> None:
+    """The image, then masks, boxes and names; the best score comes last and so lies on top."""
+    from matplotlib.patches import Rectangle
+
+    height, width = panel.image.shape[:2]
+    order = list(range(len(panel.names)))
+    if panel.scores is not None:
+        order.sort(key=list(panel.scores).__getitem__)
+    axes.imshow(_with_masks(panel, order, colour_of), extent=(0, width, height, 0), interpolation="nearest")
+    for k in order:
+        colour = colour_of[panel.groups[k]]
+        if panel.masks is not None and panel.masks[k].any():
+            middle = (np.arange(width) + 0.5, np.arange(height) + 0.5)
+            axes.contour(*middle, panel.masks[k], levels=[0.5], colors=colour, linewidths=0.9)
+        x1, y1, x2, y2 = (float(v) for v in panel.boxes[k])
+        axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, lw=1.4))
+        label = panel.names[k] if panel.scores is None else f"{panel.names[k]} {panel.scores[k]:.2f}"
+        # a box at the upper edge carries its name inside
+        above = y1 > 0.05 * height
+        axes.text(
+            min(max(x1, 0.0), 0.97 * width),
+            y1 if above else max(y1, 0.0),
+            label,
+            va="bottom" if above else "top",
+            ha="left" if x1 < 0.6 * width else "center",
+            fontsize=5.5,
+            color="white",
+            clip_on=True,
+            bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.8, "alpha": 0.85},
+        )
+    axes.set_xlim(0, width)
+    axes.set_ylim(height, 0)
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def _with_masks(panel: Panel, order: Sequence[int], colour_of: dict[str, str]) -> npt.NDArray[np.uint8]:
+    """The image with each mask tinted in its group's colour, shape [H, W, 3]."""
+    from matplotlib.colors import to_rgb
+
+    if panel.masks is None:
+        return panel.image
+    picture = panel.image.astype(np.float64)
+    for k in order:
+        tint = 255 * np.array(to_rgb(colour_of[panel.groups[k]]))
+        picture[panel.masks[k]] = 0.8 * picture[panel.masks[k]] + 0.2 * tint
+    return picture.round().astype(np.uint8)
+
+
+def _patch(colour: str) -> object:
+    from matplotlib.patches import Patch
+
+    return Patch(color=colour)

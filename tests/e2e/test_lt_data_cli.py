@@ -1,0 +1,71 @@
+"""``lt-data`` as people type it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+LT_DATA = Path(sys.executable).with_name("lt-data")
+
+
+def lt_data(*arguments, cwd):
+    return subprocess.run(
+        [LT_DATA, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, check=False, timeout=120
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    run = lt_data("demo-pool", "--out", "pool", "--images", "40", cwd=folder)
+    assert run.returncode == 0, run.stderr
+    return folder
+
+
+def test_build_then_stats(folder):
+    build = ("build-coco-lt", "--coco", "pool/annotations.json", "--out", "lt", "--scale", "0.001", "--edges", "2,5")
+    run = lt_data(*build, cwd=folder)
+    assert run.returncode == 0, run.stderr
+    assert "written: lt" in run.stdout
+    assert "Traceback" not in run.stderr
+    stats = lt_data("group-stats", "lt", "--format", "json", "--plot", "groups.png", cwd=folder)
+    content = json.loads(stats.stdout)
+    assert [g["name"] for g in content["groups"]] == ["(0, 2)", "[2, 5)", "[5, ~)"]
+    assert content["categories"] == 24
+    assert (folder / "groups.png").stat().st_size > 1000
+    again = lt_data(*build, cwd=folder)
+    assert again.returncode == 1
+    assert again.stderr.splitlines()[-1] == "error: lt: exists; choose another --out, or replace it with --force"
+
+
+def test_dry_run_writes_nothing(folder):
+    run = lt_data("build-coco-lt", "--coco", "pool/annotations.json", "--scale", "0.001", "--dry-run", cwd=folder)
+    assert run.returncode == 0
+    assert "dry run: nothing written" in run.stdout
+    assert sorted(p.name for p in folder.iterdir() if p.name.startswith("coco")) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("build-coco-lt", "--coco", "pool/annotations.json"), 2, "Missing option '--out'"),
+        (("build-coco-lt", "--coco", "none.json", "--out", "x"), 1, "error: none.json: cannot be read"),
+        (("build-coco-lt", "--coco", "pool/annotations.json", "--out", "x"), 1, "largest --scale that works is"),
+        (("build-coco-lt", "--coco", "a", "--out", "x", "--edges", "10,x"), 2, "whole numbers separated by commas"),
+        (("build-coco-lt", "--coco", "a", "--out", "x", "--edges", "10,5"), 1, "ascending order"),
+        (("build-coco-lt", "--coco", "a", "--out", "x", "--scale", "2"), 1, "0 < scale <= 1"),
+        (("build-coco-lt", "--coco", "a", "--out", "x", "--reference", "lvis-v9"), 1, "allowed are lvis-v0.5, lvis-v1"),
+        (("build-coco-lt", "--coco", "a", "--out", "x", "--lvis", "b", "--reference", "c"), 2, "exclude each other"),
+        (("group-stats", "pool"), 1, "give a dataset directory or an annotation file"),
+        (("group-stats", "pool/annotations.json", "--format", "xml"), 2, "'xml' is not one of"),
+        (("demo-pool", "--out", "pool"), 1, "exists and is not empty"),
+    ],
+)
+def test_mistakes(folder, arguments, code, says):
+    run = lt_data(*arguments, cwd=folder)
+    assert run.returncode == code, run.stderr
+    assert says in run.stderr
+    assert "Traceback" not in run.stderr
+    assert not (folder / "x").exists()

@@ -1,0 +1,41 @@
+"""Finding images without leaving the image folder."""
+
+import pytest
+
+from lt_data.errors import DataError
+from lt_data.image_files import find_images
+
+
+@pytest.fixture
+def folder(tmp_path):
+    images = tmp_path / "images"
+    (images / "val2017").mkdir(parents=True)
+    (images / "a.jpg").touch()
+    (images / "val2017/b.jpg").touch()
+    (tmp_path / "secret.jpg").touch()
+    return images
+
+
+def test_finds_in_the_folder_and_its_coco_subfolders(folder):
+    assert find_images(folder, ["a.jpg", "b.jpg", "val2017/b.jpg"]) == [
+        folder / "a.jpg",
+        folder / "val2017/b.jpg",
+        folder / "val2017/b.jpg",
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret.jpg", "val2017/../../secret.jpg", "/etc/passwd", "..\\secret.jpg", "C:x", ""]
+)
+def test_names_that_leave_the_folder_are_refused(folder, name):
+    with pytest.raises(DataError, match="refused"):
+        find_images(folder, ["a.jpg", name])
+
+
+def test_missing_images_are_listed_and_counted(folder):
+    with pytest.raises(DataError) as error:
+        find_images(folder, ["a.jpg", *(f"{i}.jpg" for i in range(9))])
+    assert len(error.value.problems) == 6
+    assert "9 of 10 images are missing" in error.value.problems[-1]
+    with pytest.raises(DataError, match="no such folder"):
+        find_images(folder / "none", [])

@@ -1,0 +1,182 @@
+"""Flat masks: the same bitmaps as pycocotools, and the same mask targets as torchvision on full bitmaps."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from pycocotools import mask as coco_mask
+from torch.nn import functional as F
+from torchvision.models.detection.roi_heads import project_masks_on_boxes
+
+from lt_data.errors import DataError
+from lt_train.data import instance_masks
+from lt_train.data.instance_masks import InstanceMasks, mask_targets
+
+torch.set_num_threads(1)
+
+HEIGHT, WIDTH = 60, 80
+
+
+def star(rng, height=HEIGHT, width=WIDTH, points=12):
+    """A polygon with a bay or two, partly outside the image now and then."""
+    angles = np.sort(rng.uniform(0, 2 * np.pi, points))
+    radius = rng.uniform(0.1, 0.45, points) * min(height, width)
+    centre = rng.uniform(0, 1, 2) * [width, height]
+    return (centre + radius[:, None] * np.stack([np.cos(angles), np.sin(angles)], 1)).reshape(-1).tolist()
+
+
+def uncompressed(bitmap):
+    """COCO's plain run lengths: columns, starting with a run of zeros."""
+    flat = bitmap.flatten(order="F")
+    edges = np.flatnonzero(np.diff(flat)) + 1
+    runs = np.diff(np.concatenate([[0], edges, [flat.size]])).tolist()
+    return {"size": list(bitmap.shape), "counts": runs if flat[0] == 0 else [0, *runs]}
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def mixed(rng):
+    """One instance of every kind, and the bitmap that each must give."""
+    bitmap = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
+    bitmap[10:30, 5:50] = rng.random((20, 45)) < 0.7
+    compressed = coco_mask.encode(np.asfortranarray(bitmap))
+    polygons = [star(rng), star(rng)]
+    segmentations = [
+        [star(rng)],
+        polygons,
+        {"size": [HEIGHT, WIDTH], "counts": compressed["counts"]},
+        {"size": [HEIGHT, WIDTH], "counts": compressed["counts"].decode()},
+        uncompressed(bitmap),
+        None,
+        [[1.0, 2.0, 30.0, 40.0]],
+    ]
+    wanted = []
+    for segmentation in segmentations[:2]:
+        wanted.append(coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(segmentation, HEIGHT, WIDTH))))
+    empty = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
+    return segmentations, np.stack([*wanted, bitmap, bitmap, bitmap, empty, empty])
+
+
+def test_bitmaps_are_those_of_pycocotools(mixed):
+    segmentations, wanted = mixed
+    masks = InstanceMasks.from_segmentations(segmentations, HEIGHT, WIDTH)
+    assert len(masks) == 7
+    bitmaps = masks.bitmaps()
+    assert bitmaps.dtype == np.uint8
+    assert bitmaps.flags.c_contiguous
+    np.testing.assert_array_equal(bitmaps, wanted)
+    np.testing.assert_array_equal(masks.bitmaps([4, 0, 0]), wanted[[4, 0, 0]])
+    assert masks.bitmaps(np.zeros(0, dtype=int)).shape == (0, HEIGHT, WIDTH)
+
+
+def test_an_instance_without_segmentation_takes_its_box(mixed):
+    segmentations, wanted = mixed
+    boxes = np.tile([10.0, 20.0, 30.0, 45.0], (7, 1))
+    bitmaps = InstanceMasks.from_segmentations(segmentations, HEIGHT, WIDTH, boxes=boxes).bitmaps()
+    np.testing.assert_array_equal(bitmaps[:5], wanted[:5])
+    box = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
+    box[20:45, 10:30] = 1
+    np.testing.assert_array_equal(bitmaps[5], box)
+    np.testing.assert_array_equal(bitmaps[6], box)
+
+
+@pytest.mark.parametrize("index", [[3, 1], [], slice(1, 6, 2), np.array([True, False, True, False, False, True, True])])
+def test_select(mixed, index):
+    segmentations, wanted = mixed
+    masks = InstanceMasks.from_segmentations(segmentations, HEIGHT, WIDTH)
+    chosen = np.arange(7)[index]
+    assert len(masks[index]) == len(chosen)
+    np.testing.assert_array_equal(masks.select(index).bitmaps(), wanted[chosen.astype(int)])
+
+
+def test_flip(mixed):
+    """Run lengths mirror exactly; polygons up to the half pixel that rasterising rounds."""
+    segmentations, wanted = mixed
+    masks = InstanceMasks.from_segmentations(segmentations, HEIGHT, WIDTH)
+    flipped = masks.flip_horizontal().bitmaps()
+    np.testing.assert_array_equal(flipped[2:], wanted[2:, :, ::-1])
+    assert (flipped[:2] != wanted[:2, :, ::-1]).mean() < 0.01
+    back = masks.flip_horizontal().flip_horizontal()
+    np.testing.assert_allclose(back.xy, masks.xy)
+
+
+def test_flip_of_a_box_is_exact():
+    masks = InstanceMasks.from_segmentations([[[10, 5, 30, 5, 30, 25, 10, 25]]], HEIGHT, WIDTH)
+    np.testing.assert_array_equal(masks.flip_horizontal().bitmaps(), masks.bitmaps()[:, :, ::-1])
+
+
+@pytest.mark.parametrize("size", [(120, 160), (90, 120), (31, 41), (60, 80)])
+def test_resize(mixed, size):
+    """Run lengths as torchvision's transform resizes bitmaps; polygons scale as points."""
+    segmentations, wanted = mixed
+    masks = InstanceMasks.from_segmentations(segmentations, HEIGHT, WIDTH).resize(*size)
+    bitmaps = masks.bitmaps()
+    assert bitmaps.shape == (7, *size)
+    stock = F.interpolate(torch.from_numpy(wanted)[:, None].float(), size=size)[:, 0].byte().numpy()
+    np.testing.assert_array_equal(bitmaps[2:], stock[2:])
+    scaled = [
+        [(np.reshape(p, (-1, 2)) * [size[1] / WIDTH, size[0] / HEIGHT]).reshape(-1).tolist() for p in polygons]
+        for polygons in segmentations[:2]
+    ]
+    np.testing.assert_array_equal(bitmaps[:2], InstanceMasks.from_segmentations(scaled, *size).bitmaps())
+
+
+def test_pickles_and_is_small(mixed):
+    segmentations, wanted = mixed
+    masks = InstanceMasks.from_segmentations(segmentations, HEIGHT, WIDTH)
+    data = pickle.dumps(masks)
+    np.testing.assert_array_equal(pickle.loads(data).bitmaps(), wanted)
+    assert len(data) < 8000
+
+
+def test_run_lengths_of_another_size():
+    with pytest.raises(DataError, match="10 high and 20 wide, the image is 60 high"):
+        InstanceMasks.from_segmentations([{"size": [10, 20], "counts": [200]}], HEIGHT, WIDTH)
+
+
+def regions(rng, count, height, width):
+    corner = rng.uniform(-3, 0.7, (count, 2)) * [width, height]
+    corner = np.where(corner < 0, 0, corner)
+    far = corner + rng.uniform(0.5, 1.0, (count, 2)) * [width, height] * rng.choice([0.02, 0.2, 0.6], (count, 1))
+    boxes = np.concatenate([corner, np.minimum(far, [width, height])], axis=1)
+    return torch.from_numpy(boxes).float()
+
+
+@pytest.mark.parametrize(("height", "width"), [(60, 80), (128, 128), (300, 400)])
+@pytest.mark.parametrize("size", [14, 28])
+@pytest.mark.parametrize("max_pixels", [instance_masks.MAX_PIXELS, 20_000])
+def test_targets_equal_torchvision(rng, monkeypatch, height, width, size, max_pixels):
+    monkeypatch.setattr(instance_masks, "MAX_PIXELS", max_pixels)
+    bitmap = (rng.random((height, width)) < 0.5).astype(np.uint8)
+    segmentations = [[star(rng, height, width)] for _ in range(9)] + [uncompressed(bitmap), None]
+    masks = InstanceMasks.from_segmentations(segmentations, height, width)
+    boxes = regions(rng, 40, height, width)
+    matched = torch.from_numpy(rng.integers(0, len(masks), 40))
+    wanted = project_masks_on_boxes(torch.from_numpy(masks.bitmaps()), boxes, matched, size)
+    got = mask_targets(masks, boxes, matched, size)
+    assert got.shape == (40, size, size)
+    assert float(wanted.max()) > 0.5
+    torch.testing.assert_close(got, wanted, atol=1e-5, rtol=0)
+
+
+def test_only_matched_instances_are_rasterised(rng, monkeypatch):
+    masks = InstanceMasks.from_segmentations([[star(rng)] for _ in range(6)], HEIGHT, WIDTH)
+    asked = []
+    monkeypatch.setattr(
+        InstanceMasks, "_rle", lambda self, i, stock=InstanceMasks._rle: asked.append(i) or stock(self, i)
+    )
+    mask_targets(masks, regions(rng, 4, HEIGHT, WIDTH), torch.tensor([4, 1, 4, 1]), 14)
+    assert asked == [1, 4]
+
+
+def test_no_region_and_no_instance():
+    masks = InstanceMasks.from_segmentations([], HEIGHT, WIDTH)
+    assert len(masks) == 0
+    assert len(masks.flip_horizontal().resize(30, 40)) == 0
+    targets = mask_targets(masks, torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), 28)
+    assert targets.shape == (0, 28, 28)

@@ -1,0 +1,269 @@
+"""The training run: files, resume, stage 2, and what is refused."""
+
+import json
+
+import pytest
+import torch
+
+from lt_data.errors import DataError, OutputError, RecipeError
+from lt_train.data.plan import Step
+from lt_train.engine.checkpoint import load_checkpoint, save_checkpoint
+from lt_train.engine.evaluate import evaluate_run
+from lt_train.engine.fit import RunState, TrainingStopped, fit, train_step
+from lt_train.recipe import Files
+
+
+@pytest.fixture(scope="module")
+def _module_cache():
+    return {}
+
+
+@pytest.fixture
+def softmax_run(tiny_recipe, _module_cache, tmp_path_factory):
+    if "run" not in _module_cache:
+        _module_cache["run"] = fit(tiny_recipe(), tmp_path_factory.mktemp("runs") / "softmax")
+    return _module_cache["run"]
+
+
+def losses(run):
+    lines = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+    return [line["loss"] for line in lines if "loss" in line]
+
+
+def weights(run, which="last"):
+    return load_checkpoint(run.checkpoint(which))["model"]
+
+
+def test_run_directory(softmax_run):
+    names = {str(p.relative_to(softmax_run.path)) for p in softmax_run.path.rglob("*") if p.is_file()}
+    assert {
+        "recipe.yaml", "environment.json", "data.json", "train.log", "metrics.jsonl", "checkpoints/last.pt",
+        "eval/metrics.json", "eval/per_class.csv", "eval/predictions.json",
+    } <= names  # fmt: skip
+    assert len(losses(softmax_run)) == 3
+    log = softmax_run.log.read_text()
+    assert "lr 0.01 = 0.01 x 2 images per step / 2" in log
+    assert "step 3/3" in log
+    metrics = json.loads((softmax_run.evaluation / "metrics.json").read_text())
+    assert metrics["counts"]["images"] == 12
+    assert set(metrics["bbox"]["groups"]) == {"(0, 2)", "[2, 3)", "[3, ~)"}
+
+
+def test_checkpoints_hold_no_code(softmax_run):
+    content = torch.load(softmax_run.last, weights_only=True)
+    assert content["format"] == 1
+    assert content["done"] == 3
+    assert content["recipe"]["method"] == "softmax"
+
+
+def test_same_recipe_same_numbers(softmax_run, tiny_recipe, tmp_path):
+    again = fit(tiny_recipe("data.workers=2"), tmp_path / "again")
+    assert losses(again) == losses(softmax_run)
+    for name, value in weights(softmax_run).items():
+        assert torch.equal(value, weights(again)[name]), name
+
+
+def test_another_seed_other_numbers(softmax_run, tiny_recipe, tmp_path):
+    assert losses(fit(tiny_recipe("seed=1"), tmp_path / "other")) != losses(softmax_run)
+
+
+def test_resume_goes_on_as_if_never_stopped(softmax_run, tiny_recipe, tmp_path, monkeypatch):
+    import lt_train.engine.fit as engine
+
+    original, taken = engine.train_step, []
+
+    def stop_at_three(*args, **kwargs):
+        if len(taken) == 2:
+            raise KeyboardInterrupt
+        taken.append(None)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(engine, "_save_every", lambda _: 1)
+    monkeypatch.setattr(engine, "train_step", stop_at_three)
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny_recipe(), tmp_path / "run")
+    monkeypatch.setattr(engine, "train_step", original)
+    run = fit(tiny_recipe(), tmp_path / "run", resume=True)
+    assert losses(run) == losses(softmax_run)
+    for name, value in weights(softmax_run).items():
+        assert torch.equal(value, weights(run)[name]), name
+    assert "continuing at step 2 of 3" in run.log.read_text()
+
+
+def test_resume_refuses_another_recipe(softmax_run, tiny_recipe):
+    with pytest.raises(RecipeError) as error:
+        fit(tiny_recipe("optim.lr=0.5", "log_every=7"), softmax_run.path, resume=True)
+    assert "optim.lr was 0.01, is now 0.5" in error.value.problems[0]
+    assert len(error.value.problems) == 2
+    assert "--init-from" in error.value.problems[-1]
+
+
+def test_resume_needs_a_run(tiny_recipe, tmp_path):
+    with pytest.raises(DataError, match="no such checkpoint"):
+        fit(tiny_recipe(), tmp_path / "none", resume=True)
+
+
+def test_stage_two_trains_the_classifier_alone(softmax_run, tiny_recipe, tmp_path):
+    bags = fit(tiny_recipe("method=bags"), tmp_path / "bags", init_from=softmax_run.path)
+    before, after = weights(softmax_run), weights(bags)
+    classifier = "roi_heads.box_predictor.cls_score."
+    assert after[classifier + "weight"].shape == (20 + 2 + 3, 256)
+    for name, value in before.items():
+        if not name.startswith((classifier, "roi_heads.head.")):
+            assert torch.equal(value, after[name]), name
+    lines = [json.loads(line) for line in bags.metrics.read_text().splitlines()]
+    assert {k for k in lines[0] if k.startswith("loss_")} == {f"loss_group_{g}" for g in range(4)}
+    log = bags.log.read_text()
+    assert "trainable: 2 tensors, 6,425 numbers" in log
+    assert "newly initialised: roi_heads.box_predictor.cls_score" in log
+
+
+class _OneWeight(torch.nn.Module):
+    """A stand-in whose loss is its weight times the first pixel of the first image."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, images, _):
+        return {"loss_a": self.weight * images[0].flatten()[0] * 255}
+
+
+def test_accumulated_gradients_are_the_mean_over_the_forward_passes():
+    model = _OneWeight()
+    state = RunState(model, torch.optim.SGD(model.parameters(), lr=1.0))
+    batches = iter([([torch.full((3, 1, 1), v, dtype=torch.uint8)], [{"image_id": v}]) for v in (2, 4, 9)])
+    values = train_step(state, Step(0, 0, ((), (), ()), False), batches, lr=0.5)
+    assert values["loss_a"] == pytest.approx(5.0)
+    assert float(model.weight) == pytest.approx(1 - 0.5 * 5.0)
+
+
+def test_clip_limits_the_gradient():
+    model = _OneWeight()
+    state = RunState(model, torch.optim.SGD(model.parameters(), lr=1.0))
+    batch = ([torch.full((3, 1, 1), 200, dtype=torch.uint8)], [{"image_id": 1}])
+    train_step(state, Step(0, 0, ((),), False), iter([batch]), lr=0.5, clip=3.0)
+    assert float(model.weight) == pytest.approx(1 - 0.5 * 3.0, rel=1e-4)
+
+
+def test_repeat_factor_sampling_says_what_it_repeats(tiny_recipe, tmp_path):
+    run = fit(tiny_recipe("method=rfs", "sampler.threshold=0.5", "schedule.iterations=1"), tmp_path / "run")
+    assert "images are repeated" in run.log.read_text()
+
+
+def test_several_short_sides(tiny_recipe, tmp_path):
+    run = fit(tiny_recipe("model.min_size=[48,64]", "schedule.iterations=2"), tmp_path / "run")
+    assert len(losses(run)) == 2
+
+
+def test_epoch_schedule_and_best_checkpoint(tiny_recipe, tmp_path):
+    overrides = (
+        "schedule.iterations=null",
+        "schedule.epochs=2",
+        "eval.every=1",
+        "optim.batch=6",
+        "model.name=faster_rcnn_small",
+    )
+    run = fit(tiny_recipe(*overrides), tmp_path / "run")
+    lines = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+    evaluated = [line["eval/bbox_AP"] for line in lines if "eval/bbox_AP" in line]
+    assert len(evaluated) == 2
+    assert len(losses(run)) == 4
+    assert load_checkpoint(run.best)["best"] == max(evaluated)
+    assert "segm" not in json.loads((run.evaluation / "metrics.json").read_text())
+
+
+def test_without_validation_data_there_is_only_last(tiny_recipe, tmp_path):
+    run = fit(tiny_recipe("data.val=null", "schedule.iterations=1"), tmp_path / "run")
+    assert run.last.is_file()
+    assert not run.best.exists()
+    assert not run.evaluation.exists()
+
+
+def test_output_is_never_overwritten_unasked(softmax_run, tiny_recipe, tmp_path):
+    before = softmax_run.last.read_bytes()
+    with pytest.raises(OutputError, match="--resume, replace it with --force"):
+        fit(tiny_recipe(), softmax_run.path)
+    assert softmax_run.last.read_bytes() == before
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(OutputError, match="never replaced"):
+        fit(tiny_recipe(), tmp_path, force=True)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tiny_recipe, tmp_path):
+    with pytest.raises(TrainingStopped, match="not finite.*lower optim.lr"):
+        fit(tiny_recipe("optim.lr=1e30", "schedule.iterations=20", "schedule.warmup=0"), tmp_path / "run")
+
+
+def test_nothing_is_written_when_the_data_is_wrong(tiny_recipe, tmp_path):
+    with pytest.raises(DataError, match="cannot be read"):
+        fit(tiny_recipe("data.train.annotations=nowhere.json"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_validation_categories_must_be_those_of_training(tiny_recipe, tiny_pool, tmp_path):
+    content = json.loads((tiny_pool / "annotations.json").read_text())
+    content["categories"][0]["name"] = "something else"
+    (tmp_path / "val.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match="1 categories differ.*something else"):
+        fit(tiny_recipe(f"data.val.annotations={tmp_path / 'val.json'}"), tmp_path / "run")
+
+
+def test_device_that_is_not_here(tiny_recipe, tmp_path):
+    with pytest.raises(RecipeError, match="cuda:99"):
+        fit(tiny_recipe("device=cuda:99"), tmp_path / "run")
+    with pytest.raises(RecipeError, match="allowed are auto"):
+        fit(tiny_recipe("device=abacus"), tmp_path / "run")
+
+
+def test_training_nothing_is_refused(tiny_recipe, tmp_path):
+    with pytest.raises(RecipeError, match="nothing to fit"):
+        fit(tiny_recipe("train=none"), tmp_path / "run")
+
+
+def test_evaluation_of_a_run_equals_that_of_the_fit(softmax_run):
+    before = (softmax_run.evaluation / "metrics.json").read_bytes()
+    measured, out = evaluate_run(softmax_run.path)
+    assert out == softmax_run.evaluation
+    assert (out / "metrics.json").read_bytes() == before
+    assert measured.text.splitlines()[0].split()[:3] == ["AP", "AP50", "AP75"]
+
+
+def test_evaluation_elsewhere(softmax_run, tiny_pool, tmp_path):
+    files = Files(annotations=tiny_pool / "annotations.json", images=tiny_pool / "images")
+    _, out = evaluate_run(softmax_run.path, files=files, out=tmp_path / "eval")
+    assert (out / "per_class.csv").is_file()
+    with pytest.raises(OutputError, match="--force"):
+        evaluate_run(softmax_run.path, files=files, out=tmp_path / "eval")
+    evaluate_run(softmax_run.path, files=files, out=tmp_path / "eval", force=True)
+
+
+def test_evaluation_of_what_is_no_run(tmp_path):
+    with pytest.raises(DataError, match="not a run directory"):
+        evaluate_run(tmp_path)
+
+
+def test_checkpoint_with_code_is_refused(tmp_path):
+    import pickle
+
+    class Evil:
+        def __reduce__(self):
+            return (print, ("hacked",))
+
+    (tmp_path / "evil.pt").write_bytes(pickle.dumps(Evil()))
+    torch.save({"format": 1, "model": Evil()}, tmp_path / "evil2.pt")
+    for name in ("evil.pt", "evil2.pt"):
+        with pytest.raises(DataError, match="read safely"):
+            load_checkpoint(tmp_path / name)
+
+
+def test_checkpoint_of_another_format(tmp_path):
+    save_checkpoint(tmp_path / "new.pt", {"format": 99})
+    with pytest.raises(DataError, match="format is 99"):
+        load_checkpoint(tmp_path / "new.pt")
+
+
+def test_several_processes_are_refused_not_ignored(tiny_recipe, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RecipeError, match="not built yet"):
+        fit(tiny_recipe(), tmp_path / "run")

@@ -1,0 +1,239 @@
+"""What every head promises; runs on each entry of the dict by itself."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from lt_data.errors import RecipeError
+from lt_train.heads import HEADS, head_options, make_head
+from lt_train.randomness import keyed_generator
+
+torch.set_num_threads(1)
+
+# every group of the usual edges has a class; one class has no instance
+COUNTS = [5, 50, 500, 5000, 0, 20, 3]
+FEATURES = 16
+
+
+@pytest.fixture(params=sorted(HEADS))
+def name(request):
+    return request.param
+
+
+def batch(head, labels, seed=0, std=1.0):
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.as_tensor(labels, dtype=torch.int64)
+    return torch.randn(len(labels), head.num_logits, generator=generator) * std, labels
+
+
+def total(losses):
+    return torch.stack(list(losses.values())).sum()
+
+
+def test_has_buffers_and_no_parameters(name):
+    head = make_head(name, instance_counts=COUNTS)
+    assert not list(head.parameters())
+    assert head.num_classes == len(COUNTS)
+    assert head.num_logits >= len(COUNTS) + 1
+    assert set(head.layout_buffers) <= set(dict(head.named_buffers()))
+
+
+@pytest.mark.parametrize("std", [1.0, 1e3])
+def test_finite_scalars_and_gradient(name, std):
+    head = make_head(name, instance_counts=COUNTS)
+    logits, labels = batch(head, [0, 0, 1, 2, 3, 4, 5, 6, 7, 0, 0, 0], std=std)
+    logits.requires_grad_()
+    losses = head.loss(logits, labels, generator=keyed_generator(0, "others"))
+    total(losses).backward()
+    assert losses
+    for value in losses.values():
+        assert value.shape == ()
+        assert torch.isfinite(value)
+        assert value >= 0
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_gradient_reaches_every_row_of_the_classifier(name):
+    head = make_head(name, instance_counts=COUNTS)
+    classifier = torch.nn.Linear(FEATURES, head.num_logits)
+    labels = torch.arange(len(COUNTS) + 1)
+    features = torch.rand(len(labels), FEATURES, generator=torch.Generator().manual_seed(0))
+    total(head.loss(classifier(features), labels, generator=keyed_generator(0, "others"))).backward()
+    assert (classifier.weight.grad.abs().sum(dim=1) > 0).all()
+
+
+@pytest.mark.parametrize("micro_batch", [None, torch.zeros(0, dtype=torch.int64)])
+def test_no_region(name, micro_batch):
+    head = make_head(name, instance_counts=COUNTS)
+    logits = torch.zeros(0, head.num_logits, requires_grad=True)
+    losses = head.loss(logits, torch.zeros(0, dtype=torch.int64), micro_batch=micro_batch)
+    assert all(float(value.detach()) == 0 for value in losses.values())
+    total(losses).backward()
+    assert head.scores(logits).shape == (0, head.num_classes + 1)
+
+
+def test_no_foreground(name):
+    head = make_head(name, instance_counts=COUNTS)
+    logits, labels = batch(head, [0] * 6)
+    logits.requires_grad_()
+    losses = head.loss(logits, labels, generator=keyed_generator(0, "others"))
+    total(losses).backward()
+    assert torch.isfinite(logits.grad).all()
+    assert float(total(losses).detach()) > 0
+
+
+@pytest.mark.parametrize("count", [0, 1, 5000])
+def test_one_class(name, count):
+    head = make_head(name, instance_counts=[count])
+    logits, labels = batch(head, [0, 1, 1, 0])
+    losses = head.loss(logits, labels, generator=keyed_generator(0, "others"))
+    assert all(torch.isfinite(value) for value in losses.values())
+    assert head.scores(logits).shape == (4, 2)
+
+
+def test_all_classes_in_one_group(name):
+    head = make_head(name, instance_counts=[1, 2, 3])
+    logits, labels = batch(head, [0, 1, 2, 3])
+    assert all(torch.isfinite(v) for v in head.loss(logits, labels, generator=keyed_generator(0, "others")).values())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_float32(name, dtype):
+    head = make_head(name, instance_counts=COUNTS)
+    logits, labels = batch(head, [0, 1, 2, 3, 4, 5, 6, 7])
+    logits = logits.to(dtype)
+    low = head.loss(logits, labels, generator=keyed_generator(0, "others"))
+    full = head.loss(logits.float(), labels, generator=keyed_generator(0, "others"))
+    for key, value in low.items():
+        assert value.dtype == torch.float32
+        assert torch.equal(value, full[key])
+    assert head.scores(logits).dtype == torch.float32
+
+
+@pytest.mark.parametrize("std", [1.0, 1e4])
+def test_scores_are_probabilities(name, std):
+    head = make_head(name, instance_counts=COUNTS)
+    logits, labels = batch(head, range(8), std=std)
+    scores = head.scores(logits)
+    assert scores.shape == (len(labels), head.num_classes + 1)
+    assert bool(((scores >= 0) & (scores <= 1)).all())
+
+
+def test_a_high_logit_gives_its_class_the_best_score(name):
+    """Ties the layout of the loss to that of the scores: descend on one label, read the same label back."""
+    head = make_head(name, instance_counts=COUNTS)
+    labels = torch.arange(len(COUNTS) + 1)
+    logits = torch.zeros(len(labels), head.num_logits, requires_grad=True)
+    total(head.loss(logits, labels, generator=keyed_generator(0, "others"))).backward()
+    scores = head.scores(logits.detach() - 1e4 * logits.grad)
+    assert torch.equal(scores.argmax(dim=1), labels)
+
+
+def test_region_order_is_irrelevant_when_nothing_is_sampled(name):
+    options = {"others_ratio": float("inf")} if "others_ratio" in head_options(name) else {}
+    head = make_head(name, instance_counts=COUNTS, **options)
+    logits, labels = batch(head, [0, 1, 2, 3, 4, 5, 6, 7, 0, 0, 3, 3])
+    micro_batch = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 2, 2])
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(1))
+    here = head.loss(logits, labels, micro_batch=micro_batch)
+    there = head.loss(logits[order], labels[order], micro_batch=micro_batch[order])
+    torch.testing.assert_close(here, there)
+
+
+def test_micro_batches_average(name):
+    """One call with micro-batches equals the mean of one call each; their numbers do not matter."""
+    options = {"others_ratio": float("inf")} if "others_ratio" in head_options(name) else {}
+    head = make_head(name, instance_counts=COUNTS, **options)
+    logits, labels = batch(head, [0, 1, 2, 3, 0, 0, 4, 0, 5, 6])
+    parts = torch.tensor([7, 7, 7, -1, -1, 7, 400, 400, 400, 7])
+    together = head.loss(logits, labels, micro_batch=parts)
+    each = [head.loss(logits[parts == p], labels[parts == p]) for p in parts.unique()]
+    for key, value in together.items():
+        torch.testing.assert_close(value, torch.stack([losses[key] for losses in each]).mean())
+
+
+def test_state_dict_round_trip(name):
+    head = make_head(name, instance_counts=COUNTS)
+    twin = make_head(name, instance_counts=[1] * len(COUNTS))
+    for buffer in twin.buffers():
+        buffer.zero_()
+    twin.load_state_dict(head.state_dict())
+    for key, value in head.state_dict().items():
+        assert torch.equal(value, twin.state_dict()[key])
+
+
+def test_equal_generators_give_equal_losses_and_leave_the_global_one_alone(name):
+    head = make_head(name, instance_counts=COUNTS)
+    logits, labels = batch(head, [0] * 40 + [1, 2, 3, 4])
+    state = torch.get_rng_state()
+    first = head.loss(logits, labels, generator=keyed_generator(5, "others"))
+    second = head.loss(logits, labels, generator=keyed_generator(5, "others"))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+class HostSyncs(TorchDispatchMode):
+    """Collects the operations that make the host wait for a CUDA device."""
+
+    waiting = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "item", "is_nonzero", "equal")
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        operation = func.overloadpacket.__name__
+        boolean_index = operation.startswith("index") and any(
+            isinstance(part, torch.Tensor) and part.dtype in (torch.bool, torch.uint8)
+            for index in args[1:2]
+            if isinstance(index, list | tuple)
+            for part in index
+        )
+        if boolean_index or any(operation == w or operation.startswith(f"{w}_") for w in self.waiting):
+            self.seen.append(operation)
+        return func(*args, **(kwargs or {}))
+
+
+def test_loss_and_scores_never_wait_for_the_device(name):
+    head = make_head(name, instance_counts=COUNTS)
+    logits, labels = batch(head, [0] * 30 + [1, 2, 3, 4, 5, 6, 7])
+    logits.requires_grad_()
+    micro_batch = torch.arange(len(labels)) % 3
+    generator = keyed_generator(0, "others")
+    with HostSyncs() as syncs:
+        total(head.loss(logits, labels, micro_batch=micro_batch, generator=generator)).backward()
+        total(head.loss(logits, labels, generator=generator))
+        head.scores(logits)
+    assert syncs.seen == []
+
+
+def test_the_watch_sees_a_wait():
+    """The test above can fail."""
+    x = torch.arange(4.0)
+    with HostSyncs() as syncs:
+        _ = x[x > 1]
+        float(x.sum())
+    assert len(syncs.seen) == 2
+
+
+def test_unknown_names_list_the_known():
+    with pytest.raises(RecipeError, match="bags.*softmax"):
+        make_head("bag", instance_counts=COUNTS)
+    with pytest.raises(RecipeError, match="'other_ratio'; allowed are edges, others_ratio"):
+        make_head("bags", instance_counts=COUNTS, other_ratio=8)
+    with pytest.raises(RecipeError, match="'edges'; allowed are none"):
+        make_head("softmax", instance_counts=COUNTS, edges=(1, 2))
+
+
+@pytest.mark.parametrize("counts", [[], [3, -1]])
+def test_bad_counts(name, counts):
+    with pytest.raises(RecipeError, match="instance counts"):
+        make_head(name, instance_counts=counts)
+
+
+def test_listing_the_heads_imports_no_torch():
+    code = "import sys, lt_train.heads; assert lt_train.heads.HEADS; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
