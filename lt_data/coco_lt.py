@@ -113,10 +113,10 @@ def build_coco_lt(
     check_options(options)
     if out is not None:
         names.check_output(out, force=force)
+    target_distribution, warnings = load_reference(reference, report)
     report(f"reading {coco}")
     pool = read_annotations(coco)
     counts = count_categories(pool)
-    target_distribution, warnings = load_reference(reference, report)
     alignment = align(counts, target_distribution, parse_scale(options.scale))
     report("choosing images")
     build = _choose(pool, counts, target_distribution, alignment, options, warnings)

@@ -1,8 +1,8 @@
 """A procedural COCO-format pool of textured shapes for demos and tests: no download, the same for everybody.
 
 Read ``write_pool`` first. Categories come in families of look-alikes (``synthetic_shapes``), each with a frequent and
-a rare member. How often each category occurs is fixed up front and dealt to the images in the order of a hash; what an
-image shows otherwise depends on nothing but the seed and its number.
+a rare member. How often each category occurs is fixed up front and dealt to the images in the order of a hash; given
+its categories, what an image shows depends on nothing but the seed and its number.
 
 Shapes: C categories, N images, A objects in all.
 """
@@ -29,7 +29,7 @@ from lt_data.synthetic_shapes import FEWEST, MOST, ShapeCategory, shape_categori
 
 ANNOTATIONS = "annotations.json"
 IMAGES = "images"
-DEFAULT_EXPONENT = 1.0
+DEFAULT_EXPONENT = 2.0
 MOST_PER_IMAGE = 12
 SMALLEST_SIDE, LARGEST_SIDE = 64, 1024
 

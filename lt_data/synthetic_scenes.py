@@ -1,7 +1,7 @@
 """One image of the procedural pool: a muted background, then textured shapes painted one over the other.
 
 An object is placed so that enough of it, and of every object below it, stays visible; so everything that can be seen
-is annotated. Lengths are shares of the image side: the same scene at another resolution, up to rasterisation.
+is annotated. Lengths are shares of the image side.
 
 Shapes: S image side in pixels, K objects, h, w rows and columns of an object's window.
 """
@@ -19,8 +19,8 @@ from PIL import Image
 from lt_data.synthetic_outlines import Points, trace_outlines
 from lt_data.synthetic_shapes import SHAPES, TEXTURES, FloatArray, ShapeCategory
 
-SMALLEST, LARGEST = 0.125, 0.44
-FLOOR = 0.1
+SMALLEST, LARGEST = 0.125, 0.44  # length of an object, log-uniform
+FLOOR = 0.1  # failures shrink an object no further than this length
 INSIDE = 0.7  # of a new object lies on the canvas
 ON_OTHERS = 0.45  # of a new object at most lies on top of others
 VISIBLE = 0.5  # of an object stays visible to the end
@@ -61,7 +61,9 @@ def draw_scene(categories: Sequence[ShapeCategory], size: int, generator: np.ran
         size: Image side in pixels.
         generator: Everything random in the scene.
     """
+    # first what does not depend on the objects: they take as many draws as they need
     canvas = _background(size, generator)
+    gain, noise = _sensor(size, generator)
     visible = np.zeros((len(categories), size, size), np.float32)
     full_area = np.zeros(len(categories))
     for k, category in enumerate(categories):
@@ -72,7 +74,8 @@ def draw_scene(categories: Sequence[ShapeCategory], size: int, generator: np.ran
         visible[:k, placed.rows, placed.columns] *= 1 - placed.alpha
         visible[k, placed.rows, placed.columns] = placed.alpha
         full_area[k] = placed.full_area
-    return Scene(_photograph(canvas, generator), tuple(_outlines(part) for part in visible))
+    image = np.asarray(np.clip(canvas * gain + noise, 0, 1) * 255 + 0.5, np.uint8)
+    return Scene(image, tuple(_outlines(part) for part in visible))
 
 
 def _place(
@@ -149,12 +152,11 @@ def _background(size: int, generator: np.random.Generator) -> FloatArray:
     return np.asarray(canvas, np.float32)
 
 
-def _photograph(canvas: FloatArray, generator: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Exposure and sensor noise, then 8 bits a channel."""
+def _sensor(size: int, generator: np.random.Generator) -> tuple[np.float32, FloatArray]:
+    """Exposure as a factor, and noise to add, shape [S, S, 3]."""
     gain, strength = generator.random(2)
-    noise = generator.standard_normal(canvas.shape, dtype=np.float32)
-    exposed = canvas * np.float32(0.8 + 0.4 * gain) + np.float32(0.008 + 0.02 * strength) * noise
-    return np.asarray(np.clip(exposed, 0, 1) * 255 + 0.5, np.uint8)
+    noise = generator.standard_normal((size, size, 3), dtype=np.float32)
+    return np.float32(0.8 + 0.4 * gain), np.float32(0.008 + 0.02 * strength) * noise
 
 
 def _outlines(part: FloatArray) -> list[Points]:

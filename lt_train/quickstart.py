@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,10 +23,11 @@ from lt_data.synthetic import write_pool
 from lt_train.engine.fit import fit
 from lt_train.engine.log import make_bar
 from lt_train.engine.run_dir import RunDir, next_free_directory
-from lt_train.recipe import Recipe, load_recipe
-from lt_train.report.comparison import format_comparison, format_mean_comparison
+from lt_train.recipe import Recipe, load_recipe, make_recipe
+from lt_train.report.comparison import format_comparison, mean_comparison
 from lt_train.report.curves import plot_loss_curves
 from lt_train.report.group_bars import plot_group_ap
+from lt_train.report.sample_predictions import plot_sample_predictions
 
 DEFAULT_OUT: Final = Path("runs/quickstart")
 RECIPE: Final = "quickstart"
@@ -133,8 +135,6 @@ def stage_two(recipe: Recipe) -> Recipe:
     """The same recipe with BAGS and half the steps: only the classifier is trained, on frozen features."""
     steps = max(1, (recipe.schedule.iterations or 1) // 2)
     plain = recipe.model_dump(exclude={"head", "sampler", "train"}, mode="json")
-    from lt_train.recipe import make_recipe
-
     return make_recipe(plain, ["method=bags", *_schedule(recipe, steps)])
 
 
@@ -147,22 +147,25 @@ def _schedule(recipe: Recipe, steps: int) -> list[str]:
 
 
 def _draw(out: Path, seed: int, console: Console) -> None:
-    for folder, images, pool_seed, exponent, least in (
-        ("pool", POOL_IMAGES, seed, POOL_EXPONENT, POOL_LEAST),
-        ("val", VAL_IMAGES, seed + VAL_SEED_OFFSET, 0.0, 10),
-    ):
-        with make_bar(console, f"drawing {folder}") as bar:
-            task = bar.add_task("", total=images, note="")
-            write_pool(
-                out / folder,
-                images=images,
-                categories=CATEGORIES,
-                exponent=exponent,
-                minimum_instances=least,
-                instances_per_image=(3, 7) if exponent else (1, 3),
-                seed=pool_seed,
-                progress=lambda done, _, bar=bar, task=task: bar.update(task, completed=done),
-            )
+    with make_bar(console, "drawing") as bar:
+        task = bar.add_task("", total=POOL_IMAGES + VAL_IMAGES, note="")
+        draw = partial(write_pool, categories=CATEGORIES, progress=lambda *_: bar.advance(task))
+        draw(
+            out / "pool",
+            images=POOL_IMAGES,
+            exponent=POOL_EXPONENT,
+            minimum_instances=POOL_LEAST,
+            instances_per_image=(3, 7),
+            seed=seed,
+        )
+        draw(
+            out / "val",
+            images=VAL_IMAGES,
+            exponent=0.0,
+            minimum_instances=10,
+            instances_per_image=(1, 3),
+            seed=seed + VAL_SEED_OFFSET,
+        )
 
 
 def _build(out: Path, recipe: Recipe, seed: int, say: Callable[[str], None]) -> None:
@@ -188,18 +191,16 @@ def draw_report(out: Path, recipe: Recipe, softmax: RunDir, bags: RunDir) -> Non
     for kind in ("bbox", "segm"):
         plot_group_ap(report / f"group_ap_{kind}.png", metrics, iou_type=kind)
     assert recipe.data.val is not None
-    from lt_train.report.sample_predictions import plot_sample_predictions
-
     plot_sample_predictions(
         report / "predictions.png",
         annotations=annotations_path(recipe.data.val.annotations),
         images=recipe.data.val.images,
         predictions={name: run.evaluation / "predictions.json" for name, run in runs.items()},
-        groups=out / "data" / "groups.json",
+        dataset=out / "data",
     )
 
 
 def _table(pairs: list[tuple[dict[str, Any], dict[str, Any]]]) -> str:
     if len(pairs) == 1:
         return format_comparison(*pairs[0], names=NAMES, iou_types=("bbox", "segm"))
-    return format_mean_comparison(pairs, names=NAMES, iou_types=("bbox", "segm"))
+    return mean_comparison(pairs, names=NAMES, iou_types=("bbox", "segm"))

@@ -22,6 +22,7 @@ from lt_train.engine.log import make_bar
 from lt_train.engine.run_dir import RunDir
 from lt_train.engine.setup import choose_device, counts_from_plain, has_masks, load_validation, make_model
 from lt_train.evaluation import (
+    Evaluation,
     detection_results,
     evaluate_coco,
     format_metrics,
@@ -127,7 +128,7 @@ def evaluate_model(
     """
     results = predict(model, data, recipe, console=console)
     kinds: tuple[IouType, ...] = ("bbox", "segm") if has_masks(recipe) else ("bbox",)
-    evaluations = {kind: evaluate_coco(data.file.path, results, iou_type=kind) for kind in kinds}
+    evaluations: dict[str, Evaluation] = {kind: evaluate_coco(data.file.path, results, iou_type=kind) for kind in kinds}
     frequency = dict(zip(counts.category_ids.tolist(), counts.frequencies, strict=True))
     metrics = summarise(evaluations, groups=groups, frequency=frequency)
     rows = per_class_rows(evaluations, groups=groups, train_counts=counts)

@@ -14,9 +14,6 @@ from lt_data.errors import DataError
 Metrics = Mapping[str, Any]
 Row = tuple[str, float | None, float | None, float | None]
 
-_NUMBER = 9
-_SPREAD = 22
-
 
 @dataclass(frozen=True)
 class Spread:

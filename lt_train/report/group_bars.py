@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lt_data.errors import DataError
 from lt_data.plots import COLOURS, new_figure, save_figure, tidy
 from lt_train.report.comparison import class_count, shared_groups
 
@@ -51,9 +50,7 @@ def plot_group_ap(path: Path, metrics: Mapping[str, dict[str, Any]], iou_type: s
     save_figure(figure, path)
 
 
-def _draw_run(
-    axes: Axes, run: str, colour: str, places: list[float], values: list[float | None], width: float
-) -> None:
+def _draw_run(axes: Axes, run: str, colour: str, places: list[float], values: list[float | None], width: float) -> None:
     """The bars of one run; where nothing was measured, ``n/a`` stands in place of a bar."""
     heights = [0.0 if value is None else 100 * value for value in values]
     bars = axes.bar(places, heights, width=0.92 * width, color=colour, label=run)

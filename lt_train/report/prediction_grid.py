@@ -16,6 +16,7 @@ import numpy.typing as npt
 from lt_data.plots import COLOURS, new_figure, save_figure
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
 _CELL = 3.4
@@ -139,7 +140,7 @@ def _with_masks(panel: Panel, order: Sequence[int], colour_of: dict[str, str]) -
     return picture.round().astype(np.uint8)
 
 
-def _patch(colour: str) -> object:
+def _patch(colour: str) -> Artist:
     from matplotlib.patches import Patch
 
     return Patch(color=colour)

@@ -1,0 +1,63 @@
+"""Runs the quickstart for several seeds and records every figure: `python benchmarks/quickstart.py --seeds 3`.
+
+Writes benchmarks/results/quickstart.csv (replacing it), one figure a line.
+"""
+
+from __future__ import annotations
+
+import csv
+import platform
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+import torch
+from rich.console import Console
+
+from lt_train.quickstart import run_seed
+
+RESULTS = Path(__file__).parent / "results" / "quickstart.csv"
+COLUMNS = ("date", "machine", "python", "torch", "seed", "seconds", "run", "iou_type", "figure", "classes", "value")
+
+
+def machine() -> str:
+    """Processor and number of cores."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return f"{model}, {torch.get_num_threads()} threads"
+
+
+def figures(metrics: dict, iou_type: str) -> list[tuple[str, int, float | None]]:
+    """(name, classes, percent) of the overall figures and of every group."""
+    block, classes = metrics[iou_type], metrics["counts"]["classes"]
+    rows = [(name, classes["AP"], block[name]) for name in ("AP", "AP50")]
+    rows += [(name, classes["groups"][name], value) for name, value in block["groups"].items()]
+    return [(name, count, None if value is None else round(100 * value, 2)) for name, count, value in rows]
+
+
+@click.command()
+@click.option("--seeds", default=3, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="New directory for the runs.")
+def main(seeds: int, out: Path) -> None:
+    """Run and record."""
+    rows = []
+    for seed in range(seeds):
+        start = time.monotonic()
+        metrics = run_seed(out / f"seed-{seed}", seed, None, Console(stderr=True))
+        seconds = round(time.monotonic() - start)
+        where = (datetime.now(UTC).date().isoformat(), machine(), platform.python_version(), torch.__version__)
+        for run, content in zip(("softmax", "BAGS"), metrics, strict=True):
+            for iou_type in ("bbox", "segm"):
+                rows += [(*where, seed, seconds, run, iou_type, *row) for row in figures(content, iou_type)]
+    with RESULTS.open("w", encoding="utf-8", newline="") as handle:
+        writer = csv.writer(handle, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(rows)
+    sys.stdout.write(f"written: {RESULTS}\n")
+
+
+if __name__ == "__main__":
+    main()

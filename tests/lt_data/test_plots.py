@@ -1,0 +1,116 @@
+"""Pictures of counts: valid PNGs, the same bytes again, nothing half-written."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lt_data.errors import OutputError
+from lt_data.group_stats import GroupCounts
+from lt_data.plots import new_figure, plot_alignment, plot_groups, save_figure
+
+GROUPS = [
+    GroupCounts("(0, 10)", 0, 10, 3, 4, 7),
+    GroupCounts("[10, 100)", 10, 100, 5, 120, 208),
+    GroupCounts("[100, ~)", 100, None, 0, 0, 0),
+]
+
+
+def assert_picture(path: Path, *, wider_than: int, higher_than: int) -> None:
+    with Image.open(path) as picture:
+        assert picture.format == "PNG"
+        assert picture.width > wider_than
+        assert picture.height > higher_than
+        # not one empty sheet
+        assert len(picture.convert("RGB").getcolors(1 << 20) or []) > 20
+
+
+def draw_alignment(path: Path, pool: list[int], targets: list[int]) -> None:
+    count = len(pool)
+    plot_alignment(
+        path,
+        pool_instances=np.array(pool),
+        reference_instances=np.array([500, 80, 20, 3, 1]),
+        reference_positions=np.arange(count) * 4 // max(count - 1, 1),
+        targets=np.array(targets),
+        pool_name="pool.json",
+        reference_name="lvis-v0.5",
+    )
+
+
+def test_alignment_is_drawn_the_same_twice(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        draw_alignment(tmp_path / name, [900, 400, 30], [500, 20, 1])
+    assert_picture(tmp_path / "a.png", wider_than=1000, higher_than=400)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_alignment_with_a_single_category_and_with_shortage(tmp_path: Path) -> None:
+    draw_alignment(tmp_path / "one.png", [7], [3])
+    draw_alignment(tmp_path / "short.png", [900, 10, 0], [500, 20, 1])
+    draw_alignment(tmp_path / "enough.png", [900, 30, 1], [500, 20, 1])
+    for name in ("one.png", "short.png", "enough.png"):
+        assert_picture(tmp_path / name, wider_than=1000, higher_than=400)
+    with Image.open(tmp_path / "short.png") as short, Image.open(tmp_path / "enough.png") as enough:
+        red = (192, 0, 0)
+        assert red in {colour for _, colour in short.convert("RGB").getcolors(1 << 20) or []}
+        assert red not in {colour for _, colour in enough.convert("RGB").getcolors(1 << 20) or []}
+
+
+def test_groups_with_an_empty_one(tmp_path: Path) -> None:
+    plot_groups(tmp_path / "new" / "groups.png", GROUPS, "a title")
+    assert_picture(tmp_path / "new" / "groups.png", wider_than=900, higher_than=300)
+
+
+def test_groups_need_nothing_but_four_fields(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Mine:
+        name: str
+        categories: int
+        images: int
+        instances: int
+
+    plot_groups(tmp_path / "a.png", [Mine(g.name, g.categories, g.images, g.instances) for g in GROUPS], "t")
+    plot_groups(tmp_path / "b.png", GROUPS, "t")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_an_existing_picture_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "groups.png"
+    path.write_text("old")
+    plot_groups(path, GROUPS, "t")
+    assert_picture(path, wider_than=900, higher_than=300)
+    assert [p.name for p in tmp_path.iterdir()] == ["groups.png"]
+
+
+def test_a_failure_keeps_the_old_picture_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "groups.png"
+    path.write_text("old")
+    figure = new_figure(2, 2)
+    figure.text(0.5, 0.5, "$\\nosuchcommand$")
+    with pytest.raises(ValueError, match="nosuchcommand"):
+        save_figure(figure, path)
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["groups.png"]
+
+
+def test_a_place_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=r"groups\.png: cannot be written"):
+        plot_groups(tmp_path / "file" / "groups.png", GROUPS, "t")
+
+
+def test_matplotlib_waits_until_it_is_needed_and_pyplot_is_never_loaded(tmp_path: Path) -> None:
+    code = f"""
+import sys
+from lt_data.plots import new_figure, save_figure
+print("matplotlib" in sys.modules)
+save_figure(new_figure(1, 1), {str(tmp_path / "a.png")!r})
+print("matplotlib" in sys.modules, "matplotlib.pyplot" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True", "False"]
