@@ -133,7 +133,7 @@ def check_targets(targets: Sequence[dict[str, Any]] | None, num_classes: int) ->
     boxes = torch.cat([target["boxes"] for target in targets])
     labels = torch.cat([target["labels"] for target in targets])
     good_box = (boxes[:, 2:] > boxes[:, :2]).all(dim=1) & boxes.isfinite().all(dim=1)
-    good_label = (labels >= 0) & (labels <= num_classes)
+    good_label = (labels >= 1) & (labels <= num_classes)
     if not bool((good_box & good_label).all()):
         raise DataError(_target_problems(targets, good_box.tolist(), good_label.tolist(), num_classes))
 
@@ -152,7 +152,7 @@ def _target_problems(
             )
         if not label_is_good:
             label = int(target["labels"][i])
-            problems.append(f"{where}: label is {label}; allowed are 0..{num_classes}, check the category mapping")
+            problems.append(f"{where}: label is {label}; allowed are 1..{num_classes}, check the category mapping")
     return problems
 
 

@@ -1,0 +1,114 @@
+"""``lt-train`` as people type it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+LT_TRAIN = Path(sys.executable).with_name("lt-train")
+
+
+def lt_train(*arguments, cwd, timeout=300):
+    return subprocess.run(
+        [LT_TRAIN, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, check=False, timeout=timeout
+    )
+
+
+@pytest.fixture(scope="module")
+def quickstart(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("quickstart")
+    run = lt_train("quickstart", "--iterations", "10", cwd=folder)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return folder / "runs/quickstart", run
+
+
+def test_quickstart_prints_one_table_and_writes_its_pictures(quickstart):
+    out, run = quickstart
+    lines = run.stdout.splitlines()
+    assert lines[0].split() == ["bbox", "classes", "softmax", "BAGS", "change"]
+    assert [line.split("  ")[0] for line in lines[1:7]] == [
+        "AP",
+        "AP50",
+        "(0, 10)",
+        "[10, 30)",
+        "[30, 100)",
+        "[100, ~)",
+    ]
+    assert lines[-1] == "written: runs/quickstart"
+    pictures = [out / "data/alignment.png", *(out / "report").iterdir()]
+    assert {p.name for p in pictures} == {
+        "alignment.png", "loss_curves.png", "group_ap_bbox.png", "group_ap_segm.png", "predictions.png",
+    }  # fmt: skip
+    for path in pictures:
+        with Image.open(path) as image:
+            assert min(image.size) > 300
+    assert (out / "comparison.txt").read_text() in run.stdout
+
+
+def test_quickstart_data_is_what_its_recipe_states(quickstart):
+    out, _ = quickstart
+    stats = json.loads(subprocess.run(
+        [LT_TRAIN.with_name("lt-data"), "group-stats", out / "data", "--format", "json"],
+        capture_output=True, text=True, check=True,
+    ).stdout)  # fmt: skip
+    assert [g["name"] for g in stats["groups"]] == ["(0, 10)", "[10, 30)", "[30, 100)", "[100, ~)"]
+    assert all(g["categories"] > 0 for g in stats["groups"])
+    counts = json.loads((out / "softmax/data.json").read_text())["categories"]
+    assert 20 <= len(counts["ids"]) <= 30
+    assert min(counts["instances"]) >= 1
+    val = json.loads((out / "val/annotations.json").read_text())
+    assert len(val["images"]) >= 150
+    per_class = [sum(a["category_id"] == c for a in val["annotations"]) for c in counts["ids"]]
+    assert min(per_class) >= 10
+    assert max(per_class) <= 20
+
+
+def test_stage_two_starts_from_the_baseline(quickstart):
+    out, _ = quickstart
+    log = (out / "bags/train.log").read_text()
+    assert "train=classifier" in log
+    assert "weights from runs/quickstart/softmax; newly initialised: roi_heads.box_predictor.cls_score" in log
+
+
+def test_eval_of_a_checkpoint_elsewhere(quickstart):
+    out, _ = quickstart
+    run = lt_train("eval", "softmax", "--checkpoint", "best", "--out", "again", cwd=out)
+    assert run.returncode == 1  # the recipe's paths are relative to where the run was started
+    assert "error: runs/quickstart/val/annotations.json: cannot be read" in run.stderr
+    files = ("--annotations", "val/annotations.json", "--images", "val/images")
+    run = lt_train("eval", "softmax", "--checkpoint", "best", "--out", "again", *files, cwd=out)
+    assert run.returncode == 0, run.stderr
+    again = json.loads((out / "again/metrics.json").read_text())
+    assert again == json.loads((out / "softmax/eval/metrics.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("fit", "nonsense", "--out", "x"), 1, "no such shipped recipe"),
+        (("fit", "quickstart"), 2, "Missing option '--out'"),
+        (("fit", "quickstart", "optim.lrr=1", "--out", "x"), 1, "did you mean 'optim.lr'?"),
+        (("fit", "quickstart", "--out", "x"), 1, "runs/quickstart/data"),
+        (("fit", "quickstart", "--out", "x", "--resume", "--force"), 2, "exclude each other"),
+        (("fit", "quickstart", "--out", "x", "--init-from", "none"), 1, "runs/quickstart/data"),
+        (("eval", "none"), 1, "not a run directory"),
+        (("eval", "none", "--annotations", "a.json"), 2, "give both or neither"),
+        (("quickstart", "--out", "."), 1, "never overwrites"),
+    ],
+)
+def test_mistakes(tmp_path, arguments, code, says):
+    run = lt_train(*arguments, cwd=tmp_path)
+    assert run.returncode == code, run.stderr
+    assert says in run.stderr
+    assert "Traceback" not in run.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_methods_are_listed(tmp_path):
+    run = lt_train("methods", cwd=tmp_path)
+    assert run.returncode == 0
+    for name in ("softmax", "bags", "rfs"):
+        assert f"\n{name} " in f"\n{run.stdout}"
