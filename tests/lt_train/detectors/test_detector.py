@@ -170,7 +170,7 @@ def test_bad_boxes_and_labels_are_named():
     with pytest.raises(DataError) as error:
         small()(images, targets)
     assert error.value.problems == [
-        "image 101, object 1: label is 7; allowed are 0..6, check the category mapping",
+        "image 101, object 1: label is 7; allowed are 1..6, check the category mapping",
         "image 102, object 2: box is [10, 10, 10, 20]; needed is x1 < x2 and y1 < y2, drop or repair the annotation",
         next(p for p in error.value.problems if p.startswith("image 102, object 3: box is [nan")),
     ]
