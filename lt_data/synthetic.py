@@ -29,7 +29,7 @@ from lt_data.synthetic_shapes import FEWEST, MOST, ShapeCategory, shape_categori
 
 ANNOTATIONS = "annotations.json"
 IMAGES = "images"
-DEFAULT_EXPONENT = 2.0
+DEFAULT_EXPONENT = 1.5
 MOST_PER_IMAGE = 12
 SMALLEST_SIDE, LARGEST_SIDE = 64, 1024
 

@@ -57,7 +57,7 @@ def quickstart(
         out: New directory; ``runs/quickstart``, or the next free number, unless given.
         seed: First seed; it decides the data and the training.
         seeds: How many seeds to run, one after the other.
-        iterations: Steps of the baseline, the recipe's unless given; stage 2 takes half as many.
+        iterations: Steps of the baseline, the recipe's unless given; stage 2 takes as many.
         console: Where progress goes; standard error unless given.
 
     Returns:
@@ -132,10 +132,9 @@ def quickstart_recipe(out: Path, seed: int, iterations: int | None = None) -> Re
 
 
 def stage_two(recipe: Recipe) -> Recipe:
-    """The same recipe with BAGS and half the steps: only the classifier is trained, on frozen features."""
-    steps = max(1, (recipe.schedule.iterations or 1) // 2)
+    """The same recipe, equally long, with BAGS: only the classifier is trained, on frozen features."""
     plain = recipe.model_dump(exclude={"head", "sampler", "train"}, mode="json")
-    return make_recipe(plain, ["method=bags", *_schedule(recipe, steps)])
+    return make_recipe(plain, ["method=bags"])
 
 
 def _schedule(recipe: Recipe, steps: int) -> list[str]:
