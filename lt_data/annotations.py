@@ -140,7 +140,19 @@ def read_annotations(path: Path) -> AnnotationFile:
             or an annotation of an image or category that the file does not list.
     """
     path = Path(path)
-    data = _map_file(path)
+    return parse_annotations(_map_file(path), path)
+
+
+def parse_annotations(data: bytes | memoryview, path: Path) -> AnnotationFile:
+    """The same for the bytes of a file that is in memory.
+
+    Args:
+        data: JSON in UTF-8; kept as long as the result is.
+        path: What to call it.
+
+    Raises:
+        DataError: See :func:`read_annotations`.
+    """
     members = _split_members(path, data)
     image_records = _records(path, members, "images")
     annotation_records = _records(path, members, "annotations")
@@ -182,7 +194,7 @@ def _map_file(path: Path) -> memoryview:
         raise DataError(f"{path}: cannot be read ({error.strerror}); give a COCO or LVIS annotation file") from None
 
 
-def _split_members(path: Path, data: memoryview) -> dict[str, msgspec.Raw]:
+def _split_members(path: Path, data: bytes | memoryview) -> dict[str, msgspec.Raw]:
     try:
         return msgspec.json.decode(data, type=dict[str, msgspec.Raw])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -35,7 +35,7 @@ CATEGORIES: Final = 24
 # the pool's own tail is nearly as long as the target's, so that few labels of rare shapes are dropped
 POOL_IMAGES: Final = 700
 POOL_EXPONENT: Final = 2.0
-POOL_LEAST: Final = 8
+POOL_LEAST: Final = 2
 VAL_IMAGES: Final = 160
 # the validation pool must never share an image with the training pool
 VAL_SEED_OFFSET: Final = 1_000_000

@@ -128,7 +128,7 @@ def evaluate_model(
     """
     results = predict(model, data, recipe, console=console)
     kinds: tuple[IouType, ...] = ("bbox", "segm") if has_masks(recipe) else ("bbox",)
-    evaluations: dict[str, Evaluation] = {kind: evaluate_coco(data.file.path, results, iou_type=kind) for kind in kinds}
+    evaluations: dict[str, Evaluation] = {kind: evaluate_coco(data.file, results, iou_type=kind) for kind in kinds}
     frequency = dict(zip(counts.category_ids.tolist(), counts.frequencies, strict=True))
     metrics = summarise(evaluations, groups=groups, frequency=frequency)
     rows = per_class_rows(evaluations, groups=groups, train_counts=counts)

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lt_data.annotations import AnnotationFile
+
 from .detections import IouType, Results, read_detections
 from .engines import EngineName, choose_engine, engine_version, run_hotcoco, run_pycocotools
 from .ground_truth import GroundTruth, load_ground_truth
@@ -67,7 +69,7 @@ class Evaluation:
 
 
 def evaluate_coco(
-    annotations: Path | str | Mapping[str, Any] | GroundTruth,
+    annotations: Path | str | Mapping[str, Any] | AnnotationFile | GroundTruth,
     results: Results,
     *,
     iou_type: IouType,
@@ -77,11 +79,11 @@ def evaluate_coco(
     """Measure detections against annotations as COCO does.
 
     The area of a detected mask is that of the mask, not of the box beside it. Crowd annotations match any number of
-    detections and count neither for nor against; annotations of images or categories that the file does not list are
-    left out, as in pycocotools.
+    detections and count neither for nor against.
 
     Args:
-        annotations: COCO (or LVIS-style) annotation file, its content, or what :func:`load_ground_truth` returned.
+        annotations: COCO (or LVIS-style) annotation file, the same as read, its content, or what
+            :func:`load_ground_truth` returned.
         results: COCO results (``image_id``, ``category_id``, ``score``, ``bbox`` [x, y, width, height] in pixels,
             ``segmentation`` RLE for masks); may be empty. Not changed.
         iou_type: ``bbox`` or ``segm``.

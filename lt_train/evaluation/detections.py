@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lt_data.errors import DataError
 
-from .ground_truth import GroundTruth, load_ground_truth
+from .ground_truth import GroundTruth, load_ground_truth, plain_number
 
 IouType = Literal["bbox", "segm"]
 Results = Sequence[Mapping[str, Any]]
@@ -126,17 +126,6 @@ def _typed(results: Results, kind: type[_BoxResult] | type[_MaskResult]) -> list
         # numpy numbers and arrays among the values: make them plain, and let a real mistake fail again
         plain = msgspec.to_builtins(results, enc_hook=plain_number, builtin_types=(bytes,))
         return msgspec.convert(plain, list[kind])  # type: ignore[valid-type]
-
-
-def plain_number(value: Any) -> Any:
-    """A numpy scalar or array as Python numbers, for msgspec.
-
-    Raises:
-        ValidationError: The value is of another type.
-    """
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    raise msgspec.ValidationError(f"a value is of type {type(value).__name__}, which JSON cannot hold")
 
 
 def _problems(detections: Detections, ground_truth: GroundTruth, source: str) -> list[str]:

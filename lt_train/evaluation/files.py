@@ -15,7 +15,8 @@ import msgspec
 
 from lt_data.errors import DataError, OutputError
 
-from .detections import Results, plain_number
+from .detections import Results
+from .ground_truth import plain_number
 from .per_class import Cell, per_class_csv
 
 

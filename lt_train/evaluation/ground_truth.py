@@ -1,6 +1,6 @@
 """The annotations that detections are measured against, as columns.
 
-Only what an evaluation reads is decoded. Shapes: N images, A annotations, K categories in ascending dataset id. Boxes
+Shapes: N images, A annotations, K categories in ascending dataset id. Boxes
 here are COCO ``[x, y, width, height]`` in pixels, areas px^2, ids are dataset ids.
 """
 
@@ -15,12 +15,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from lt_data.annotations import AnnotationFile, parse_annotations, read_annotations
 from lt_data.errors import DataError
 
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """Annotations of the listed images and categories; all others are left out, as in pycocotools.
+    """Annotations as an evaluation wants them.
 
     Attributes:
         source: What to call the file in a message.
@@ -54,95 +55,53 @@ class GroundTruth:
         return np.bincount(index, minlength=len(self.category_ids)).astype(np.int64)
 
 
-class _Image(msgspec.Struct):
-    id: int
-    height: int = 0
-    width: int = 0
-
-
-class _Category(msgspec.Struct):
-    id: int
-    name: str
-
-
-class _Box(msgspec.Struct):
-    image_id: int
-    category_id: int
-    bbox: tuple[float, float, float, float]
-    area: float | None = None
-    iscrowd: int | bool = 0
-
-
-class _BoxAndMask(_Box):
-    segmentation: Any = None
-
-
-class _BoxFile(msgspec.Struct):
-    images: list[_Image]
-    categories: list[_Category]
-    annotations: list[_Box]
-
-
-class _MaskFile(msgspec.Struct):
-    images: list[_Image]
-    categories: list[_Category]
-    annotations: list[_BoxAndMask]
-
-
 def load_ground_truth(
-    annotations: Path | str | Mapping[str, Any], *, masks: bool, source: str | None = None
+    annotations: Path | str | Mapping[str, Any] | AnnotationFile, *, masks: bool, source: str | None = None
 ) -> GroundTruth:
-    """Read a COCO or LVIS annotation file, or the same content as a dict.
+    """Read a COCO or LVIS annotation file, or take one that was read, or the same content as a dict.
 
     Args:
-        annotations: Path of the JSON file, or its content. A dict is not changed.
+        annotations: Path of the JSON file, the file as read, or its content. A dict is not changed.
         masks: Keep the segmentations; every annotation must then have one.
         source: What to call the annotations in messages; the file name if not given.
 
     Raises:
-        DataError: The file is missing, is no JSON, or lacks something an evaluation needs.
+        DataError: The file is missing, is no annotation file, or lacks something an evaluation needs.
     """
-    name = source or ("annotations" if isinstance(annotations, Mapping) else Path(annotations).name)
-    content = _decode(annotations, _MaskFile if masks else _BoxFile, name)
-    ground_truth = _columns(content, name)
+    if isinstance(annotations, Mapping):
+        name = Path(source or "annotations")
+        annotations = parse_annotations(msgspec.json.encode(annotations, enc_hook=plain_number), name)
+    elif not isinstance(annotations, AnnotationFile):
+        annotations = read_annotations(Path(annotations))
+    ground_truth = _columns(annotations, source or annotations.path.name, masks=masks)
+    _require_boxes(ground_truth)
     if masks:
         _require_masks(ground_truth)
     return ground_truth
 
 
-def _decode(
-    annotations: Path | str | Mapping[str, Any], kind: type[_BoxFile] | type[_MaskFile], name: str
-) -> _BoxFile | _MaskFile:
-    try:
-        if isinstance(annotations, Mapping):
-            return msgspec.convert(annotations, kind)
-        return msgspec.json.decode(Path(annotations).read_bytes(), type=kind)
-    except OSError as error:
-        raise DataError(f"{name}: cannot be read ({error.strerror}); check the path {annotations}") from error
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise DataError(f"{name}: not a COCO annotation file: {error}; see `lt-data check`") from error
-
-
-def _columns(content: _BoxFile | _MaskFile, name: str) -> GroundTruth:
-    sizes = {image.id: (image.height, image.width) for image in content.images}
-    names = {category.id: category.name for category in content.categories}
-    image_ids, category_ids = sorted(sizes), sorted(names)
-    kept = [a for a in content.annotations if a.image_id in sizes and a.category_id in names]
-    boxes = np.array([a.bbox for a in kept], dtype=np.float64).reshape(-1, 4)
-    areas = [w * h if a.area is None else a.area for a, (w, h) in zip(kept, boxes[:, 2:].tolist(), strict=True)]
+def _columns(file: AnnotationFile, source: str, *, masks: bool) -> GroundTruth:
+    image_order, category_order = np.argsort(file.image_ids), np.argsort(file.categories.ids)
     return GroundTruth(
-        source=name,
-        image_ids=np.array(image_ids, dtype=np.int64),
-        image_sizes=np.array([sizes[i] for i in image_ids], dtype=np.int64).reshape(-1, 2),
-        category_ids=np.array(category_ids, dtype=np.int64),
-        category_names=tuple(names[i] for i in category_ids),
-        images=np.array([a.image_id for a in kept], dtype=np.int64),
-        categories=np.array([a.category_id for a in kept], dtype=np.int64),
-        boxes=boxes,
-        areas=np.array(areas, dtype=np.float64),
-        crowd=np.array([bool(a.iscrowd) for a in kept], dtype=np.bool_),
-        segmentations=[getattr(a, "segmentation", None) for a in kept] if isinstance(content, _MaskFile) else None,
+        source=source,
+        image_ids=file.image_ids[image_order],
+        image_sizes=file.image_sizes[image_order][:, ::-1],
+        category_ids=file.categories.ids[category_order],
+        category_names=tuple(file.categories.names[i] for i in category_order),
+        images=file.annotation_image_ids,
+        categories=file.annotation_category_ids,
+        boxes=file.boxes,
+        areas=np.where(np.isnan(file.areas), file.boxes[:, 2:].prod(axis=1), file.areas),
+        crowd=file.crowd,
+        segmentations=[file.segmentation(i) for i in range(len(file.crowd))] if masks else None,
     )
+
+
+def _require_boxes(ground_truth: GroundTruth) -> None:
+    without = np.flatnonzero(np.isnan(ground_truth.boxes).any(axis=1))
+    if len(without):
+        images = ", ".join(str(i) for i in ground_truth.images[without[:3]].tolist())
+        raise DataError(f"{ground_truth.source}: {len(without)} annotations have no bbox (in images {images}); add it")
 
 
 def _require_masks(ground_truth: GroundTruth) -> None:
@@ -161,3 +120,14 @@ def _require_masks(ground_truth: GroundTruth) -> None:
         problems.append(f"{ground_truth.source}: {count} images have no height and width; masks cannot be read without")
     if problems:
         raise DataError(problems)
+
+
+def plain_number(value: Any) -> Any:
+    """A numpy scalar or array as Python numbers, for msgspec.
+
+    Raises:
+        ValidationError: The value is of another type.
+    """
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise msgspec.ValidationError(f"a value is of type {type(value).__name__}, which JSON cannot hold")

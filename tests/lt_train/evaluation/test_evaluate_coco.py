@@ -165,7 +165,7 @@ def test_annotations_that_cannot_be_used(truth, tmp_path):
     with pytest.raises(DataError, match=r"absent\.json: cannot be read"):
         evaluate_coco(tmp_path / "absent.json", [], iou_type="bbox")
     (tmp_path / "half.json").write_text('{"images": [', encoding="utf-8")
-    with pytest.raises(DataError, match=r"half\.json: not a COCO annotation file"):
+    with pytest.raises(DataError, match=r"half\.json: not a JSON object"):
         evaluate_coco(tmp_path / "half.json", [], iou_type="bbox")
     with pytest.raises(DataError, match="5 annotations have no segmentation"):
         evaluate_coco(truth, [], iou_type="segm")
