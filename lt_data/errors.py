@@ -16,6 +16,10 @@ class LtError(Exception):
         self.problems: list[str] = [problems] if isinstance(problems, str) else list(problems)
         super().__init__("\n".join(self.problems))
 
+    def __reduce__(self) -> tuple[type[LtError], tuple[list[str]]]:
+        """Keeps the lines apart when the error travels between processes."""
+        return type(self), (self.problems,)
+
 
 class DataError(LtError):
     """An input file, or what it holds, cannot be used."""

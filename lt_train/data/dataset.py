@@ -5,7 +5,7 @@ Labels are 1..C, 0 is the background; boxes are xyxy in pixels of the (flipped, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,19 +15,20 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from lt_data.annotations import AnnotationFile, BoolArray, IntArray, read_annotations
 from lt_data.category_ids import CategoryIds
 from lt_data.counts import CategoryCounts, count_categories
 from lt_data.dataset_dir import annotations_path
-from lt_data.errors import DataError
+from lt_data.errors import DataError, LtError
 from lt_data.image_files import find_images
 from lt_train.data.instance_masks import InstanceMasks
 from lt_train.data.plan import Draw
 from lt_train.randomness import draw_seed, keyed_generator
 
 Sample = tuple[Tensor, dict[str, Any]]
+Batch = tuple[list[Tensor], list[dict[str, Any]]]
 # a share of unusable boxes beyond this is a mistake in the file, not noise
 LARGEST_DROPPED_SHARE = 0.05
 
@@ -160,7 +161,7 @@ class DetectionDataset(Dataset[Sample]):
         }
         if self.with_masks:
             segmentations = [self.data.file.segmentation(int(index)) for index in part]
-            target["masks"] = InstanceMasks.from_segmentations(segmentations, height, width)
+            target["masks"] = InstanceMasks.from_segmentations(segmentations, height, width, boxes=target["boxes"])
         if self.short_sides:
             generator = keyed_generator(self.seed, "short-side", *key)
             target["short_side"] = self.short_sides[
@@ -205,6 +206,24 @@ def flip_horizontally(image: Tensor, target: dict[str, Any]) -> Sample:
     return image.flip(-1), flipped
 
 
+def require_segmentations(data: DetectionData, *, look_at: int = 100) -> None:
+    """Refuses a file of boxes for a model of masks; a single instance without a mask gets its box instead.
+
+    Args:
+        data: The training data.
+        look_at: Usable annotations to look at.
+
+    Raises:
+        DataError: None of the first usable annotations has a segmentation.
+    """
+    first = np.flatnonzero(data.usable)[:look_at]
+    if len(first) and not any(data.file.segmentation(int(index)) for index in first):
+        raise DataError(
+            f"{data.file.path}: the annotations have no segmentation, but the model predicts masks; "
+            "use model.name=faster_rcnn_..., or a file with masks"
+        )
+
+
 def training_rows(data: DetectionData, *, keep_empty: bool) -> tuple[IntArray, tuple[str, ...]]:
     """Images to train on, and a note about those left out.
 
@@ -226,6 +245,51 @@ def training_rows(data: DetectionData, *, keep_empty: bool) -> tuple[IntArray, t
     return np.flatnonzero(has_target), (note,)
 
 
-def collate(samples: Sequence[Sample]) -> tuple[list[Tensor], list[dict[str, Any]]]:
-    """Images and targets as two lists: their sizes differ."""
+def make_loader(
+    dataset: DetectionDataset, draws: Iterable[Sequence[Draw]], *, workers: int, pin_memory: bool = False
+) -> Iterator[Batch]:
+    """Images and targets of each forward pass, loaded ahead by worker processes.
+
+    Args:
+        dataset: Where samples come from.
+        draws: The draws of each forward pass, in order.
+        workers: Processes; 0 loads in this one.
+        pin_memory: Whether the images go to a GPU.
+
+    Yields:
+        Images and targets as two lists: their sizes differ.
+
+    Raises:
+        DataError: An image cannot be read; the same line whether a worker met it or not.
+    """
+    loader = DataLoader(
+        _Guarded(dataset),
+        batch_sampler=draws,  # type: ignore[arg-type]
+        num_workers=workers,
+        collate_fn=_collate,
+        pin_memory=pin_memory,
+    )
+    for batch in loader:
+        if isinstance(batch, LtError):
+            raise batch
+        yield batch
+
+
+class _Guarded(Dataset[Any]):
+    """Returns errors instead of raising them: a loader would bury their lines under a worker's traceback."""
+
+    def __init__(self, dataset: DetectionDataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, draw: Draw) -> Sample | LtError:
+        try:
+            return self.dataset[draw]
+        except LtError as error:
+            return error
+
+
+def _collate(samples: Sequence[Any]) -> Batch | LtError:
+    for sample in samples:
+        if isinstance(sample, LtError):
+            return sample
     return [image for image, _ in samples], [target for _, target in samples]

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
-from torch.utils.data import DataLoader
 
 from lt_data.counts import CategoryCounts
 from lt_data.errors import OutputError, RecipeError
 from lt_data.groups import Group, make_groups
-from lt_train.data.dataset import DetectionData, DetectionDataset, collate
+from lt_train.data.dataset import DetectionData, DetectionDataset, make_loader
 from lt_train.data.plan import Draw
 from lt_train.detectors import LongTailDetector
 from lt_train.engine.checkpoint import load_checkpoint
@@ -151,12 +150,7 @@ def predict(
     dataset = DetectionDataset(data, rows)
     draws = [Draw(0, int(row), int(row)) for row in rows]
     batches = [draws[i : i + recipe.eval.batch] for i in range(0, len(draws), recipe.eval.batch)]
-    loader = DataLoader(
-        dataset,
-        batch_sampler=batches,
-        num_workers=recipe.data.workers,
-        collate_fn=collate,  # type: ignore[arg-type]
-    )
+    loader = make_loader(dataset, batches, workers=recipe.data.workers)
     device = next(model.parameters()).device
     results: list[dict[str, Any]] = []
     was_training = model.training

@@ -13,10 +13,9 @@ from typing import Any
 import torch
 from rich.console import Console
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from lt_data.errors import DataError, LtError, RecipeError
-from lt_train.data.dataset import Sample, collate
+from lt_train.data.dataset import make_loader
 from lt_train.data.plan import Draw, Plan, Step
 from lt_train.detectors import LongTailDetector, initialise_from, set_trainable
 from lt_train.engine.checkpoint import load_checkpoint, save_checkpoint
@@ -136,7 +135,12 @@ def _start(recipe: Recipe, data: RunData, device: torch.device, *, init_from: Pa
 def _train(recipe: Recipe, data: RunData, plan: Plan, state: RunState, run: RunDir, log: RunLog) -> None:
     """Every step of the plan that is not done, with checkpoints and evaluations between them."""
     device = next(state.model.parameters()).device
-    batches = iter(_loader(recipe, data, plan, state.done, device))
+    batches = make_loader(
+        data.dataset,
+        _Draws(plan, state.done),
+        workers=recipe.data.workers,
+        pin_memory=device.type == "cuda",
+    )
     state.model.train()
     log.advance(state.done)
     for step in plan.steps(state.done):
@@ -207,7 +211,7 @@ def _on_device(target: dict[str, Any], device: torch.device) -> dict[str, Any]:
     return {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in target.items()}
 
 
-class _Batches:
+class _Draws:
     """The draws of every forward pass that remains, for the loader."""
 
     def __init__(self, plan: Plan, done: int) -> None:
@@ -218,16 +222,6 @@ class _Batches:
         for step in self.plan.steps(self.done):
             for batch in step.batches:
                 yield list(batch)
-
-
-def _loader(recipe: Recipe, data: RunData, plan: Plan, done: int, device: torch.device) -> DataLoader[Sample]:
-    return DataLoader(
-        data.dataset,
-        batch_sampler=_Batches(plan, done),  # type: ignore[arg-type]
-        num_workers=recipe.data.workers,
-        collate_fn=collate,
-        pin_memory=device.type == "cuda",
-    )
 
 
 def _is_due(step: Step, recipe: Recipe, every: int | None) -> bool:

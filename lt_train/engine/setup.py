@@ -15,7 +15,7 @@ from lt_data.counts import CategoryCounts
 from lt_data.errors import DataError, RecipeError
 from lt_data.groups import Group, make_groups
 from lt_data.repeat_factors import image_repeat_factors
-from lt_train.data.dataset import DetectionData, DetectionDataset, load_data, training_rows
+from lt_train.data.dataset import DetectionData, DetectionDataset, load_data, require_segmentations, training_rows
 from lt_train.data.plan import Plan
 from lt_train.detectors import LongTailDetector, build_detector
 from lt_train.heads import make_head
@@ -50,6 +50,8 @@ def load_run_data(recipe: Recipe) -> RunData:
     """
     train = load_data(recipe.data.train.annotations, recipe.data.train.images)
     val = load_validation(recipe.data.val, train.counts) if recipe.data.val else None
+    if has_masks(recipe):
+        require_segmentations(train)
     rows, notes = training_rows(train, keep_empty=recipe.data.keep_empty)
     dataset = DetectionDataset(
         train,

@@ -135,7 +135,7 @@ def test_accumulated_gradients_are_the_mean_over_the_forward_passes():
     batches = iter([([torch.full((3, 1, 1), v, dtype=torch.uint8)], [{"image_id": v}]) for v in (2, 4, 9)])
     values = train_step(state, Step(0, 0, ((), (), ()), False), batches, lr=0.5)
     assert values["loss_a"] == pytest.approx(5.0)
-    assert float(model.weight) == pytest.approx(1 - 0.5 * 5.0)
+    assert model.weight.item() == pytest.approx(1 - 0.5 * 5.0)
 
 
 def test_clip_limits_the_gradient():
@@ -143,7 +143,7 @@ def test_clip_limits_the_gradient():
     state = RunState(model, torch.optim.SGD(model.parameters(), lr=1.0))
     batch = ([torch.full((3, 1, 1), 200, dtype=torch.uint8)], [{"image_id": 1}])
     train_step(state, Step(0, 0, ((),), False), iter([batch]), lr=0.5, clip=3.0)
-    assert float(model.weight) == pytest.approx(1 - 0.5 * 3.0, rel=1e-4)
+    assert model.weight.item() == pytest.approx(1 - 0.5 * 3.0, rel=1e-4)
 
 
 def test_repeat_factor_sampling_says_what_it_repeats(tiny_recipe, tmp_path):
@@ -207,6 +207,29 @@ def test_validation_categories_must_be_those_of_training(tiny_recipe, tiny_pool,
     (tmp_path / "val.json").write_text(json.dumps(content))
     with pytest.raises(DataError, match="1 categories differ.*something else"):
         fit(tiny_recipe(f"data.val.annotations={tmp_path / 'val.json'}"), tmp_path / "run")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_cannot_be_read_is_one_line(tiny_recipe, tiny_pool, tmp_path, workers):
+    images = tmp_path / "images"
+    images.mkdir()
+    for path in (tiny_pool / "images").iterdir():
+        (images / path.name).write_bytes(path.read_bytes()[:100])
+    with pytest.raises(DataError, match="not a readable image") as error:
+        fit(tiny_recipe(f"data.train.images={images}", f"data.workers={workers}", "data.val=null"), tmp_path / "run")
+    assert len(error.value.problems) == 1
+    assert "\n" not in error.value.problems[0]
+
+
+def test_boxes_alone_cannot_train_masks(tiny_recipe, tiny_pool, tmp_path):
+    content = json.loads((tiny_pool / "annotations.json").read_text())
+    for annotation in content["annotations"]:
+        del annotation["segmentation"]
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    overrides = (f"data.train.annotations={tmp_path / 'boxes.json'}", "schedule.iterations=1", "data.val=null")
+    with pytest.raises(DataError, match="model.name=faster_rcnn"):
+        fit(tiny_recipe(*overrides), tmp_path / "run")
+    fit(tiny_recipe(*overrides, "model.name=faster_rcnn_small"), tmp_path / "run")
 
 
 def test_device_that_is_not_here(tiny_recipe, tmp_path):
