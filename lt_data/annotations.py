@@ -1,7 +1,7 @@
 """COCO and LVIS annotation files as columns, with the untouched bytes of every record beside them.
 
-One pass of a validating parser splits the file into members and records without decoding them; each record is then
-decoded into the few fields that counting and sampling need. What is kept is written back byte for byte.
+A validating parser goes over the file once and notes where every record of the three lists begins and ends; then the
+records are decoded, a few thousand at a time, into columns. What is kept is written back byte for byte.
 
 Shapes: N images, A annotations, C categories.
 """
@@ -11,54 +11,36 @@ from __future__ import annotations
 import hashlib
 import mmap
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from lt_data.annotation_records import (
+    CHUNK,
+    Bytes,
+    CategoryRecord,
+    Columns,
+    Progress,
+    SegmentationRecord,
+    check_unique,
+    examples,
+    span_of,
+    split_records,
+    without_cycle_collection,
+)
 from lt_data.errors import DataError
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
 
-LARGEST_ID = 2**53
-
-
-class _Image(msgspec.Struct):
-    id: int
-    width: int = 0
-    height: int = 0
-    file_name: str = ""
-    coco_url: str = ""
-
-
-class _Annotation(msgspec.Struct):
-    id: int
-    image_id: int
-    category_id: int
-    iscrowd: int | bool = 0
-    area: float | None = None
-    bbox: tuple[float, float, float, float] | None = None
-
-
-class _Category(msgspec.Struct):
-    id: int
-    name: str = ""
-    frequency: str | None = None
-    image_count: int | None = None
-    instance_count: int | None = None
-
-
-class _Segmentation(msgspec.Struct):
-    segmentation: Any = None
-
-
-_Record = TypeVar("_Record", _Image, _Annotation, _Category)
+_SEGMENTATION = msgspec.json.Decoder(SegmentationRecord)
 
 
 @dataclass(frozen=True)
@@ -85,7 +67,7 @@ class AnnotationFile:
     Attributes:
         path: Where it was read from.
         sha256: Hex digest of the file's bytes.
-        members: Raw bytes of every top-level member, in file order.
+        data: The file's bytes.
         image_records: N raw image records, in file order.
         annotation_records: A raw annotation records, in file order.
         image_ids: Shape [N].
@@ -102,7 +84,7 @@ class AnnotationFile:
 
     path: Path
     sha256: str
-    members: dict[str, msgspec.Raw]
+    data: Bytes
     image_records: list[msgspec.Raw]
     annotation_records: list[msgspec.Raw]
     image_ids: IntArray
@@ -116,8 +98,17 @@ class AnnotationFile:
     boxes: FloatArray
     categories: Categories
 
+    @cached_property
+    def members(self) -> dict[str, msgspec.Raw]:
+        """Raw bytes of every top-level member, in file order; one more pass over the file."""
+        return msgspec.json.decode(self.data, type=dict[str, msgspec.Raw])
+
     def image_index(self) -> IntArray:
         """Position in ``image_ids`` of each annotation's image, shape [A]."""
+        return self._image_index
+
+    @cached_property
+    def _image_index(self) -> IntArray:
         order = np.argsort(self.image_ids, kind="stable")
         return order[np.searchsorted(self.image_ids[order], self.annotation_image_ids)]
 
@@ -126,57 +117,48 @@ class AnnotationFile:
         return _SEGMENTATION.decode(self.annotation_records[index]).segmentation
 
 
-_SEGMENTATION = msgspec.json.Decoder(_Segmentation)
-
-
-def read_annotations(path: Path) -> AnnotationFile:
+def read_annotations(path: Path, *, progress: Progress | None = None) -> AnnotationFile:
     """Reads and checks a COCO or LVIS annotation file.
 
     Args:
         path: A JSON file with the members ``images``, ``annotations`` and ``categories``.
+        progress: Called with the bytes done and the bytes in all.
 
     Raises:
         DataError: The file is missing, not JSON, lacks a member, has a record with a wrong field, an id twice,
             or an annotation of an image or category that the file does not list.
     """
     path = Path(path)
-    return parse_annotations(_map_file(path), path)
+    return parse_annotations(_map_file(path), path, progress=progress)
 
 
-def parse_annotations(data: bytes | memoryview, path: Path) -> AnnotationFile:
+def parse_annotations(data: Bytes, path: Path, *, progress: Progress | None = None) -> AnnotationFile:
     """The same for the bytes of a file that is in memory.
 
     Args:
         data: JSON in UTF-8; kept as long as the result is.
         path: What to call it.
+        progress: As above.
 
     Raises:
         DataError: See :func:`read_annotations`.
     """
-    members = _split_members(path, data)
-    image_records = _records(path, members, "images")
-    annotation_records = _records(path, members, "annotations")
-    images = _decode(path, "images", image_records, _Image)
-    categories = _read_categories(path, _records(path, members, "categories"))
-    annotations = _decode(path, "annotations", annotation_records, _Annotation)
-    nan = (float("nan"),) * 4
-    file = AnnotationFile(
-        path=path,
-        sha256=hashlib.sha256(data).hexdigest(),
-        members=members,
-        image_records=image_records,
-        annotation_records=annotation_records,
-        image_ids=np.array([image.id for image in images], np.int64),
-        image_sizes=np.array([(image.width, image.height) for image in images], np.int64).reshape(-1, 2),
-        file_names=[_file_name(image) for image in images],
-        annotation_ids=np.array([a.id for a in annotations], np.int64),
-        annotation_image_ids=np.array([a.image_id for a in annotations], np.int64),
-        annotation_category_ids=np.array([a.category_id for a in annotations], np.int64),
-        crowd=np.array([bool(a.iscrowd) for a in annotations], bool),
-        areas=np.array([a.area for a in annotations], np.float64),
-        boxes=np.array([a.bbox or nan for a in annotations], np.float64).reshape(-1, 4),
-        categories=categories,
-    )
+    with ThreadPoolExecutor(1) as pool, without_cycle_collection():
+        # hashing lets other threads run
+        digest = pool.submit(hashlib.sha256, data)
+        records = split_records(path, data)
+        images = Columns(path, data, "images", records["images"]).images()
+        annotations = Columns(path, data, "annotations", records["annotations"], progress).annotations()
+        file = AnnotationFile(
+            path=path,
+            sha256=digest.result().hexdigest(),
+            data=data,
+            image_records=records["images"],
+            annotation_records=records["annotations"],
+            categories=_read_categories(path, data, records["categories"]),
+            **images,
+            **annotations,
+        )
     problems = _reference_problems(file)
     if problems:
         raise DataError(problems)
@@ -194,63 +176,20 @@ def _map_file(path: Path) -> memoryview:
         raise DataError(f"{path}: cannot be read ({error.strerror}); give a COCO or LVIS annotation file") from None
 
 
-def _split_members(path: Path, data: bytes | memoryview) -> dict[str, msgspec.Raw]:
-    try:
-        return msgspec.json.decode(data, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a JSON object ({error}); give a COCO or LVIS annotation file") from None
-
-
-def _records(path: Path, members: dict[str, msgspec.Raw], key: str) -> list[msgspec.Raw]:
-    if key not in members:
-        found = ", ".join(members) or "none"
-        raise DataError(f"{path}: member '{key}' is missing (found: {found}); a COCO or LVIS file has it")
-    try:
-        return msgspec.json.decode(members[key], type=list[msgspec.Raw])
-    except msgspec.DecodeError as error:
-        raise DataError(f"{path}: member '{key}' is not a list ({error})") from None
-
-
-def _decode(path: Path, key: str, records: Sequence[msgspec.Raw], kind: type[_Record]) -> list[_Record]:
-    decoder = msgspec.json.Decoder(kind)
-    decoded: list[_Record] = []
-    try:
-        for record in records:
-            decoded.append(decoder.decode(record))
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: {key}[{len(decoded)}]: {error}; mend this record") from None
-    _check_ids(path, key, [record.id for record in decoded])
-    return decoded
-
-
-def _check_ids(path: Path, key: str, ids: list[int]) -> None:
-    too_large = [i for i in ids if not -LARGEST_ID <= i <= LARGEST_ID]
-    if too_large:
-        raise DataError(f"{path}: {key}: id {too_large[0]} is beyond 2^53, which JSON readers do not keep exactly")
-    if len(set(ids)) != len(ids):
-        values, counts = np.unique(np.array(ids, np.int64), return_counts=True)
-        twice = values[counts > 1]
-        raise DataError(
-            f"{path}: {key}: {len(twice)} ids occur more than once ({_examples(twice)}); ids must be unique"
-        )
-
-
-def _read_categories(path: Path, records: Sequence[msgspec.Raw]) -> Categories:
-    rows = _decode(path, "categories", records, _Category)
+def _read_categories(path: Path, data: Bytes, records: Sequence[msgspec.Raw]) -> Categories:
+    columns = Columns(path, data, "categories", records)
+    rows = [row for _, chunk in columns.chunks(CategoryRecord) for row in chunk]
     if not rows:
         raise DataError(f"{path}: categories: the list is empty; at least one category is needed")
+    ids = columns.ids_of(rows)
+    check_unique(path, "categories", ids)
     frequencies = [row.frequency for row in rows if row.frequency in ("r", "c", "f")]
     return Categories(
-        ids=np.array([row.id for row in rows], np.int64),
+        ids=ids,
         names=tuple(row.name or str(row.id) for row in rows),
         frequencies=tuple(frequencies) if len(frequencies) == len(rows) else None,
         header_instances=np.array([-1 if r.instance_count is None else r.instance_count for r in rows], np.int64),
     )
-
-
-def _file_name(image: _Image) -> str:
-    """LVIS v1 names its images only by ``coco_url``, whose last part is the file."""
-    return image.file_name or PurePosixPath(urlsplit(image.coco_url).path).name
 
 
 def _reference_problems(file: AnnotationFile) -> list[str]:
@@ -264,18 +203,13 @@ def _reference_problems(file: AnnotationFile) -> list[str]:
         if lost.any():
             problems.append(
                 f"{file.path}: annotations: {int(lost.sum())} have a {key} that the file does not list "
-                f"({_examples(np.unique(used[lost]))}); add the missing records or remove these annotations"
+                f"({examples(np.unique(used[lost]))}); add the missing records or remove these annotations"
             )
     return problems
 
 
-def _examples(values: IntArray, most: int = 3) -> str:
-    shown = ", ".join(str(v) for v in values[:most].tolist())
-    return shown + (", ..." if len(values) > most else "")
-
-
 def write_subset(file: AnnotationFile, path: Path, *, images: BoolArray, annotations: BoolArray) -> None:
-    """Writes the chosen images and annotations; every record and every other member keeps its bytes.
+    """Writes the chosen images and annotations; all other bytes of the file, and those of every record, stay.
 
     Args:
         file: Where the records come from.
@@ -283,16 +217,18 @@ def write_subset(file: AnnotationFile, path: Path, *, images: BoolArray, annotat
         images: Images to keep, shape [N].
         annotations: Annotations to keep, shape [A].
     """
-    chosen = {
-        "images": [file.image_records[i] for i in np.flatnonzero(images)],
-        "annotations": [file.annotation_records[i] for i in np.flatnonzero(annotations)],
-    }
+    chosen = [(file.image_records, images), (file.annotation_records, annotations)]
+    spans = [(*span_of(file.data, records), records, kept) for records, kept in chosen if records]
+    done = 0
     with path.open("wb") as out:
-        for number, (key, raw) in enumerate(file.members.items()):
-            out.write(b"{" if number == 0 else b",\n")
-            out.write(msgspec.json.encode(key) + b": ")
-            if key in chosen:
-                out.write(b"[" + b",\n".join(bytes(record) for record in chosen[key]) + b"]")
-            else:
-                out.write(bytes(raw))
-        out.write(b"}\n")
+        for start, end, records, kept in sorted(spans, key=lambda span: span[0]):
+            out.write(file.data[done:start])
+            _write_records(out, [records[i] for i in np.flatnonzero(kept)])
+            done = end
+        out.write(file.data[done:])
+
+
+def _write_records(out: BinaryIO, records: Sequence[msgspec.Raw]) -> None:
+    for start in range(0, len(records), CHUNK):
+        out.write(b",\n" if start else b"")
+        out.write(b",\n".join(records[start : start + CHUNK]))

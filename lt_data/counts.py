@@ -13,6 +13,7 @@ from typing import Final
 
 import numpy as np
 
+from lt_data.annotation_records import sorted_unique
 from lt_data.annotations import AnnotationFile, IntArray
 from lt_data.errors import DataError
 from lt_data.groups import frequency_of
@@ -71,7 +72,7 @@ def category_image_pairs(file: AnnotationFile, category_ids: IntArray) -> tuple[
     kept = ~file.crowd
     row = np.searchsorted(category_ids, file.annotation_category_ids[kept])
     images = max(len(file.image_ids), 1)
-    pairs = np.unique(row * images + file.image_index()[kept])
+    pairs = sorted_unique(row * images + file.image_index()[kept])
     return pairs // images, pairs % images
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lt_data.annotation_records import sorted_unique
 from lt_data.annotations import AnnotationFile, BoolArray, IntArray
 
 
@@ -86,7 +87,7 @@ class _PoolIndex:
         order = image_order(file.image_ids, seed)
         place = np.empty_like(order)
         place[order] = np.arange(len(order))
-        keys = np.unique(self._rows * max(len(order), 1) + place[image[by_image]])
+        keys = sorted_unique(self._rows * max(len(order), 1) + place[image[by_image]])
         self._visits = order[keys % max(len(order), 1)]
         self._visit_start = np.searchsorted(keys // max(len(order), 1), np.arange(len(category_ids) + 1))
 

@@ -74,8 +74,8 @@ GOOD = {"images": [{"id": 1}], "annotations": [], "categories": [{"id": 1, "name
     [
         ("", "empty"),
         ("nonsense", "not a JSON object"),
-        ("[]", "not a JSON object"),
-        (json.dumps({**GOOD, "images": 3}), "member 'images' is not a list"),
+        ("[]", "not an annotation file"),
+        (json.dumps({**GOOD, "images": 3}), r"not an annotation file .*\$\.images"),
         (json.dumps({k: v for k, v in GOOD.items() if k != "categories"}), "member 'categories' is missing"),
         (json.dumps({**GOOD, "categories": []}), "at least one category"),
         (json.dumps({**GOOD, "images": [{"id": 1}, {"id": 1}]}), "1 ids occur more than once"),
