@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from .options import IntList, error_lines, progress_bar, step_reporter
+from .options import byte_bar, error_lines, progress_bar, step_reporter
 
 FILE = click.Path(path_type=Path)
 
@@ -18,13 +19,17 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--coco", type=FILE, required=True, help="The pool: a COCO-format annotation file.")
+@click.option("--coco", type=FILE, required=True, help="The pool: a COCO-format annotation file (.json, .gz or .zip).")
 @click.option("--out", type=FILE, help="The dataset directory to write (needed unless --dry-run).")
 @click.option("--lvis", type=FILE, help="Imitate the annotation counts of this LVIS or COCO file.")
-@click.option("--reference", help="Imitate an embedded distribution: lvis-v0.5 (default) or lvis-v1.")
+@click.option(
+    "--reference",
+    help="Imitate lvis-v0.5 (default), lvis-v1, zipf:ALPHA, exp:IMBALANCE, or a LVIS, COCO or CSV file of counts.",
+)
+@click.option("--targets", help="Explicit targets instead: simcal, or a CSV with category_id (or name) and target.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the order in which images are visited.")
 @click.option("--scale", default="1.0", show_default=True, help="Factor on the targets, 0 < scale <= 1.")
-@click.option("--edges", type=IntList(), default="10,100,1000", show_default=True, help="Bounds between the groups.")
+@click.option("--edges", default="10,100,1000", show_default=True, help="Bounds between the groups, or a preset.")
 @click.option("--threshold", type=float, default=0.001, show_default=True, help="t of the repeat factors.")
 @click.option(
     "--on-shortage",
@@ -33,6 +38,23 @@ def main() -> None:
     show_default=True,
     help="If the pool has too few instances of a category: refuse, or take what there is and record it.",
 )
+@click.option(
+    "--surplus",
+    type=click.Choice(["drop", "ignore"]),
+    default="drop",
+    show_default=True,
+    help="Surplus instances and crowds of taken images: leave out, or keep as regions that training ignores.",
+)
+@click.option(
+    "--order",
+    type=click.Choice(["rarest-first", "random", "fewest-images"]),
+    default="rarest-first",
+    show_default=True,
+    help="Which images to try first.",
+)
+@click.option("--val", type=FILE, help="Validation annotations: checked for the same categories and copied beside.")
+@click.option("--images", type=FILE, help="Image folder of the pool: put the taken images into OUT/images.")
+@click.option("--copy/--link", "copy_images", default=False, help="Copy these images, or link to them (default).")
 @click.option("--dry-run", is_flag=True, help="Print the result, write nothing.")
 @click.option("--force", is_flag=True, help="Replace a dataset directory that exists.")
 def build_coco_lt(
@@ -40,35 +62,40 @@ def build_coco_lt(
     out: Path | None,
     lvis: Path | None,
     reference: str | None,
-    seed: int,
-    scale: str,
-    edges: tuple[int, ...],
-    threshold: float,
-    on_shortage: str,
+    targets: str | None,
+    edges: str,
+    val: Path | None,
+    images: Path | None,
+    copy_images: bool,
     dry_run: bool,
     force: bool,
+    **options: Any,
 ) -> None:
     """Make a long-tailed subset of a COCO-format pool (COCO-LT).
 
     The category counts of the subset follow those of LVIS: the pool's categories, ranked by instances, are aligned
     with the reference's.
     """
-    from lt_data.coco_lt import BuildOptions, format_build
+    from lt_data.build import BuildOptions, Extras
     from lt_data.coco_lt import build_coco_lt as build
+    from lt_data.coco_lt import format_build
+    from lt_data.group_presets import parse_edges
 
-    if lvis is not None and reference is not None:
-        raise click.UsageError("--lvis and --reference exclude each other: both name the distribution to imitate.")
+    if sum(source is not None for source in (lvis, reference, targets)) > 1:
+        raise click.UsageError("--lvis, --reference and --targets exclude each other: each says what to aim at.")
     if out is None and not dry_run:
         raise click.UsageError("Missing option '--out' (or use --dry-run to see the result without writing).")
-    options = BuildOptions(seed, scale, edges, threshold, "cap" if on_shortage == "cap" else "error")
-    with error_lines():
+    with error_lines(), byte_bar("reading") as progress:
         built = build(
             coco,
             None if dry_run else out,
             reference=lvis or reference or "lvis-v0.5",
-            options=options,
+            targets=targets,
+            options=BuildOptions(edges=parse_edges(edges), **options),
+            extras=Extras(val, images, copy_images),
             force=force,
             report=step_reporter(),
+            progress=progress,
         )
         for warning in built.warnings:
             click.echo(f"warning: {warning}", err=True)
@@ -79,21 +106,22 @@ def build_coco_lt(
 @main.command()
 @click.argument("path", type=FILE)
 @click.option("--format", "style", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
-@click.option("--edges", type=IntList(), help="Bounds between the groups  [default: the directory's, or 10,100,1000]")
+@click.option("--edges", help="Bounds between the groups, or a preset  [default: the directory's, or 10,100,1000].")
 @click.option("--plot", type=FILE, help="Write a bar chart of the groups to this PNG file.")
 @click.option("--force", is_flag=True, help="Replace the plot if it exists.")
-def group_stats(path: Path, style: str, edges: tuple[int, ...] | None, plot: Path | None, force: bool) -> None:
+def group_stats(path: Path, style: str, edges: str | None, plot: Path | None, force: bool) -> None:
     """Count categories, images and instances per group.
 
     PATH is a dataset directory or any COCO or LVIS annotation file; crowds do not count.
     """
+    from lt_data.group_presets import parse_edges
     from lt_data.group_stats import format_stats
     from lt_data.group_stats import group_stats as count
 
     with error_lines():
         if plot is not None:
             refuse_overwrite(plot, force=force)
-        stats = count(path, edges)
+        stats = count(path, parse_edges(edges) if edges else None)
         click.echo(format_stats(stats, style))
         if plot is not None:
             from lt_data.plots import plot_groups

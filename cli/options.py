@@ -1,4 +1,4 @@
-"""What both commands share: comma lists, error lines and exit codes."""
+"""What both commands share: error lines, exit codes and progress."""
 
 from __future__ import annotations
 
@@ -12,21 +12,6 @@ import click
 from lt_data.errors import LtError
 
 INPUT_IS_WRONG = 1
-
-
-class IntList(click.ParamType):
-    """Whole numbers separated by commas, as in ``10,100,1000``."""
-
-    name = "N,N,..."
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        """A tuple of the numbers."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            return tuple(int(part) for part in str(value).split(","))
-        except ValueError:
-            self.fail(f"got '{value}'; allowed are whole numbers separated by commas, as in 10,100,1000", param, ctx)
 
 
 @contextmanager
@@ -59,3 +44,16 @@ def progress_bar(label: str) -> Any:
     console = Console(stderr=True)
     columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, disable=not console.is_terminal)
+
+
+@contextmanager
+def byte_bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A function of (bytes done, bytes in all) that moves a bar on standard error, if that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn(label), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

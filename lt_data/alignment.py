@@ -24,7 +24,7 @@ class Alignment:
 
     Attributes:
         order: Row in the pool's counts of each rank, shape [C].
-        reference_positions: Position in the reference's descending list, shape [C].
+        reference_positions: Position in the reference's descending list, -1 for explicit targets, shape [C].
         reference_instances: Count at that position, shape [C].
         targets: Instances wanted after scaling, at least 1, shape [C].
     """
@@ -57,10 +57,29 @@ def align(pool: CategoryCounts, reference: Reference, scale: Fraction = Fraction
     """
     if not 0 < scale <= 1:
         raise DataError(f"--scale: got {float(scale):g}; allowed is 0 < scale <= 1")
-    order = np.lexsort((pool.category_ids, -pool.instances)).astype(np.int64)
+    order = _ranks(pool)
     positions = reference_positions(len(order), len(reference.instances))
     counts = reference.instances[positions]
     return Alignment(order, positions, counts, scaled_targets(counts, scale))
+
+
+def explicit(pool: CategoryCounts, wanted: IntArray, scale: Fraction = Fraction(1)) -> Alignment:
+    """Targets that were given instead of aligned; a target of 0 stays 0.
+
+    Args:
+        pool: Counts of the pool; they decide the ranks.
+        wanted: Instances wanted of each row of ``pool``, shape [C].
+        scale: Exact factor on the targets.
+    """
+    order = _ranks(pool)
+    counts = wanted[order]
+    targets = np.where(counts > 0, scaled_targets(counts, scale), 0)
+    return Alignment(order, np.full(len(order), -1, np.int64), counts, targets)
+
+
+def _ranks(pool: CategoryCounts) -> IntArray:
+    """Rows by instances descending, ties by id ascending."""
+    return np.lexsort((pool.category_ids, -pool.instances)).astype(np.int64)
 
 
 def scaled_targets(counts: IntArray, scale: Fraction) -> IntArray:
@@ -79,7 +98,7 @@ def largest_scale(counts: IntArray, available: IntArray) -> Fraction | None:
         The scale, or ``None`` when not even 0.000001 suffices.
     """
     # floor(count * scale) <= available  <=>  scale < (available + 1) / count
-    bounds = [Fraction(a + 1, n) for n, a in zip(counts.tolist(), available.tolist(), strict=True) if a > 0]
+    bounds = [Fraction(a + 1, n) for n, a in zip(counts.tolist(), available.tolist(), strict=True) if a > 0 < n]
     million = 1_000_000
     steps = min([million, *(-(-b.numerator * million // b.denominator) - 1 for b in bounds)])
     return Fraction(steps, million) if steps > 0 else None

@@ -8,8 +8,11 @@ Shapes: N images, A annotations, C categories.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import mmap
+import zipfile
+import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -165,15 +168,30 @@ def parse_annotations(data: Bytes, path: Path, *, progress: Progress | None = No
     return file
 
 
-def _map_file(path: Path) -> memoryview:
-    """The file's bytes without a copy: pages come and go with the page cache."""
+def _map_file(path: Path) -> Bytes:
+    """The file's bytes; a plain file is mapped, so that its pages come and go with the page cache."""
     try:
         with path.open("rb") as handle:
             if path.stat().st_size == 0:
                 raise DataError(f"{path}: the file is empty; give a COCO or LVIS annotation file")
+            if path.suffix.lower() == ".gz":
+                return gzip.decompress(handle.read())
+            if path.suffix.lower() == ".zip":
+                return _only_member(path)
             return memoryview(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ))
+    except (EOFError, zlib.error, zipfile.BadZipFile, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}: not a whole {path.suffix} file ({error})") from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); give a COCO or LVIS annotation file") from None
+        reason = error.strerror or error
+        raise DataError(f"{path}: cannot be read ({reason}); give a COCO or LVIS annotation file") from None
+
+
+def _only_member(path: Path) -> bytes:
+    with zipfile.ZipFile(path) as archive:
+        members = [name for name in archive.namelist() if not name.endswith("/")]
+        if len(members) != 1:
+            raise DataError(f"{path}: holds {len(members)} files; give a .zip with one annotation file, or unpack it")
+        return archive.read(members[0])
 
 
 def _read_categories(path: Path, data: Bytes, records: Sequence[msgspec.Raw]) -> Categories:
@@ -208,7 +226,14 @@ def _reference_problems(file: AnnotationFile) -> list[str]:
     return problems
 
 
-def write_subset(file: AnnotationFile, path: Path, *, images: BoolArray, annotations: BoolArray) -> None:
+def write_subset(
+    file: AnnotationFile,
+    path: Path,
+    *,
+    images: BoolArray,
+    annotations: BoolArray,
+    ignored: BoolArray | None = None,
+) -> None:
     """Writes the chosen images and annotations; all other bytes of the file, and those of every record, stay.
 
     Args:
@@ -216,16 +241,31 @@ def write_subset(file: AnnotationFile, path: Path, *, images: BoolArray, annotat
         path: The file to write; one record a line.
         images: Images to keep, shape [N].
         annotations: Annotations to keep, shape [A].
+        ignored: Annotations to keep as ``iscrowd: 1``, shape [A]; only that field of theirs changes.
     """
-    chosen = [(file.image_records, images), (file.annotation_records, annotations)]
-    spans = [(*span_of(file.data, records), records, kept) for records, kept in chosen if records]
+    kept = annotations if ignored is None else annotations | ignored
+    as_crowd = np.zeros(len(kept), bool) if ignored is None else ignored & ~file.crowd
+    chosen = [
+        (file.image_records, [file.image_records[i] for i in np.flatnonzero(images)]),
+        (file.annotation_records, [_record(file, i, as_crowd) for i in np.flatnonzero(kept).tolist()]),
+    ]
+    spans = [(*span_of(file.data, records), written) for records, written in chosen if records]
     done = 0
     with path.open("wb") as out:
-        for start, end, records, kept in sorted(spans, key=lambda span: span[0]):
+        for start, end, written in sorted(spans, key=lambda span: span[0]):
             out.write(file.data[done:start])
-            _write_records(out, [records[i] for i in np.flatnonzero(kept)])
+            _write_records(out, written)
             done = end
         out.write(file.data[done:])
+
+
+def _record(file: AnnotationFile, index: int, as_crowd: BoolArray) -> msgspec.Raw:
+    """The record's own bytes, or the same with ``iscrowd: 1``."""
+    record = file.annotation_records[index]
+    if not as_crowd[index]:
+        return record
+    fields = msgspec.json.decode(record, type=dict[str, msgspec.Raw])
+    return msgspec.Raw(msgspec.json.encode({**fields, "iscrowd": 1}))
 
 
 def _write_records(out: BinaryIO, records: Sequence[msgspec.Raw]) -> None:

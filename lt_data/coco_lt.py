@@ -8,82 +8,29 @@ images differs from the published 9,100; the instances per category do not.
 
 from __future__ import annotations
 
-import platform
-import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
-from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 
 from lt_data import dataset_dir as names
-from lt_data.alignment import Alignment, align, largest_scale
-from lt_data.annotations import AnnotationFile, IntArray, read_annotations, write_subset
-from lt_data.counts import (
-    CategoryCounts,
-    Reference,
-    count_categories,
-    embedded_reference,
-    header_mismatches,
-    reference_from_file,
-)
+from lt_data.alignment import Alignment, align, explicit, largest_scale
+from lt_data.annotation_records import Progress
+from lt_data.annotations import AnnotationFile, IntArray, read_annotations
+from lt_data.build import Build, BuildOptions, Extras, left_over_counts, shortages, source_name, totals
+from lt_data.build_files import write_build
+from lt_data.counts import CategoryCounts, Reference, count_categories
 from lt_data.errors import DataError
-from lt_data.groups import BAGS_EDGES, Group, check_edges, group_name_of, groups_to_json, make_groups
-from lt_data.repeat_factors import DEFAULT_THRESHOLD, category_repeat_factors, image_repeat_factors
-from lt_data.sampling import Selection, select
+from lt_data.groups import check_edges, make_groups
+from lt_data.image_files import find_images
+from lt_data.references import Targets, load_reference, load_targets
+from lt_data.repeat_factors import category_repeat_factors
+from lt_data.sampling import Order, Selection, select
 
-SCHEMA = 1
-OnShortage = Literal["error", "cap"]
 Report = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class BuildOptions:
-    """How to build.
-
-    Attributes:
-        seed: Seed of the visiting order.
-        scale: Factor on the targets as decimal text, 0 < scale <= 1, multiplied exactly.
-        edges: Ascending bounds between the groups.
-        threshold: t of the repeat factors.
-        on_shortage: ``error`` refuses a pool with too few instances of a category; ``cap`` takes what there is.
-    """
-
-    seed: int = 0
-    scale: str = "1.0"
-    edges: tuple[int, ...] = BAGS_EDGES
-    threshold: float = DEFAULT_THRESHOLD
-    on_shortage: OnShortage = "error"
-
-
-@dataclass(frozen=True)
-class Build:
-    """A finished choice of images and instances, written or (dry run) not.
-
-    Attributes:
-        pool: The file that was sampled.
-        pool_counts: Its non-crowd counts.
-        reference: The distribution imitated.
-        options: How it was built.
-        alignment: Targets by rank.
-        selection: Images and annotations taken.
-        groups: Groups by the instances that were realised.
-        warnings: One line each.
-    """
-
-    pool: AnnotationFile
-    pool_counts: CategoryCounts
-    reference: Reference
-    options: BuildOptions
-    alignment: Alignment
-    selection: Selection
-    groups: tuple[Group, ...]
-    warnings: tuple[str, ...]
 
 
 def build_coco_lt(
@@ -91,38 +38,41 @@ def build_coco_lt(
     out: Path | None,
     *,
     reference: str | Path = "lvis-v0.5",
+    targets: str | Path | None = None,
     options: BuildOptions | None = None,
+    extras: Extras | None = None,
     force: bool = False,
     report: Report = lambda _: None,
+    progress: Progress | None = None,
 ) -> Build:
     """Builds a long-tailed subset of a COCO-format pool and writes the dataset directory.
 
     Args:
         coco: The pool: a COCO-format annotation file.
         out: The dataset directory to write, or ``None`` for a dry run.
-        reference: Name of an embedded distribution, or a path to an LVIS or COCO file whose annotations are counted.
-        options: Seed, scale, edges, threshold, what to do about a short pool.
+        reference: The distribution to imitate, see :func:`lt_data.references.load_reference`.
+        targets: Explicit targets instead of a reference, see :func:`lt_data.references.load_targets`.
+        options: Seed, scale, edges, threshold, what to do about a short pool and about surplus, the order.
+        extras: Validation file and images to put beside.
         force: Replace a dataset directory that exists.
         report: Called with a line before each step.
+        progress: Called with the bytes of the pool that are read and the bytes in all.
 
     Raises:
         DataError: An input cannot be used, an option is out of range, or the pool is short of instances.
         OutputError: ``out`` exists, or cannot be written.
     """
-    options = options or BuildOptions()
+    options, extras = options or BuildOptions(), extras or Extras()
     check_options(options)
     if out is not None:
         names.check_output(out, force=force)
-    target_distribution, warnings = load_reference(reference, report)
     report(f"reading {coco}")
-    pool = read_annotations(coco)
-    counts = count_categories(pool)
-    alignment = align(counts, target_distribution, parse_scale(options.scale))
-    report("choosing images")
-    build = _choose(pool, counts, target_distribution, alignment, options, warnings)
+    pool = read_annotations(coco, progress=progress)
+    build = _plan(pool, reference, targets, options, report)
+    build = _with_extras(build, extras, report)
     if out is not None:
         report(f"writing {out}")
-        write_build(build, out)
+        write_build(build, out, copy_images=extras.copy_images)
     return build
 
 
@@ -152,35 +102,83 @@ def parse_scale(text: str) -> Fraction:
     return Fraction(value)
 
 
-def load_reference(reference: str | Path, report: Report = lambda _: None) -> tuple[Reference, tuple[str, ...]]:
-    """An embedded distribution by name, or the counts of a file; with warnings about its header fields."""
-    if isinstance(reference, str):
-        return embedded_reference(reference), ()
-    report(f"reading {reference}")
-    file = read_annotations(reference)
-    return reference_from_file(file), tuple(header_mismatches(file))
-
-
-def _choose(
-    pool: AnnotationFile,
-    counts: CategoryCounts,
-    reference: Reference,
-    alignment: Alignment,
-    options: BuildOptions,
-    warnings: tuple[str, ...],
+def _plan(
+    pool: AnnotationFile, reference: str | Path, targets: str | Path | None, options: BuildOptions, report: Report
 ) -> Build:
+    """Targets, then images: everything but the extras."""
+    scale = parse_scale(options.scale)
+    chosen: Reference | None = None
+    wanted: Targets | None = None
+    warnings: tuple[str, ...] = ()
+    counts = count_categories(pool)
+    if targets is not None:
+        wanted = load_targets(targets, counts)
+        counts = count_categories(pool, count_crowds=wanted.count_crowds)
+        alignment = explicit(counts, wanted.instances, scale)
+    else:
+        largest, categories = int(counts.instances.max()), len(counts.names)
+        chosen, warnings = load_reference(reference, largest, categories, report)
+        alignment = align(counts, chosen, scale)
     if options.on_shortage == "error":
         _refuse_shortage(pool, counts, alignment)
+    report("choosing images")
+    crowds = wanted is not None and wanted.count_crowds
+    selection, rarest_first = _select(pool, counts, alignment, options, crowds)
+    groups = make_groups(counts.category_ids, selection.instances, options.edges)
+    return Build(pool, counts, chosen, wanted, options, alignment, selection, rarest_first, groups, warnings=warnings)
+
+
+def _select(
+    pool: AnnotationFile, counts: CategoryCounts, alignment: Alignment, options: BuildOptions, count_crowds: bool
+) -> tuple[Selection, int]:
+    """The selection, and the images that the published order would take."""
     targets = np.empty_like(alignment.targets)
     targets[alignment.order] = alignment.targets
-    selection = select(pool, counts.category_ids, targets, serving_order=alignment.order[::-1], seed=options.seed)
-    groups = make_groups(counts.category_ids, selection.instances, options.edges)
-    return Build(pool, counts, reference, options, alignment, selection, groups, warnings)
+
+    def run(order: Order) -> Selection:
+        return select(
+            pool,
+            counts.category_ids,
+            targets,
+            serving_order=alignment.order[::-1],
+            seed=options.seed,
+            order=order,
+            count_crowds=count_crowds,
+        )
+
+    selection = run(options.order)
+    published = selection if options.order == "rarest-first" else run("rarest-first")
+    return selection, int(published.images.sum())
 
 
-def shortages(counts: CategoryCounts, alignment: Alignment) -> IntArray:
-    """Ranks whose target is beyond what the pool holds, ascending."""
-    return np.flatnonzero(counts.instances[alignment.order] < alignment.targets)
+def _with_extras(build: Build, extras: Extras, report: Report) -> Build:
+    """The build with its validation file checked and its images found, before anything is written."""
+    if extras.val is not None:
+        report(f"reading {extras.val}")
+        val = read_annotations(extras.val)
+        check_same_categories(val, build.pool)
+        build = replace(build, val=val)
+    if extras.images is not None:
+        taken = [build.pool.file_names[i] for i in np.flatnonzero(build.selection.images)]
+        build = replace(build, image_paths=tuple(find_images(extras.images, taken)))
+    return build
+
+
+def check_same_categories(val: AnnotationFile, pool: AnnotationFile) -> None:
+    """Refuses a validation file whose category ids or names differ from the pool's.
+
+    Raises:
+        DataError: They differ; the first differences are named.
+    """
+    have = dict(zip(val.categories.ids.tolist(), val.categories.names, strict=True))
+    want = dict(zip(pool.categories.ids.tolist(), pool.categories.names, strict=True))
+    wrong = [key for key in sorted({*have, *want}) if have.get(key) != want.get(key)]
+    if wrong:
+        shown = "; ".join(
+            f"id {key}: {have.get(key, 'missing')!r} here, {want.get(key, 'missing')!r} in {pool.path.name}"
+            for key in wrong[:3]
+        )
+        raise DataError(f"{val.path}: {len(wrong)} categories differ ({shown}); use a file with the same categories")
 
 
 def _refuse_shortage(pool: AnnotationFile, counts: CategoryCounts, alignment: Alignment) -> None:
@@ -196,7 +194,7 @@ def _refuse_shortage(pool: AnnotationFile, counts: CategoryCounts, alignment: Al
         name = f"category {counts.category_ids[row]} '{counts.names[row]}' (rank {rank + 1})"
         return f"{pool.path}: {name}: target {alignment.targets[rank]}, {what}"
 
-    problems = [line(rank, f"the pool has {available[rank]} non-crowd instances") for rank in some]
+    problems = [line(rank, f"the pool has {available[rank]} instances") for rank in some]
     problems += [line(rank, "the pool has none; no scale helps") for rank in none]
     raise DataError([*problems, _shortage_advice(alignment.reference_instances, available, bool(some), bool(none))])
 
@@ -212,149 +210,22 @@ def _shortage_advice(reference: IntArray, available: IntArray, some: bool, none:
     return "fix: " + "; ".join([*advice, "--on-shortage cap takes what there is and records it"])
 
 
-def write_build(build: Build, out: Path) -> None:
-    """Writes the dataset directory; nothing is left behind if a step fails.
-
-    Raises:
-        OutputError: The directory cannot be written.
-    """
-    with names.replacing_directory(out) as work:
-        annotations = work / names.ANNOTATIONS
-        write_subset(build.pool, annotations, images=build.selection.images, annotations=build.selection.annotations)
-        written = read_annotations(annotations)
-        names.write_csv(work / names.CATEGORIES, _CATEGORY_COLUMNS, _category_rows(build, count_categories(written)))
-        names.write_json(work / names.GROUPS, groups_to_json(build.groups, build.options.edges))
-        factors = image_repeat_factors(written, build.options.threshold)
-        rows = zip(written.image_ids.tolist(), factors.tolist(), strict=True)
-        names.write_csv(work / names.REPEAT_FACTORS, ("image_id", "repeat_factor"), rows)
-        names.write_json(work / names.BUILD, _build_record(build, work))
-        names.write_json(work / names.ENVIRONMENT, _environment(build, out))
-        _plot(build, work / names.ALIGNMENT_PLOT)
-
-
-_CATEGORY_COLUMNS = (
-    *("category_id", "name", "rank", "pool_instances", "pool_images", "reference_rank", "reference_instances"),
-    *("target", "instances", "images", "group"),
-)
-
-
-def _category_rows(build: Build, written: CategoryCounts) -> list[Sequence[object]]:
-    """One row a category by rank; ranks count from 1."""
-    group = group_name_of(build.groups)
-    pool, alignment = build.pool_counts, build.alignment
-    return [
-        (
-            int(pool.category_ids[row]),
-            pool.names[row],
-            rank + 1,
-            int(pool.instances[row]),
-            int(pool.images[row]),
-            int(alignment.reference_positions[rank]) + 1,
-            int(alignment.reference_instances[rank]),
-            int(alignment.targets[rank]),
-            int(written.instances[row]),
-            int(written.images[row]),
-            group[int(pool.category_ids[row])],
-        )
-        for rank, row in enumerate(alignment.order.tolist())
-    ]
-
-
-def dropped(build: Build) -> dict[str, int]:
-    """Annotations of taken images that were not kept: surplus instances and crowds."""
-    lost = build.selection.images[build.pool.image_index()] & ~build.selection.annotations
-    return {
-        "surplus_instances": int((lost & ~build.pool.crowd).sum()),
-        "crowds": int((lost & build.pool.crowd).sum()),
-    }
-
-
-def totals(build: Build) -> dict[str, int]:
-    """Images, instances and categories of the result."""
-    return {
-        "images": int(build.selection.images.sum()),
-        "instances": int(build.selection.annotations.sum()),
-        "categories": len(build.pool_counts.category_ids),
-    }
-
-
-def _build_record(build: Build, work: Path) -> dict[str, Any]:
-    options, pool = build.options, build.pool
-    available = build.pool_counts.instances[build.alignment.order]
-    short = [
-        {
-            "category_id": int(build.pool_counts.category_ids[build.alignment.order[rank]]),
-            "target": int(build.alignment.targets[rank]),
-            "available": int(available[rank]),
-        }
-        for rank in shortages(build.pool_counts, build.alignment).tolist()
-    ]
-    files = (names.ANNOTATIONS, names.CATEGORIES, names.GROUPS, names.REPEAT_FACTORS)
-    return {
-        "schema": SCHEMA,
-        "inputs": {
-            "pool": {"name": pool.path.name, "sha256": pool.sha256},
-            "reference": {"name": build.reference.name, "sha256": build.reference.sha256},
-        },
-        "rule": {
-            "alignment": "floor(i * (n_ref - 1) / (n_pool - 1))",
-            "order": "rarest-first",
-            "images": "sha256 of '{seed}:{image_id}', ascending",
-            "surplus": "drop",
-        },
-        "options": {
-            "scale": options.scale,
-            "edges": list(options.edges),
-            "threshold": options.threshold,
-            "on_shortage": options.on_shortage,
-        },
-        "seed": options.seed,
-        "totals": totals(build),
-        "dropped": {
-            **dropped(build),
-            "why": "an instance is dropped when its category has its target already; crowds are always dropped",
-        },
-        "shortage": short,
-        "warnings": list(build.warnings),
-        "files": {name: names.sha256_of(work / name) for name in files},
-    }
-
-
-def _environment(build: Build, out: Path) -> dict[str, Any]:
-    packages = ("lt-detection", "numpy", "msgspec", "pandas", "pycocotools", "matplotlib")
-    return {
-        "schema": SCHEMA,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": {name: metadata.version(name) for name in packages},
-        "command": sys.argv,
-        "paths": {"pool": str(build.pool.path.absolute()), "out": str(out.absolute())},
-    }
-
-
-def _plot(build: Build, path: Path) -> None:
-    from lt_data.plots import plot_alignment
-
-    plot_alignment(
-        path,
-        pool_instances=build.pool_counts.instances[build.alignment.order],
-        reference_instances=build.reference.instances,
-        reference_positions=build.alignment.reference_positions,
-        targets=build.alignment.targets,
-        pool_name=build.pool.path.name,
-        reference_name=build.reference.name,
-    )
-
-
 def format_build(build: Build) -> str:
-    """The result as a short text: totals, groups, what was dropped and what is short."""
-    total, lost = totals(build), dropped(build)
+    """The result as a short text: totals, groups, what was left over and what is short."""
+    total, (surplus, crowds) = totals(build), left_over_counts(build)
+    what = "dropped from these images" if build.options.surplus == "drop" else "kept as ignored regions"
     lines = [
         f"{total['images']:,} images, {total['instances']:,} instances, {total['categories']} categories "
-        f"(reference {build.reference.name}, scale {build.options.scale}, seed {build.options.seed})",
-        f"dropped from these images: {lost['surplus_instances']:,} surplus instances, {lost['crowds']:,} crowds",
+        f"({source_name(build)}, scale {build.options.scale}, seed {build.options.seed})",
+        f"{what}: {surplus:,} surplus instances, {crowds:,} crowds",
     ]
+    if build.options.order != "rarest-first":
+        change = total["images"] - build.images_rarest_first
+        word = "more" if change > 0 else "fewer"
+        lines.append(
+            f"order {build.options.order}: {abs(change):,} images {word} than rarest-first, which takes "
+            f"{build.images_rarest_first:,}"
+        )
     by_id = dict(zip(build.pool_counts.category_ids.tolist(), build.selection.instances.tolist(), strict=True))
     lines.append("{:<14}{:>12}{:>12}".format("group", "categories", "instances"))
     for group in build.groups:
@@ -362,6 +233,6 @@ def format_build(build: Build) -> str:
         lines.append(f"{group.name:<14}{len(group.category_ids):>12,}{instances:>12,}")
     short = shortages(build.pool_counts, build.alignment)
     if len(short):
-        empty = int((build.pool_counts.instances == 0).sum())
+        empty = int((build.pool_counts.instances[build.alignment.order[short]] == 0).sum())
         lines.append(f"short of instances, capped: {len(short)} categories, {empty} of them without any in the pool")
     return "\n".join(lines)

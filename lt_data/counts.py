@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from lt_data.annotation_records import sorted_unique
-from lt_data.annotations import AnnotationFile, IntArray
+from lt_data.annotations import AnnotationFile, BoolArray, IntArray
 from lt_data.errors import DataError
 from lt_data.groups import frequency_of
 
@@ -40,12 +40,13 @@ class CategoryCounts:
     frequency_source: str
 
 
-def count_categories(file: AnnotationFile) -> CategoryCounts:
-    """Counts the non-crowd annotations of a file."""
+def count_categories(file: AnnotationFile, *, count_crowds: bool = False) -> CategoryCounts:
+    """Counts the annotations of a file, crowds only where asked for."""
     order = np.argsort(file.categories.ids, kind="stable")
     ids = file.categories.ids[order]
-    row, _ = category_image_pairs(file, ids)
-    instances = np.bincount(np.searchsorted(ids, file.annotation_category_ids[~file.crowd]), minlength=len(ids))
+    kept = np.ones(len(file.crowd), bool) if count_crowds else ~file.crowd
+    row, _ = category_image_pairs(file, ids, kept)
+    instances = np.bincount(np.searchsorted(ids, file.annotation_category_ids[kept]), minlength=len(ids))
     images = np.bincount(row, minlength=len(ids))
     field = file.categories.frequencies
     frequencies = tuple(field[i] for i in order) if field else tuple(frequency_of(int(n)) for n in images)
@@ -59,17 +60,20 @@ def count_categories(file: AnnotationFile) -> CategoryCounts:
     )
 
 
-def category_image_pairs(file: AnnotationFile, category_ids: IntArray) -> tuple[IntArray, IntArray]:
+def category_image_pairs(
+    file: AnnotationFile, category_ids: IntArray, kept: BoolArray | None = None
+) -> tuple[IntArray, IntArray]:
     """Distinct (category, image) pairs that hold a non-crowd annotation.
 
     Args:
         file: The annotation file.
         category_ids: Its dataset category ids, ascending, shape [C].
+        kept: Annotations that count instead of the non-crowd ones, shape [A].
 
     Returns:
         Row in ``category_ids`` and position in ``file.image_ids`` of each pair, shape [P] each, sorted.
     """
-    kept = ~file.crowd
+    kept = ~file.crowd if kept is None else kept
     row = np.searchsorted(category_ids, file.annotation_category_ids[kept])
     images = max(len(file.image_ids), 1)
     pairs = sorted_unique(row * images + file.image_index()[kept])
@@ -139,7 +143,7 @@ def coco_2017_counts() -> CategoryCounts:
 
     ``images`` are images with any annotation of the category, crowds included, as published.
     """
-    rows = _read_table("coco-2017.csv")
+    rows = read_table("coco-2017.csv")
     images = np.array([int(row["images"]) for row in rows], np.int64)
     return CategoryCounts(
         category_ids=np.array([int(row["category_id"]) for row in rows], np.int64),
@@ -152,9 +156,10 @@ def coco_2017_counts() -> CategoryCounts:
 
 
 def _column(table: str, column: str) -> IntArray:
-    return np.array([int(row[column]) for row in _read_table(table)], np.int64)
+    return np.array([int(row[column]) for row in read_table(table)], np.int64)
 
 
-def _read_table(table: str) -> list[dict[str, str]]:
+def read_table(table: str) -> list[dict[str, str]]:
+    """The rows of a table that comes with the package."""
     text = resources.files("lt_data.reference").joinpath(table).read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))

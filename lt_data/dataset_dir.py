@@ -23,6 +23,9 @@ REPEAT_FACTORS = "repeat_factors.csv"
 BUILD = "build.json"
 ENVIRONMENT = "environment.json"
 ALIGNMENT_PLOT = "alignment.png"
+VALIDATION = "val.json"
+IMAGES = "images"
+CARD = "README.md"
 
 
 def is_dataset_dir(path: Path) -> bool:
@@ -86,6 +89,8 @@ def replacing_directory(out: Path) -> Iterator[Path]:
         work.chmod(0o755)
         yield work
         _swap(work, out)
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be written ({error.strerror or error}); nothing was changed") from None
     finally:
         shutil.rmtree(work, ignore_errors=True)
 

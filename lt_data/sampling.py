@@ -1,7 +1,7 @@
 """Choosing images and instances that meet a target per category.
 
-Categories are served from the rarest rank to the most frequent one. All of them visit the images in one order, which
-depends on the seed and the image ids alone, so the same inputs choose the same images on every machine.
+All orders visit the images by a hash of the seed and their ids, so the same inputs choose the same images on every
+machine.
 
 Shapes: N images, A annotations, C categories.
 """
@@ -9,12 +9,17 @@ Shapes: N images, A annotations, C categories.
 from __future__ import annotations
 
 import hashlib
+import heapq
+from collections import Counter
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from lt_data.annotation_records import sorted_unique
 from lt_data.annotations import AnnotationFile, BoolArray, IntArray
+
+Order = Literal["rarest-first", "random", "fewest-images"]
 
 
 @dataclass(frozen=True)
@@ -39,57 +44,60 @@ def image_order(image_ids: IntArray, seed: int) -> IntArray:
 
 
 def select(
-    file: AnnotationFile, category_ids: IntArray, targets: IntArray, *, serving_order: IntArray, seed: int
+    file: AnnotationFile,
+    category_ids: IntArray,
+    targets: IntArray,
+    *,
+    serving_order: IntArray,
+    seed: int,
+    order: Order = "rarest-first",
+    count_crowds: bool = False,
 ) -> Selection:
     """Takes images until every category has its target, or the pool has no more of it.
 
-    A taken image keeps, in file order, every non-crowd instance whose category is still below its target; the rest of
-    its annotations (surplus and crowds) are dropped.
+    A taken image keeps, in file order, every instance whose category is still below its target. In ``rarest-first``
+    the categories are served one after the other, each visiting the images that hold it; ``random`` visits all images
+    once and takes those that hold anything still wanted; ``fewest-images`` always takes the image that adds most.
 
     Args:
         file: The pool.
         category_ids: Dataset ids, ascending, shape [C].
         targets: Instances wanted, shape [C].
-        serving_order: Rows of ``category_ids`` in the order in which they are served, shape [C].
+        serving_order: Rows of ``category_ids`` in the order in which ``rarest-first`` serves them, shape [C].
         seed: Seed of the visiting order.
+        order: Which images to try first.
+        count_crowds: Whether crowd annotations are instances too.
 
     Source: BAGS supplement, section 4.1 (steps c and d); the visiting order is ours, as it is not published.
     """
-    pool = _PoolIndex(file, category_ids, seed)
-    wanted = targets.tolist()
-    have = [0] * len(wanted)
-    images = np.zeros(len(file.image_ids), bool)
-    annotations = np.zeros(len(file.annotation_ids), bool)
-    for row in serving_order.tolist():
-        for image in pool.images_with(row):
-            if have[row] >= wanted[row]:
-                break
-            if images[image]:
-                continue
-            images[image] = True
-            for annotation, category in pool.instances_of(image):
-                if have[category] < wanted[category]:
-                    have[category] += 1
-                    annotations[annotation] = True
-    return Selection(images, annotations, np.array(have, np.int64))
+    instances = np.ones(len(file.crowd), bool) if count_crowds else ~file.crowd
+    pool = _PoolIndex(file, category_ids, instances, seed)
+    taken = _Taken(pool, targets.tolist(), len(file.image_ids), len(file.annotation_ids))
+    if order == "rarest-first":
+        _serve(pool, taken, serving_order.tolist())
+    elif order == "random":
+        _visit(pool, taken)
+    else:
+        _take_the_richest(pool, taken)
+    return Selection(taken.images, taken.annotations, np.array(taken.have, np.int64))
 
 
 class _PoolIndex:
-    """Non-crowd annotations by image (file order) and images by category (visiting order)."""
+    """Instances by image (file order) and images by category (visiting order)."""
 
-    def __init__(self, file: AnnotationFile, category_ids: IntArray, seed: int) -> None:
-        kept = np.flatnonzero(~file.crowd)
+    def __init__(self, file: AnnotationFile, category_ids: IntArray, instances: BoolArray, seed: int) -> None:
+        kept = np.flatnonzero(instances)
         image = file.image_index()[kept]
         by_image = np.argsort(image, kind="stable")
         self._annotations = kept[by_image]
         self._rows = np.searchsorted(category_ids, file.annotation_category_ids[self._annotations])
         self._image_start = np.searchsorted(image[by_image], np.arange(len(file.image_ids) + 1))
-        order = image_order(file.image_ids, seed)
-        place = np.empty_like(order)
-        place[order] = np.arange(len(order))
-        keys = sorted_unique(self._rows * max(len(order), 1) + place[image[by_image]])
-        self._visits = order[keys % max(len(order), 1)]
-        self._visit_start = np.searchsorted(keys // max(len(order), 1), np.arange(len(category_ids) + 1))
+        self.order = image_order(file.image_ids, seed)
+        place = np.empty_like(self.order)
+        place[self.order] = np.arange(len(self.order))
+        keys = sorted_unique(self._rows * max(len(self.order), 1) + place[image[by_image]])
+        self._visits = self.order[keys % max(len(self.order), 1)]
+        self._visit_start = np.searchsorted(keys // max(len(self.order), 1), np.arange(len(category_ids) + 1))
 
     def images_with(self, row: int) -> list[int]:
         """Images that hold an instance of the category, in visiting order."""
@@ -97,6 +105,64 @@ class _PoolIndex:
         return visits
 
     def instances_of(self, image: int) -> list[tuple[int, int]]:
-        """(annotation, category row) of the image's non-crowd instances, in file order."""
+        """(annotation, category row) of the image's instances, in file order."""
         part = slice(self._image_start[image], self._image_start[image + 1])
         return list(zip(self._annotations[part].tolist(), self._rows[part].tolist(), strict=True))
+
+
+class _Taken:
+    """What has been taken so far."""
+
+    def __init__(self, pool: _PoolIndex, wanted: list[int], images: int, annotations: int) -> None:
+        self.pool = pool
+        self.wanted = wanted
+        self.have = [0] * len(wanted)
+        self.images = np.zeros(images, bool)
+        self.annotations = np.zeros(annotations, bool)
+
+    def is_full(self, row: int) -> bool:
+        """Whether a category has its target."""
+        return self.have[row] >= self.wanted[row]
+
+    def gain(self, image: int) -> int:
+        """Instances that taking the image would keep."""
+        held = Counter(row for _, row in self.pool.instances_of(image))
+        return sum(min(count, self.wanted[row] - self.have[row]) for row, count in held.items())
+
+    def take(self, image: int) -> None:
+        """Takes an image and keeps what is still wanted of it."""
+        self.images[image] = True
+        for annotation, row in self.pool.instances_of(image):
+            if not self.is_full(row):
+                self.have[row] += 1
+                self.annotations[annotation] = True
+
+
+def _serve(pool: _PoolIndex, taken: _Taken, rows: list[int]) -> None:
+    for row in rows:
+        for image in pool.images_with(row):
+            if taken.is_full(row):
+                break
+            if not taken.images[image]:
+                taken.take(image)
+
+
+def _visit(pool: _PoolIndex, taken: _Taken) -> None:
+    for image in pool.order.tolist():
+        if taken.gain(image) > 0:
+            taken.take(image)
+
+
+def _take_the_richest(pool: _PoolIndex, taken: _Taken) -> None:
+    """Greedy set cover; a gain only ever falls, so an outdated one is looked at again when it comes up."""
+    heap = [(-taken.gain(image), place, image) for place, image in enumerate(pool.order.tolist())]
+    heapq.heapify(heap)
+    while heap:
+        gain, place, image = heapq.heappop(heap)
+        now = -taken.gain(image)
+        if now == 0:
+            continue
+        if now > gain and heap and (now, place) > heap[0][:2]:
+            heapq.heappush(heap, (now, place, image))
+        else:
+            taken.take(image)

@@ -15,7 +15,8 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from lt_data.coco_lt import BuildOptions, build_coco_lt, format_build
+from lt_data.build import BuildOptions
+from lt_data.coco_lt import build_coco_lt, format_build
 from lt_data.dataset_dir import annotations_path
 from lt_data.errors import OutputError
 from lt_data.group_stats import format_stats, group_stats

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lt_data.coco_lt import build_coco_lt, totals
+from lt_data.build import totals
+from lt_data.coco_lt import build_coco_lt
 from lt_data.group_stats import group_stats
 
 pytestmark = pytest.mark.slow

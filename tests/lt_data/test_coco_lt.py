@@ -10,7 +10,8 @@ import pytest
 from pools import pool, save
 
 from lt_data.annotations import read_annotations
-from lt_data.coco_lt import BuildOptions, build_coco_lt, totals
+from lt_data.build import BuildOptions, totals
+from lt_data.coco_lt import build_coco_lt
 from lt_data.counts import coco_2017_counts, count_categories
 from lt_data.errors import DataError, OutputError
 from lt_data.group_stats import group_stats
@@ -77,7 +78,7 @@ def test_same_inputs_give_the_same_bytes(small_pool, tmp_path):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b/deeper" / name).read_bytes()
         assert str(tmp_path) not in (tmp_path / "a" / name).read_text(encoding="utf-8")
     names = {path.name for path in (tmp_path / "a").iterdir()}
-    assert names == {*BYTES, "environment.json", "alignment.png"}
+    assert names == {*BYTES, "environment.json", "alignment.png", "README.md"}
 
 
 def test_another_seed_takes_other_images(small_pool, tmp_path):
@@ -200,7 +201,7 @@ def test_a_failing_step_leaves_nothing(small_pool, tmp_path, monkeypatch):
     def fail(*_, **__):
         raise DataError("no disk")
 
-    monkeypatch.setattr("lt_data.coco_lt.image_repeat_factors", fail)
+    monkeypatch.setattr("lt_data.build_files.image_repeat_factors", fail)
     with pytest.raises(DataError, match="no disk"):
         build_coco_lt(small_pool, tmp_path / "lt", options=SMALL)
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,133 @@
+"""A build of a long-tailed dataset as data: its options, and what was chosen.
+
+Shapes: A pool annotations, C categories.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from lt_data.alignment import Alignment
+from lt_data.annotations import AnnotationFile, BoolArray, IntArray
+from lt_data.counts import CategoryCounts, Reference
+from lt_data.groups import BAGS_EDGES, Group
+from lt_data.references import Targets
+from lt_data.repeat_factors import DEFAULT_THRESHOLD
+from lt_data.sampling import Order, Selection
+
+OnShortage = Literal["error", "cap"]
+Surplus = Literal["drop", "ignore"]
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How to build.
+
+    Attributes:
+        seed: Seed of the visiting order.
+        scale: Factor on the targets as decimal text, 0 < scale <= 1, multiplied exactly.
+        edges: Ascending bounds between the groups.
+        threshold: t of the repeat factors.
+        on_shortage: ``error`` refuses a pool with too few instances of a category; ``cap`` takes what there is.
+        surplus: ``drop`` leaves out instances beyond a target and crowds of taken images; ``ignore`` keeps them as
+            ``iscrowd: 1`` regions, so that visible objects are not taught as background.
+        order: Which images to try first, see :func:`lt_data.sampling.select`.
+    """
+
+    seed: int = 0
+    scale: str = "1.0"
+    edges: tuple[int, ...] = BAGS_EDGES
+    threshold: float = DEFAULT_THRESHOLD
+    on_shortage: OnShortage = "error"
+    surplus: Surplus = "drop"
+    order: Order = "rarest-first"
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What comes into the dataset directory beside the annotations.
+
+    Attributes:
+        val: Validation annotations to check and copy, or ``None``.
+        images: Image folder of the pool to link or copy the taken images from, or ``None``.
+        copy_images: Copy instead of symbolic links.
+    """
+
+    val: Path | None = None
+    images: Path | None = None
+    copy_images: bool = False
+
+
+@dataclass(frozen=True)
+class Build:
+    """A finished choice of images and instances, written or (dry run) not.
+
+    Attributes:
+        pool: The file that was sampled.
+        pool_counts: Its counts; non-crowd unless ``targets`` counts crowds.
+        reference: The distribution imitated, or ``None`` with explicit targets.
+        targets: Explicit targets, or ``None``.
+        options: How it was built.
+        alignment: Targets by rank.
+        selection: Images and annotations taken.
+        images_rarest_first: Images that ``order="rarest-first"`` takes.
+        groups: Groups by the instances that were realised.
+        val: The validation file, or ``None``.
+        image_paths: Where the taken images lie, in file order; empty unless they are to be materialised.
+        warnings: One line each.
+    """
+
+    pool: AnnotationFile
+    pool_counts: CategoryCounts
+    reference: Reference | None
+    targets: Targets | None
+    options: BuildOptions
+    alignment: Alignment
+    selection: Selection
+    images_rarest_first: int
+    groups: tuple[Group, ...]
+    val: AnnotationFile | None = None
+    image_paths: tuple[Path, ...] = ()
+    warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def count_crowds(self) -> bool:
+        """Whether crowd annotations count as instances."""
+        return self.targets is not None and self.targets.count_crowds
+
+    @property
+    def left_over(self) -> BoolArray:
+        """Annotations of taken images that are not kept as instances, shape [A]."""
+        return self.selection.images[self.pool.image_index()] & ~self.selection.annotations
+
+
+def shortages(counts: CategoryCounts, alignment: Alignment) -> IntArray:
+    """Ranks whose target is beyond what the pool holds, ascending."""
+    return np.flatnonzero(counts.instances[alignment.order] < alignment.targets)
+
+
+def left_over_counts(build: Build) -> tuple[int, int]:
+    """Surplus instances and crowds of taken images that are not kept as instances."""
+    instances = ~build.pool.crowd | build.count_crowds
+    return int((build.left_over & instances).sum()), int((build.left_over & ~instances).sum())
+
+
+def totals(build: Build) -> dict[str, int]:
+    """Images, instances and categories of the result."""
+    return {
+        "images": int(build.selection.images.sum()),
+        "instances": int(build.selection.annotations.sum()),
+        "categories": len(build.pool_counts.category_ids),
+    }
+
+
+def source_name(build: Build) -> str:
+    """Where the targets come from, for people."""
+    if build.targets is not None:
+        return f"targets {build.targets.name}"
+    assert build.reference is not None
+    return f"reference {build.reference.name}"

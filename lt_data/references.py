@@ -1,0 +1,207 @@
+"""Where the target of each category comes from: a named distribution, a file, a CSV, a law, or explicit targets.
+
+Shapes: C pool categories, n_ref reference categories.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation, localcontext
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from lt_data.annotations import IntArray, read_annotations
+from lt_data.counts import (
+    EMBEDDED,
+    CategoryCounts,
+    Reference,
+    embedded_reference,
+    header_mismatches,
+    read_table,
+    reference_from_file,
+)
+from lt_data.errors import DataError
+
+Report = Callable[[str], None]
+LAWS: Final = ("zipf:ALPHA", "exp:IMBALANCE")
+NAMED_TARGETS: Final = {"simcal": "simcal-coco-lt.csv"}
+COUNT_COLUMNS: Final = ("instances", "instance_count", "count")
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Explicit targets.
+
+    Attributes:
+        name: ``simcal``, or a file's base name.
+        instances: Wanted of each pool category, in the rows of the pool's counts, shape [C].
+        count_crowds: Whether crowd annotations count as instances.
+        sha256: Digest of the file, ``None`` for a named set.
+    """
+
+    name: str
+    instances: IntArray
+    count_crowds: bool = False
+    sha256: str | None = None
+
+
+def load_reference(
+    source: str | Path, largest: int, categories: int, report: Report = lambda _: None
+) -> tuple[Reference, tuple[str, ...]]:
+    """The distribution that a ``--reference`` or ``--lvis`` names, with warnings.
+
+    Args:
+        source: ``lvis-v0.5``, ``lvis-v1``, ``zipf:ALPHA``, ``exp:IMBALANCE``, or a path to a LVIS or COCO file or to a
+            CSV with a column ``instances``.
+        largest: Instances of the pool's most frequent category: where a law begins.
+        categories: Pool categories: how many counts a law has.
+        report: Called before a long step.
+
+    Raises:
+        DataError: The source is none of these, or cannot be read.
+    """
+    if isinstance(source, str) and source in EMBEDDED:
+        return embedded_reference(source), ()
+    if isinstance(source, str) and source.partition(":")[0] in ("zipf", "exp"):
+        return law(source, largest, categories), ()
+    path = Path(source)
+    if not path.exists():
+        raise DataError(
+            f"--reference: got '{source}'; allowed are {', '.join(EMBEDDED)}, {', '.join(LAWS)}, or an existing LVIS, "
+            "COCO or CSV file"
+        )
+    report(f"reading {path}")
+    if path.suffix.lower() == ".csv":
+        return reference_from_csv(path), ()
+    file = read_annotations(path)
+    return reference_from_file(file), tuple(header_mismatches(file))
+
+
+def law(text: str, largest: int, categories: int) -> Reference:
+    """Counts by a formula, in exact decimal arithmetic so that they are the same on every machine.
+
+    ``zipf:ALPHA``: ``largest / (i + 1) ** ALPHA``; ``exp:IMBALANCE``: ``largest * IMBALANCE ** (-i / (C - 1))``; both
+    rounded down, at least 1.
+
+    Args:
+        text: The law and its number.
+        largest: Count of rank 0.
+        categories: C.
+
+    Raises:
+        DataError: The number is missing or out of range.
+
+    Source: the exponential form is that of CIFAR-LT (Cui et al., CVPR 2019), IMBALANCE = largest / smallest count.
+    """
+    kind, _, number = text.partition(":")
+    least = 0 if kind == "zipf" else 1
+    try:
+        value = Decimal(number)
+    except InvalidOperation:
+        value = Decimal("NaN")
+    if not value.is_finite() or value < least or value > 10**9:
+        allowed = "ALPHA is a number >= 0" if kind == "zipf" else "IMBALANCE is a number >= 1"
+        raise DataError(f"--reference: got '{text}'; {allowed}, as in {'zipf:1.5' if kind == 'zipf' else 'exp:100'}")
+    with localcontext() as context:
+        context.prec = 40
+        steps = Decimal(max(categories - 1, 1))
+        counts = [
+            largest / Decimal(i + 1) ** value if kind == "zipf" else largest * value ** (-Decimal(i) / steps)
+            for i in range(categories)
+        ]
+    return Reference(text, np.array([max(1, int(count)) for count in counts], np.int64))
+
+
+def reference_from_csv(path: Path) -> Reference:
+    """Counts of a CSV with a column ``instances``; rows with 0 are left out.
+
+    Raises:
+        DataError: The file or the column cannot be read, or nothing is left.
+    """
+    rows = _read_csv(path)
+    column = next((name for name in COUNT_COLUMNS if rows and name in rows[0]), None)
+    if column is None:
+        found = ", ".join(rows[0]) if rows else "no rows"
+        raise DataError(f"{path}: no column of counts (found: {found}); name one 'instances'")
+    counts = np.sort(np.array([_whole(row[column], path, i, column) for i, row in enumerate(rows)], np.int64))[::-1]
+    if not (counts > 0).any():
+        raise DataError(f"{path}: every count is 0; a reference needs at least one category with instances")
+    return Reference(path.name, counts[counts > 0].copy(), _sha256(path))
+
+
+def load_targets(source: str | Path, counts: CategoryCounts) -> Targets:
+    """The targets that ``--targets`` names, one for every pool category.
+
+    Args:
+        source: ``simcal``, or a CSV with the columns ``target`` and ``category_id`` or ``name``.
+        counts: The pool's categories.
+
+    Raises:
+        DataError: The source cannot be read, or its categories are not those of the pool.
+    """
+    if isinstance(source, str) and source in NAMED_TARGETS:
+        rows, where = read_table(NAMED_TARGETS[source]), f"--targets {source}"
+        wanted = {int(row["category_id"]): int(row["instances"]) for row in rows}
+        return Targets(source, _by_row(wanted, counts, where), count_crowds=True)
+    path = Path(source)
+    if not path.exists():
+        names = ", ".join(NAMED_TARGETS)
+        raise DataError(f"--targets: got '{source}'; allowed are {names}, or a CSV with category_id and target")
+    rows = _read_csv(path)
+    if not rows or "target" not in rows[0] or not {"category_id", "name"} & set(rows[0]):
+        raise DataError(f"{path}: needs the columns target and category_id (or name)")
+    by_name = dict(zip(counts.names, counts.category_ids.tolist(), strict=True))
+    wanted = {}
+    for i, row in enumerate(rows):
+        if "category_id" in row:
+            category_id = _whole(row["category_id"], path, i, "category_id", least=-(2**53))
+        else:
+            category_id = by_name.get(row["name"], f"'{row['name']}'")
+        wanted[category_id] = _whole(row["target"], path, i, "target")
+    if len(wanted) < len(rows):
+        raise DataError(f"{path}: a category occurs twice; give every category one row")
+    return Targets(path.name, _by_row(wanted, counts, str(path)), sha256=_sha256(path))
+
+
+def _by_row(wanted: dict[int, int], counts: CategoryCounts, where: str) -> IntArray:
+    ids = counts.category_ids.tolist()
+    missing, unknown = [i for i in ids if i not in wanted], [str(i) for i in wanted if i not in set(ids)]
+    problems = []
+    if missing:
+        problems.append(f"{where}: no target for {len(missing)} pool categories (ids {_first(missing)}); add them")
+    if unknown:
+        problems.append(f"{where}: {len(unknown)} categories are not in the pool ({_first(unknown)}); remove them")
+    if problems:
+        raise DataError(problems)
+    return np.array([wanted[i] for i in ids], np.int64)
+
+
+def _first(values: list[int] | list[str]) -> str:
+    return ", ".join(map(str, values[:3])) + (", ..." if len(values) > 3 else "")
+
+
+def _read_csv(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as handle:
+            return [{k: v for k, v in row.items() if k is not None} for row in csv.DictReader(handle)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: not a readable CSV ({error})") from None
+
+
+def _whole(text: str | None, path: Path, row: int, column: str, *, least: int = 0) -> int:
+    try:
+        value = int(str(text))
+    except ValueError:
+        value = least - 1
+    if value < least or value > 2**53:
+        raise DataError(f"{path}: line {row + 2}, {column}: got '{text}'; allowed is a whole number") from None
+    return value
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

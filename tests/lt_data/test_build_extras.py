@@ -1,0 +1,193 @@
+"""Surplus, orders, validation file, images, data card, packed inputs."""
+
+import gzip
+import json
+import os
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pools import pool, save
+
+from lt_data.annotations import read_annotations
+from lt_data.build import BuildOptions, Extras, totals
+from lt_data.coco_lt import build_coco_lt, format_build
+from lt_data.counts import count_categories
+from lt_data.errors import DataError, OutputError
+
+IMAGES = st.dictionaries(
+    st.integers(1, 10**6), st.lists(st.integers(1, 4), min_size=1, max_size=6), min_size=2, max_size=25
+)
+
+
+def small():
+    return pool({i: [1, 1, 1, 2, (1, "crowd")] + [3] * (i % 2) for i in range(1, 21)})
+
+
+@pytest.fixture
+def path(tmp_path):
+    return save(small(), tmp_path / "pool.json")
+
+
+@given(IMAGES, st.integers(0, 5))
+def test_every_order_meets_the_same_targets(tmp_path_factory, images, seed):
+    path = save(pool(images, categories=[1, 2, 3, 4]), tmp_path_factory.mktemp("pool") / "a.json")
+    builds = [
+        build_coco_lt(path, None, reference="exp:8", options=BuildOptions(seed, on_shortage="cap", order=order))
+        for order in ("rarest-first", "random", "fewest-images")
+    ]
+    published = builds[0]
+    for build in builds:
+        assert build.selection.instances.tolist() == published.selection.instances.tolist()
+        assert build.images_rarest_first == totals(published)["images"]
+        index = build.pool.image_index()[build.selection.annotations]
+        assert set(index.tolist()) == set(np.flatnonzero(build.selection.images).tolist())
+
+
+def test_fewest_images_finds_the_image_that_holds_everything(tmp_path):
+    images = {i: [1] for i in range(1, 9)} | {i: [2] for i in range(20, 24)} | {99: [1] * 8 + [2] * 2}
+    path = save(pool(images), tmp_path / "a.json")
+    (tmp_path / "t.csv").write_text("category_id,target\n1,8\n2,2\n")
+    options = BuildOptions(order="fewest-images")
+    build = build_coco_lt(path, None, targets=tmp_path / "t.csv", options=options)
+    assert build.pool.image_ids[build.selection.images].tolist() == [99]
+    assert "images fewer than rarest-first" in format_build(build)
+
+
+def test_surplus_ignore_keeps_every_object_of_a_taken_image(path, tmp_path):
+    options = BuildOptions(surplus="ignore", scale="0.0005", on_shortage="cap")
+    build = build_coco_lt(path, tmp_path / "lt", options=options)
+    dropped = build_coco_lt(path, tmp_path / "dropped", options=BuildOptions(scale="0.0005", on_shortage="cap"))
+    assert (build.selection.annotations == dropped.selection.annotations).all()
+    written = read_annotations(tmp_path / "lt/annotations.json")
+    source = {a["id"]: a for a in json.loads(path.read_text())["annotations"]}
+    content = json.loads((tmp_path / "lt/annotations.json").read_text())
+    taken = set(written.image_ids.tolist())
+    assert {a["id"] for a in content["annotations"]} == {i for i, a in source.items() if a["image_id"] in taken}
+    changed = [a for a in content["annotations"] if a != source[a["id"]]]
+    assert changed
+    assert all(a == {**source[a["id"]], "iscrowd": 1} and list(a) == list(source[a["id"]]) for a in changed)
+    assert count_categories(written).instances.tolist() == build.selection.instances.tolist()
+    record = json.loads((tmp_path / "lt/build.json").read_text())
+    assert record["ignored"]["surplus_instances"] == len(changed)
+    assert record["ignored"]["crowds"] == len(taken)
+    assert record["dropped"]["surplus_instances"] == 0
+    for name in ("groups.json", "repeat_factors.csv", "categories.csv"):
+        assert (tmp_path / "lt" / name).read_bytes() == (tmp_path / "dropped" / name).read_bytes()
+
+
+def test_kept_instances_stay_verbatim_beside_ignored_ones(path, tmp_path):
+    options = BuildOptions(surplus="ignore", scale="0.0005", on_shortage="cap")
+    build_coco_lt(path, tmp_path / "lt", options=options)
+    source = path.read_bytes()
+    file = read_annotations(tmp_path / "lt/annotations.json")
+    for record, crowd in zip(file.annotation_records, file.crowd, strict=True):
+        assert crowd or bytes(record) in source
+
+
+def test_validation_file_is_checked_copied_and_recorded(path, tmp_path):
+    options = BuildOptions(scale="0.0005", on_shortage="cap")
+    val = save(pool({500: [1, 2, 3]}), tmp_path / "val2017.json")
+    build_coco_lt(path, tmp_path / "lt", options=options, extras=Extras(val=val))
+    assert (tmp_path / "lt/val.json").read_bytes() == val.read_bytes()
+    assert json.loads((tmp_path / "lt/build.json").read_text())["inputs"]["val"]["name"] == "val2017.json"
+    other = save(pool({500: [1, 2, 4]}), tmp_path / "other.json")
+    with pytest.raises(DataError, match="2 categories differ"):
+        build_coco_lt(path, tmp_path / "no", options=options, extras=Extras(val=other))
+    assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize("copy", [False, True])
+def test_images_are_put_beside(path, tmp_path, copy):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i in range(1, 21):
+        (folder / f"{i:012d}.jpg").write_bytes(b"image %d" % i)
+    options = BuildOptions(scale="0.0002", on_shortage="cap")
+    build = build_coco_lt(path, tmp_path / "lt", options=options, extras=Extras(images=folder, copy_images=copy))
+    put = sorted((tmp_path / "lt/images").iterdir())
+    taken = sorted(build.pool.image_ids[build.selection.images].tolist())
+    assert [p.name for p in put] == [f"{i:012d}.jpg" for i in taken]
+    assert [p.read_bytes() for p in put] == [b"image %d" % i for i in taken]
+    assert all(os.path.islink(p) != copy for p in put)
+
+
+def test_missing_images_are_listed_before_anything_is_written(path, tmp_path):
+    (tmp_path / "images").mkdir()
+    options = BuildOptions(scale="0.0005", on_shortage="cap")
+    with pytest.raises(DataError, match="images are missing"):
+        build_coco_lt(path, tmp_path / "lt", options=options, extras=Extras(images=tmp_path / "images"))
+    assert not (tmp_path / "lt").exists()
+
+
+def test_file_names_that_leave_the_folder_are_refused(tmp_path):
+    content = small()
+    for image in content["images"]:
+        image["file_name"] = "../" + image["file_name"]
+    path = save(content, tmp_path / "pool.json")
+    (tmp_path / "images").mkdir()
+    with pytest.raises(DataError, match="refused"):
+        build_coco_lt(
+            path,
+            tmp_path / "lt",
+            options=BuildOptions(scale="0.0005", on_shortage="cap"),
+            extras=Extras(images=tmp_path / "images"),
+        )
+
+
+def test_data_card(path, tmp_path):
+    build_coco_lt(path, tmp_path / "lt", options=BuildOptions(3, "0.0005", on_shortage="cap"))
+    card = (tmp_path / "lt/README.md").read_text()
+    assert "lt-data build-coco-lt --coco pool.json --out OUT --reference lvis-v0.5 --seed 3 --scale 0.0005" in card
+    assert "| group | categories | instances |" in card
+    assert "CC BY 4.0" in card
+    assert str(tmp_path) not in card
+
+
+def test_packed_files_give_the_same_dataset(path, tmp_path):
+    options = BuildOptions(scale="0.0005", on_shortage="cap")
+    (tmp_path / "packed.json.gz").write_bytes(gzip.compress(path.read_bytes()))
+    with zipfile.ZipFile(tmp_path / "packed.zip", "w") as archive:
+        archive.write(path, "folder/pool.json")
+    plain = build_coco_lt(path, tmp_path / "plain", options=options)
+    for name in ("packed.json.gz", "packed.zip"):
+        packed = build_coco_lt(tmp_path / name, tmp_path / f"lt-{name}", options=options)
+        assert packed.pool.sha256 == plain.pool.sha256
+        for file in ("annotations.json", "categories.csv", "groups.json", "repeat_factors.csv"):
+            assert (tmp_path / f"lt-{name}" / file).read_bytes() == (tmp_path / "plain" / file).read_bytes()
+
+
+def test_packed_files_that_are_broken(path, tmp_path):
+    packed = gzip.compress(path.read_bytes())
+    (tmp_path / "half.json.gz").write_bytes(packed[: len(packed) // 2])
+    (tmp_path / "no.json.gz").write_bytes(b"not gzip")
+    (tmp_path / "no.zip").write_bytes(b"not zip")
+    with zipfile.ZipFile(tmp_path / "two.zip", "w") as archive:
+        archive.writestr("a.json", "{}")
+        archive.writestr("b.json", "{}")
+    for name, says in (("half.json.gz", "whole"), ("no.json.gz", "whole"), ("no.zip", "whole"), ("two.zip", "2 files")):
+        with pytest.raises(DataError, match=says):
+            read_annotations(tmp_path / name)
+
+
+def test_a_disk_that_is_full_is_one_line_and_leaves_nothing(path, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("lt_data.build_files.write_subset", full)
+    out = tmp_path / "deep" / "lt"
+    with pytest.raises(OutputError, match="No space left on device"):
+        build_coco_lt(path, out, options=BuildOptions(scale="0.0005", on_shortage="cap"))
+    assert list((tmp_path / "deep").iterdir()) == []
+
+
+def test_ctrl_c_leaves_nothing(path, tmp_path, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lt_data.build_files.image_repeat_factors", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        build_coco_lt(path, tmp_path / "deep/lt", options=BuildOptions(scale="0.0005", on_shortage="cap"))
+    assert list((tmp_path / "deep").iterdir()) == []

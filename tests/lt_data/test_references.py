@@ -1,0 +1,132 @@
+"""Where targets come from: names, files, CSVs, laws, explicit targets."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pools import pool, save
+
+from lt_data.annotations import read_annotations
+from lt_data.build import BuildOptions
+from lt_data.coco_lt import build_coco_lt
+from lt_data.counts import coco_2017_counts, count_categories
+from lt_data.errors import DataError
+from lt_data.references import law, load_reference, load_targets
+
+
+@pytest.fixture
+def path(tmp_path):
+    images = {i: [1, 1, 2, (3, "crowd")] + [3] * (i % 3 == 0) for i in range(1, 31)}
+    return save(pool(images, names={2: "two, too"}), tmp_path / "pool.json")
+
+
+def test_zipf_and_exponential_laws():
+    assert law("zipf:1", 1000, 5).instances.tolist() == [1000, 500, 333, 250, 200]
+    assert law("zipf:0", 7, 3).instances.tolist() == [7, 7, 7]
+    # CIFAR-LT: 500 * 100 ** (-i / 9)
+    assert law("exp:100", 500, 10).instances.tolist() == [500, 299, 179, 107, 64, 38, 23, 13, 8, 5]
+    assert law("exp:100", 50, 1).instances.tolist() == [50]
+
+
+@given(st.floats(1, 1e4), st.integers(1, 10**6), st.integers(2, 60))
+def test_exponential_law_runs_from_the_largest_count_down(imbalance, largest, categories):
+    counts = law(f"exp:{imbalance}", largest, categories).instances
+    assert counts[0] == largest
+    assert (np.diff(counts) <= 0).all()
+    assert counts[-1] == max(1, int(largest / imbalance)) or abs(counts[-1] - largest / imbalance) < 1.001
+    exact = largest * imbalance ** (-np.arange(categories) / (categories - 1))
+    assert (np.abs(counts - np.maximum(1, exact)) < 1.001).all()
+
+
+@pytest.mark.parametrize("text", ["zipf:", "zipf:x", "zipf:-1", "exp:0.5", "exp:nan", "exp:1e99"])
+def test_laws_with_bad_numbers(text):
+    with pytest.raises(DataError, match="--reference: got"):
+        load_reference(text, 100, 5)
+
+
+def test_csv_of_counts(tmp_path):
+    table = tmp_path / "counts.csv"
+    table.write_text("name,instances\na,3\nb,0\nc,70\n")
+    reference, warnings = load_reference(table, 1, 1)
+    assert reference.instances.tolist() == [70, 3]
+    assert reference.name == "counts.csv"
+    assert warnings == ()
+    for content, says in (
+        ("a,b\n1,2\n", "no column of counts"),
+        ("count\nx\n", "line 2, count"),
+        ("count\n0\n", "every"),
+    ):
+        table.write_text(content)
+        with pytest.raises(DataError, match=says):
+            load_reference(table, 1, 1)
+
+
+def test_unknown_reference_lists_what_is_allowed():
+    with pytest.raises(DataError, match="lvis-v0.5, lvis-v1, zipf:ALPHA, exp:IMBALANCE"):
+        load_reference("lvis-v9", 1, 1)
+
+
+def test_a_law_in_a_build(path):
+    build = build_coco_lt(path, None, reference="exp:10")
+    assert build.alignment.targets.tolist() == [60, 18, 6]
+
+
+def test_simcal_targets_are_those_of_the_other_coco_lt():
+    targets = load_targets("simcal", coco_2017_counts())
+    assert targets.instances.sum() == 666_493
+    assert len(targets.instances) == 80
+    assert targets.count_crowds
+
+
+def test_simcal_needs_the_coco_categories(path):
+    with pytest.raises(DataError, match="categories are not in the pool"):
+        build_coco_lt(path, None, targets="simcal")
+
+
+def test_targets_by_id_or_name(path, tmp_path):
+    counts = count_categories(read_annotations(path))
+    table = tmp_path / "targets.csv"
+    table.write_text("category_id,target\n3,2\n1,40\n2,0\n")
+    assert load_targets(table, counts).instances.tolist() == [40, 0, 2]
+    build = build_coco_lt(path, None, targets=table)
+    assert build.selection.instances.tolist() == [40, 0, 2]
+    table.write_text('name,target\n"two, too",4\ncategory 1,1\ncategory 3,1\n')
+    assert load_targets(table, counts).instances.tolist() == [1, 4, 1]
+    half = build_coco_lt(path, None, targets=table, options=BuildOptions(scale="0.5"))
+    assert half.selection.instances.tolist() == [1, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("category_id,target\n1,2\n", "no target for 2 pool categories"),
+        ("category_id,target\n1,2\n2,2\n3,1\n99,1\n", "1 categories are not in the pool .99"),
+        ("category_id,target\n1,2\n1,2\n", "occurs twice"),
+        ("category_id,target\n1,-2\n", "line 2, target: got '-2'"),
+        ("id,target\n1,2\n", "needs the columns"),
+        ("", "needs the columns"),
+    ],
+)
+def test_bad_targets(path, tmp_path, content, says):
+    table = tmp_path / "targets.csv"
+    table.write_text(content)
+    with pytest.raises(DataError, match=says):
+        build_coco_lt(path, None, targets=table)
+
+
+def test_targets_that_do_not_exist(path):
+    with pytest.raises(DataError, match="allowed are simcal, or a CSV"):
+        build_coco_lt(path, None, targets="nowhere")
+
+
+def test_explicit_targets_have_no_reference_rank(path, tmp_path):
+    table = tmp_path / "targets.csv"
+    table.write_text("category_id,target\n3,2\n1,40\n2,7\n")
+    build_coco_lt(path, tmp_path / "lt", targets=table)
+    rows = (tmp_path / "lt/categories.csv").read_text().splitlines()
+    assert rows[1] == '1,category 1,1,60,30,,40,40,40,20,"[10, 100)"'
+    record = json.loads((tmp_path / "lt/build.json").read_text())
+    assert record["inputs"]["targets"]["name"] == "targets.csv"
+    assert "reference" not in record["inputs"]
