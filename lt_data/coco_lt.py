@@ -26,7 +26,7 @@ from lt_data.counts import CategoryCounts, Reference, count_categories
 from lt_data.errors import DataError
 from lt_data.groups import check_edges, make_groups
 from lt_data.image_files import find_images
-from lt_data.references import Targets, load_reference, load_targets
+from lt_data.references import Targets, check_reference, load_reference, load_targets
 from lt_data.repeat_factors import category_repeat_factors
 from lt_data.sampling import Order, Selection, select
 
@@ -64,6 +64,8 @@ def build_coco_lt(
     """
     options, extras = options or BuildOptions(), extras or Extras()
     check_options(options)
+    if targets is None:
+        check_reference(reference)
     if out is not None:
         names.check_output(out, force=force)
     report(f"reading {coco}")

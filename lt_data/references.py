@@ -65,21 +65,36 @@ def load_reference(
     Raises:
         DataError: The source is none of these, or cannot be read.
     """
+    check_reference(source)
     if isinstance(source, str) and source in EMBEDDED:
         return embedded_reference(source), ()
-    if isinstance(source, str) and source.partition(":")[0] in ("zipf", "exp"):
-        return law(source, largest, categories), ()
+    if _is_law(source):
+        return law(str(source), largest, categories), ()
     path = Path(source)
-    if not path.exists():
-        raise DataError(
-            f"--reference: got '{source}'; allowed are {', '.join(EMBEDDED)}, {', '.join(LAWS)}, or an existing LVIS, "
-            "COCO or CSV file"
-        )
     report(f"reading {path}")
     if path.suffix.lower() == ".csv":
         return reference_from_csv(path), ()
     file = read_annotations(path)
     return reference_from_file(file), tuple(header_mismatches(file))
+
+
+def check_reference(source: str | Path) -> None:
+    """Refuses a reference that cannot exist, before a long read.
+
+    Raises:
+        DataError: The source is no known name, no law and no path that exists.
+    """
+    if _is_law(source):
+        law(str(source), 1, 1)
+    elif source not in EMBEDDED and not Path(source).exists():
+        raise DataError(
+            f"--reference: got '{source}'; allowed are {', '.join(EMBEDDED)}, {', '.join(LAWS)}, or an existing LVIS, "
+            "COCO or CSV file"
+        )
+
+
+def _is_law(source: str | Path) -> bool:
+    return isinstance(source, str) and source.partition(":")[0] in ("zipf", "exp") and ":" in source
 
 
 def law(text: str, largest: int, categories: int) -> Reference:
