@@ -21,6 +21,7 @@ import numpy.typing as npt
 from lt_data.errors import DataError
 
 IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
 Bytes = bytes | memoryview
 # bytes done, bytes in all
 Progress = Callable[[int, int], None]
@@ -49,12 +50,17 @@ class ImageRecord(msgspec.Struct, gc=False):
 
 
 class AnnotationRecord(msgspec.Struct, gc=False):
-    """What is read of an annotation; its segmentation is skipped."""
+    """What counting and choosing need of an annotation."""
 
     id: int
     image_id: int
     category_id: int
     iscrowd: int | bool = 0
+
+
+class GeometryRecord(msgspec.Struct, gc=False):
+    """Where an annotation is."""
+
     area: float | None = None
     bbox: tuple[float, float, float, float] | None = None
 
@@ -75,7 +81,7 @@ class SegmentationRecord(msgspec.Struct):
     segmentation: Any = None
 
 
-Record = TypeVar("Record", ImageRecord, AnnotationRecord, CategoryRecord)
+Record = TypeVar("Record", ImageRecord, AnnotationRecord, GeometryRecord, CategoryRecord)
 
 
 @contextmanager
@@ -141,28 +147,31 @@ class Columns:
         return {"image_ids": ids, "image_sizes": sizes, "file_names": names}
 
     def annotations(self) -> dict[str, Any]:
-        """Ids, crowd flags, areas and boxes."""
+        """Ids and crowd flags."""
         count = len(self.records)
         ids, image_ids, category_ids = (np.empty(count, np.int64) for _ in range(3))
         crowd = np.empty(count, bool)
-        areas, boxes = np.empty(count), np.empty((count, 4))
         for part, rows in self.chunks(AnnotationRecord):
             ids[part] = self.ids_of(rows)
             image_ids[part] = _integers([row.image_id for row in rows])
             category_ids[part] = _integers([row.category_id for row in rows])
             crowd[part] = [bool(row.iscrowd) for row in rows]
-            areas[part] = [row.area for row in rows]
-            numbers = chain.from_iterable(row.bbox or _NO_BOX for row in rows)
-            boxes[part] = np.fromiter(numbers, np.float64, 4 * len(rows)).reshape(-1, 4)
         check_unique(self.path, self.key, ids)
         return {
             "annotation_ids": ids,
             "annotation_image_ids": image_ids,
             "annotation_category_ids": category_ids,
             "crowd": crowd,
-            "areas": areas,
-            "boxes": boxes,
         }
+
+    def geometry(self) -> tuple[FloatArray, FloatArray]:
+        """Areas [A] and boxes [A, 4], NaN where missing."""
+        areas, boxes = np.empty(len(self.records)), np.empty((len(self.records), 4))
+        for part, rows in self.chunks(GeometryRecord):
+            areas[part] = [row.area for row in rows]
+            numbers = chain.from_iterable(row.bbox or _NO_BOX for row in rows)
+            boxes[part] = np.fromiter(numbers, np.float64, 4 * len(rows)).reshape(-1, 4)
+        return areas, boxes
 
     def chunks(self, kind: type[Record]) -> Iterator[tuple[slice, list[Record]]]:
         """Slices of the list with their decoded records.

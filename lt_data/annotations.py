@@ -14,7 +14,6 @@ import mmap
 import zipfile
 import zlib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -69,7 +68,6 @@ class AnnotationFile:
 
     Attributes:
         path: Where it was read from.
-        sha256: Hex digest of the file's bytes.
         data: The file's bytes.
         image_records: N raw image records, in file order.
         annotation_records: A raw annotation records, in file order.
@@ -80,13 +78,10 @@ class AnnotationFile:
         annotation_image_ids: Dataset image id of each annotation, shape [A].
         annotation_category_ids: Dataset category id of each annotation, shape [A].
         crowd: True for ``iscrowd`` annotations, shape [A].
-        areas: px^2, NaN where missing, shape [A].
-        boxes: x, y, width, height in pixels, NaN where missing, shape [A, 4].
         categories: The category list.
     """
 
     path: Path
-    sha256: str
     data: Bytes
     image_records: list[msgspec.Raw]
     annotation_records: list[msgspec.Raw]
@@ -97,9 +92,35 @@ class AnnotationFile:
     annotation_image_ids: IntArray
     annotation_category_ids: IntArray
     crowd: BoolArray
-    areas: FloatArray
-    boxes: FloatArray
     categories: Categories
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hex digest of the file's bytes."""
+        return hashlib.sha256(self.data).hexdigest()
+
+    @property
+    def areas(self) -> FloatArray:
+        """Areas in px^2, NaN where missing, shape [A]; decoded when first asked for.
+
+        Raises:
+            DataError: A record has an area or a box of a wrong type.
+        """
+        return self._geometry[0]
+
+    @property
+    def boxes(self) -> FloatArray:
+        """Boxes as x, y, width, height in pixels, NaN where missing, shape [A, 4]; decoded when first asked for.
+
+        Raises:
+            DataError: As for ``areas``.
+        """
+        return self._geometry[1]
+
+    @cached_property
+    def _geometry(self) -> tuple[FloatArray, FloatArray]:
+        with without_cycle_collection():
+            return Columns(self.path, self.data, "annotations", self.annotation_records).geometry()
 
     @cached_property
     def members(self) -> dict[str, msgspec.Raw]:
@@ -146,21 +167,16 @@ def parse_annotations(data: Bytes, path: Path, *, progress: Progress | None = No
     Raises:
         DataError: See :func:`read_annotations`.
     """
-    with ThreadPoolExecutor(1) as pool, without_cycle_collection():
-        # hashing lets other threads run
-        digest = pool.submit(hashlib.sha256, data)
+    with without_cycle_collection():
         records = split_records(path, data)
-        images = Columns(path, data, "images", records["images"]).images()
-        annotations = Columns(path, data, "annotations", records["annotations"], progress).annotations()
         file = AnnotationFile(
             path=path,
-            sha256=digest.result().hexdigest(),
             data=data,
             image_records=records["images"],
             annotation_records=records["annotations"],
             categories=_read_categories(path, data, records["categories"]),
-            **images,
-            **annotations,
+            **Columns(path, data, "images", records["images"]).images(),
+            **Columns(path, data, "annotations", records["annotations"], progress).annotations(),
         )
     problems = _reference_problems(file)
     if problems:

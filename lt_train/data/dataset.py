@@ -1,6 +1,8 @@
 """Images and targets of an annotation file as training samples.
 
-Labels are 1..C, 0 is the background; boxes are xyxy in pixels of the (flipped, not yet resized) image.
+Labels are 1..C, 0 is the background; boxes are xyxy in pixels of the (flipped, not yet resized) image. Crowd
+annotations are no targets: their boxes travel beside them as regions that training ignores. The box stands for the
+crowd, its mask is not read: what is ignored are anchors and proposals, which are boxes themselves.
 """
 
 from __future__ import annotations
@@ -43,6 +45,7 @@ class DetectionData:
         ids: Dataset ids and labels.
         counts: Non-crowd instances and images per category, over the whole file.
         usable: Annotations that become targets: not crowd, box inside the image with an area, shape [A].
+        regions: Annotations that become ignore regions: crowd, box inside the image with an area, shape [A].
         notes: What was left out, one line each with counts.
     """
 
@@ -51,6 +54,7 @@ class DetectionData:
     ids: CategoryIds
     counts: CategoryCounts
     usable: BoolArray
+    regions: BoolArray
     notes: tuple[str, ...]
 
 
@@ -66,17 +70,34 @@ def load_data(annotations: Path, images: Path) -> DetectionData:
     """
     file = read_annotations(annotations_path(annotations))
     paths = find_images(images, file.file_names)
-    usable, notes = _usable_annotations(file)
-    return DetectionData(file, paths, CategoryIds(file.categories.ids.tolist()), count_categories(file), usable, notes)
-
-
-def _usable_annotations(file: AnnotationFile) -> tuple[BoolArray, tuple[str, ...]]:
     boxes = clipped_boxes(file)
-    has_area = (boxes[:, 2:] > boxes[:, :2]).all(1)
-    bad = ~has_area & ~file.crowd
+    has_area = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    return DetectionData(
+        file=file,
+        paths=paths,
+        ids=CategoryIds(file.categories.ids.tolist()),
+        counts=count_categories(file),
+        usable=has_area & ~file.crowd,
+        regions=has_area & file.crowd,
+        notes=(*_crowd_notes(file, has_area), *_dropped_notes(file, ~has_area & ~file.crowd)),
+    )
+
+
+def _crowd_notes(file: AnnotationFile, has_area: BoolArray) -> list[str]:
+    """One line on crowds, if there are any."""
+    if not file.crowd.any():
+        return []
+    line = (
+        f"{file.path.name}: {int(file.crowd.sum())} crowd annotations are regions to ignore: no targets, and what lies "
+        "at least half in one is not trained as background"
+    )
+    lost = int((file.crowd & ~has_area).sum())
+    return [f"{line}; {lost} of them have no box with an area inside the image and are left out" if lost else line]
+
+
+def _dropped_notes(file: AnnotationFile, bad: BoolArray) -> list[str]:
+    """One line on annotations without a usable box, if there are any; an error if there are many."""
     notes = []
-    if file.crowd.any():
-        notes.append(f"{file.path.name}: {int(file.crowd.sum())} crowd annotations are not trained on")
     if bad.any():
         examples = ", ".join(str(i) for i in file.annotation_ids[bad][:3].tolist())
         line = (
@@ -86,7 +107,7 @@ def _usable_annotations(file: AnnotationFile) -> tuple[BoolArray, tuple[str, ...
         if bad.mean() > LARGEST_DROPPED_SHARE:
             raise DataError(f"{line}; allowed are at most 5 %; mend the boxes")
         notes.append(f"{line}; they are left out")
-    return has_area & ~file.crowd, tuple(notes)
+    return notes
 
 
 def clipped_boxes(file: AnnotationFile) -> npt.NDArray[np.float64]:
@@ -102,7 +123,8 @@ class DetectionDataset(Dataset[Sample]):
     """Samples of the chosen images.
 
     An item is asked for by a :class:`Draw`; it is a uint8 image [3, H, W] and a target with ``image_id``, ``boxes``,
-    ``labels``, ``draw_seed`` and, where asked for, ``masks`` and ``short_side``.
+    ``labels``, ``draw_seed`` and, where asked for, ``masks`` and ``short_side``. If the image has crowds, ``ignore``
+    [m, 4] holds their boxes.
 
     Args:
         data: The annotations and images.
@@ -131,11 +153,8 @@ class DetectionDataset(Dataset[Sample]):
         self.with_masks = with_masks
         self.boxes = torch.from_numpy(clipped_boxes(data.file).astype(np.float32))
         self.labels = torch.from_numpy(data.ids.to_labels(data.file.annotation_category_ids))
-        usable = np.flatnonzero(data.usable)
-        image = data.file.image_index()[usable]
-        order = np.argsort(image, kind="stable")
-        self._annotations = usable[order]
-        self._start = np.searchsorted(image[order], np.arange(len(data.file.image_ids) + 1))
+        self._targets = _ByImage(data.file, data.usable)
+        self._regions = _ByImage(data.file, data.regions)
 
     def __len__(self) -> int:
         """Number of images."""
@@ -151,7 +170,7 @@ class DetectionDataset(Dataset[Sample]):
         image_id = self.image_id(draw.row)
         image = read_image(self.data.paths[image_row], self.data.file.image_sizes[image_row])
         height, width = image.shape[-2:]
-        part = self._annotations[self._start[image_row] : self._start[image_row + 1]]
+        part, regions = self._targets.of(image_row), self._regions.of(image_row)
         key = (draw.epoch, draw.position, image_id)
         target: dict[str, Any] = {
             "image_id": image_id,
@@ -159,6 +178,8 @@ class DetectionDataset(Dataset[Sample]):
             "labels": self.labels[part],
             "draw_seed": draw_seed(self.seed, "sample", *key),
         }
+        if len(regions):
+            target["ignore"] = self.boxes[regions]
         if self.with_masks:
             segmentations = [self.data.file.segmentation(int(index)) for index in part]
             target["masks"] = InstanceMasks.from_segmentations(segmentations, height, width, boxes=target["boxes"])
@@ -170,6 +191,21 @@ class DetectionDataset(Dataset[Sample]):
         if self.flip and float(torch.rand(1, generator=keyed_generator(self.seed, "flip", *key))) < self.flip:
             image, target = flip_horizontally(image, target)
         return image, target
+
+
+class _ByImage:
+    """Annotations of each image among those chosen, in file order."""
+
+    def __init__(self, file: AnnotationFile, chosen: BoolArray) -> None:
+        positions = np.flatnonzero(chosen)
+        image = file.image_index()[positions]
+        order = np.argsort(image, kind="stable")
+        self._positions = positions[order]
+        self._start = np.searchsorted(image[order], np.arange(len(file.image_ids) + 1))
+
+    def of(self, image_row: int) -> IntArray:
+        """Positions in the file's annotations."""
+        return self._positions[self._start[image_row] : self._start[image_row + 1]]
 
 
 def read_image(path: Path, size: npt.ArrayLike) -> Tensor:
@@ -196,11 +232,12 @@ def read_image(path: Path, size: npt.ArrayLike) -> Tensor:
 
 
 def flip_horizontally(image: Tensor, target: dict[str, Any]) -> Sample:
-    """Mirrors an image [3, H, W] and its boxes and masks."""
-    width = image.shape[-1]
-    boxes = target["boxes"].clone()
-    boxes[:, [0, 2]] = width - boxes[:, [2, 0]]
-    flipped = {**target, "boxes": boxes}
+    """Mirrors an image [3, H, W], its boxes, its regions to ignore and its masks."""
+    flipped = dict(target)
+    for key in ("boxes", "ignore"):
+        if key in target:
+            flipped[key] = target[key].clone()
+            flipped[key][:, [0, 2]] = image.shape[-1] - target[key][:, [2, 0]]
     if "masks" in target:
         flipped["masks"] = target["masks"].flip_horizontal()
     return image.flip(-1), flipped

@@ -77,9 +77,10 @@ class LongTailDetector(GeneralizedRCNN):
         Args:
             images: N float tensors [3, H, W] in 0..1, sizes may differ.
             targets: N dicts: ``boxes`` [n, 4] float, ``labels`` [n] int64, ``masks`` ``InstanceMasks`` (mask models);
-                optional ``image_id`` (for messages), ``draw_seed`` (int, keys the samplers; without it they draw from
-                the global generator as torchvision does) and ``short_side`` (int, pixels of the resized short side).
-                Needed in training.
+                optional ``ignore`` [m, 4] float (regions that are not background, see
+                :mod:`lt_train.detectors.ignore`), ``image_id`` (for messages), ``draw_seed`` (int, keys the samplers;
+                without it they draw from the global generator as torchvision does) and ``short_side`` (int, pixels of
+                the resized short side). Needed in training.
 
         Returns:
             In training a dict of scalar losses: the head's, ``loss_box_reg``, ``loss_mask``, ``loss_objectness`` and
@@ -130,6 +131,9 @@ def check_targets(targets: Sequence[dict[str, Any]] | None, num_classes: int) ->
                 f"{_name(target)}: boxes are {shape} and labels {tuple(labels.shape)} of {labels.dtype}; "
                 "needed are [n, 4] and [n] of int64"
             )
+        regions = tuple(target["ignore"].shape) if "ignore" in target else (0, 4)
+        if len(regions) != 2 or regions[1] != 4:
+            raise DataError(f"{_name(target)}: ignore is {regions}; needed is [m, 4], xyxy pixels")
     boxes = torch.cat([target["boxes"] for target in targets])
     labels = torch.cat([target["labels"] for target in targets])
     good_box = (boxes[:, 2:] > boxes[:, :2]).all(dim=1) & boxes.isfinite().all(dim=1)

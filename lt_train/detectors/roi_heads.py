@@ -21,6 +21,7 @@ from torchvision.ops import boxes as box_ops
 from lt_data.errors import DataError
 from lt_train.data.instance_masks import mask_targets
 from lt_train.detectors.freeze import is_trainable
+from lt_train.detectors.ignore import ignore_negatives
 from lt_train.detectors.sampling import KeyedSampler, image_generators
 from lt_train.heads.base import Head
 
@@ -121,7 +122,8 @@ class LongTailRoIHeads(RoIHeads):
             features: Feature maps by level.
             proposals: N tensors [boxes, 4].
             image_shapes: (height, width) of the N resized images.
-            targets: N targets with ``boxes``, ``labels``, ``masks`` (mask models) and ``draw_seed`` if keyed.
+            targets: N targets with ``boxes``, ``labels``, ``masks`` (mask models), ``ignore`` if there are regions to
+                ignore and ``draw_seed`` if keyed.
             trunk_trains: Whether a weight in front of this module is trainable. Box and mask loss are computed where
                 a trainable weight depends on them; the classification loss always is.
 
@@ -153,10 +155,37 @@ class LongTailRoIHeads(RoIHeads):
         return found
 
     def propose(self, proposals: list[Tensor], targets: Sequence[dict[str, Any]]) -> Regions:
-        """Regions to train on: proposals and ground truth, sampled by image with draws keyed "roi"."""
+        """Regions to train on: proposals and ground truth, sampled by image with draws keyed "roi".
+
+        Proposals in an ignore region of their target are left out, see :mod:`lt_train.detectors.ignore`.
+        """
         with self.fg_bg_sampler.keyed(image_generators(targets, "roi")):
             boxes, matched, labels, box_targets = self.select_training_samples(list(proposals), list(targets))
         return Regions(boxes, labels, matched, list(box_targets))
+
+    def select_training_samples(
+        self, proposals: list[Tensor], targets: list[dict[str, Any]]
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
+        """As torchvision's, but background proposals in an ignore region are never sampled.
+
+        Args:
+            proposals: N tensors [boxes, 4].
+            targets: N targets with ``boxes`` and ``labels``; ``ignore`` if any.
+
+        Returns:
+            The columns of :class:`Regions`.
+        """
+        self.check_targets(targets)
+        truth = [target["boxes"].to(proposals[0].dtype) for target in targets]
+        boxes = self.add_gt_proposals(proposals, truth)
+        matched, labels = self.assign_targets_to_proposals(boxes, truth, [target["labels"] for target in targets])
+        chosen = self.subsample(ignore_negatives(labels, boxes, targets))
+        boxes, matched, labels = (
+            [part[index] for part, index in zip(column, chosen, strict=True)] for column in (boxes, matched, labels)
+        )
+        # an image without ground truth encodes against a box of zeros, which no loss reads
+        matched_truth = [(t if len(t) else t.new_zeros(1, 4))[m] for t, m in zip(truth, matched, strict=True)]
+        return boxes, matched, labels, self.box_coder.encode(matched_truth, boxes)
 
     def pool(self, features: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
         """Features [R, D] of the regions in front of classifier and box regressor."""

@@ -1,6 +1,6 @@
-"""torchvision's region proposal network with keyed draws, and without losses where nothing trains on them.
+"""torchvision's region proposal network with keyed draws, ignore regions, and no losses where nothing trains on them.
 
-Shapes: N images; proposals are xyxy pixels of the resized images.
+Shapes: N images, A anchors of one image; proposals and anchors are xyxy pixels of the resized images.
 """
 
 from __future__ import annotations
@@ -9,9 +9,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torchvision.models.detection.rpn import RegionProposalNetwork, concat_box_prediction_layers
 
+from lt_train.detectors.ignore import ignore_negatives
 from lt_train.detectors.sampling import KeyedSampler, image_generators
+
+# where the smooth L1 loss of the boxes turns linear, as in torchvision
+BOX_LOSS_BETA = 1 / 9
 
 
 class LongTailRPN(RegionProposalNetwork):
@@ -49,7 +54,8 @@ class LongTailRPN(RegionProposalNetwork):
         Args:
             images: ``ImageList`` of N images.
             features: Feature maps by level.
-            targets: N targets with ``boxes`` and, where draws are keyed, ``draw_seed``.
+            targets: N targets with ``boxes``, ``ignore`` if there are regions to ignore, and ``draw_seed`` where
+                draws are keyed.
             with_losses: ``False`` gives proposals alone, without autograd; their limits stay those of the mode.
 
         Returns:
@@ -61,6 +67,44 @@ class LongTailRPN(RegionProposalNetwork):
             return proposals, losses
         with torch.no_grad():
             return self.propose(images, features), {}
+
+    def assign_targets_to_anchors(
+        self, anchors: list[Tensor], targets: list[dict[str, Any]]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Labels of the anchors as torchvision gives them, with -1 for negatives in an ignore region.
+
+        Args:
+            anchors: N tensors [A, 4].
+            targets: N targets with ``boxes``; ``ignore`` if any.
+
+        Returns:
+            N tensors [A] float: 1 positive, 0 negative, -1 ignored; and N tensors [A, 4], the matched ground truth.
+        """
+        labels, matched_boxes = super().assign_targets_to_anchors(anchors, targets)
+        return ignore_negatives(labels, anchors, targets), matched_boxes
+
+    def compute_loss(
+        self, objectness: Tensor, pred_bbox_deltas: Tensor, labels: list[Tensor], regression_targets: list[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """The two losses of torchvision over the sampled anchors; 0 instead of NaN where the whole batch is ignored.
+
+        Args:
+            objectness: [N * A, 1] logits.
+            pred_bbox_deltas: [N * A, 4].
+            labels: N tensors [A]: 1 positive, 0 negative, -1 ignored.
+            regression_targets: N tensors [A, 4].
+
+        Returns:
+            ``loss_objectness`` and ``loss_rpn_box_reg``.
+        """
+        positive, negative = (torch.where(torch.cat(chosen))[0] for chosen in self.fg_bg_sampler(labels))
+        sampled = torch.cat([positive, negative])
+        if not len(sampled):
+            return objectness.sum() * 0, pred_bbox_deltas.sum() * 0
+        loss_objectness = F.binary_cross_entropy_with_logits(objectness.flatten()[sampled], torch.cat(labels)[sampled])
+        wanted = torch.cat(regression_targets)[positive]
+        distance = F.smooth_l1_loss(pred_bbox_deltas[positive], wanted, beta=BOX_LOSS_BETA, reduction="sum")
+        return loss_objectness, distance / len(sampled)
 
     def propose(self, images: Any, features: dict[str, Tensor]) -> list[Tensor]:
         """Proposals alone: the first half of torchvision's ``RegionProposalNetwork.forward``."""

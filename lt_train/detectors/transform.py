@@ -30,7 +30,7 @@ class LongTailTransform(GeneralizedRCNNTransform):
 
         Args:
             image: [3, H, W].
-            target: ``boxes`` [n, 4]; ``masks`` and ``short_side`` if any.
+            target: ``boxes`` [n, 4]; ``ignore`` [m, 4], ``masks`` and ``short_side`` if any.
         """
         height, width = image.shape[-2:]
         short_side = self._short_side(target)
@@ -39,7 +39,9 @@ class LongTailTransform(GeneralizedRCNNTransform):
         if size != (height, width):
             image = F.interpolate(image[None], size=size, mode="bilinear", align_corners=False)[0]
         if target is not None:
-            target["boxes"] = resize_boxes(target["boxes"], (height, width), size)
+            for key in ("boxes", "ignore"):
+                if key in target:
+                    target[key] = resize_boxes(target[key], (height, width), size)
             if "masks" in target:
                 target["masks"] = target["masks"].resize(*size)
         return image, target

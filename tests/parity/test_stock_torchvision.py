@@ -125,6 +125,64 @@ def test_no_ground_truth_in_the_batch():
     torch.testing.assert_close(got, want, atol=1e-6, rtol=1e-6)
 
 
+# --- bit for bit, and with regions to ignore --------------------------------------------------------------------------
+
+WRITTEN_AS_IN_TORCHVISION = LOSSES - {"loss_mask"}
+
+
+@pytest.mark.parametrize("regions", [None, torch.zeros(0, 4)])
+def test_losses_are_bit_equal_without_regions_to_ignore(regions):
+    """All but the mask loss, which computes one channel where torchvision computes all."""
+    stock, ours = pair()
+    images, targets = samples()
+    if regions is not None:
+        targets = [{**target, "ignore": regions} for target in targets]
+    want, _, want_after = losses_of(stock, images, [as_stock(t) for t in targets])
+    got, _, after = losses_of(ours, images, targets)
+    assert all(torch.equal(got[name], want[name]) for name in WRITTEN_AS_IN_TORCHVISION)
+    assert torch.equal(after, want_after)
+
+
+def covered(box, regions):
+    """Intersection over own area, one number at a time."""
+    x1, y1, x2, y2 = box
+    for a, b, c, d in regions:
+        intersection = max(0.0, min(x2, c) - max(x1, a)) * max(0.0, min(y2, d) - max(y1, b))
+        if intersection / ((x2 - x1) * (y2 - y1)) >= 0.5:
+            return True
+    return False
+
+
+def ignoring(assign, regions, *, labels_at):
+    """A stock method that labels boxes, with -1 for negatives that a region covers."""
+
+    def assign_and_ignore(boxes, *rest):
+        found = assign(boxes, *rest)
+        for label, part, image_regions in zip(found[labels_at], boxes, regions, strict=True):
+            for i, box in enumerate(part.tolist()):
+                if label[i] == 0 and covered(box, image_regions):
+                    label[i] = -1
+        return found
+
+    return assign_and_ignore
+
+
+def test_training_losses_with_regions_to_ignore():
+    """Stock torchvision with a slow version of the rule put into its two assignments is the oracle."""
+    stock, ours = pair()
+    images, targets = samples()
+    regions = [[[0.0, 0, 41.3, 64], [20, 20, 64, 50.7]], [[0, 0, 64, 29.1]], []]
+    plain = losses_of(ours, images, targets)[0]
+    for target, part in zip(targets, regions, strict=True):
+        if part:
+            target["ignore"] = torch.tensor(part)
+    stock.rpn.assign_targets_to_anchors = ignoring(stock.rpn.assign_targets_to_anchors, regions, labels_at=0)
+    heads = stock.roi_heads
+    heads.assign_targets_to_proposals = ignoring(heads.assign_targets_to_proposals, regions, labels_at=1)
+    compare_training(stock, ours, images, targets)
+    assert not torch.equal(losses_of(ours, images, targets)[0]["loss_classifier"], plain["loss_classifier"])
+
+
 def compare_detections(stock, ours, images):
     stock.eval()
     ours.eval()

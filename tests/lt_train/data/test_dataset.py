@@ -8,7 +8,14 @@ import torch
 from PIL import Image
 
 from lt_data.errors import DataError
-from lt_train.data.dataset import DetectionDataset, flip_horizontally, load_data, read_image, training_rows
+from lt_train.data.dataset import (
+    DetectionDataset,
+    flip_horizontally,
+    load_data,
+    make_loader,
+    read_image,
+    training_rows,
+)
 from lt_train.data.plan import Draw
 
 
@@ -62,12 +69,69 @@ def test_crowds_and_empty_boxes_are_left_out_with_a_note(tmp_path):
     bad = [annotation(50, 9, 7, [3, 3, 0, 5]), annotation(51, 9, 90, [1, 1, 5, 5], crowd=1)]
     data = load_data(*make(tmp_path, [*GOOD, *bad]))
     assert int(data.usable.sum()) == len(GOOD)
-    assert any("1 crowd annotations" in note for note in data.notes)
+    assert any("1 crowd annotations are regions to ignore" in note for note in data.notes)
     assert any("1 of 31 annotations have no box" in note and "50" in note for note in data.notes)
     rows, notes = training_rows(data, keep_empty=False)
     assert rows.tolist() == [0]
     assert "1 images without annotations are left out" in notes[0]
     assert training_rows(data, keep_empty=True)[0].tolist() == [0, 1]
+
+
+CROWDS = [
+    annotation(50, 9, 7, [30, 2, 99, 8], crowd=1),
+    annotation(51, 5, 90, [1, 1, 5, 5], crowd=1),
+    annotation(52, 9, 90, [4, 6, 10, 12]),
+    annotation(53, 9, 90, [0, 0, 4, 4], crowd=1),
+    annotation(54, 9, 90, [40, 3, 5, 5], crowd=1),
+]
+
+
+def test_crowds_are_regions_to_ignore(tmp_path):
+    """Clipped boxes in file order; one outside the image is none; the targets are the other annotations."""
+    data = load_data(*make(tmp_path, CROWDS))
+    assert data.usable.tolist() == [False, False, True, False, False]
+    assert data.regions.tolist() == [True, True, False, True, False]
+    assert data.notes == (
+        "a.json: 4 crowd annotations are regions to ignore: no targets, and what lies at least half in one is not "
+        "trained as background; 1 of them have no box with an area inside the image and are left out",
+    )
+    dataset = DetectionDataset(data, np.array([0, 1]), with_masks=True)
+    first, second = (dataset[Draw(0, 0, row)][1] for row in (0, 1))
+    assert first["boxes"].shape == (0, 4)
+    assert first["ignore"].tolist() == [[1, 1, 6, 6]]
+    assert second["boxes"].tolist() == [[4, 6, 14, 18]]
+    assert second["ignore"].tolist() == [[30, 2, 40, 10], [0, 0, 4, 4]]
+    assert second["ignore"].dtype == torch.float32
+    assert len(second["masks"]) == len(second["labels"]) == 1
+
+
+def test_targets_do_not_depend_on_crowds(tmp_path):
+    """Without crowds there is no key; with them every other value is the same."""
+    without = DetectionDataset(load_data(*make(tmp_path, CROWDS[2:3])), np.array([1]), flip=0.5, seed=2)
+    crowds = DetectionDataset(load_data(*make(tmp_path, CROWDS)), np.array([1]), flip=0.5, seed=2)
+    for epoch in range(8):
+        (image, target), (same_image, more) = without[Draw(epoch, 0, 0)], crowds[Draw(epoch, 0, 0)]
+        assert "ignore" not in target
+        assert set(more) - set(target) == {"ignore"}
+        assert torch.equal(image, same_image)
+        for key, value in target.items():
+            assert torch.equal(torch.as_tensor(value), torch.as_tensor(more[key]))
+
+
+def test_flips_mirror_regions(tmp_path):
+    data = load_data(*make(tmp_path, CROWDS))
+    plain, flipped = (DetectionDataset(data, np.array([1]), flip=flip)[Draw(0, 0, 0)] for flip in (0.0, 1.0))
+    assert torch.equal(flipped[0], plain[0].flip(-1))
+    assert flipped[1]["ignore"].tolist() == [[0, 2, 10, 10], [36, 0, 40, 4]]
+    assert torch.equal(flip_horizontally(*flipped)[1]["ignore"], plain[1]["ignore"])
+
+
+def test_batches_in_which_one_image_has_regions(tmp_path):
+    data = load_data(*make(tmp_path, [CROWDS[0], *GOOD]))
+    dataset = DetectionDataset(data, np.array([0, 1]))
+    ((images, targets),) = make_loader(dataset, [[Draw(0, 0, 0), Draw(0, 1, 1)]], workers=0)
+    assert len(images) == 2
+    assert ["ignore" in target for target in targets] == [False, True]
 
 
 def test_many_bad_boxes_are_an_error(tmp_path):
