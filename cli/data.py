@@ -161,3 +161,130 @@ def refuse_overwrite(path: Path, *, force: bool) -> None:
 
     if path.exists() and not force:
         raise OutputError(f"{path}: exists; choose another file, or replace it with --force")
+
+
+@main.command()
+@click.argument("path", type=FILE)
+@click.option("--images", type=FILE, help="Look at the image files in this folder too.")
+@click.option("--other", type=FILE, help="A second file (validation beside training): shared images, categories.")
+@click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def check(path: Path, images: Path | None, other: Path | None, style: str) -> None:
+    """Find every problem in an annotation file: code, how often, examples, fix. Exit code 1 on errors."""
+    from lt_data.checks import check as find
+    from lt_data.checks import format_report
+
+    with error_lines(), byte_bar("checking") as progress:
+        report = find(path, images=images, other=other, progress=progress)
+        click.echo(format_report(report, style))
+        exit_unless(not report.has_errors)
+
+
+@main.command()
+@click.argument("directory", type=FILE)
+@click.option("--pool", type=FILE, help="The annotation file it was made from: checks records and choice too.")
+@click.option("--reference", type=FILE, help="The file that the targets came from, if it was a file.")
+@click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def verify(directory: Path, pool: Path | None, reference: Path | None, style: str) -> None:
+    """Recompute every figure and digest of a dataset directory. Exit code 1 if anything differs."""
+    from lt_data.verify import format_verify, verify_dataset
+
+    with error_lines():
+        report = verify_dataset(directory, pool=pool, reference=reference, report=step_reporter())
+        click.echo(format_verify(report, style))
+        exit_unless(not report.problems)
+
+
+@main.command()
+@click.argument("a", type=FILE)
+@click.argument("b", type=FILE)
+@click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def diff(a: Path, b: Path, style: str) -> None:
+    """Compare two dataset directories or annotation files. Exit code 1 if they differ."""
+    from lt_data.diff import diff_datasets, format_diff
+
+    with error_lines():
+        difference = diff_datasets(a, b)
+        click.echo(format_diff(difference, style))
+        exit_unless(difference.identical)
+
+
+@main.command()
+@click.argument("path", type=FILE)
+@click.option("--threshold", type=float, default=0.001, show_default=True, help="Image share below which to repeat.")
+@click.option(
+    "--rounding", type=click.Choice(["none", "stochastic", "ceil", "bags"]), default="none", show_default=True
+)
+@click.option("--instance-aware", is_flag=True, help="IRFS: count instances as well as images.")
+@click.option("--format", "style", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
+@click.option("--out", type=FILE, help="Write image_id,repeat_factor to this CSV file.")
+@click.option("--force", is_flag=True, help="Replace the file if it exists.")
+def repeat_factors(
+    path: Path, threshold: float, rounding: str, instance_aware: bool, style: str, out: Path | None, force: bool
+) -> None:
+    """How often each image should be seen per epoch so that rare categories are seen more."""
+    from lt_data.repeat_factors import format_repeat_factors, repeat_factor_table, write_repeat_factors
+
+    with error_lines():
+        table = repeat_factor_table(path, threshold, rounding=rounding, instance_aware=instance_aware)
+        if out is not None:
+            write_repeat_factors(out, table, force=force)
+        click.echo(format_repeat_factors(table, style))
+
+
+@main.command()
+@click.argument("path", type=FILE)
+@click.option("--kind", type=click.Choice(["inverse", "effective-number"]), default="inverse", show_default=True)
+@click.option("--beta", type=float, default=0.999, show_default=True, help="For the effective number.")
+@click.option("--lower", type=float, help="Smallest weight.")
+@click.option("--upper", type=float, help="Largest weight.")
+@click.option("--background", type=float, default=1.0, show_default=True, help="Weight of the background.")
+@click.option("--format", "style", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
+def class_weights(path: Path, style: str, **options: Any) -> None:
+    """Loss weights by inverse count or effective number, with mean 1 over the classes that have instances."""
+    from lt_data.class_weights import class_weight_table, format_class_weights
+
+    with error_lines():
+        click.echo(format_class_weights(class_weight_table(path, **options), style))
+
+
+@main.command()
+@click.argument("path", type=FILE)
+@click.option(
+    "--kind",
+    type=click.Choice(["alignment", "counts", "groups", "images-per-class", "co-occurrence", "all"]),
+    default="all",
+    show_default=True,
+)
+@click.option("--out", type=FILE, required=True, help="Folder for the PNG and SVG files.")
+@click.option("--edges", help="Bounds between the groups, or a preset  [default: the directory's, or 10,100,1000].")
+@click.option("--force", is_flag=True, help="Replace pictures that exist.")
+def plot(path: Path, kind: str, out: Path, edges: str | None, force: bool) -> None:
+    """Draw what a dataset holds, as PNG and SVG."""
+    from lt_data.group_presets import parse_edges
+    from lt_data.plots_dataset import format_plots, plot_dataset
+
+    with error_lines():
+        bounds = parse_edges(edges) if edges else None
+        click.echo(format_plots(plot_dataset(path, kind, out, edges=bounds, force=force, report=step_reporter())))
+
+
+@main.command()
+@click.argument("path", type=FILE)
+@click.option("--category", required=True, help="Name or id.")
+@click.option("--images", type=FILE, required=True, help="Image folder.")
+@click.option("--out", type=FILE, required=True, help="The PNG or SVG file to write.")
+@click.option("--limit", type=int, default=24, show_default=True, help="Instances at most.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Another one shows other instances.")
+@click.option("--force", is_flag=True, help="Replace the picture if it exists.")
+def show(path: Path, category: str, images: Path, out: Path, limit: int, seed: int, force: bool) -> None:
+    """Draw a grid of instances of a category, with boxes and masks."""
+    from lt_data.show import show_category
+
+    with error_lines():
+        click.echo(f"written: {show_category(path, category, images, out, limit=limit, seed=seed, force=force)}")
+
+
+def exit_unless(good: bool) -> None:
+    """Leaves with exit code 1 if a check failed."""
+    if not good:
+        raise SystemExit(1)

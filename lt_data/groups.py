@@ -125,8 +125,10 @@ def groups_from_json(content: Mapping[str, Any], where: str) -> tuple[tuple[int,
         where: File name for the error message.
 
     Raises:
-        DataError: The schema is unknown or a key is missing.
+        DataError: The content is no object, the schema is unknown or a key is missing.
     """
+    if not isinstance(content, Mapping):
+        raise DataError(f"{where}: not a JSON object; write it anew with lt-data build-coco-lt")
     if content.get("schema") != SCHEMA:
         raise DataError(f"{where}: schema is {content.get('schema')!r}; this version reads schema {SCHEMA}")
     try:
@@ -135,5 +137,5 @@ def groups_from_json(content: Mapping[str, Any], where: str) -> tuple[tuple[int,
             for g in content["groups"]
         )
         return check_edges(content["edges"]), groups
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{where}: not a groups file ({error!r}); write it anew with lt-data build-coco-lt") from None

@@ -1,7 +1,7 @@
-"""Pictures of counts: the alignment of two distributions, and the groups of a dataset.
+"""Pictures of counts: the alignment of two distributions, and the groups of a dataset; what all pictures share.
 
-Figures are built on ``matplotlib.figure.Figure`` directly, so no window, backend or global state is touched; files are
-written beside their place and then renamed.
+Figures are built on ``matplotlib.figure.Figure`` directly, so no window or backend is touched; files are written
+beside their place and then renamed, and the same figure gives the same bytes.
 
 Shapes: C pool categories by rank, n_ref reference categories by rank, G groups.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 # told apart with any kind of colour vision; after Okabe and Ito, "Color Universal Design" (2008)
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#000000")
 DPI: Final = 120
+FORMATS: Final = (".png", ".svg")
 
 IntArray = npt.NDArray[np.int64]
 
@@ -74,30 +76,62 @@ def plot_alignment(
     Raises:
         OutputError: The file cannot be written.
     """
-    figure = new_figure(12.5, 4.8)
-    left, right = figure.subplots(1, 2)
-    ranks, places = _relative(len(pool_instances)), _relative(len(reference_instances))
-    aligned = np.asarray(reference_positions)
-    left.plot(ranks, _positive(pool_instances), "o-", ms=3, lw=1, color=COLOURS[0], label=f"{pool_name} (pool)")
-    left.plot(places, reference_instances, lw=1.5, color=COLOURS[1], label=f"{reference_name} (reference)")
-    left.plot(
-        places[aligned],
-        np.asarray(reference_instances)[aligned],
-        "s",
-        ms=4,
-        mfc="none",
-        color=COLOURS[1],
-        label="reference rank taken",
+    save_figure(
+        alignment_figure(
+            pool_instances=pool_instances,
+            reference_instances=reference_instances,
+            reference_positions=reference_positions,
+            targets=targets,
+            pool_name=pool_name,
+            reference_name=reference_name,
+        ),
+        path,
     )
-    left.set_title(f"{len(pool_instances):,} pool ranks on {len(reference_instances):,} reference ranks")
-    left.set_xlabel("relative rank: 0 = most instances, 1 = fewest")
-    _draw_targets(right, np.asarray(pool_instances), np.asarray(targets))
-    for axes in (left, right):
+
+
+def alignment_figure(
+    *,
+    pool_instances: IntArray,
+    reference_instances: IntArray,
+    reference_positions: IntArray,
+    targets: IntArray,
+    pool_name: str,
+    reference_name: str,
+) -> Figure:
+    """The figure of :func:`plot_alignment`, with the same arguments.
+
+    ``reference_instances`` may hold 0 at ranks that no pool category takes and whose count is not known. A reference of
+    length 0 stands for targets that were given one by one: they are drawn alone.
+    """
+    pool, reference = np.asarray(pool_instances), np.asarray(reference_instances)
+    if not len(reference):
+        figure = new_figure(8.5, 4.8)
+        panels = [figure.subplots()]
+    else:
+        figure = new_figure(12.5, 4.8)
+        panels = list(figure.subplots(1, 2))
+        labels = (f"{plain(pool_name)} (pool)", f"{plain(reference_name)} (reference)")
+        _draw_ranks(panels[0], pool, reference, np.asarray(reference_positions), labels=labels)
+    _draw_targets(panels[-1], pool, np.asarray(targets))
+    for axes in panels:
         axes.set_yscale("log")
         axes.set_ylabel("instances")
         tidy(axes)
         axes.legend(frameon=False)
-    save_figure(figure, path)
+    return figure
+
+
+def _draw_ranks(axes: Axes, pool: IntArray, reference: IntArray, aligned: IntArray, *, labels: tuple[str, str]) -> None:
+    """Both curves over the relative rank, and the places of the reference that are taken."""
+    ranks, places = _relative(len(pool)), _relative(len(reference))
+    known = reference > 0
+    mark = float(np.clip(240 / len(pool), 1, 3))
+    axes.plot(ranks, _positive(pool), "o-", ms=mark, lw=1, color=COLOURS[0], label=labels[0])
+    axes.plot(places[known], reference[known], lw=1.5, color=COLOURS[1], label=labels[1])
+    style: dict[str, Any] = {"ms": mark + 1, "mfc": "none", "mew": 0.5 if len(pool) > 200 else 1, "color": COLOURS[1]}
+    axes.plot(places[aligned], _positive(reference[aligned]), "s", **style, label="reference rank taken")
+    axes.set_title(f"{len(pool):,} pool ranks on {len(reference):,} reference ranks")
+    axes.set_xlabel("relative rank: 0 = most instances, 1 = fewest")
 
 
 def _draw_targets(axes: Axes, pool: IntArray, targets: IntArray) -> None:
@@ -126,15 +160,20 @@ def plot_groups(path: Path, groups: Sequence[GroupLike], title: str) -> None:
     Raises:
         OutputError: The file cannot be written.
     """
+    save_figure(groups_figure(groups, title), path)
+
+
+def groups_figure(groups: Sequence[GroupLike], title: str) -> Figure:
+    """The figure of :func:`plot_groups`, with the same arguments."""
     figure = new_figure(max(8.0, 3 * (1.2 + 0.62 * len(groups))), 3.9)
-    figure.suptitle(title)
+    figure.suptitle(plain(title))
     panels = figure.subplots(1, 3)
     names = [group.name for group in groups]
     _draw_bars(panels[0], names, [group.categories for group in groups], "categories")
     _draw_bars(panels[1], names, [group.images for group in groups], "images", log=True)
     _draw_bars(panels[2], names, [group.instances for group in groups], "instances", log=True)
     panels[1].set_xlabel("training instances per category")
-    save_figure(figure, path)
+    return figure
 
 
 def _draw_bars(axes: Axes, names: Sequence[str], values: Sequence[int], title: str, *, log: bool = False) -> None:
@@ -171,25 +210,71 @@ def tidy(axes: Any) -> None:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Writes a PNG beside its place, then renames it; the same figure gives the same bytes.
+    """Writes a PNG or, by the path's ending, an SVG beside its place, then renames it.
 
     Raises:
-        OutputError: The file cannot be written.
+        OutputError: The path has another ending, or the file cannot be written.
     """
     path = Path(path).absolute()
+    if path.suffix.lower() not in FORMATS:
+        raise OutputError(f"{path}: pictures are written as {' or '.join(FORMATS)}; choose a name that ends so")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", suffix=path.suffix, dir=path.parent)
         os.close(handle)
         work = Path(name)
         try:
-            figure.savefig(work, format="png", metadata={"Software": None})
-            work.chmod(0o644)
+            write_figure(figure, work)
             os.replace(work, path)
         finally:
             work.unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another file") from None
+
+
+def write_figure(figure: Figure, path: Path) -> None:
+    """Writes straight to a path that ends in ``.png`` or ``.svg``; no date and no random name gets into the bytes.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    from matplotlib import rc_context
+
+    if path.suffix.lower() == ".svg":
+        with rc_context({"svg.hashsalt": "lt-data"}):
+            figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
+    else:
+        figure.savefig(path, format="png", metadata={"Software": None})
+    path.chmod(0o644)
+
+
+def plain(text: str, longest: int = 60) -> str:
+    """Text to draw as it is: one line, shortened in the middle, a dollar sign no start of a formula.
+
+    Args:
+        text: For example a category's or a file's name.
+        longest: Characters to keep at most; the start and the end of a longer text stay.
+    """
+    text = "".join(c if ord(c) in _drawn_characters() else "?" for c in " ".join(text.split()))
+    if len(text) > longest:
+        tail = longest // 3
+        text = f"{text[: longest - tail - 1]}\u2026{text[-tail:]}"
+    return text.replace("$", r"\$")
+
+
+def category_label(name: str, category_id: int, longest: int = 24) -> str:
+    """A category's name as :func:`plain` gives it, or its id where the font lacks most of the name's characters."""
+    missing = sum(ord(c) not in _drawn_characters() for c in name)
+    return f"id {category_id}" if 2 * missing > len(name) else plain(name, longest)
+
+
+@lru_cache(maxsize=1)
+def _drawn_characters() -> frozenset[int]:
+    """Code points that the font of the pictures has."""
+    from matplotlib import font_manager
+
+    font = font_manager.get_font(font_manager.findfont(font_manager.FontProperties()))
+    return frozenset(font.get_charmap())
 
 
 def _relative(count: int) -> npt.NDArray[np.float64]:

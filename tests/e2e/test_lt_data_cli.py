@@ -73,3 +73,59 @@ def test_mistakes(folder, arguments, code, says):
     assert says in run.stderr
     assert "Traceback" not in run.stderr
     assert not (folder / "x").exists()
+
+
+@pytest.fixture(scope="module")
+def dataset(folder):
+    command = ("build-coco-lt", "--coco", "pool/annotations.json", "--out", "ds", "--scale", "0.001", "--edges", "2,5")
+    assert lt_data(*command, "--images", "pool/images", "--val", "pool/annotations.json", cwd=folder).returncode == 0
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("check", "ds", "--images", "ds/images"), "error 0"),
+        (("verify", "ds", "--pool", "pool/annotations.json"), "everything that was checked is as it was built"),
+        (("diff", "ds", "ds"), "identical"),
+        (("repeat-factors", "ds", "--rounding", "ceil"), "images per epoch"),
+        (("repeat-factors", "ds", "--format", "csv"), "image_id,repeat_factor"),
+        (("class-weights", "ds", "--kind", "effective-number", "--upper", "5"), "24 classes"),
+        (("plot", "ds", "--out", "plots"), "written: plots/alignment.svg"),
+        (("show", "ds", "--category", "plain-disc", "--images", "ds/images", "--out", "disc.png"), "written: disc.png"),
+        (("group-stats", "ds", "--edges", "bags-2"), "[100, ~)"),
+    ],
+)
+def test_commands_on_a_dataset(dataset, arguments, says):
+    run = lt_data(*arguments, cwd=dataset)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert says in run.stdout
+
+
+def test_verify_and_diff_say_what_was_changed(dataset):
+    content = json.loads((dataset / "ds/annotations.json").read_text())
+    other = dataset / "changed"
+    subprocess.run(["cp", "-r", dataset / "ds", other], check=True)
+    removed = content["annotations"].pop()
+    (other / "annotations.json").write_text(json.dumps(content))
+    verified = lt_data("verify", "changed", cwd=dataset)
+    assert verified.returncode == 1
+    assert "annotations.json" in verified.stdout
+    compared = lt_data("diff", "ds", "changed", "--format", "json", cwd=dataset)
+    assert compared.returncode == 1
+    assert str(removed["id"]) in compared.stdout
+    assert "Traceback" not in verified.stderr + compared.stderr
+
+
+def test_check_names_codes_and_leaves_with_1(dataset):
+    content = json.loads((dataset / "pool/annotations.json").read_text())
+    content["annotations"][0]["bbox"][2] = 0
+    content["annotations"][1]["category_id"] = 999
+    (dataset / "bad.json").write_text(json.dumps(content))
+    run = lt_data("check", "bad.json", "--format", "json", cwd=dataset)
+    assert run.returncode == 1
+    found = json.loads(run.stdout)["findings"]
+    assert {f["severity"] for f in found} >= {"error"}
+    refused = lt_data("group-stats", "bad.json", cwd=dataset)
+    assert refused.returncode == 1
+    assert "Traceback" not in refused.stderr

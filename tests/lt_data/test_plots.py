@@ -1,4 +1,4 @@
-"""Pictures of counts: valid PNGs, the same bytes again, nothing half-written."""
+"""Pictures of counts: valid PNG and SVG files, the same bytes again, text as it is, nothing half-written."""
 
 import subprocess
 import sys
@@ -7,11 +7,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.text import Text
 from PIL import Image
 
 from lt_data.errors import OutputError
 from lt_data.group_stats import GroupCounts
-from lt_data.plots import new_figure, plot_alignment, plot_groups, save_figure
+from lt_data.plots import (
+    alignment_figure,
+    category_label,
+    groups_figure,
+    new_figure,
+    plain,
+    plot_alignment,
+    plot_groups,
+    save_figure,
+)
 
 GROUPS = [
     GroupCounts("(0, 10)", 0, 10, 3, 4, 7),
@@ -102,6 +114,91 @@ def test_a_place_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> N
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=r"groups\.png: cannot be written"):
         plot_groups(tmp_path / "file" / "groups.png", GROUPS, "t")
+
+
+def test_an_svg_is_drawn_the_same_twice_and_bears_no_date(tmp_path: Path) -> None:
+    for name in ("a.svg", "b.svg"):
+        figure = new_figure(2, 2)
+        # markers, clipping and letters all get names of their own
+        figure.subplots().plot([1, 2], [3, 4], "o-")
+        save_figure(figure, tmp_path / name)
+    content = (tmp_path / "a.svg").read_text(encoding="utf-8")
+    assert content == (tmp_path / "b.svg").read_text(encoding="utf-8")
+    assert content.startswith("<?xml")
+    assert "</svg>" in content
+    assert "dc:date" not in content
+
+
+def test_the_salt_of_svg_names_is_given_back(tmp_path: Path) -> None:
+    from matplotlib import rcParams
+
+    before = rcParams["svg.hashsalt"]
+    save_figure(new_figure(1, 1), tmp_path / "a.svg")
+    assert rcParams["svg.hashsalt"] == before
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a", "a.svg.gz"])
+def test_other_endings_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(OutputError, match=r"written as \.png or \.svg"):
+        save_figure(new_figure(1, 1), tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def texts_of(figure) -> list[str]:
+    return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
+
+
+def test_alignment_of_targets_without_a_reference_is_one_panel() -> None:
+    figure = alignment_figure(
+        pool_instances=np.array([9, 4]),
+        reference_instances=np.zeros(0, np.int64),
+        reference_positions=np.array([-1, -1]),
+        targets=np.array([5, 4]),
+        pool_name="pool",
+        reference_name="targets.csv",
+    )
+    assert len(figure.axes) == 1
+    assert "target (9 instances)" in texts_of(figure)
+
+
+def test_reference_counts_that_are_not_known_leave_no_gap_in_the_line() -> None:
+    figure = alignment_figure(
+        pool_instances=np.array([9, 4, 2]),
+        reference_instances=np.array([50, 0, 0, 7, 0, 0, 1]),
+        reference_positions=np.array([0, 3, 6]),
+        targets=np.array([9, 4, 1]),
+        pool_name="pool",
+        reference_name="$a$",
+    )
+    by_label = {line.get_label(): line for line in figure.axes[0].get_lines()}
+    line = by_label[r"\$a\$ (reference)"]
+    np.testing.assert_array_equal(line.get_xydata(), [[0, 50], [0.5, 7], [1, 1]])
+
+
+def test_text_is_shortened_in_the_middle_and_names_the_font_lacks_become_ids() -> None:
+    assert plain("a\n  b\t c") == "a b c"
+    assert plain("trailer_(for_transporting)", 12) == "trailer\u2026ing)"
+    assert plain("caf\u00e9 \u4e2d") == "caf\u00e9 ?"
+    assert category_label("caf\u00e9", 3) == "caf\u00e9"
+    assert category_label("\u4e2d\u6587", 3) == "id 3"
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("$\\{}^_ab"), max_size=90))
+def test_no_text_is_taken_for_a_formula_or_has_no_glyph(name: str) -> None:
+    import warnings
+
+    figure = new_figure(1, 1)
+    figure.text(0.5, 0.5, plain(name, 30))
+    figure.text(0.5, 0.5, category_label(name or "x", 7))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure.draw_without_rendering()
+    assert len(plain(name, 30).replace(r"\$", "$")) <= 30
+
+
+def test_the_title_of_groups_may_hold_dollars(tmp_path: Path) -> None:
+    assert r"\$x\$.json" in texts_of(groups_figure(GROUPS, "$x$.json"))
 
 
 def test_matplotlib_waits_until_it_is_needed_and_pyplot_is_never_loaded(tmp_path: Path) -> None:

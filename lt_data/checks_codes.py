@@ -1,0 +1,167 @@
+"""What ``lt-data check`` can find: every code with its severity, meaning and remedy, and the list that fills up.
+
+LT0 the file and its records, LT1 ids and references, LT2 images and categories, LT3 boxes, LT4 masks, LT5 image files,
+LT6 two files beside each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Severity = Literal["error", "warning", "info"]
+
+SEVERITIES: Final[tuple[Severity, ...]] = ("error", "warning", "info")
+MOST_EXAMPLES: Final = 3
+_LONGEST_TEXT: Final = 80
+
+
+@dataclass(frozen=True)
+class Code:
+    """One kind of finding.
+
+    Attributes:
+        severity: ``error`` where results would be wrong or programs stop, ``warning`` where that is likely,
+            ``info`` for what is allowed and good to know.
+        title: One line in the singular.
+        fix: One line.
+        structural: Whether reading the file's records, boxes included, is refused.
+    """
+
+    severity: Severity
+    title: str
+    fix: str
+    structural: bool = False
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One kind of problem in a file.
+
+    Attributes:
+        code: Key of :data:`CODES`.
+        severity: ``error``, ``warning`` or ``info``.
+        title: One line in the singular.
+        count: How often it was found.
+        examples: Where, at most three, in file order.
+        fix: One line.
+    """
+
+    code: str
+    severity: Severity
+    title: str
+    count: int
+    examples: tuple[str, ...]
+    fix: str
+
+
+def _refused(title: str, fix: str) -> Code:
+    return Code("error", title, fix, structural=True)
+
+
+CODES: Final[dict[str, Code]] = {
+    "LT001": _refused("a member is missing", "a COCO or LVIS file has images, annotations and categories"),
+    "LT002": _refused("a member is not a list", "make images, annotations and categories lists of records"),
+    "LT003": _refused("a record cannot be read", "write a JSON object in UTF-8 for it, or remove it"),
+    "LT004": _refused("NaN or Infinity stands for a number", "JSON has no such numbers; write real ones"),
+    "LT005": _refused("the list of categories is empty", "list at least one category"),
+    "LT006": _refused("a record lacks id, image_id or category_id", "add the field, or remove the record"),
+    "LT007": _refused("a field has a wrong type", "write whole numbers without quotes or point, names as strings"),
+    "LT008": _refused("a whole number is too large", "keep ids within 2^53, other numbers within 2^63"),
+    "LT101": _refused("an image id occurs more than once", "give every image an id of its own"),
+    "LT102": _refused("an annotation id occurs more than once", "give every annotation an id of its own"),
+    "LT103": _refused("a category id occurs more than once", "give every category an id of its own"),
+    "LT104": _refused("an image_id is not listed in images", "add the image records, or remove these annotations"),
+    "LT105": _refused("a category_id is not listed", "add the category records, or remove these annotations"),
+    "LT106": Code("info", "ids of a list start at 0", "nothing; programs that take 0 for background need other ids"),
+    "LT107": Code("info", "ids of a list have gaps", "nothing; never use ids as positions"),
+    "LT108": Code("warning", "an annotation has id 0", "number from 1: pycocotools counts a match with id 0 as none"),
+    "LT201": Code("error", "an image file is listed more than once", "merge the image records and their annotations"),
+    "LT202": Code("error", "a file_name leaves the image folder", "name files relative to the image folder, no '..'"),
+    "LT203": Code("warning", "an image has neither file_name nor coco_url", "add file_name"),
+    "LT204": Code("error", "an image has no width and height above 0", "add both in pixels; masks need them"),
+    "LT205": Code("error", "a category name is used more than once", "rename the categories, or merge them"),
+    "LT206": Code("warning", "a category has no name", "add name; the id is shown instead"),
+    "LT207": Code("warning", "a category has no instance", "nothing can be learnt of it; crowds do not count"),
+    "LT208": Code("info", "an image has no annotation", "nothing; whether it is trained on is up to the recipe"),
+    "LT209": Code("info", "an annotation is a crowd", "nothing; crowds are not counted as instances"),
+    "LT210": Code(
+        "warning", "instance_count or image_count differs from the annotations", "the counted figure is used"
+    ),
+    "LT211": Code("info", "frequency differs from the counted images", "nothing in a validation file; else recount"),
+    "LT212": Code("warning", "frequency is missing or not r, c or f", "mend it, or remove it from all categories"),
+    "LT301": Code("error", "an annotation has no bbox", "add bbox: x, y, width, height in pixels"),
+    "LT302": _refused("a bbox is not four numbers", "write x, y, width, height in pixels"),
+    "LT303": _refused("a bbox or area is not finite", "write real numbers"),
+    "LT304": Code("error", "a box has no area", "remove the annotation, or mend bbox: x, y, width, height"),
+    "LT305": Code("error", "a box lies outside its image", "mend bbox (x, y, width, height), or the image's size"),
+    "LT306": Code("warning", "a box reaches beyond its image", "clip it; is bbox x, y, width, height?"),
+    "LT401": Code("error", "a polygon has fewer than three points", "remove it; four numbers are taken for a box"),
+    "LT402": Code("error", "a polygon has an odd number of coordinates", "write x1, y1, x2, y2, ..."),
+    "LT403": Code("error", "a mask is empty", "remove the annotation or its segmentation"),
+    "LT404": Code("error", "run lengths are of another size than the image", "size is [height, width] of the image"),
+    "LT405": Code("error", "a segmentation is neither polygons nor run lengths", "polygons are a list of lists"),
+    "LT406": Code("error", "a mask lies outside its box", "box and mask are of different objects; mend one"),
+    "LT407": Code("warning", "a mask reaches beyond its box", "make the box again from the mask"),
+    "LT408": Code(
+        "warning", "a box reaches beyond its mask", "make it again from the mask; is it x, y, width, height?"
+    ),
+    "LT409": Code("warning", "an annotation has no mask where others have one", "add it; else its box is taken"),
+    "LT410": Code("warning", "area differs from the area of the mask", "compute area again; sizes in AP come from it"),
+    "LT411": Code("warning", "area is missing or not above 0", "add area in px^2; pycocotools cannot score without"),
+    "LT501": Code("error", "an image file is missing", "check the image folder, or remove the image record"),
+    "LT502": Code("error", "an image file cannot be read", "fetch it again, or remove the image record"),
+    "LT503": Code("error", "an image file has another size than its record", "correct width and height, or the file"),
+    "LT601": Code("error", "an image is in both files", "remove it from one: scores would be of trained images"),
+    "LT602": Code("warning", "images of both files share a file name", "nothing if they are different pictures"),
+    "LT603": Code("error", "a category id has another name in the other file", "give both files the same categories"),
+    "LT604": Code("warning", "a category is in one of the files only", "give both files the same categories"),
+}
+
+
+class FindingList:
+    """Counts findings by code and keeps the first examples of each."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+        self._examples: dict[str, list[str]] = {}
+
+    def add(self, code: str, example: str) -> None:
+        """One more of a code."""
+        self.add_many(code, [example], str)
+
+    def add_many(self, code: str, places: Iterable[object], describe: Callable[..., str]) -> None:
+        """One more of a code for each place.
+
+        Args:
+            code: Key of :data:`CODES`.
+            places: What was found; an array of rows, for example.
+            describe: Turns a place into an example; called for those that are kept.
+        """
+        found = list(places)
+        if not found:
+            return
+        examples = self._examples.setdefault(code, [])
+        examples += [one_line(describe(place)) for place in found[: MOST_EXAMPLES - len(examples)]]
+        self._counts[code] = self._counts.get(code, 0) + len(found)
+
+    def findings(self) -> tuple[Finding, ...]:
+        """All of them: errors first, then by code."""
+        order = sorted(self._counts, key=lambda code: (SEVERITIES.index(CODES[code].severity), code))
+        return tuple(self._finding(code) for code in order)
+
+    def _finding(self, code: str) -> Finding:
+        kind = CODES[code]
+        return Finding(code, kind.severity, kind.title, self._counts[code], tuple(self._examples[code]), kind.fix)
+
+
+def one_line(text: str) -> str:
+    """Text from a file as one line that every terminal can show."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def shown(value: object) -> str:
+    """A value from a file, quoted if it is text, cut if it is long."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}..."

@@ -1,0 +1,343 @@
+"""Annotation files read without mercy for their records: what is wrong becomes a finding, the rest becomes columns.
+
+Records are decoded by the hundred with the types of the strict reader. Only where that fails are they taken one at a
+time and field by field, so a broken record costs time and a sound file does not.
+
+Shapes: N images, A annotations, C categories.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeVar
+
+import msgspec
+import numpy as np
+
+from lt_data.annotation_records import (
+    LARGEST_ID,
+    LISTS,
+    AnnotationRecord,
+    Bytes,
+    CategoryRecord,
+    GeometryRecord,
+    ImageRecord,
+    Progress,
+    _file_name,
+    span_of,
+    split_records,
+)
+from lt_data.annotations import BoolArray, FloatArray, IntArray
+from lt_data.checks_codes import FindingList, shown
+from lt_data.checks_masks import MaskColumns, RunLengths, measure_masks
+from lt_data.errors import DataError
+
+# stands for an id that is missing or unusable; below every allowed one
+NO_ID: Final = -(2**63)
+# records decoded at a time: few enough that their polygons stay in the processor's cache
+_CHUNK: Final = 512
+_NO_BOX: Final = (float("nan"),) * 4
+# strings are matched first, so that a NaN within one is left alone
+_STRING_OR_NO_NUMBER: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|-?Infinity|NaN', re.DOTALL)
+# a number that is valid JSON and too large for every float
+_BEYOND_FLOATS: Final = b"1e999"
+
+_Id = Annotated[int, msgspec.Meta(ge=-LARGEST_ID, le=LARGEST_ID)]
+_Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+
+
+class _Image(ImageRecord, gc=False):
+    id: _Id
+    width: _Whole = 0
+    height: _Whole = 0
+
+
+class _Annotation(AnnotationRecord, gc=False):
+    id: _Id
+    image_id: _Id
+    category_id: _Id
+    area: float | None = None
+    bbox: tuple[float, float, float, float] | None = None
+    segmentation: list[list[float]] | RunLengths | None = None
+
+
+class _Category(CategoryRecord):
+    id: _Id
+    image_count: _Whole | None = None
+    instance_count: _Whole | None = None
+
+
+_Record = TypeVar("_Record", _Image, _Annotation, _Category)
+# what the strict reader decodes of a record
+_STRICT: Final[dict[type, tuple[type, ...]]] = {
+    _Image: (ImageRecord,),
+    _Annotation: (AnnotationRecord, GeometryRecord),
+    _Category: (CategoryRecord,),
+}
+_FIELD_CODES: Final = {"bbox": "LT302", "segmentation": "LT405"}
+# what a field of a wrong type becomes, so that it is not reported as missing too
+_UNUSABLE: Final[dict[str, Any]] = {"bbox": (float("inf"),) * 4, "area": float("inf"), "segmentation": ()}
+
+
+@dataclass(frozen=True)
+class ImageColumns:
+    """Ids (:data:`NO_ID` where unusable) [N], width and height [N, 2], N file names, N URLs."""
+
+    ids: IntArray
+    sizes: IntArray
+    names: list[str]
+    urls: list[str]
+
+
+@dataclass(frozen=True)
+class AnnotationColumns:
+    """Ids [A] each, crowd [A], area [A] and boxes x, y, width, height [A, 4], and the masks.
+
+    Areas and boxes are NaN where missing and infinite where unusable.
+    """
+
+    ids: IntArray
+    image_ids: IntArray
+    category_ids: IntArray
+    crowd: BoolArray
+    areas: FloatArray
+    boxes: FloatArray
+    masks: MaskColumns
+
+
+@dataclass(frozen=True)
+class CategoryColumns:
+    """Ids [C], C names, and the header fields of LVIS: frequency, image and instance counts (-1 where missing) [C]."""
+
+    ids: IntArray
+    names: list[str]
+    frequencies: list[str | None]
+    image_counts: IntArray
+    instance_counts: IntArray
+
+
+def split_leniently(path: Path, data: Bytes, log: FindingList) -> tuple[Bytes, dict[str, list[msgspec.Raw] | None]]:
+    """The raw records of the three lists; ``None`` for a list that is missing or none.
+
+    Args:
+        path: What to call the file.
+        data: Its bytes.
+        log: Takes what is wrong.
+
+    Returns:
+        The bytes that the records lie in (a changed copy where NaN or Infinity stood for numbers), and the records.
+
+    Raises:
+        DataError: The file is not JSON, or no annotation file at all.
+    """
+    try:
+        return data, {**split_records(path, data)}
+    except DataError as error:
+        refused = error
+    except RecursionError:
+        refused = DataError(f"{path}: not an annotation file (nested too deeply); give a COCO or LVIS annotation file")
+    members = _members(data)
+    if members is None:
+        changed = _without_nan(data, log)
+        members, data = (_members(changed), changed) if changed is not None else (None, data)
+    if members is None or not any(key in members for key in LISTS):
+        raise refused
+    return data, {key: _records(key, members, log) for key in LISTS}
+
+
+def _members(data: Bytes) -> dict[str, msgspec.Raw] | None:
+    try:
+        return msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _records(key: str, members: Mapping[str, msgspec.Raw], log: FindingList) -> list[msgspec.Raw] | None:
+    if key not in members or bytes(members[key]) == b"null":
+        log.add("LT001", f"'{key}' (found: {', '.join(map(shown, members))})")
+        return None
+    try:
+        return msgspec.json.decode(members[key], type=list[msgspec.Raw])
+    except msgspec.DecodeError as error:
+        log.add("LT002", f"'{key}': {error}")
+        return None
+
+
+def _without_nan(data: Bytes, log: FindingList) -> bytes | None:
+    """The bytes with each NaN and Infinity outside of strings replaced; ``None`` if there is none."""
+    places: list[int] = []
+
+    def replace(match: re.Match[bytes]) -> bytes:
+        if match[0].startswith(b'"'):
+            return match[0]
+        places.append(match.start())
+        return _BEYOND_FLOATS
+
+    changed = _STRING_OR_NO_NUMBER.sub(replace, data)
+    if not places or _members(changed) is None:
+        return None
+    log.add_many("LT004", places, lambda place: f"byte {place}: {_around(data, place)}")
+    return changed
+
+
+def _around(data: Bytes, place: int) -> str:
+    return bytes(data[max(place - 24, 0) : place + 12]).decode("utf-8", "replace")
+
+
+class RecordReader:
+    """Turns the raw records of one list into rows, whatever they hold.
+
+    Args:
+        data: The bytes that the records lie in.
+        key: ``images``, ``annotations`` or ``categories``.
+        records: The raw records.
+        log: Takes what is wrong.
+        progress: Called with the bytes done and the bytes in all.
+    """
+
+    def __init__(
+        self,
+        data: Bytes,
+        key: str,
+        records: Sequence[msgspec.Raw],
+        log: FindingList,
+        progress: Progress | None = None,
+    ) -> None:
+        self.data, self.key, self.records, self.log, self.progress = data, key, records, log, progress
+
+    def images(self) -> ImageColumns:
+        """All images."""
+        rows = [row for _, chunk in self._chunks(_Image) for row in chunk]
+        return ImageColumns(
+            ids=np.array([row.id for row in rows], np.int64),
+            sizes=np.array([(row.width, row.height) for row in rows], np.int64).reshape(-1, 2),
+            names=[_name(row) for row in rows],
+            urls=[row.coco_url for row in rows],
+        )
+
+    def categories(self) -> CategoryColumns:
+        """All categories."""
+        rows = [row for _, chunk in self._chunks(_Category) for row in chunk]
+        images, instances = (
+            np.array([-1 if n is None else n for n in counts], np.int64)
+            for counts in ([row.image_count for row in rows], [row.instance_count for row in rows])
+        )
+        return CategoryColumns(
+            ids=np.array([row.id for row in rows], np.int64),
+            names=[row.name for row in rows],
+            frequencies=[row.frequency for row in rows],
+            image_counts=images,
+            instance_counts=instances,
+        )
+
+    def annotations(self) -> AnnotationColumns:
+        """All annotations; their segmentations are measured by the chunk and let go."""
+        count = len(self.records)
+        ids, image_ids, category_ids = (np.empty(count, np.int64) for _ in range(3))
+        crowd = np.empty(count, bool)
+        areas, boxes = np.empty(count), np.empty((count, 4))
+        masks = MaskColumns.empty(count)
+        for part, rows in self._chunks(_Annotation):
+            ids[part] = [row.id for row in rows]
+            image_ids[part] = [row.image_id for row in rows]
+            category_ids[part] = [row.category_id for row in rows]
+            crowd[part] = [bool(row.iscrowd) for row in rows]
+            areas[part] = [row.area for row in rows]
+            boxes[part] = [row.bbox or _NO_BOX for row in rows]
+            measure_masks([row.segmentation for row in rows], masks.part(part))
+        return AnnotationColumns(ids, image_ids, category_ids, crowd, areas, boxes, masks)
+
+    def _chunks(self, kind: type[_Record]) -> Iterator[tuple[slice, list[_Record]]]:
+        decoder = msgspec.json.Decoder(list[kind])  # type: ignore[valid-type]
+        for start in range(0, len(self.records), _CHUNK):
+            records = self.records[start : start + _CHUNK]
+            first, end = span_of(self.data, records)
+            try:
+                # the records of a chunk stand side by side in the file: one call decodes them all
+                rows = decoder.decode(b"[" + self.data[first:end] + b"]")
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                rows = [self._row(start + i, record, kind) for i, record in enumerate(records)]
+            yield slice(start, start + len(records)), rows
+            if self.progress is not None:
+                self.progress(end, len(self.data))
+
+    def _row(self, index: int, record: msgspec.Raw, kind: type[_Record]) -> _Record:
+        try:
+            return msgspec.json.decode(record, type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            where = f"{self.key}[{index}]"
+            content = _content(record)
+            if not isinstance(content, dict):
+                self.log.add("LT003", f"{where}: {error}")
+                return _filled(kind, {})
+            usable, problems = _usable_fields(content, kind)
+            if not problems and not _is_strictly_readable(record, kind):
+                problems = [("LT003", str(error))]
+            for code, text in problems:
+                self.log.add(code, f"{where}: {text}")
+            return _filled(kind, usable)
+
+
+def _name(image: ImageRecord) -> str:
+    """The file name as the strict reader takes it; empty if a URL cannot be taken apart."""
+    try:
+        return _file_name(image)
+    except ValueError:
+        return ""
+
+
+def _content(record: msgspec.Raw) -> Any:
+    """A record as Python values; ``None`` if it is nested too deeply."""
+    try:
+        return json.loads(bytes(record).decode("utf-8", "replace"), parse_int=_whole)
+    except (RecursionError, ValueError):
+        return None
+
+
+def _whole(digits: str) -> int | float:
+    """Python refuses to convert thousands of digits; so many are no number that anything could use."""
+    return int(digits) if len(digits) < 400 else float("inf")
+
+
+def _usable_fields(content: Mapping[str, Any], kind: type[_Record]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """The fields that have the right type, and (code, text) of those that do not."""
+    usable: dict[str, Any] = {}
+    problems: list[tuple[str, str]] = []
+    for field in msgspec.structs.fields(kind):
+        if field.name not in content:
+            if field.required:
+                problems.append(("LT006", f"{field.name} is missing"))
+            continue
+        value = content[field.name]
+        try:
+            usable[field.name] = msgspec.convert(value, field.type)
+        except msgspec.ValidationError as error:
+            problems.append((_code_of(field.name, value), f"{field.name} is {shown(value)} ({error})"))
+            if field.name in _UNUSABLE:
+                usable[field.name] = _UNUSABLE[field.name]
+    if not problems and not np.isfinite([*(usable.get("bbox") or ()), usable.get("area") or 0.0]).all():
+        problems.append(("LT303", f"bbox {shown(content.get('bbox'))}, area {shown(content.get('area'))}"))
+    return usable, problems
+
+
+def _code_of(name: str, value: object) -> str:
+    return "LT008" if type(value) is int and name not in _FIELD_CODES else _FIELD_CODES.get(name, "LT007")
+
+
+def _is_strictly_readable(record: msgspec.Raw, kind: type[_Record]) -> bool:
+    try:
+        for strict in _STRICT[kind]:
+            msgspec.json.decode(record, type=strict)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
+
+
+def _filled(kind: type[_Record], usable: Mapping[str, Any]) -> _Record:
+    """A row of the usable fields; ids that are not among them become :data:`NO_ID`."""
+    needed = {field.name: NO_ID for field in msgspec.structs.fields(kind) if field.required}
+    return kind(**{**needed, **usable})

@@ -1,0 +1,209 @@
+"""What a dataset directory says of itself, typed, and a finding for each place where it says something wrong.
+
+Keys of ``build.json`` and columns of the tables that this version does not know are left alone.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+
+from lt_data.build import BuildOptions
+from lt_data.dataset_dir import BUILD
+from lt_data.errors import DataError
+
+SCHEMA = 1
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+Id = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)]
+NEEDED = ("scale", "edges", "threshold", "on_shortage")
+
+
+class Input(msgspec.Struct):
+    """What the dataset was made from; a name that comes with the package has no digest."""
+
+    name: str
+    sha256: str | None = None
+
+
+class Inputs(msgspec.Struct):
+    """The pool, and either a reference or explicit targets."""
+
+    pool: Input
+    reference: Input | None = None
+    targets: Input | None = None
+    val: Input | None = None
+
+
+class Rule(msgspec.Struct):
+    """The part of the rule that decides what an instance is."""
+
+    crowds_count: bool = False
+
+
+class LeftOver(msgspec.Struct):
+    """Annotations of taken images that are not instances of the dataset."""
+
+    surplus_instances: Count = 0
+    crowds: Count = 0
+
+
+class Shortage(msgspec.Struct, frozen=True):
+    """A category with fewer instances in the pool than its target."""
+
+    category_id: Id
+    target: Count
+    available: Count
+
+
+class BuildRecord(msgspec.Struct):
+    """The content of ``build.json``."""
+
+    schema: int
+    inputs: Inputs
+    options: dict[str, Any]
+    seed: int
+    totals: dict[str, Count]
+    dropped: LeftOver
+    shortage: list[Shortage]
+    files: dict[str, str]
+    rule: Rule = msgspec.field(default_factory=Rule)
+    ignored: LeftOver = msgspec.field(default_factory=LeftOver)
+    images_rarest_first: Count | None = None
+
+    def build_options(self) -> BuildOptions:
+        """The options of the build; those that are newer than the record have their defaults.
+
+        Raises:
+            DataError: One is missing or of another type.
+        """
+        missing = [key for key in NEEDED if key not in self.options]
+        if missing:
+            raise DataError(f"{BUILD}: options: {', '.join(missing)} missing; build the dataset anew")
+        try:
+            return msgspec.convert({**self.options, "seed": self.seed}, BuildOptions)
+        except msgspec.ValidationError as error:
+            raise DataError(f"{BUILD}: options: {error}; build the dataset anew") from None
+
+    def unknown_options(self) -> list[str]:
+        """Options with a value that this version does not have."""
+        known = {field.name for field in fields(BuildOptions)}
+        return sorted(key for key, value in self.options.items() if key not in known and value is not None)
+
+
+class CategoryRow(msgspec.Struct):
+    """A row of ``categories.csv``; explicit targets have no reference rank."""
+
+    category_id: Id
+    name: str
+    rank: Count
+    pool_instances: Count
+    pool_images: Count
+    reference_instances: Count
+    target: Count
+    instances: Count
+    images: Count
+    group: str
+    reference_rank: Count | None = None
+
+
+class FactorRow(msgspec.Struct):
+    """A row of ``repeat_factors.csv``."""
+
+    image_id: Id
+    repeat_factor: float
+
+
+Row = TypeVar("Row", CategoryRow, FactorRow)
+
+
+def read_build_record(directory: Path) -> BuildRecord:
+    """``build.json`` of a dataset directory.
+
+    Raises:
+        DataError: It is missing, not readable, or of another schema.
+    """
+    path = directory / BUILD
+    try:
+        record = msgspec.json.decode(path.read_bytes(), type=BuildRecord)
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror}); give a directory written by lt-data build-coco-lt"
+        ) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not the record of a build ({error}); build the dataset anew") from None
+    if record.schema != SCHEMA:
+        raise DataError(f"{path}: schema is {record.schema}; this version reads schema {SCHEMA}")
+    if (record.inputs.reference is None) == (record.inputs.targets is None):
+        raise DataError(f"{path}: inputs: needs either a reference or targets; build the dataset anew")
+    record.build_options()
+    return record
+
+
+def read_rows(path: Path, kind: type[Row]) -> list[Row]:
+    """Rows of a table of the dataset directory.
+
+    Raises:
+        DataError: The file cannot be read, or a column is missing or of another type; the first such row is named.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as handle:
+            return list(_converted(path, csv.DictReader(handle), kind))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: cannot be read ({error}); build the dataset anew") from None
+
+
+def _converted(path: Path, rows: Iterable[Mapping[Any, Any]], kind: type[Row]) -> Iterator[Row]:
+    for number, row in enumerate(rows, start=1):
+        try:
+            # an empty cell is a missing value; a row that is too long has its rest under None
+            yield msgspec.convert({k: v for k, v in row.items() if k and v}, kind, strict=False)
+        except msgspec.ValidationError as error:
+            raise DataError(f"{path}: row {number}: {error}; build the dataset anew") from None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One place where a dataset directory differs from what was computed anew.
+
+    Attributes:
+        file: File of the directory.
+        where: Row, key or record.
+        got: What the file says.
+        expected: What was computed.
+    """
+
+    file: str
+    where: str
+    got: str
+    expected: str
+
+    def __str__(self) -> str:
+        """One line."""
+        return f"{self.file}: {self.where}: got {self.got}; expected {self.expected}"
+
+
+def differing_fields(file: str, where: str, got: object, expected: Mapping[str, object]) -> Iterator[Finding]:
+    """A finding for each attribute of ``got`` that is not as expected."""
+    for key, value in expected.items():
+        said = getattr(got, key)
+        if said != value:
+            yield Finding(file, f"{where}: {key}", str(said), str(value))
+
+
+def differing_ids(file: str, what: str, got: Sequence[int], expected: Sequence[int]) -> Iterator[Finding]:
+    """Findings where a list of ids is not the expected one, which has every id once."""
+    if list(got) == list(expected):
+        return
+    there, wanted = set(got), set(expected)
+    yield from (Finding(file, f"{what} {i}", "none", "one") for i in expected if i not in there)
+    yield from (Finding(file, f"{what} {i}", "one", "none") for i in got if i not in wanted)
+    if there == wanted and len(got) != len(there):
+        yield Finding(file, f"ids of each {what}", f"{len(got)} of which {len(there)} are distinct", "every id once")
+    elif there == wanted:
+        place = next(i for i, (a, b) in enumerate(zip(got, expected, strict=True)) if a != b)
+        yield Finding(file, f"order: {what} at place {place + 1}", str(got[place]), str(expected[place]))

@@ -1,0 +1,487 @@
+"""What `lt-data check` finds: one file for every code, real files, and masks against pycocotools."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from pools import annotation, pool, save
+from pycocotools import mask as coco_mask
+
+from lt_data.annotations import read_annotations
+from lt_data.checks import CODES, Finding, check, format_report, problem_lines, structural_problems
+from lt_data.checks_masks import EMPTY, MaskColumns, RunLengths, measure_masks, unpack_runs
+from lt_data.errors import DataError
+
+
+def base():
+    """Three images and two categories without anything to find but information on nothing."""
+    return pool({1: [1, 2], 2: [1], 3: [2]})
+
+
+def codes(report):
+    return {finding.code: finding for finding in report.findings}
+
+
+def found(tmp_path, content, **options):
+    return codes(check(save(content, tmp_path / "a.json"), **options))
+
+
+def on_annotation(**fields):
+    """A base file whose second annotation has these fields; None removes a field."""
+
+    def make():
+        content = base()
+        content["annotations"][1].update(fields)
+        content["annotations"][1] = {k: v for k, v in content["annotations"][1].items() if v is not None}
+        return content
+
+    return make
+
+
+def on_list(key, row, **fields):
+    def make():
+        content = base()
+        content[key][row].update(fields)
+        content[key][row] = {k: v for k, v in content[key][row].items() if v is not None}
+        return content
+
+    return make
+
+
+def replaced(**members):
+    return lambda: {**base(), **members}
+
+
+def without(member):
+    return lambda: {k: v for k, v in base().items() if k != member}
+
+
+def no_numbers():
+    content = base()
+    content["annotations"][1]["bbox"][2] = float("nan")
+    content["info"] = 'NaN and -Infinity in "words" stay'
+    return content
+
+
+def appended(key, *records):
+    def make():
+        content = base()
+        content[key] += records
+        return content
+
+    return make
+
+
+def with_headers(**fields):
+    """Every category states its true counts, and the first one these."""
+
+    def make():
+        content = base()
+        for category in content["categories"]:
+            category.update(instance_count=2, image_count=2, frequency="r")
+        content["categories"][0].update(fields)
+        return content
+
+    return make
+
+
+RLE = {"size": [48, 64], "counts": [0, 10, 48 * 64 - 10]}
+SQUARE = [1, 2, 4, 2, 4, 6, 1, 6]
+IMAGE = {"id": 4, "file_name": "d.jpg", "width": 64, "height": 48}
+
+# code: (file, count, part of the first example)
+CASES = {
+    "LT001": (without("images"), 1, "'images' (found: 'info', 'annotations', 'categories')"),
+    "LT002": (replaced(annotations={"a": 1}), 1, "'annotations': Expected `array`, got `object`"),
+    "LT003": (replaced(images=[*base()["images"], 7]), 1, "images[3]: Expected `object`, got `int`"),
+    "LT004": (no_numbers, 1, "NaN"),
+    "LT005": (replaced(categories=[]), 1, "categories: []"),
+    "LT006": (on_annotation(image_id=None), 1, "annotations[1]: image_id is missing"),
+    "LT007": (on_annotation(category_id="2"), 1, "annotations[1]: category_id is '2' (Expected `int`, got `str`)"),
+    "LT008": (on_annotation(id=2**53 + 1), 1, "annotations[1]: id is 9007199254740993"),
+    "LT101": (appended("images", {**IMAGE, "id": 2}, {**IMAGE, "id": 2}), 1, "id 2: images[1], images[3], images[4]"),
+    "LT102": (on_annotation(id=1), 1, "id 1: annotations[0], annotations[1]"),
+    "LT103": (appended("categories", {"id": 2, "name": "x"}), 1, "id 2: categories[1], categories[2]"),
+    "LT104": (on_annotation(image_id=17), 1, "annotations[1] (id 2): image_id 17"),
+    "LT105": (on_annotation(category_id=17), 1, "annotations[1] (id 2): category_id 17"),
+    "LT106": (appended("categories", {"id": 0, "name": "x"}), 1, "categories[2] (id 0)"),
+    "LT107": (appended("categories", {"id": 90, "name": "x"}), 1, "categories: 87 of 1..90 are not used"),
+    "LT108": (on_annotation(id=0), 1, "annotations[1] (id 0)"),
+    "LT201": (on_list("images", 1, file_name="000000000001.jpg"), 1, "images[0] (id 1), images[1] (id 2)"),
+    "LT202": (on_list("images", 1, file_name="a/../../b.jpg"), 1, "images[1] (id 2): 'a/../../b.jpg'"),
+    "LT203": (on_list("images", 1, file_name=None), 1, "images[1] (id 2)"),
+    "LT204": (on_list("images", 1, width=0), 1, "images[1] (id 2): width 0, height 48"),
+    "LT205": (on_list("categories", 0, name="category 2"), 1, "categories[0] (id 1) 'category 2', categories[1]"),
+    "LT206": (on_list("categories", 0, name=None), 1, "categories[0] (id 1)"),
+    "LT207": (appended("categories", {"id": 3, "name": "x\n"}), 1, r"categories[2] (id 3) 'x\n'"),
+    "LT208": (appended("images", IMAGE), 1, "images[3] (id 4)"),
+    "LT209": (on_annotation(iscrowd=1), 1, "annotations[1] (id 2)"),
+    "LT210": (with_headers(image_count=5), 1, "categories[0] (id 1) 'category 1': image_count 5, counted 2"),
+    "LT211": (with_headers(frequency="f"), 1, "categories[0] (id 1) 'category 1': frequency f, by 2 images r"),
+    "LT212": (with_headers(frequency="often"), 1, "categories[0] (id 1) 'category 1': frequency 'often'"),
+    "LT301": (on_annotation(bbox=None), 1, "annotations[1] (id 2)"),
+    "LT302": (on_annotation(bbox=[1, 2, 3]), 1, "annotations[1]: bbox is [1, 2, 3]"),
+    "LT303": (no_numbers, 1, "annotations[1]: bbox [1.0, 2.0, inf, 4.0]"),
+    "LT304": (on_annotation(bbox=[1, 2, 3, 0]), 1, "annotations[1] (id 2): bbox [1, 2, 3, 0]"),
+    "LT305": (on_annotation(bbox=[64, 2, 3, 4]), 1, "bbox [64, 2, 3, 4], image 64 x 48"),
+    "LT306": (on_annotation(bbox=[1, 2, 3, 48]), 1, "bbox [1, 2, 3, 48], image 64 x 48"),
+    "LT401": (on_annotation(segmentation=[SQUARE, [1, 2, 3, 4]]), 1, "annotations[1] (id 2)"),
+    "LT402": (on_annotation(segmentation=[SQUARE[:7]]), 1, "annotations[1] (id 2)"),
+    "LT403": (on_annotation(segmentation=[]), 1, "annotations[1] (id 2)"),
+    "LT404": (on_annotation(segmentation={**RLE, "size": [64, 48]}), 1, "size [64, 48], image 64 x 48"),
+    "LT405": (on_annotation(segmentation=SQUARE), 1, "annotations[1]: segmentation is [1, 2, 4, 2"),
+    "LT406": (on_annotation(bbox=[30, 30, 3, 4]), 1, "bbox [30, 30, 3, 4], mask [1, 2, 3, 4]"),
+    "LT407": (on_annotation(segmentation=[[1, 2, 40, 2, 40, 6, 1, 6]]), 1, "mask [1, 2, 39, 4]"),
+    "LT408": (on_annotation(bbox=[1, 2, 40, 4]), 1, "bbox [1, 2, 40, 4], mask [1, 2, 3, 4]"),
+    "LT409": (on_annotation(segmentation=None), 1, "annotations[1] (id 2)"),
+    "LT410": (on_annotation(area=640), 1, "annotations[1] (id 2): area 640, mask 12"),
+    "LT411": (on_annotation(area=None), 1, "annotations[1] (id 2): area nan"),
+}
+
+
+def test_a_sound_file_has_nothing_to_find(tmp_path):
+    report = check(save(base(), tmp_path / "a.json"))
+    assert report.findings == ()
+    assert not report.has_errors
+    assert (report.images, report.annotations, report.categories) == (3, 4, 2)
+    assert "3 images, 4 annotations, 2 categories; kinds of findings: error 0, warning 0, info 0" in format_report(
+        report
+    )
+
+
+@pytest.mark.parametrize("code", CASES)
+def test_every_code_is_found(tmp_path, code):
+    make, count, says = CASES[code]
+    finding = found(tmp_path, make())[code]
+    assert finding.count == count
+    assert says in finding.examples[0]
+    assert (finding.severity, finding.title, finding.fix) == (CODES[code].severity, CODES[code].title, CODES[code].fix)
+
+
+# what one mistake is allowed to bring along
+ALONG = {
+    "LT004": {"LT303"},
+    "LT303": {"LT004"},
+    "LT002": {"LT207", "LT208"},
+    "LT005": {"LT105"},
+    "LT003": {"LT203", "LT204"},
+    "LT006": {"LT208"},
+    "LT101": {"LT201"},
+    "LT105": {"LT207"},
+    "LT106": {"LT207"},
+    "LT107": {"LT207"},
+    "LT304": {"LT403"},
+    "LT305": {"LT406"},
+    "LT306": {"LT408"},
+    "LT402": {"LT403"},
+    "LT404": {"LT407"},
+    "LT407": {"LT410"},
+}
+
+
+@pytest.mark.parametrize("code", CASES)
+def test_one_mistake_is_not_told_many_times(tmp_path, code):
+    others = set(found(tmp_path, CASES[code][0]())) - {code}
+    assert {c for c in others if CODES[c].severity != "info"} <= ALONG.get(code, set())
+
+
+@pytest.mark.parametrize("code", [code for code in CASES if code != "LT004"])
+def test_what_is_structural_is_what_reading_refuses(tmp_path, code):
+    path = save(CASES[code][0](), tmp_path / "a.json")
+    lines = structural_problems(path)
+    assert any(code in line for line in lines) == CODES[code].structural
+    assert all("\n" not in line and str(path) in line for line in lines)
+    if lines:
+        with pytest.raises(DataError):
+            assert read_annotations(path).boxes is None
+    else:
+        assert read_annotations(path).boxes.shape[1] == 4
+
+
+def test_every_code_has_a_case():
+    of_other_files = {"LT501", "LT502", "LT503", "LT601", "LT602", "LT603", "LT604"}
+    assert set(CASES) | of_other_files == set(CODES)
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Files of the three images: PNG content whatever the name, the last one a JPEG."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8))
+    for number, kind in ((1, "PNG"), (2, "PNG"), (3, "JPEG")):
+        picture.save(folder / f"{number:012d}.jpg", kind)
+    return folder
+
+
+def test_whole_image_files(tmp_path, images):
+    assert found(tmp_path, base(), images=images) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "code", "says"),
+    [
+        ("000000000001.jpg", lambda data: None, "LT501", "images[0] (id 1): '000000000001.jpg'"),
+        ("000000000002.jpg", lambda data: b"", "LT502", "images[1] (id 2): '000000000002.jpg': UnidentifiedImageError"),
+        ("000000000002.jpg", lambda data: data[: len(data) // 2], "LT502", "images[1]"),
+        ("000000000002.jpg", lambda data: data[:999] + bytes(9) + data[1008:], "LT502", "images[1]"),
+        (
+            "000000000003.jpg",
+            lambda data: data[: len(data) // 2],
+            "LT502",
+            "images[2] (id 3): '000000000003.jpg': OSErr",
+        ),
+    ],
+)
+def test_damaged_image_files(tmp_path, images, name, damage, code, says):
+    data = damage((images / name).read_bytes())
+    if data is None:
+        (images / name).unlink()
+    else:
+        (images / name).write_bytes(data)
+    findings = found(tmp_path, base(), images=images)
+    assert list(findings) == [code]
+    assert says in findings[code].examples[0]
+
+
+def test_image_files_of_another_size(tmp_path, images):
+    content = base()
+    content["images"][0].update(width=48, height=64)
+    content["images"][1].update(width=65)
+    finding = found(tmp_path, content, images=images)["LT503"]
+    assert finding.examples == (
+        "images[0] (id 1): '000000000001.jpg': 64 x 48 px, the record says 48 x 64 (turned: see its EXIF orientation)",
+        "images[1] (id 2): '000000000002.jpg': 64 x 48 px, the record says 65 x 48",
+    )
+
+
+def test_names_that_no_file_can_have_are_missing_files(tmp_path, images):
+    content = base()
+    content["images"][0]["file_name"] = "x" * 5000
+    content["images"][1]["file_name"] = "a\0b"
+    content["images"][2]["file_name"] = "../x.jpg"
+    findings = found(tmp_path, content, images=images)
+    assert findings["LT501"].count == 2
+    assert findings["LT202"].count == 1
+
+
+def test_image_folder_that_is_none(tmp_path):
+    with pytest.raises(DataError, match="no such folder"):
+        found(tmp_path, base(), images=tmp_path / "none")
+
+
+def test_progress_reaches_its_end_twice(tmp_path, images):
+    path = save(base(), tmp_path / "a.json")
+    calls = []
+    check(path, images=images, progress=lambda done, total: calls.append((done, total)))
+    in_bytes = [call for call in calls if call[1] == path.stat().st_size]
+    assert in_bytes
+    assert all(done <= total for done, total in in_bytes)
+    assert [call for call in calls if call not in in_bytes] == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_two_files_that_share_images_and_disagree_on_categories(tmp_path):
+    other = base()
+    other["images"][1]["width"] = 63
+    other["images"][2]["file_name"] = "other.jpg"
+    other["categories"] = [{"id": 1, "name": "Category 1"}, {"id": 9, "name": "x"}]
+    findings = found(tmp_path, base(), other=save(other, tmp_path / "val.json"))
+    expected = {
+        "LT601": ["'000000000001.jpg': images[0] (id 1), images[0] (id 1) of val.json"],
+        "LT602": ["'000000000002.jpg': images[1] (id 2), images[1] (id 2) of val.json"],
+        "LT603": ["id 1: 'category 1', in val.json 'Category 1'"],
+        "LT604": ["id 2: 'category 2', not in val.json", "id 9: only in val.json"],
+    }
+    assert {code: list(finding.examples) for code, finding in findings.items()} == expected
+
+
+def test_files_of_one_name_at_two_addresses_are_two_pictures(tmp_path):
+    here, there = pool({1: [1]}), pool({1: [1]})
+    here["images"][0]["coco_url"] = "http://x.org/train/1.jpg"
+    there["images"][0]["coco_url"] = "http://x.org/val/1.jpg"
+    findings = found(tmp_path, here, other=save(there, tmp_path / "val.json"))
+    assert set(findings) == {"LT602"}
+
+
+def test_counts_are_whole_and_examples_are_three(tmp_path):
+    content = pool({i: [1] for i in range(1, 1200)})
+    for record in content["annotations"][700:]:
+        record["bbox"] = [1, 2, 0, 4]
+    report = check(save(content, tmp_path / "a.json"))
+    finding = codes(report)["LT304"]
+    assert finding.count == 499
+    assert [text.split(":")[0] for text in finding.examples] == [
+        f"annotations[{i}] (id {i + 1})" for i in (700, 701, 702)
+    ]
+
+
+def test_one_broken_record_leaves_the_others_of_its_chunk_alone(tmp_path):
+    content = pool({i: [1, 2] for i in range(1, 700)})
+    content["annotations"][600].update(area="12", image_id=None)
+    content["annotations"][601]["bbox"] = [1, 2, 3, 0]
+    findings = found(tmp_path, content)
+    assert findings["LT007"].count == 2
+    assert "annotations[600]: image_id is None" in findings["LT007"].examples[0]
+    assert findings["LT304"].examples == ("annotations[601] (id 602): bbox [1, 2, 3, 0]",)
+    assert set(findings) == {"LT007", "LT304"}
+
+
+def test_errors_come_first_and_decide(tmp_path):
+    content = on_annotation(bbox=[1, 2, 40, 4], iscrowd=1)()
+    report = check(save(content, tmp_path / "a.json"))
+    assert [f.severity for f in report.findings] == ["warning", "info"]
+    assert not report.has_errors
+    content["annotations"][0]["bbox"] = [0, 0, 0, 0]
+    report = check(save(content, tmp_path / "a.json"))
+    assert [f.code for f in report.findings] == ["LT304", "LT408", "LT209"]
+    assert report.has_errors
+    assert len(problem_lines(report)) == 1
+
+
+def test_table_and_json(tmp_path):
+    report = check(save(CASES["LT104"][0](), tmp_path / "a.json"))
+    table = format_report(report).splitlines()
+    assert table[0] == "error    LT104         1  an image_id is not listed in images"
+    assert table[1].strip() == "annotations[1] (id 2): image_id 17"
+    assert table[2].strip() == "fix: add the image records, or remove these annotations"
+    content = json.loads(format_report(report, "json"))
+    assert content["kinds"] == {"error": 1, "warning": 0, "info": 0}
+    assert (
+        Finding(**{**content["findings"][0], "examples": tuple(content["findings"][0]["examples"])}) in report.findings
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "empty"),
+        ("nonsense", "not a JSON object"),
+        ("[]", "object"),
+        ('{"a": NaN', "not a JSON object"),
+        ('{"name": "package", "version": 1}', "is missing"),
+        (json.dumps(base())[:-9], "not a JSON object"),
+        ('{"images": ' + "[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_files_of_another_kind_are_refused_as_by_reading(tmp_path, text, says):
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(DataError, match=says) as error:
+        check(path)
+    assert len(error.value.problems) == 1
+    assert "\n" not in error.value.problems[0]
+
+
+def test_broken_bytes_within_a_record_are_a_finding(tmp_path):
+    path = tmp_path / "a.json"
+    text = json.dumps(base())
+    path.write_bytes(text.encode().replace(b"category 1", b"category \xff"))
+    assert "categories[0]" in codes(check(path))["LT003"].examples[0]
+    path.write_text(text.replace("3.0", "[" * 900 + "]" * 900, 1))
+    assert set(codes(check(path))) & {"LT302", "LT003"}
+
+
+def test_real_files_are_sound(shared_data):
+    for name in ("instances_train2017.json", "instances_val2017.json"):
+        report = check(shared_data / "coco_real/annotations" / name)
+        assert {finding.code for finding in report.findings} == {"LT107", "LT208", "LT209"}
+    folder = shared_data / "coco_real"
+    report = check(
+        folder / "annotations/instances_val2017_with_images.json",
+        images=folder / "val2017",
+        other=folder / "annotations/instances_train2017.json",
+    )
+    assert not report.has_errors
+
+
+def test_real_lvis_file_has_masks_of_other_objects(shared_data):
+    path = shared_data / "lvis_val_100/lvis_val_100.json"
+    finding = codes(check(path))["LT406"]
+    outside = []
+    for record in json.loads(path.read_text())["annotations"]:
+        points = np.concatenate([np.reshape(polygon, (-1, 2)) for polygon in record["segmentation"]])
+        low, size = np.array(record["bbox"][:2]), np.array(record["bbox"][2:])
+        if ((points.min(0) > low + size + 2) | (points.max(0) < low - 2)).any():
+            outside.append(record["id"])
+    assert finding.count == len(outside) > 0
+    assert all(f"(id {i})" in text for i, text in zip(outside, finding.examples, strict=False))
+
+
+@st.composite
+def masks(draw):
+    height, width = draw(st.integers(1, 12)), draw(st.integers(1, 12))
+    bits = draw(st.lists(st.booleans(), min_size=height * width, max_size=height * width))
+    return np.array(bits, np.uint8).reshape(height, width)
+
+
+def runs_of(mask):
+    flat = np.concatenate([[0], mask.flatten("F"), [2]])
+    ends = np.flatnonzero(flat[1:] != flat[:-1])
+    runs = np.diff(np.concatenate([[0], ends])).tolist()
+    return runs if mask.flatten("F")[0] == 0 or runs[0] == 0 else [0, *runs]
+
+
+@given(st.lists(masks(), min_size=1, max_size=5), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_run_lengths_measure_as_pycocotools(given_masks, as_strings):
+    packed = [coco_mask.encode(np.asfortranarray(mask)) for mask in given_masks]
+    counts = [rle["counts"].decode() for rle in packed] if as_strings else [runs_of(mask) for mask in given_masks]
+    segmentations = [RunLengths(rle["size"], c) for rle, c in zip(packed, counts, strict=True)]
+    columns = MaskColumns.empty(len(segmentations))
+    measure_masks(segmentations, columns)
+    for row, (mask, rle) in enumerate(zip(given_masks, packed, strict=True)):
+        if not mask.any():
+            assert columns.faults[row] == EMPTY
+            continue
+        x, y, width, height = coco_mask.toBbox(rle)
+        assert columns.faults[row] == 0
+        assert columns.extents[row].tolist() == [x, y, x + width, y + height]
+        assert columns.areas[row] == coco_mask.area(rle) == mask.sum()
+
+
+@given(st.lists(st.binary(max_size=12), max_size=4), st.integers(2, 2**20))
+@settings(max_examples=80, deadline=None)
+def test_any_string_is_unpacked_or_called_broken(noise, length):
+    """Noise never changes what is read of its neighbours."""
+    sound = coco_mask.frPyObjects({"size": [1, length], "counts": [1, length - 1]}, 1, length)["counts"]
+    runs, lengths, broken = unpack_runs([sound, *noise, sound])
+    assert not broken[0]
+    assert not broken[-1]
+    assert len(lengths) == (~broken).sum()
+    assert runs[:2].tolist() == runs[-2:].tolist() == [1, length - 1]
+
+
+@given(st.lists(st.lists(st.lists(st.integers(0, 99), min_size=6, max_size=9), max_size=3), min_size=1, max_size=4))
+@settings(max_examples=60, deadline=None)
+def test_polygons_measure_one_by_one_as_together(segmentations):
+    columns = MaskColumns.empty(len(segmentations))
+    measure_masks([[[float(v) for v in polygon] for polygon in s] for s in segmentations], columns)
+    for row, polygons in enumerate(segmentations):
+        sound = [np.reshape(polygon, (-1, 2)) for polygon in polygons if len(polygon) % 2 == 0]
+        if not sound:
+            assert np.isnan(columns.areas[row])
+            continue
+        points = np.concatenate(sound)
+        assert columns.extents[row].tolist() == [*points.min(0), *points.max(0)]
+        assert columns.areas[row] == sum(shoelace(polygon) for polygon in sound)
+
+
+def shoelace(points):
+    pairs = zip(points.tolist(), np.roll(points, -1, 0).tolist(), strict=True)
+    return abs(sum(x1 * y2 - x2 * y1 for (x1, y1), (x2, y2) in pairs)) / 2
+
+
+def test_a_crowd_whose_run_lengths_fit_its_box_is_only_a_note(tmp_path):
+    content = base()
+    mask = np.zeros((48, 64), np.uint8)
+    mask[10:20, 30:40] = 1
+    rle = coco_mask.encode(np.asfortranarray(mask))
+    record = annotation(5, 1, 1, crowd=1, box=(30.0, 10.0, 10.0, 10.0))
+    record["segmentation"] = {"size": rle["size"], "counts": rle["counts"].decode()}
+    content["annotations"].append(record)
+    assert set(found(tmp_path, content)) == {"LT209"}
+    record["segmentation"]["counts"] = "broken!"
+    assert set(found(tmp_path, content)) == {"LT209", "LT405"}

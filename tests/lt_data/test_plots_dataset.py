@@ -1,0 +1,167 @@
+"""Pictures of a dataset: what is drawn and counted, that text fits from 24 to 1,230 categories, and what is refused."""
+
+import errno
+import shutil
+
+import pytest
+from PIL import Image
+from pools import pool, save
+
+from lt_data.coco_lt import BuildOptions, build_coco_lt
+from lt_data.errors import DataError, OutputError
+from lt_data.plots_dataset import KINDS, format_plots, plot_dataset
+
+NAMES = {1: "cat", 3: "dog", 4: "$1 coin$", 9: "owl"}
+IMAGES = {10: [1, 1, 3], 11: [1, (3, "crowd")], 12: [1, 3, 4], 13: [4, 1], 14: []}
+
+
+@pytest.fixture
+def annotations(tmp_path):
+    return save(pool(IMAGES, categories=[1, 3, 4, 9], names=NAMES), tmp_path / "pool.json")
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """A dataset directory with groups of its own."""
+    folder = tmp_path_factory.mktemp("dataset")
+    coco = save(pool(IMAGES, names=NAMES), folder / "pool.json")
+    options = BuildOptions(scale="0.001", edges=(2, 4), on_shortage="cap")
+    build_coco_lt(coco, folder / "lt", options=options)
+    return folder / "lt"
+
+
+def test_every_kind_is_drawn_for_a_dataset_directory(dataset, tmp_path):
+    plots = plot_dataset(dataset, "all", tmp_path / "new" / "out")
+    assert plots.left_out == ()
+    assert [p.name for p in plots.files] == [f"{kind}{end}" for kind in KINDS for end in (".png", ".svg")]
+    assert sorted(p.name for p in (tmp_path / "new" / "out").iterdir()) == sorted(p.name for p in plots.files)
+    for path in plots.files:
+        if path.suffix == ".png":
+            with Image.open(path) as picture:
+                assert len(picture.convert("RGB").getcolors(1 << 22) or []) > 20
+    # letters are outlines in an SVG, with the text beside them as a comment
+    assert "[2, 4)" in (tmp_path / "new/out/counts.svg").read_text(encoding="utf-8")
+    assert "[10, 100)" not in (tmp_path / "new/out/counts.svg").read_text(encoding="utf-8")
+    assert "lvis-v0.5 (reference)" in (tmp_path / "new/out/alignment.svg").read_text(encoding="utf-8")
+    assert format_plots(plots).count("written: ") == 10
+
+
+def test_the_same_bytes_again_and_only_with_force(annotations, tmp_path):
+    out = tmp_path / "out"
+    first = {p.name: p.read_bytes() for p in plot_dataset(annotations, "counts", out).files}
+    with pytest.raises(OutputError, match=r"counts\.png: exists \(and 1 more\)"):
+        plot_dataset(annotations, "counts", out)
+    again = {p.name: p.read_bytes() for p in plot_dataset(annotations, "counts", out, force=True).files}
+    assert again == first
+    with pytest.raises(OutputError, match="exists"):
+        plot_dataset(annotations, "all", out)
+
+
+def test_all_says_what_an_annotation_file_cannot_show(annotations, tmp_path):
+    seen = []
+    plots = plot_dataset(annotations, "all", tmp_path / "out", edges=[2], report=seen.append)
+    assert len(plots.files) == 8
+    assert [line.split(":")[0] for line in plots.left_out] == ["alignment"]
+    assert "left out: alignment: " in format_plots(plots)
+    assert seen[0].startswith("reading ")
+    with pytest.raises(DataError, match=r"pool\.json: not a dataset directory"):
+        plot_dataset(annotations, "alignment", tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_one_category_with_images_has_no_pairs(tmp_path):
+    path = save(pool({1: [5]}, categories=[5, 6]), tmp_path / "pool.json")
+    with pytest.raises(DataError, match="pairs need two"):
+        plot_dataset(path, "co-occurrence", tmp_path / "out")
+
+
+def test_crowds_alone_are_nothing_to_draw(tmp_path):
+    path = save(pool({1: [(5, "crowd")]}), tmp_path / "pool.json")
+    with pytest.raises(DataError) as error:
+        plot_dataset(path, "all", tmp_path / "out")
+    assert len(error.value.problems) == len(KINDS)
+    assert "no category has a non-crowd annotation" in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "edges", "message"),
+    [("pie", None, "--kind: got 'pie'; allowed are alignment, counts"), ("counts", [5, 5], "ascending order")],
+)
+def test_unknown_kinds_and_edges_are_refused(annotations, tmp_path, kind, edges, message):
+    with pytest.raises(DataError, match=message):
+        plot_dataset(annotations, kind, tmp_path / "out", edges=edges)
+
+
+def test_paths_that_hold_no_dataset_are_refused(annotations, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"without annotations\.json"):
+        plot_dataset(tmp_path / "empty", "counts", tmp_path / "out")
+    with pytest.raises(DataError, match=r"categories\.csv: cannot be read"):
+        plot_dataset(tmp_path / "empty", "alignment", tmp_path / "out")
+    with pytest.raises(OutputError, match="is a file"):
+        plot_dataset(annotations, "counts", annotations)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("target", "goal", "not the table of a build"),
+        ("\n1,cat,1,", "\n1,cat,one,", "not the table of a build"),
+        ("\n1,cat,1,5", "\n1,cat,1,-5", "out of range"),
+        (None, "category_id,name\n", "no category is listed"),
+    ],
+)
+def test_a_damaged_table_of_categories_is_told(dataset, tmp_path, old, new, message):
+    copy = shutil.copytree(dataset, tmp_path / "copy")
+    table = copy / "categories.csv"
+    text = table.read_text(encoding="utf-8")
+    assert old is None or old in text
+    table.write_text(new if old is None else text.replace(old, new), encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        plot_dataset(copy, "alignment", tmp_path / "out")
+
+
+def test_alignment_without_a_reference_draws_the_targets(dataset, tmp_path):
+    copy = shutil.copytree(dataset, tmp_path / "copy")
+    rows = [line.split(",") for line in (copy / "categories.csv").read_text(encoding="utf-8").splitlines()]
+    place = [rows[0].index(name) for name in ("reference_rank", "reference_instances")]
+    lines = [",".join("" if i in place else cell for i, cell in enumerate(row)) for row in rows[1:]]
+    (copy / "categories.csv").write_text("\n".join([",".join(rows[0]), *lines, ""]), encoding="utf-8")
+    plot_dataset(copy, "alignment", tmp_path / "out")
+    drawn = (tmp_path / "out/alignment.svg").read_text(encoding="utf-8")
+    assert "instances per category: pool and target" in drawn
+    assert "reference rank taken" not in drawn
+
+
+def test_a_failure_while_writing_leaves_the_folder_as_it_was(annotations, tmp_path, monkeypatch):
+    import lt_data.plots_dataset as module
+
+    written = []
+
+    def full(figure, path):
+        if len(written) == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(path)
+        path.write_bytes(b"picture")
+
+    monkeypatch.setattr(module, "write_figure", full)
+    out = tmp_path / "out"
+    with pytest.raises(OutputError, match=r"out: cannot be written \(No space left on device\)"):
+        plot_dataset(annotations, "counts", out)
+    assert not out.exists()
+    out.mkdir()
+    (out / "counts.png").write_bytes(b"old")
+    written.clear()
+    with pytest.raises(OutputError, match="No space left"):
+        plot_dataset(annotations, "counts", out, force=True)
+    assert [(p.name, p.read_bytes()) for p in out.iterdir()] == [("counts.png", b"old")]
+
+
+def test_a_frequency_field_that_says_otherwise_is_noted(tmp_path):
+    content = pool(IMAGES, names=NAMES)
+    for category in content["categories"]:
+        category["frequency"] = "f"
+    plot_dataset(save(content, tmp_path / "lvis.json"), "images-per-class", tmp_path / "out")
+    drawn = (tmp_path / "out/images-per-class.svg").read_text(encoding="utf-8")
+    assert "the file's own frequency field says 0 rare, 0 common, 3 frequent" in drawn

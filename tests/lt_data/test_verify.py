@@ -1,0 +1,384 @@
+"""A built directory verifies; every figure that is changed in it is found and named."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from pools import pool, save
+
+from lt_data.build import BuildOptions, Extras
+from lt_data.coco_lt import build_coco_lt
+from lt_data.dataset_dir import sha256_of
+from lt_data.errors import DataError
+from lt_data.verify import format_verify, verify_dataset
+
+OPTIONS = BuildOptions(seed=3, scale="0.001", on_shortage="cap", edges=(2, 5), threshold=0.2)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    rng = np.random.default_rng(0)
+    images = {
+        int(i): [int(c) if rng.random() > 0.1 else (int(c), "crowd") for c in rng.choice([1, 1, 1, 1, 2, 2, 5, 90], 6)]
+        for i in rng.choice(10**6, 40, replace=False)
+    }
+    folder = tmp_path_factory.mktemp("pool")
+    return save(pool(images, categories=[90, 1, 2, 5, 8], names={2: 'a "b", é'}), folder / "pool.json")
+
+
+@pytest.fixture(scope="module")
+def pristine(source, tmp_path_factory):
+    out = tmp_path_factory.mktemp("built") / "lt"
+    build_coco_lt(source, out, options=OPTIONS)
+    return out
+
+
+@pytest.fixture
+def built(pristine, tmp_path):
+    return shutil.copytree(pristine, tmp_path / "lt")
+
+
+def edit_json(path, change):
+    content = json.loads(path.read_text(encoding="utf-8"))
+    change(content)
+    path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+
+
+def edit_row(path, number, **values):
+    """Sets cells of row ``number`` (from 0)."""
+    with path.open(encoding="utf-8", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    rows[number].update({key: str(value) for key, value in values.items()})
+    with path.open("w", encoding="utf-8", newline="") as handle:
+        writer = csv.DictWriter(handle, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return rows[number]
+
+
+def sign_again(directory):
+    """Records new digests, as someone would who wants an edit to go unseen."""
+    edit_json(directory / "build.json", lambda c: c.update(files={n: sha256_of(directory / n) for n in c["files"]}))
+
+
+def found(report):
+    return [(f.file, f.where) for f in report.problems]
+
+
+def test_a_build_verifies(pristine, source):
+    alone = verify_dataset(pristine)
+    assert alone.problems == ()
+    assert len(alone.checked) == 8
+    assert len(alone.unchecked) == 1
+    full = verify_dataset(pristine, pool=source)
+    assert full.problems == ()
+    assert len(full.checked) == 11
+    assert full.unchecked == ()
+    assert "everything that was checked is as it was built" in format_verify(full)
+
+
+@pytest.mark.parametrize(
+    ("options", "more"),
+    [
+        (BuildOptions(scale="0.001", on_shortage="cap", surplus="ignore"), {}),
+        (BuildOptions(scale="0.001", on_shortage="cap", order="fewest-images"), {}),
+        (BuildOptions(scale="0.001", on_shortage="cap", order="random"), {"reference": "exp:10"}),
+        (BuildOptions(scale="0.5", on_shortage="cap"), {"reference": "zipf:1.5"}),
+    ],
+)
+def test_other_options_verify(source, tmp_path, options, more):
+    build_coco_lt(source, tmp_path / "lt", options=options, **more)
+    report = verify_dataset(tmp_path / "lt", pool=source)
+    assert [str(problem) for problem in report.problems] == []
+    assert report.unchecked == ()
+
+
+@pytest.mark.parametrize(("kind", "name"), [("reference", "counts.csv"), ("targets", "wanted.csv")])
+def test_a_file_of_counts_or_targets(source, tmp_path, kind, name):
+    given = tmp_path / name
+    rows = "".join(f"{i},{n},{n}\n" for i, n in zip((1, 2, 5, 8, 90), (30, 8, 4, 0 if kind == "targets" else 2, 3)))
+    given.write_text(f"category_id,{'instances' if kind == 'reference' else 'unused'},target\n{rows}")
+    out = tmp_path / "lt"
+    build_coco_lt(source, out, options=BuildOptions(on_shortage="cap"), **{kind: given})
+    without = verify_dataset(out, pool=source)
+    assert without.problems == ()
+    assert [line.split(":")[0] for line in without.unchecked] == ["categories.csv", "the choice of images"]
+    assert all(name in line for line in without.unchecked)
+    full = verify_dataset(out, pool=source, reference=given)
+    assert (full.problems, full.unchecked) == ((), ())
+    given.write_text(given.read_text().replace("8,8", "7,7"))
+    report = verify_dataset(out, reference=given)
+    assert ("build.json", f"inputs: {kind}: sha256") in found(report)
+    assert ("categories.csv", "category 2: reference_instances") in found(report)
+
+
+def test_crowds_that_count(source, tmp_path, monkeypatch):
+    """The published set called COCO-LT by SimCal counts crowds; here a small stand-in for its table does."""
+    ids = (1, 2, 5, 8, 90)
+    table = [{"category_id": str(i), "instances": str(n)} for i, n in zip(ids, (60, 20, 9, 0, 5), strict=True)]
+    monkeypatch.setattr("lt_data.references.read_table", lambda _: table)
+    out = tmp_path / "lt"
+    build_coco_lt(source, out, targets="simcal", options=BuildOptions(on_shortage="cap"))
+    assert any(a["iscrowd"] for a in json.loads((out / "annotations.json").read_text())["annotations"])
+    report = verify_dataset(out, pool=source)
+    assert [str(problem) for problem in report.problems] == []
+    assert report.unchecked == ()
+
+
+def test_validation_file_and_images(source, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for image in json.loads(source.read_text())["images"]:
+        (folder / image["file_name"]).write_bytes(b"picture")
+    out = tmp_path / "lt"
+    build_coco_lt(source, out, options=OPTIONS, extras=Extras(val=source, images=folder, copy_images=True))
+    assert verify_dataset(out, pool=source).problems == ()
+    first = sorted((out / "images").iterdir())[0]
+    first.unlink()
+    (out / "val.json").write_bytes(b"{}")
+    sign_again(out)
+    report = verify_dataset(out)
+    assert ("build.json", "files: val.json") in found(report)
+    lost = [f for f in report.problems if f.file == "images"]
+    assert first.name in lost[0].got
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("name", "other"),
+        ("rank", 9),
+        ("pool_instances", 10**6),
+        ("reference_rank", 2),
+        ("reference_instances", 1),
+        ("target", 27),
+        ("instances", 25),
+        ("images", 1),
+        ("group", "(0, 2)"),
+    ],
+)
+def test_every_column_of_the_categories(built, column, value):
+    before = edit_row(built / "categories.csv", 0)[column]
+    edit_row(built / "categories.csv", 0, **{column: value})
+    sign_again(built)
+    report = verify_dataset(built)
+    # a changed column is found as itself, or as the figure that follows from it
+    follows = {"pool_instances": "shortage", "reference_instances": "reference_instances"}.get(column, column)
+    hits = [f for f in report.problems if f.where.endswith(follows)]
+    assert hits, found(report)
+    if follows == column:
+        assert any((f.got, f.expected) == (str(value), before) for f in hits)
+
+
+@pytest.mark.parametrize(("column", "value"), [("pool_instances", 1000), ("pool_images", 7), ("target", 25)])
+def test_figures_that_only_the_pool_can_tell(built, source, column, value):
+    row = edit_row(built / "categories.csv", 0)
+    edit_row(built / "categories.csv", 0, **{column: value})
+    report = verify_dataset(built, pool=source)
+    where = f"category {row['category_id']}: {column}"
+    assert [(f.got, f.expected) for f in report.problems if f.where == where][0] == (str(value), row[column])
+
+
+def test_an_edit_without_new_digests_is_seen_by_its_digest(built):
+    edit_row(built / "repeat_factors.csv", 2, repeat_factor=1.25)
+    report = verify_dataset(built)
+    assert found(report)[0] == ("repeat_factors.csv", "sha256")
+    ids = [int(row[0]) for row in list(csv.reader((built / "repeat_factors.csv").open()))[1:]]
+    (problem,) = [f for f in report.problems if f.where == f"image {ids[2]}: repeat_factor"]
+    assert problem.got == "1.25"
+    assert float(problem.expected) >= 1
+
+
+def test_lost_and_doubled_rows(built):
+    path = built / "repeat_factors.csv"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:2], *lines[3:]]) + "\n")
+    lost = lines[2].split(",")[0]
+    assert ("repeat_factors.csv", f"image {lost}") in found(verify_dataset(built))
+    path.write_text("\n".join([*lines, lines[-1]]) + "\n")
+    assert ("repeat_factors.csv", "ids of each image") in found(verify_dataset(built))
+    path.write_text("\n".join([lines[0], *reversed(lines[1:])]) + "\n")
+    assert ("repeat_factors.csv", "order: image at place 1") in found(verify_dataset(built))
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        (lambda c: c["totals"].update(images=1), "totals: images"),
+        (lambda c: c["totals"].update(instances=1), "totals: instances"),
+        (lambda c: c["totals"].pop("categories"), "totals: categories"),
+        (lambda c: c["shortage"].pop(), "shortage"),
+        (lambda c: c["options"].update(on_shortage="error"), "options: on_shortage"),
+        (lambda c: c["files"].pop("groups.json"), "files: groups.json"),
+        (lambda c: c["files"].update({"../secret": "0"}), "files: ../secret"),
+        (lambda c: c["inputs"]["reference"].update(name="lvis-v9"), "content"),
+    ],
+)
+def test_every_figure_of_the_record(built, change, where):
+    edit_json(built / "build.json", change)
+    assert ("build.json", where) in found(verify_dataset(built))
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        (lambda c: c["inputs"]["pool"].update(sha256="0" * 64), "inputs: pool: sha256"),
+        (lambda c: c["dropped"].update(crowds=0), "dropped: crowds"),
+        (lambda c: c["dropped"].update(surplus_instances=0), "dropped: surplus_instances"),
+        (lambda c: c.update(ignored={"crowds": 4}), "ignored: crowds"),
+        (lambda c: c.update(images_rarest_first=1), "order: images_rarest_first"),
+    ],
+)
+def test_figures_of_the_record_that_need_the_pool(built, source, change, where):
+    edit_json(built / "build.json", change)
+    assert ("build.json", where) in found(verify_dataset(built, pool=source))
+
+
+def test_groups(built):
+    def move(content):
+        groups = content["groups"]
+        groups[1]["category_ids"].append(groups[0]["category_ids"].pop())
+
+    edit_json(built / "groups.json", move)
+    problems = [str(f) for f in verify_dataset(built).problems if f.file == "groups.json"][1:]
+    assert [p.split(" category ")[0] for p in problems] == ["groups.json: group (0, 2):", "groups.json: group [2, 5):"]
+    assert problems[0].endswith("got none; expected one")
+    edit_json(built / "groups.json", lambda c: c.update(edges=[2, 6]))
+    assert ("groups.json", "edges") in found(verify_dataset(built))
+
+
+def test_other_edges_and_thresholds_change_what_follows(built):
+    edit_json(built / "build.json", lambda c: c["options"].update(edges=[3, 9], threshold=0.9))
+    files = {file for file, _ in found(verify_dataset(built))}
+    assert files == {"groups.json", "repeat_factors.csv", "categories.csv"}
+
+
+def test_annotations_that_are_not_the_pools(built, source):
+    path = built / "annotations.json"
+    lines = path.read_text(encoding="utf-8")
+    record = json.loads(lines)["annotations"][3]
+    changed = json.dumps({**record, "bbox": [9, 9, 9, 9]})
+    assert json.dumps(record) in lines
+    path.write_text(lines.replace(json.dumps(record), changed), encoding="utf-8")
+    sign_again(built)
+    assert verify_dataset(built).problems == ()
+    (problem,) = verify_dataset(built, pool=source).problems
+    assert problem.where.startswith(f"annotation {record['id']} at byte ")
+    assert "[9, 9," in problem.got
+    assert "[1.0, 2.0" in problem.expected
+
+
+def test_another_choice_of_images(built, source, tmp_path):
+    other = tmp_path / "other"
+    build_coco_lt(source, other, options=BuildOptions(**{**OPTIONS.__dict__, "seed": 4}))
+    edit_json(other / "build.json", lambda c: c.update(seed=3))
+    assert verify_dataset(other).problems == ()
+    ours, theirs = (set(json.loads((d / "annotations.json").read_text())["images"][0]) for d in (built, other))
+    assert ours == theirs
+    report = verify_dataset(other, pool=source)
+    wrong = {f.where.split()[0] for f in report.problems if f.file == "annotations.json"}
+    assert wrong == {"image", "annotation"}
+
+
+def test_another_pool(built, source, tmp_path):
+    content = json.loads(source.read_text())
+    content["annotations"] = [a for a in content["annotations"] if a["category_id"] != 5]
+    report = verify_dataset(built, pool=save(content, tmp_path / "less.json"))
+    where = [w for _, w in found(report)]
+    assert {"inputs: pool: sha256", "category 5: pool_instances", "category 5: pool_images"} <= set(where)
+
+
+def test_a_pool_that_is_too_small_for_the_targets(source, tmp_path):
+    build_coco_lt(source, tmp_path / "lt", targets=wanted_file(tmp_path))
+    content = json.loads(source.read_text())
+    content["annotations"] = [a for a in content["annotations"] if a["category_id"] != 5]
+    small = save(content, tmp_path / "less.json")
+    report = verify_dataset(tmp_path / "lt", pool=small, reference=tmp_path / "wanted.csv")
+    assert ("build.json", "building again") in found(report)
+
+
+def wanted_file(folder):
+    path = folder / "wanted.csv"
+    path.write_text("category_id,target\n1,9\n2,5\n5,3\n8,0\n90,1\n")
+    return path
+
+
+def test_unknown_keys_are_left_alone(built, source):
+    def change(content):
+        content["seen_by"] = "me"
+        content["options"] |= {"val": "val.json", "images": None, "note": None}
+        content["inputs"]["licence"] = {"name": "CC BY 4.0"}
+
+    edit_json(built / "build.json", change)
+    edit_row(built / "categories.csv", 0, comment="first")
+    sign_again(built)
+    assert verify_dataset(built, pool=source).problems == ()
+    edit_json(built / "build.json", lambda c: c["options"].update(shuffle="twice"))
+    report = verify_dataset(built, pool=source)
+    assert report.problems == ()
+    assert "shuffle" in report.unchecked[0]
+
+
+@pytest.mark.parametrize("name", ["annotations.json", "categories.csv", "groups.json", "repeat_factors.csv"])
+@pytest.mark.parametrize("content", [None, b"", b"\xff\xfe", b"[]", b'{"images": [', b"a,b\n1,2\n"])
+def test_files_that_cannot_be_read_are_findings(built, source, name, content):
+    if content is None:
+        (built / name).unlink()
+    else:
+        (built / name).write_bytes(content)
+    report = verify_dataset(built, pool=source)
+    assert any(f.file == name and f.where in ("file", "sha256") for f in report.problems)
+    assert any(f.file == name and f.where in ("content", "image 1") or "image" in f.where for f in report.problems)
+    json.loads(format_verify(report, "json"))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "cannot be read"),
+        ("{", "not the record of a build"),
+        ('{"schema": 1}', "not the record of a build"),
+    ],
+)
+def test_no_record_no_verdict(built, content, words):
+    path = built / "build.json"
+    path.unlink() if content is None else path.write_text(content)
+    with pytest.raises(DataError, match=words):
+        verify_dataset(built)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda c: c.update(schema=2), "schema is 2; this version reads schema 1"),
+        (lambda c: c["options"].pop("edges"), "edges missing"),
+        (lambda c: c["options"].update(edges=[5, 2]), "options: edges: got 5,2"),
+        (lambda c: c["options"].update(scale="2"), "options: --scale: got '2'"),
+        (lambda c: c["options"].update(threshold="x"), "options: Expected `float`"),
+        (lambda c: c["options"].update(order="by-name"), "options: Invalid enum value 'by-name'"),
+        (lambda c: c["inputs"].pop("reference"), "needs either a reference or targets"),
+    ],
+)
+def test_records_of_another_kind(built, change, words):
+    edit_json(built / "build.json", change)
+    with pytest.raises(DataError) as error:
+        verify_dataset(built)
+    assert words in str(error.value)
+
+
+def test_missing_pool(built, tmp_path):
+    with pytest.raises(DataError, match=r"nothing\.json: cannot be read"):
+        verify_dataset(built, pool=tmp_path / "nothing.json")
+
+
+def test_long_lists_are_shortened_in_text_only(built):
+    edit_json(built / "build.json", lambda c: c["options"].update(threshold=50.0))
+    report = verify_dataset(built)
+    wrong = [f for f in report.problems if f.file == "repeat_factors.csv"]
+    assert len(wrong) > 10
+    text = format_verify(report)
+    assert f"repeat_factors.csv: and {len(wrong) - 10} more differences" in text
+    assert text.endswith(f"{len(report.problems)} differences")
+    assert len(json.loads(format_verify(report, "json"))["problems"]) == len(report.problems)
