@@ -111,7 +111,8 @@ def show_category(
     category_id, name = int(file.categories.ids[row]), file.categories.names[row]
     instances = _instances(file, category_id, name)
     chosen = choose_instances(file.annotation_ids, instances, limit, seed)
-    title = f"{plain(name)} (id {category_id}): {len(chosen):,} of {len(instances):,} instances in {plain(path.resolve().name)}"
+    where = plain(path.resolve().name)
+    title = f"{plain(name)} (id {category_id}): {len(chosen):,} of {len(instances):,} instances in {where}"
     _draw(_cells(file, chosen, Path(images)), title, out)
     return out
 

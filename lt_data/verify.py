@@ -363,5 +363,5 @@ def _as_table(report: VerifyReport) -> str:
     lines += [f"checked      {what}" for what in report.checked]
     lines += [f"not checked  {what}" for what in report.unchecked]
     differences = len(report.problems)
-    verdict = f"{differences:,} differences" if differences else "everything that was checked is as it was built"
+    verdict = f"differences found: {differences:,}" if differences else "everything that was checked is as it was built"
     return "\n".join([*lines, f"{report.directory}: {verdict}"])
