@@ -30,6 +30,8 @@ LARGEST_ID = 2**53
 LISTS = ("images", "annotations", "categories")
 # records decoded at a time: few enough that their objects stay in the processor's cache
 CHUNK = 4096
+# records nested too deeply end in a RecursionError
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _NO_BOX = (float("nan"),) * 4
 
 
@@ -102,7 +104,7 @@ def split_records(path: Path, data: Bytes) -> dict[str, list[msgspec.Raw]]:
         file = msgspec.json.decode(data, type=_File)
     except msgspec.ValidationError as error:
         raise DataError(f"{path}: not an annotation file ({error}); give a COCO or LVIS annotation file") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DataError(f"{path}: not a JSON object ({error}); give a COCO or LVIS annotation file") from None
     records: dict[str, list[msgspec.Raw]] = {}
     for key in LISTS:
@@ -141,7 +143,8 @@ class Columns:
         names: list[str] = []
         for part, rows in self.chunks(ImageRecord):
             ids[part] = self.ids_of(rows)
-            sizes[part] = [(row.width, row.height) for row in rows]
+            sizes[part, 0] = _integers([row.width for row in rows])
+            sizes[part, 1] = _integers([row.height for row in rows])
             names += [_file_name(row) for row in rows]
         check_unique(self.path, self.key, ids)
         return {"image_ids": ids, "image_sizes": sizes, "file_names": names}
@@ -187,7 +190,7 @@ class Columns:
             text = bytes(self.data[place_of(self.data, self.records[start]) : end])
             try:
                 yield part, decoder.decode(b"[" + text + b"]")
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except _UNREADABLE:
                 self._raise_first(kind, start)
             if self.progress is not None:
                 self.progress(end, len(self.data))
@@ -197,7 +200,7 @@ class Columns:
         for index in range(start, len(self.records)):
             try:
                 msgspec.json.decode(self.records[index], type=kind)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except _UNREADABLE as error:
                 raise DataError(f"{self.path}: {self.key}[{index}]: {error}; mend this record") from None
 
     def ids_of(self, rows: Sequence[Any]) -> IntArray:

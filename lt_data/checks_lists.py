@@ -157,8 +157,8 @@ def _occurrences(values: IntArray, among: IntArray) -> IntArray:
 
 def _check_header(file: FileColumns, instances: IntArray, images: IntArray, log: FindingList) -> None:
     stated_instances, stated_images = file.categories.instance_counts, file.categories.image_counts
-    wrong_instances = (stated_instances >= 0) & (stated_instances != instances)
-    wrong_images = (stated_images >= 0) & (stated_images != images)
+    wrong_instances = (stated_instances != NO_ID) & (stated_instances != instances)
+    wrong_images = (stated_images != NO_ID) & (stated_images != images)
 
     def describe(row: int) -> str:
         parts = []

@@ -32,7 +32,7 @@ from lt_data.annotation_records import (
     split_records,
 )
 from lt_data.annotations import BoolArray, FloatArray, IntArray
-from lt_data.checks_codes import FindingList, shown
+from lt_data.checks_codes import CODES, FindingList, shown
 from lt_data.checks_masks import MaskColumns, RunLengths, measure_masks
 from lt_data.errors import DataError
 
@@ -67,7 +67,6 @@ class _Annotation(AnnotationRecord, gc=False):
 
 class _Category(CategoryRecord):
     id: _Id
-    image_count: _Whole | None = None
     instance_count: _Whole | None = None
 
 
@@ -111,7 +110,7 @@ class AnnotationColumns:
 
 @dataclass(frozen=True)
 class CategoryColumns:
-    """Ids [C], C names, and the header fields of LVIS: frequency, image and instance counts (-1 where missing) [C]."""
+    """Ids [C], C names, and the header fields of LVIS; the counts [C] are :data:`NO_ID` where missing."""
 
     ids: IntArray
     names: list[str]
@@ -223,7 +222,7 @@ class RecordReader:
         """All categories."""
         rows = [row for _, chunk in self._chunks(_Category) for row in chunk]
         images, instances = (
-            np.array([-1 if n is None else n for n in counts], np.int64)
+            np.array([NO_ID if n is None else min(max(n, 1 - 2**63), 2**63 - 1) for n in counts], np.int64)
             for counts in ([row.image_count for row in rows], [row.instance_count for row in rows])
         )
         return CategoryColumns(
@@ -275,8 +274,8 @@ class RecordReader:
                 self.log.add("LT003", f"{where}: {error}")
                 return _filled(kind, {})
             usable, problems = _usable_fields(content, kind)
-            if not problems and not _is_strictly_readable(record, kind):
-                problems = [("LT003", str(error))]
+            if not any(CODES[code].structural for code, _ in problems) and not _is_strictly_readable(record, kind):
+                problems.append(("LT003", str(error)))
             for code, text in problems:
                 self.log.add(code, f"{where}: {text}")
             return _filled(kind, usable)
@@ -315,12 +314,12 @@ def _usable_fields(content: Mapping[str, Any], kind: type[_Record]) -> tuple[dic
         value = content[field.name]
         try:
             usable[field.name] = msgspec.convert(value, field.type)
+            if field.name in ("bbox", "area") and value is not None and not np.isfinite(usable[field.name]).all():
+                problems.append(("LT303", f"{field.name} is {shown(value)}"))
         except msgspec.ValidationError as error:
             problems.append((_code_of(field.name, value), f"{field.name} is {shown(value)} ({error})"))
             if field.name in _UNUSABLE:
                 usable[field.name] = _UNUSABLE[field.name]
-    if not problems and not np.isfinite([*(usable.get("bbox") or ()), usable.get("area") or 0.0]).all():
-        problems.append(("LT303", f"bbox {shown(content.get('bbox'))}, area {shown(content.get('area'))}"))
     return usable, problems
 
 

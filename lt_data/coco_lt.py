@@ -31,6 +31,7 @@ from lt_data.repeat_factors import category_repeat_factors
 from lt_data.sampling import Order, Selection, select
 
 Report = Callable[[str], None]
+SMALLEST_SCALE = Decimal("1e-12")
 
 
 def build_coco_lt(
@@ -99,7 +100,8 @@ def parse_scale(text: str) -> Fraction:
         value = Decimal(text)
     except InvalidOperation:
         value = Decimal("NaN")
-    if not value.is_finite() or not 0 < value <= 1:
+    # smaller scales give every category one instance, and their fractions would be huge
+    if not value.is_finite() or not 0 < value <= 1 or value < SMALLEST_SCALE:
         raise DataError(f"--scale: got '{text}'; allowed is a decimal number with 0 < scale <= 1, for example 0.01")
     return Fraction(value)
 
@@ -115,6 +117,7 @@ def _plan(
     counts = count_categories(pool)
     if targets is not None:
         wanted = load_targets(targets, counts)
+        _refuse_counted_crowds_as_regions(wanted, options)
         counts = count_categories(pool, count_crowds=wanted.count_crowds)
         alignment = explicit(counts, wanted.instances, scale)
     else:
@@ -128,6 +131,15 @@ def _plan(
     selection, rarest_first = _select(pool, counts, alignment, options, crowds)
     groups = make_groups(counts.category_ids, selection.instances, options.edges)
     return Build(pool, counts, chosen, wanted, options, alignment, selection, rarest_first, groups, warnings=warnings)
+
+
+def _refuse_counted_crowds_as_regions(targets: Targets, options: BuildOptions) -> None:
+    """A crowd that counts as an instance and a region to ignore could not be told apart in the file."""
+    if targets.count_crowds and options.surplus == "ignore":
+        raise DataError(
+            f"--targets {targets.name} counts crowds as instances, so --surplus ignore, which marks regions as crowds, "
+            "cannot be used with it; use --surplus drop"
+        )
 
 
 def _select(

@@ -34,7 +34,8 @@ def data_card(build: Build, counts: CategoryCounts) -> str:
         f"![Instances of the pool, the reference and the targets]({names.ALIGNMENT_PLOT})",
         "## Files",
         f"`{names.ANNOTATIONS}` (COCO JSON), `{names.CATEGORIES}`, `{names.GROUPS}`, `{names.REPEAT_FACTORS}`, "
-        f"`{names.BUILD}` (inputs, rule, digests), `{names.ENVIRONMENT}`. `lt-data verify` recomputes every figure.",
+        f"`{names.BUILD}` (inputs, rule, digests), `{names.ENVIRONMENT}`. `lt-data verify` recomputes every figure of "
+        "the data files.",
         "## Sources and licences",
         f"Annotations and images are those of the pool ({build.pool.path.name}, sha256 {build.pool.sha256}) and stay "
         "under its licences: COCO and LVIS annotations are CC BY 4.0; each image has the licence that the member "

@@ -134,7 +134,7 @@ def read_build_record(directory: Path) -> BuildRecord:
         raise DataError(
             f"{path}: cannot be read ({error.strerror}); give a directory written by lt-data build-coco-lt"
         ) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DataError(f"{path}: not the record of a build ({error}); build the dataset anew") from None
     if record.schema != SCHEMA:
         raise DataError(f"{path}: schema is {record.schema}; this version reads schema {SCHEMA}")

@@ -152,15 +152,15 @@ def _compare(ids_a: IntArray, ids_b: IntArray, records_a: Sequence[Any], records
     changed = []
     for i, k in zip(here.tolist(), there.tolist(), strict=True):
         if bytes(records_a[i]) != bytes(records_b[k]):
-            fields = _fields_that_differ(records_a[i], records_b[k])
+            fields = _fields_that_differ(records_a[i], records_b[k], f"record with id {ids_a[i]}")
             if fields:
                 changed.append((int(ids_a[i]), fields))
     only_a, only_b = np.setdiff1d(ids_a, ids_b), np.setdiff1d(ids_b, ids_a)
     return Records(tuple(only_a.tolist()), tuple(only_b.tolist()), tuple(changed))
 
 
-def _fields_that_differ(a: msgspec.Raw, b: msgspec.Raw) -> tuple[str, ...]:
-    ours, theirs = msgspec.json.decode(a), msgspec.json.decode(b)
+def _fields_that_differ(a: msgspec.Raw, b: msgspec.Raw, what: str) -> tuple[str, ...]:
+    ours, theirs = _decoded(a, what), _decoded(b, what)
     return tuple(key for key in {**ours, **theirs} if key not in ours or key not in theirs or ours[key] != theirs[key])
 
 
@@ -212,11 +212,19 @@ def _other_order(a: AnnotationFile, b: AnnotationFile) -> tuple[str, ...]:
 
 def _members_that_differ(a: AnnotationFile, b: AnnotationFile) -> tuple[str, ...]:
     keys = [key for key in {**a.members, **b.members} if key not in ("images", "annotations", "categories")]
-    return tuple(key for key in keys if _decoded(a.members.get(key)) != _decoded(b.members.get(key)))
+    return tuple(key for key in keys if _member(a, key) != _member(b, key))
 
 
-def _decoded(raw: msgspec.Raw | None) -> Any:
-    return NOT_THERE if raw is None else msgspec.json.decode(raw)
+def _member(file: AnnotationFile, key: str) -> Any:
+    return _decoded(file.members.get(key), f"{file.path}: member '{key}'")
+
+
+def _decoded(raw: msgspec.Raw | None, what: str) -> Any:
+    """The value, with everything in it that reading an annotation file passes over."""
+    try:
+        return NOT_THERE if raw is None else msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DataError(f"{what}: cannot be compared ({error}); mend it") from None
 
 
 def _settings_that_differ(a: Path, b: Path) -> tuple[Change, ...]:
@@ -235,7 +243,7 @@ def _settings(directory: Path) -> dict[str, Any]:
         return {}
     try:
         content = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read ({error}); build the dataset anew") from None
     return {key: value for part in SETTINGS if part in content for key, value in _flat(part, content[part])}
 

@@ -380,8 +380,7 @@ def _as_table(table: RepeatFactorTable) -> str:
     ]
     for rule in ROUNDINGS:
         lengths = (table.epoch_length(rule), table.epoch_length(rule, empty_images=True))
-        mark = "  <" if rule == table.rounding else ""
-        lines.append(f"{rule:<12}{lengths[0]:>18,.1f}{lengths[1]:>18,.1f}{mark}")
+        lines.append(f"{rule:<12}{lengths[0]:>18,.1f}{lengths[1]:>18,.1f}{'  <' if rule == table.rounding else ''}")
     note = f"{empty:,} images without annotations have factor 1; training leaves them out unless told otherwise"
     lines += [note] if empty else []
     return "\n".join([*lines, *_advice_lines(table)])

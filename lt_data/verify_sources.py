@@ -127,7 +127,10 @@ def _pairs(ours: IntArray, theirs: IntArray) -> Iterator[tuple[int, int]]:
 
 
 def _only_iscrowd_differs(got: msgspec.Raw, source: msgspec.Raw) -> bool:
-    fields = [msgspec.json.decode(record, type=dict[str, msgspec.Raw]) for record in (got, source)]
+    try:
+        fields = [msgspec.json.decode(record, type=dict[str, msgspec.Raw]) for record in (got, source)]
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
     for record in fields:
         record.pop("iscrowd", None)
     ours, theirs = ({key: bytes(raw) for key, raw in record.items()} for record in fields)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from lt_data.repeat_factors import whole_copies
 from lt_train.randomness import keyed_generator
 
 FloatArray = npt.NDArray[np.float64]
@@ -66,10 +67,7 @@ def image_copies(factors: FloatArray, rounding: str, seed: int, epoch: int) -> n
         draw = torch.rand(len(factors), dtype=torch.float64, generator=keyed_generator(seed, "repeat", epoch)).numpy()
         whole = np.floor(factors)
         return (whole + (draw < factors - whole)).astype(np.int64)
-    copies = np.ceil(factors)
-    if rounding == "bags":
-        copies = np.where(factors > 1, 1 + copies, 1)
-    return copies.astype(np.int64)
+    return whole_copies(factors, rounding)
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,7 @@ CASES = {
     "LT212": (with_headers(frequency="often"), 1, "categories[0] (id 1) 'category 1': frequency 'often'"),
     "LT301": (on_annotation(bbox=None), 1, "annotations[1] (id 2)"),
     "LT302": (on_annotation(bbox=[1, 2, 3]), 1, "annotations[1]: bbox is [1, 2, 3]"),
-    "LT303": (no_numbers, 1, "annotations[1]: bbox [1.0, 2.0, inf, 4.0]"),
+    "LT303": (no_numbers, 1, "annotations[1]: bbox is [1.0, 2.0, inf, 4.0]"),
     "LT304": (on_annotation(bbox=[1, 2, 3, 0]), 1, "annotations[1] (id 2): bbox [1, 2, 3, 0]"),
     "LT305": (on_annotation(bbox=[64, 2, 3, 4]), 1, "bbox [64, 2, 3, 4], image 64 x 48"),
     "LT306": (on_annotation(bbox=[1, 2, 3, 48]), 1, "bbox [1, 2, 3, 48], image 64 x 48"),

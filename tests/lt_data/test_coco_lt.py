@@ -173,7 +173,7 @@ def test_reference_from_a_file_counts_annotations_not_fields(small_pool, tmp_pat
     assert "field 99, counted 3" in build.warnings[0]
 
 
-@pytest.mark.parametrize("scale", ["0", "1.5", "-1", "abc", "nan", "1e400"])
+@pytest.mark.parametrize("scale", ["0", "1.5", "-1", "abc", "nan", "1e400", "1e-9999999"])
 def test_bad_scale(small_pool, scale):
     with pytest.raises(DataError, match="--scale"):
         build_coco_lt(small_pool, None, options=BuildOptions(scale=scale))

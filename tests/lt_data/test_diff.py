@@ -201,3 +201,11 @@ def test_missing_inputs(tmp_path, content):
         diff_datasets(a, tmp_path / "nothing.json")
     with pytest.raises(DataError, match=r"annotations\.json: cannot be read"):
         diff_datasets(a, tmp_path)
+
+
+def test_a_record_with_broken_text_is_one_line(tmp_path, content):
+    a = save(content, tmp_path / "a.json")
+    b = tmp_path / "b.json"
+    b.write_bytes(a.read_bytes().replace(b'"segmentation": [[', b'"segmentation": ["\xff", [', 1))
+    with pytest.raises(DataError, match=r"record with id 1: cannot be compared"):
+        diff_datasets(a, b)

@@ -132,7 +132,20 @@ def double(draw, data):
     data[start:start] = data[start : start + draw.choice([1, 3, 40])]
 
 
-WORDS = (b"NaN", b"-Infinity", b"1e999", b"9" * 30, b"9" * 5000, b"\xff", b"\x00", b'"', b"\\", b"[" * 2000, b"{", b"null")
+WORDS = (
+    b"NaN",
+    b"-Infinity",
+    b"1e999",
+    b"9" * 30,
+    b"9" * 5000,
+    b"\xff",
+    b"\x00",
+    b'"',
+    b"\\",
+    b"[" * 2000,
+    b"{",
+    b"null",
+)
 
 
 def insert(draw, data):

@@ -80,6 +80,14 @@ def test_simcal_targets_are_those_of_the_other_coco_lt():
     assert targets.count_crowds
 
 
+def test_counted_crowds_and_ignored_regions_exclude_each_other(tmp_path):
+    counts = coco_2017_counts()
+    content = pool({1: counts.category_ids.tolist()})
+    options = BuildOptions(surplus="ignore", on_shortage="cap")
+    with pytest.raises(DataError, match="use --surplus drop"):
+        build_coco_lt(save(content, tmp_path / "a.json"), None, targets="simcal", options=options)
+
+
 def test_simcal_needs_the_coco_categories(path):
     with pytest.raises(DataError, match="categories are not in the pool"):
         build_coco_lt(path, None, targets="simcal")

@@ -357,6 +357,7 @@ def test_files_that_cannot_be_read_are_findings(built, source, name, content):
     [
         (None, "cannot be read"),
         ("{", "not the record of a build"),
+        ('{"options": ' + "[" * 5000 + "]" * 5000 + "}", "not the record of a build"),
         ('{"schema": 1}', "not the record of a build"),
     ],
 )
