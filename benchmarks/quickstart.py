@@ -52,6 +52,7 @@ def main(seeds: int, out: Path) -> None:
         for run, content in zip(("softmax", "BAGS"), metrics, strict=True):
             for iou_type in ("bbox", "segm"):
                 rows += [(*where, seed, seconds, run, iou_type, *row) for row in figures(content, iou_type)]
+    RESULTS.parent.mkdir(exist_ok=True)
     with RESULTS.open("w", encoding="utf-8", newline="") as handle:
         writer = csv.writer(handle, lineterminator="\n")
         writer.writerow(COLUMNS)

@@ -138,11 +138,11 @@ def group_stats(path: Path, style: str, edges: str | None, plot: Path | None, fo
 @click.option("--seed", type=int, default=0, show_default=True)
 def demo_pool(out: Path, images: int, categories: int, size: int, uniform: bool, seed: int) -> None:
     """Draw a small COCO-format pool of textured shapes: no download, the same for everybody."""
-    from lt_data.synthetic import write_pool
+    from lt_data.synthetic import DEFAULT_EXPONENT, write_pool
 
     with error_lines(), progress_bar("drawing images") as bar:
         task = bar.add_task("", total=images)
-        options = {"exponent": 0.0} if uniform else {}
+        exponent = 0.0 if uniform else DEFAULT_EXPONENT
         write_pool(
             out,
             images=images,
@@ -150,7 +150,7 @@ def demo_pool(out: Path, images: int, categories: int, size: int, uniform: bool,
             size=size,
             seed=seed,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
-            **options,
+            exponent=exponent,
         )
         click.echo(f"written: {out / 'annotations.json'}")
 

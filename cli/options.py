@@ -25,6 +25,10 @@ def error_lines() -> Iterator[None]:
         sys.exit(INPUT_IS_WRONG)
     except BrokenPipeError:
         sys.exit(INPUT_IS_WRONG)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(f"error: {where}{error.strerror or error}", err=True)
+        sys.exit(INPUT_IS_WRONG)
 
 
 def step_reporter() -> Callable[[str], None]:

@@ -11,7 +11,7 @@ from .options import error_lines
 
 FILE = click.Path(path_type=Path)
 OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-PACKAGES = ("torch", "torchvision", "pydantic", "yaml", "tensorboard", "hotcoco")
+PACKAGES = ("torch", "torchvision", "pydantic", "yaml", "tensorboard")
 
 
 class TrainGroup(click.Group):
@@ -50,38 +50,49 @@ def quickstart(out: Path | None, seed: int, seeds: int, iterations: int | None) 
         click.echo(f"\nwritten: {directory}")
 
 
-@main.command()
+class FitCommand(click.Command):
+    """Lets ``--resume`` stand alone: only ``auto`` or ``=PATH`` is taken for its value."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Writes a bare ``--resume`` out."""
+        spelled = []
+        for word, following in zip(args, [*args[1:], ""], strict=True):
+            spelled.append("--resume=always" if word == "--resume" and following != "auto" else word)
+        return super().parse_args(ctx, spelled)
+
+
+@main.command(cls=FitCommand)
 @click.argument("recipe", metavar="RECIPE")
 @OVERRIDES
-@click.option("--out", type=FILE, required=True, help="The run directory to write.")
+@click.option("--out", type=FILE, help="The run directory to write.")
 @click.option("--init-from", type=FILE, help="Start from the weights of this run or checkpoint (stage 2 of BAGS).")
 @click.option(
     "--resume",
-    is_flag=False,
-    flag_value="always",
-    type=click.Choice(["always", "auto"]),
-    help="Continue the run in --out; auto starts it if there is none.",
+    metavar="[auto|=RUN]",
+    help="Continue the run in --out (or in RUN); auto starts it if there is none yet.",
 )
 @click.option("--force", is_flag=True, help="Replace a run that exists.")
 def fit(
-    recipe: str, overrides: tuple[str, ...], out: Path, init_from: Path | None, resume: str | None, force: bool
+    recipe: str, overrides: tuple[str, ...], out: Path | None, init_from: Path | None, resume: str | None, force: bool
 ) -> None:
     """Train a RECIPE (a shipped name or a YAML file), with dotted overrides such as optim.lr=0.02."""
-    from lt_train.engine.fit import fit as train
-    from lt_train.engine.run_dir import RunDir
     from lt_train.recipe import load_recipe
 
     if resume and force:
         raise click.UsageError("--resume and --force exclude each other: one keeps the run, the other replaces it.")
+    if resume not in (None, "always", "auto"):
+        if out is not None:
+            raise click.UsageError("--resume=RUN names the run already; leave out --out.")
+        out = Path(resume)
+    if out is None:
+        raise click.UsageError("Missing option '--out'.")
     with error_lines():
-        resuming = resume == "always" or (resume == "auto" and RunDir(out).last.is_file())
-        train(
-            load_recipe(recipe, overrides),
-            out,
-            init_from=init_from,
-            resume=resuming,
-            force=force or (resume == "auto" and not resuming),
-        )
+        loaded = load_recipe(recipe, overrides)
+        from lt_train.engine.fit import fit as train
+        from lt_train.engine.run_dir import RunDir
+
+        start = resume is None or (resume == "auto" and not RunDir(out).last.is_file())
+        train(loaded, out, init_from=init_from, resume=not start, force=force)
         click.echo(f"written: {out}")
 
 
@@ -90,7 +101,7 @@ def fit(
 @click.option("--checkpoint", type=click.Choice(["last", "best"]), default="last", show_default=True)
 @click.option("--annotations", type=FILE, help="Evaluate on this file instead of the recipe's data.val.")
 @click.option("--images", type=FILE, help="Its image folder.")
-@click.option("--out", type=FILE, help="Where to write  [default: inside RUN].")
+@click.option("--out", type=FILE, help="Where to write  [default: RUN/eval, which is renewed; else RUN/eval-...].")
 @click.option("--device", help="auto, cpu, cuda or cuda:N  [default: the recipe's].")
 @click.option("--force", is_flag=True, help="Replace an evaluation that exists.")
 def evaluate(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -33,6 +33,8 @@ CHUNK = 4096
 # records nested too deeply end in a RecursionError
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _NO_BOX = (float("nan"),) * 4
+# writers that keep all numbers as floats write 100.0
+WholeFloat = Annotated[float, msgspec.Meta(multiple_of=1, ge=-LARGEST_ID, le=LARGEST_ID)]
 
 
 class _File(msgspec.Struct):
@@ -42,13 +44,13 @@ class _File(msgspec.Struct):
 
 
 class ImageRecord(msgspec.Struct, gc=False):
-    """What is read of an image."""
+    """What is read of an image; ``null`` means as much as a field that is not there."""
 
     id: int
-    width: int = 0
-    height: int = 0
-    file_name: str = ""
-    coco_url: str = ""
+    width: int | WholeFloat | None = 0
+    height: int | WholeFloat | None = 0
+    file_name: str | None = ""
+    coco_url: str | None = ""
 
 
 class AnnotationRecord(msgspec.Struct, gc=False):
@@ -57,7 +59,7 @@ class AnnotationRecord(msgspec.Struct, gc=False):
     id: int
     image_id: int
     category_id: int
-    iscrowd: int | bool = 0
+    iscrowd: int | bool | WholeFloat | None = 0
 
 
 class GeometryRecord(msgspec.Struct, gc=False):
@@ -71,7 +73,7 @@ class CategoryRecord(msgspec.Struct):
     """What is read of a category; LVIS has the last three."""
 
     id: int
-    name: str = ""
+    name: str | None = ""
     frequency: str | None = None
     image_count: int | None = None
     instance_count: int | None = None
@@ -143,8 +145,8 @@ class Columns:
         names: list[str] = []
         for part, rows in self.chunks(ImageRecord):
             ids[part] = self.ids_of(rows)
-            sizes[part, 0] = _integers([row.width for row in rows])
-            sizes[part, 1] = _integers([row.height for row in rows])
+            sizes[part, 0] = _integers([int(row.width or 0) for row in rows])
+            sizes[part, 1] = _integers([int(row.height or 0) for row in rows])
             names += [_file_name(row) for row in rows]
         check_unique(self.path, self.key, ids)
         return {"image_ids": ids, "image_sizes": sizes, "file_names": names}
@@ -251,7 +253,7 @@ def check_unique(path: Path, key: str, ids: IntArray) -> None:
 
 def _file_name(image: ImageRecord) -> str:
     """LVIS v1 names its images only by ``coco_url``, whose last part is the file."""
-    return image.file_name or PurePosixPath(urlsplit(image.coco_url).path).name
+    return image.file_name or PurePosixPath(urlsplit(image.coco_url or "").path).name
 
 
 def examples(values: IntArray, most: int = 3) -> str:

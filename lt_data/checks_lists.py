@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PureWindowsPath
+from typing import Final
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from lt_data.annotations import BoolArray, IntArray
 from lt_data.checks_codes import FindingList, shown
 from lt_data.checks_records import NO_ID, AnnotationColumns, CategoryColumns, ImageColumns
 from lt_data.groups import FREQUENCY_NAMES, frequency_of
+
+# px; beyond it no program addresses pixels
+LARGEST_SIDE: Final = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ def _check_images(file: FileColumns, log: FindingList) -> None:
     leaving = [rows[0] for name, rows in by_name.items() if leaves_folder(name)]
     log.add_many("LT202", leaving, lambda row: f"{file.image(row)}: {shown(names[row])}")
     sizes = file.images.sizes
-    without = np.flatnonzero((sizes <= 0).any(1))
+    without = np.flatnonzero(((sizes <= 0) | (sizes > LARGEST_SIDE)).any(1))
     log.add_many("LT204", without, lambda row: f"{file.image(row)}: width {sizes[row, 0]}, height {sizes[row, 1]}")
 
 

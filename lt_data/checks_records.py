@@ -47,13 +47,10 @@ _STRING_OR_NO_NUMBER: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|-?Infinity|
 _BEYOND_FLOATS: Final = b"1e999"
 
 _Id = Annotated[int, msgspec.Meta(ge=-LARGEST_ID, le=LARGEST_ID)]
-_Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class _Image(ImageRecord, gc=False):
     id: _Id
-    width: _Whole = 0
-    height: _Whole = 0
 
 
 class _Annotation(AnnotationRecord, gc=False):
@@ -67,7 +64,6 @@ class _Annotation(AnnotationRecord, gc=False):
 
 class _Category(CategoryRecord):
     id: _Id
-    instance_count: _Whole | None = None
 
 
 _Record = TypeVar("_Record", _Image, _Annotation, _Category)
@@ -137,8 +133,6 @@ def split_leniently(path: Path, data: Bytes, log: FindingList) -> tuple[Bytes, d
         return data, {**split_records(path, data)}
     except DataError as error:
         refused = error
-    except RecursionError:
-        refused = DataError(f"{path}: not an annotation file (nested too deeply); give a COCO or LVIS annotation file")
     members = _members(data)
     if members is None:
         changed = _without_nan(data, log)
@@ -213,7 +207,7 @@ class RecordReader:
         rows = [row for _, chunk in self._chunks(_Image) for row in chunk]
         return ImageColumns(
             ids=np.array([row.id for row in rows], np.int64),
-            sizes=np.array([(row.width, row.height) for row in rows], np.int64).reshape(-1, 2),
+            sizes=np.array([(_within_64_bits(r.width), _within_64_bits(r.height)) for r in rows]).reshape(-1, 2),
             names=[_name(row) for row in rows],
             urls=[row.coco_url for row in rows],
         )
@@ -222,7 +216,7 @@ class RecordReader:
         """All categories."""
         rows = [row for _, chunk in self._chunks(_Category) for row in chunk]
         images, instances = (
-            np.array([NO_ID if n is None else min(max(n, 1 - 2**63), 2**63 - 1) for n in counts], np.int64)
+            np.array([NO_ID if n is None else _within_64_bits(n) for n in counts], np.int64)
             for counts in ([row.image_count for row in rows], [row.instance_count for row in rows])
         )
         return CategoryColumns(
@@ -287,6 +281,10 @@ def _name(image: ImageRecord) -> str:
         return _file_name(image)
     except ValueError:
         return ""
+
+
+def _within_64_bits(number: int) -> int:
+    return min(max(number, 1 - 2**63), 2**63 - 1)
 
 
 def _content(record: msgspec.Raw) -> Any:

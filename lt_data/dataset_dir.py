@@ -26,6 +26,9 @@ ALIGNMENT_PLOT = "alignment.png"
 VALIDATION = "val.json"
 IMAGES = "images"
 CARD = "README.md"
+OWN_FILES = frozenset(
+    (ANNOTATIONS, CATEGORIES, GROUPS, REPEAT_FACTORS, BUILD, ENVIRONMENT, ALIGNMENT_PLOT, VALIDATION, IMAGES, CARD)
+)
 
 
 def is_dataset_dir(path: Path) -> bool:
@@ -62,15 +65,22 @@ def check_output(out: Path, *, force: bool) -> None:
     Raises:
         OutputError: Something is there that must not be lost, or the parent is not a directory.
     """
-    if out.is_dir() and any(out.iterdir()):
-        if not is_dataset_dir(out):
-            raise OutputError(
-                f"{out}: not empty and not a dataset directory, so it is never replaced; choose another --out"
-            )
-        if not force:
-            raise OutputError(f"{out}: exists; choose another --out, or replace it with --force")
-    elif out.exists() and not out.is_dir():
+    if out.is_symlink():
+        raise OutputError(f"{out}: is a link; give the directory itself as --out")
+    if out.exists() and not out.is_dir():
         raise OutputError(f"{out}: is a file; choose another --out")
+    present = sorted(entry.name for entry in out.iterdir()) if out.is_dir() else []
+    foreign = [name for name in present if name not in OWN_FILES]
+    if present and (foreign or not is_dataset_dir(out)):
+        raise OutputError(
+            f"{out}: holds files that no build wrote ({', '.join((foreign or present)[:3])}), so it is never replaced; "
+            "choose another --out"
+        )
+    if present and not force:
+        raise OutputError(f"{out}: exists; choose another --out, or replace it with --force")
+    parent = next(path for path in out.absolute().parents if path.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise OutputError(f"{out}: cannot be written into {parent}; choose another --out")
 
 
 @contextmanager
@@ -100,13 +110,15 @@ def _swap(work: Path, out: Path) -> None:
         os.replace(work, out)
         return
     old = Path(tempfile.mkdtemp(prefix=f".{out.name}-old-", dir=out.parent))
-    os.replace(out, old)
     try:
-        os.replace(work, out)
-    except OSError:
-        os.replace(old, out)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+        os.replace(out, old)
+        try:
+            os.replace(work, out)
+        except OSError:
+            os.replace(old, out)
+            raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

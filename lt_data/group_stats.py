@@ -66,11 +66,10 @@ def group_stats(path: Path, edges: Sequence[int] | None = None) -> GroupStats:
     """
     path = Path(path)
     if path.is_dir():
-        if not is_dataset_dir(path):
-            raise DataError(
-                f"{path}: a directory without {ANNOTATIONS}; give a dataset directory or an annotation file"
-            )
-        edges = edges or read_groups(path)[0]
+        if not (path / ANNOTATIONS).is_file():
+            raise DataError(f"{path}: no {ANNOTATIONS} in it; give a dataset directory or an annotation file")
+        if edges is None and is_dataset_dir(path):
+            edges = read_groups(path)[0]
         path = path / ANNOTATIONS
     return stats_of(read_annotations(path), edges or BAGS_EDGES)
 

@@ -9,6 +9,8 @@ from lt_data.errors import DataError
 
 # LVIS v1 names an image by its URL only; its images lie in both folders of COCO 2017
 SUBFOLDERS = ("", "train2017", "val2017")
+# longer names are cut in messages
+LONGEST_SHOWN = 200
 
 
 def find_images(folder: Path, file_names: Iterable[str], *, most: int = 5) -> list[Path]:
@@ -29,7 +31,7 @@ def find_images(folder: Path, file_names: Iterable[str], *, most: int = 5) -> li
     missing = [name for name, path in zip(names, found, strict=True) if path is None]
     if missing:
         raise DataError(
-            [f"{folder / name}: image is missing" for name in missing[:most]]
+            [f"{folder / _shown(name)}: image is missing" for name in missing[:most]]
             + [f"{folder}: {len(missing)} of {len(names)} images are missing; check the image folder"]
         )
     return [path for path in found if path is not None]
@@ -39,6 +41,20 @@ def _find(folder: Path, name: str) -> Path | None:
     # Windows rules see drive letters and both kinds of slash, so they refuse on every system what one would follow
     pure = PureWindowsPath(name)
     if not name or pure.anchor or ".." in pure.parts:
-        raise DataError(f"file_name {name!r} is not a name inside the image folder {folder}; it is refused")
+        raise DataError(f"file_name {_shown(repr(name))} is not a name inside the image folder {folder}; it is refused")
     candidates = (folder / part / name for part in SUBFOLDERS)
-    return next((path for path in candidates if path.is_file()), None)
+    return next((path for path in candidates if _is_file(path)), None)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    # a name that is too long for the file system
+    except OSError:
+        return False
+
+
+def _shown(name: str) -> str:
+    """A name for a message: one line, cut if it is long."""
+    text = name if name.isprintable() else ascii(name)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}... ({len(name):,} characters)"

@@ -52,5 +52,5 @@ def make_classifier(
         RecipeError: No classifier has that name.
     """
     if name not in CLASSIFIERS:
-        raise RecipeError(f"model.classifier: got {name!r}; allowed are {', '.join(sorted(CLASSIFIERS))}")
+        raise RecipeError(f"argument classifier: got {name!r}; allowed are {', '.join(sorted(CLASSIFIERS))}")
     return CLASSIFIERS[name](in_features, num_logits, generator)

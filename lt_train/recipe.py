@@ -20,11 +20,12 @@ from lt_data.errors import DataError, RecipeError
 from lt_data.groups import BAGS_EDGES, check_edges
 from lt_train.methods import METHODS
 
+Side = Annotated[int, Field(ge=32, le=10_000)]
 Part = Literal["all", "head", "head+reg", "classifier", "none"]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 class SoftmaxHead(_Section):
@@ -37,7 +38,9 @@ class BagsHead(_Section):
     """Balanced group softmax."""
 
     name: Literal["bags"]
-    others_ratio: float = Field(8.0, ge=0, description="'Others' kept per positive of a group.")
+    others_ratio: float = Field(
+        8.0, ge=0, allow_inf_nan=True, description="'Others' kept per positive of a group; .inf keeps all."
+    )
     edges: tuple[int, ...] | None = Field(None, description="Bounds between the groups; null takes data.groups.")
 
     @field_validator("edges")
@@ -95,7 +98,7 @@ class ModelSection(_Section):
     num_detections: int = Field(300, ge=1, description="Detections kept per image.")
     score_threshold: float = Field(0.001, ge=0, lt=1, description="Detections below are dropped.")
     pre_nms_topk: int = Field(10_000, ge=1, description="(region, class) pairs per image that enter NMS.")
-    min_size: tuple[int, ...] = Field((800,), min_length=1, description="Short side in pixels; several: drawn.")
+    min_size: tuple[Side, ...] = Field((800,), min_length=1, description="Short side in pixels; several: drawn.")
     max_size: int = Field(1333, ge=32, description="Longest side in pixels.")
 
     @field_validator("min_size", mode="before")
@@ -114,6 +117,9 @@ class OptimSection(_Section):
     accumulate: int = Field(1, ge=1, description="Forward passes per optimiser step.")
     base_batch: int = Field(16, ge=1, description="Images per step that lr is meant for.")
     clip: float | None = Field(None, gt=0, description="Largest gradient norm.")
+    micro_batch: int | None = Field(
+        None, ge=1, description="Images among which the head samples and normalises; null: a whole forward pass."
+    )
 
     @property
     def images_per_step(self) -> int:
@@ -140,6 +146,16 @@ class ScheduleSection(_Section):
     warmup: int = Field(500, ge=0, description="Steps of linear warm-up.")
     warmup_start: float = Field(1 / 3, gt=0, le=1, description="Share of lr at the first step.")
 
+    @model_validator(mode="after")
+    def _decay_in_steps(self) -> ScheduleSection:
+        early = [step for step in self.decay if step < self.warmup]
+        if self.iterations is not None and early:
+            raise ValueError(
+                f"decay counts steps when iterations is set; got {list(self.decay)} with a warm-up of {self.warmup} "
+                "steps; set schedule.decay too, for example schedule.decay=[4000]"
+            )
+        return self
+
 
 class EvalSection(_Section):
     """When the validation data is evaluated; always at the end."""
@@ -161,7 +177,7 @@ class Recipe(_Section):
     schedule: ScheduleSection = ScheduleSection()
     eval: EvalSection = EvalSection()
     log_every: int = Field(20, ge=1, description="Steps between log lines.")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, strict=True)
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
 
     @model_validator(mode="after")
@@ -224,16 +240,32 @@ def make_recipe(content: Mapping[str, Any], overrides: Sequence[str] = (), *, wh
     Raises:
         RecipeError: A key or value is not allowed: one line each.
     """
+    parsed = [(*_parse_override(override), override) for override in overrides]
     merged = dict(content)
-    for override in overrides:
-        key, value = _parse_override(override)
+    if any(key == "method" for key, *_ in parsed):
+        merged = _without_preset(merged)
+    for key, value, override in parsed:
         merged = _with_value(merged, key.split("."), value, override)
+    for key in ("head", "sampler"):
+        if isinstance(merged.get(key), str):
+            merged[key] = {"name": merged[key]}
     method = METHODS.get(str(merged.get("method", "softmax")))
     filled = _fill(merged, method.fills) if method else merged
     try:
         return Recipe.model_validate(filled)
     except ValidationError as error:
         raise RecipeError([f"{where}: {line}" for line in _error_lines(error)]) from None
+
+
+def _without_preset(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe without the keys that its own method filled: a resolved recipe can be given another method."""
+    method = METHODS.get(str(content.get("method", "softmax")))
+    kept = dict(content)
+    for key, value in method.fills.items() if method else ():
+        have = kept.get(key)
+        if have == value or (isinstance(have, dict) and isinstance(value, dict) and have.get("name") == value["name"]):
+            del kept[key]
+    return kept
 
 
 def read_recipe_file(source: str | Path) -> dict[str, Any]:

@@ -25,7 +25,7 @@ ALLOWED = {
     "lt_train.report": {"lt_train.evaluation"},
     "lt_train.engine": {
         *("lt_train.methods", "lt_train.recipe", "lt_train.heads", "lt_train.data", "lt_train.detectors"),
-        *("lt_train.evaluation", "lt_train.randomness"),
+        *("lt_train.evaluation", "lt_train.randomness", "lt_train.report"),
     },
     "lt_train.quickstart": {"lt_train.engine", "lt_train.recipe", "lt_train.report"},
 }

@@ -25,7 +25,7 @@ from lt_data.counts import CategoryCounts, count_categories
 from lt_data.dataset_dir import annotations_path
 from lt_data.errors import DataError, LtError
 from lt_data.image_files import find_images
-from lt_train.data.instance_masks import InstanceMasks
+from lt_train.data.instance_masks import InstanceMasks, MaskKind, mask_kinds
 from lt_train.data.plan import Draw
 from lt_train.randomness import draw_seed, keyed_generator
 
@@ -33,6 +33,16 @@ Sample = tuple[Tensor, dict[str, Any]]
 Batch = tuple[list[Tensor], list[dict[str, Any]]]
 # a share of unusable boxes beyond this is a mistake in the file, not noise
 LARGEST_DROPPED_SHARE = 0.05
+# px; the boxes are float32, and a narrower one can lose its area when it is mirrored
+SMALLEST_SIDE = 2**-8
+# records whose masks are measured at a time: few enough that their polygons stay in the processor's cache
+MASK_CHUNK = 512
+_MASK_ERRORS = {
+    MaskKind.UNREADABLE: "have a segmentation that is neither polygons of numbers within a million pixels nor COCO run "
+    "lengths",
+    MaskKind.WRONG_SIZE: "have run lengths of another size than their image",
+    MaskKind.UNFILLED: "have run lengths that do not fill their size",
+}
 
 
 @dataclass(frozen=True)
@@ -70,8 +80,8 @@ def load_data(annotations: Path, images: Path) -> DetectionData:
     """
     file = read_annotations(annotations_path(annotations))
     paths = find_images(images, file.file_names)
-    boxes = clipped_boxes(file)
-    has_area = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    boxes = clipped_boxes(file).astype(np.float32)
+    has_area = (boxes[:, 2:] - boxes[:, :2] >= SMALLEST_SIDE).all(1)
     return DetectionData(
         file=file,
         paths=paths,
@@ -181,8 +191,7 @@ class DetectionDataset(Dataset[Sample]):
         if len(regions):
             target["ignore"] = self.boxes[regions]
         if self.with_masks:
-            segmentations = [self.data.file.segmentation(int(index)) for index in part]
-            target["masks"] = InstanceMasks.from_segmentations(segmentations, height, width, boxes=target["boxes"])
+            target["masks"] = self._masks(part, (height, width), image_id)
         if self.short_sides:
             generator = keyed_generator(self.seed, "short-side", *key)
             target["short_side"] = self.short_sides[
@@ -191,6 +200,17 @@ class DetectionDataset(Dataset[Sample]):
         if self.flip and float(torch.rand(1, generator=keyed_generator(self.seed, "flip", *key))) < self.flip:
             image, target = flip_horizontally(image, target)
         return image, target
+
+    def _masks(self, part: IntArray, size: tuple[int, int], image_id: int) -> InstanceMasks:
+        file = self.data.file
+        segmentations = [file.segmentation(int(index)) for index in part]
+        try:
+            return InstanceMasks.from_segmentations(segmentations, *size, boxes=self.boxes[part])
+        except DataError as error:
+            ids = ", ".join(str(i) for i in file.annotation_ids[part][:3].tolist())
+            raise DataError(
+                f"{file.path}: image {image_id}, among its {len(part)} annotations ({ids}, ...): {error}"
+            ) from None
 
 
 class _ByImage:
@@ -221,8 +241,10 @@ def read_image(path: Path, size: npt.ArrayLike) -> Tensor:
     try:
         with Image.open(path) as image:
             pixels = np.array(image.convert("RGB"))
-    except OSError as error:
-        raise DataError(f"{path}: not a readable image ({error})") from None
+    # decoders raise nearly anything on broken files
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{path}: not a readable image ({reason})") from None
     width, height = (int(v) for v in np.asarray(size))
     if width and height and pixels.shape[:2] != (height, width):
         raise DataError(
@@ -261,6 +283,56 @@ def require_segmentations(data: DetectionData, *, look_at: int = 100) -> None:
         )
 
 
+def check_segmentations(data: DetectionData) -> tuple[str, ...]:
+    """Refuses masks that cannot be trained on, and counts the annotations that have none.
+
+    Looks at the usable annotations only, a few hundred at a time.
+
+    Returns:
+        Notes: how many annotations are trained with their box in place of a mask, and how many with an empty mask.
+
+    Raises:
+        DataError: No annotation has a mask; or a segmentation cannot be read, is of another size than its image, or its
+            runs do not fill it: one line each with the count and the first three.
+    """
+    file, rows = data.file, np.flatnonzero(data.usable)
+    sizes = file.image_sizes[file.image_index()[rows]]
+    kinds = np.full(len(rows), MaskKind.MASK, np.uint8)
+    for start in range(0, len(rows), MASK_CHUNK):
+        part = slice(start, start + MASK_CHUNK)
+        kinds[part] = mask_kinds([file.annotation_records[i] for i in rows[part].tolist()], sizes[part])
+
+    def line(name: object, kind: MaskKind, text: str) -> str:
+        found = rows[kinds == kind]
+        return f"{name}: {len(found)} of {len(rows)} annotations {text} ({_annotation_names(file, found)})"
+
+    present = set(kinds.tolist())
+    problems = [
+        f"{line(file.path, kind, text)}; mend or remove them, or use model.name=faster_rcnn_..."
+        for kind, text in _MASK_ERRORS.items()
+        if kind in present
+    ]
+    if present == {MaskKind.BOX}:
+        problems = [
+            f"{file.path}: the annotations have no segmentation, but the model predicts masks; "
+            "use model.name=faster_rcnn_..., or a file with masks"
+        ]
+    if problems:
+        raise DataError(problems)
+    notes = {
+        MaskKind.BOX: "have no polygon of three points and no run lengths; their box is their mask",
+        MaskKind.EMPTY: "have a mask without any area and are trained with it",
+    }
+    return tuple(line(file.path.name, kind, text) for kind, text in notes.items() if kind in present)
+
+
+def _annotation_names(file: AnnotationFile, rows: IntArray, most: int = 3) -> str:
+    """The first few annotations with their images, as text."""
+    pairs = zip(file.annotation_ids[rows[:most]].tolist(), file.annotation_image_ids[rows[:most]].tolist(), strict=True)
+    names = [f"annotation {number} of image {image}" for number, image in pairs]
+    return ", ".join(names + ["..."] * (len(rows) > most))
+
+
 def training_rows(data: DetectionData, *, keep_empty: bool) -> tuple[IntArray, tuple[str, ...]]:
     """Images to train on, and a note about those left out.
 
@@ -278,7 +350,10 @@ def training_rows(data: DetectionData, *, keep_empty: bool) -> tuple[IntArray, t
         raise DataError(f"{data.file.path}: no image has a usable annotation; there is nothing to train on")
     if keep_empty or not empty:
         return np.arange(len(has_target)), ()
-    note = f"{data.file.path.name}: {empty} images without annotations are left out (data.keep_empty=true keeps them)"
+    note = (
+        f"{data.file.path.name}: {empty} images without usable annotations are left out "
+        "(data.keep_empty=true keeps them)"
+    )
     return np.flatnonzero(has_target), (note,)
 
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
+from lt_data.checks_masks import BROKEN, EMPTY, WRONG_SUM, MaskColumns, RunLengths, measure_masks
 from lt_data.errors import DataError
 
 if TYPE_CHECKING:
@@ -25,6 +28,37 @@ Rle = Mapping[str, Any]
 MIN_NUMBERS = 6
 # pixels that mask_targets rasterises at a time
 MAX_PIXELS = 2**24
+# px; pycocotools walks along a polygon's edges in steps of a fifth of a pixel and counts them in 32 bits
+FARTHEST_CORNER = 1e6
+
+
+class MaskKind(IntEnum):
+    """What training makes of a ``segmentation``."""
+
+    MASK = 0
+    # there is no polygon of three points, and no run lengths
+    BOX = 1
+    # a mask of no pixel
+    EMPTY = 2
+    # numbers missing, not finite or out of reach, or no run lengths
+    UNREADABLE = 3
+    # run lengths of another image size
+    WRONG_SIZE = 4
+    # run lengths whose sum is not their size
+    UNFILLED = 5
+
+
+class _Masked(msgspec.Struct, gc=False):
+    segmentation: list[list[float]] | RunLengths | None = None
+
+
+class _Anything(msgspec.Struct):
+    segmentation: Any = None
+
+
+_MASKED = msgspec.json.Decoder(list[_Masked])
+_MASKED_ONE = msgspec.json.Decoder(_Masked)
+_ANYTHING = msgspec.json.Decoder(_Anything)
 
 
 @dataclass(frozen=True)
@@ -62,8 +96,8 @@ class InstanceMasks:
 
         Args:
             segmentations: One per instance: a list of polygons ``[x1, y1, x2, y2, ...]``, run lengths (compressed or
-                not) as a dict with ``counts`` and ``size``, or ``None``. Polygons of fewer than three points are left
-                out.
+                not) as a dict with ``counts`` and ``size``, or ``None``. Polygons of fewer than three points, or of an
+                odd count of numbers, are left out.
             height: H.
             width: W.
             boxes: [n, 4] xyxy pixels. An instance without a usable segmentation gets its box as a polygon; without
@@ -153,6 +187,69 @@ class InstanceMasks:
         return union
 
 
+def mask_kinds(records: Sequence[msgspec.Raw], sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+    """The :class:`MaskKind` of n annotations; nothing is rasterised.
+
+    Args:
+        records: Raw annotation records; a few hundred at a time keep the memory small.
+        sizes: Width and height of each annotation's image in pixels, 0 where unknown, [n, 2].
+
+    Returns:
+        Shape [n]. Kinds from ``UNREADABLE`` on cannot be trained on.
+    """
+    try:
+        segmentations = [row.segmentation for row in _MASKED.decode(b"[" + b",".join(records) + b"]")]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _kinds_one_by_one(records, sizes)
+    columns = MaskColumns.empty(len(segmentations))
+    measure_masks(segmentations, columns)
+    of_runs, faults = columns.rle_sizes[:, 0] >= 0, columns.faults
+    known = of_runs & (sizes > 0).all(1)
+    with np.errstate(invalid="ignore"):
+        far = (np.abs(columns.extents) > FARTHEST_CORNER).any(1) & ~of_runs
+    # without an area nothing could be measured: no polygon has three points
+    pointless = ~of_runs & np.isnan(columns.areas)
+    kinds = np.full(len(segmentations), MaskKind.MASK, np.uint8)
+    for kind, rows in (
+        (MaskKind.EMPTY, (faults & EMPTY) > 0),
+        (MaskKind.BOX, pointless),
+        (MaskKind.UNFILLED, (faults & WRONG_SUM) > 0),
+        (MaskKind.WRONG_SIZE, known & (columns.rle_sizes != sizes[:, ::-1]).any(1)),
+        (MaskKind.UNREADABLE, far | ((faults & BROKEN) > 0)),
+    ):
+        kinds[rows] = kind
+    return kinds
+
+
+def _kinds_one_by_one(records: Sequence[msgspec.Raw], sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+    """For a chunk that holds a segmentation of a wrong type."""
+    kinds = np.full(len(records), MaskKind.UNREADABLE, np.uint8)
+    for row, record in enumerate(records):
+        try:
+            _MASKED_ONE.decode(record)
+            kinds[row] = mask_kinds([record], sizes[row : row + 1])[0]
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            kinds[row] = _kind_of_wrong_type(record)
+    return kinds
+
+
+def _kind_of_wrong_type(record: msgspec.Raw) -> MaskKind:
+    """Lists of numbers, nested in another way than polygons are, stand for no mask; all else is unreadable."""
+    try:
+        segmentation = _ANYTHING.decode(record).segmentation
+        if not isinstance(segmentation, list) or not _holds_numbers(segmentation):
+            return MaskKind.UNREADABLE
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return MaskKind.UNREADABLE
+    return MaskKind.MASK if _polygons(segmentation) else MaskKind.BOX
+
+
+def _holds_numbers(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(map(_holds_numbers, value))
+    return type(value) in (int, float) and abs(value) <= FARTHEST_CORNER
+
+
 def mask_targets(masks: InstanceMasks, boxes: Tensor, matched: Tensor, size: int) -> Tensor:
     """Targets of the mask loss: each region's instance, cut out by the region's box and resized.
 
@@ -185,8 +282,16 @@ def mask_targets(masks: InstanceMasks, boxes: Tensor, matched: Tensor, size: int
 def _polygons(segmentation: Any) -> list[npt.NDArray[np.float64]]:
     if not isinstance(segmentation, list | tuple):
         return []
-    arrays = [np.asarray(polygon, dtype=np.float64) for polygon in segmentation]
-    return [a[: len(a) // 2 * 2].reshape(-1, 2) for a in arrays if a.ndim == 1 and len(a) >= MIN_NUMBERS]
+    arrays = [_numbers(polygon) for polygon in segmentation]
+    return [a.reshape(-1, 2) for a in arrays if a.ndim == 1 and len(a) >= MIN_NUMBERS and len(a) % 2 == 0]
+
+
+def _numbers(polygon: Any) -> npt.NDArray[np.float64]:
+    try:
+        return np.asarray(polygon, dtype=np.float64)
+    # lists of lists of different lengths
+    except (TypeError, ValueError):
+        return np.zeros(0)
 
 
 def _compressed(segmentation: Any, height: int, width: int) -> Rle | None:

@@ -61,6 +61,7 @@ def build_detector(
     *,
     weights: str | Path = "none",
     load_pretrained: bool = True,
+    own_categories: Sequence[tuple[int, str]] | None = None,
     classifier: str = "linear",
     score_threshold: float = 0.0,
     num_detections: int = 300,
@@ -79,6 +80,8 @@ def build_detector(
             Unless it is ``none``, a ResNet normalises with stored statistics and counts as pretrained.
         load_pretrained: ``False`` builds the same modules without loading ``weights``, for a model whose checkpoint
             is loaded next.
+        own_categories: Dataset id and name of labels 1..C; weights of other categories lose their class-dependent
+            layers. ``None`` compares numbers of classes only.
         classifier: A key of ``lt_train.classifiers.CLASSIFIERS``.
         score_threshold: Detections score above it.
         num_detections: At most so many per image.
@@ -113,7 +116,7 @@ def build_detector(
     model = LongTailDetector.from_stock(
         stock, head, pretrained=pretrained, pre_nms_topk=pre_nms_topk, micro_batch_images=micro_batch_images
     )
-    model.load_report = load_weights(model, weights if load_pretrained else "none")
+    model.load_report = load_weights(model, weights if load_pretrained else "none", own_categories=own_categories)
     return model
 
 

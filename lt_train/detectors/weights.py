@@ -6,9 +6,10 @@ Keys are torchvision's; checkpoints of this project, torchvision's detectors and
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Iterable, Mapping
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ CLASS_LAYERS = (CLASSIFIER, "roi_heads.box_predictor.bbox_pred", "roi_heads.mask
 TRUNK = "backbone.body."
 COCO_FILES = tuple(w.COCO_V1 for w in (FasterRCNN_ResNet50_FPN_Weights, MaskRCNN_ResNet50_FPN_Weights))
 
+# dataset id and name of labels 1..C
+Categories = Sequence[tuple[int, str]]
+
 
 @dataclass(frozen=True)
 class LoadReport:
@@ -42,38 +46,50 @@ class LoadReport:
     reinitialised: tuple[str, ...]
 
 
-def load_weights(model: Any, source: str | Path) -> LoadReport:
+def load_weights(model: Any, source: str | Path, *, own_categories: Categories | None = None) -> LoadReport:
     """Load weights by name or from a file.
 
     Args:
         model: A freshly built :class:`~lt_train.detectors.detector.LongTailDetector`.
-        source: ``none``; ``imagenet`` or ``coco`` (torchvision's, downloaded once and checked by hash); or the path of
-            a state dict or of a checkpoint with a ``model`` entry.
+        source: ``none``; ``imagenet`` or ``coco`` (torchvision's, downloaded once, checked by hash at every use); or
+            the path of a state dict or of a checkpoint with a ``model`` entry.
+        own_categories: Dataset id and name of the model's labels 1..C. If the source names its categories too and
+            they differ, every layer that depends on the classes keeps its initial values.
 
     Raises:
         RecipeError: A name is asked for that the model has no weights of.
-        DataError: The file cannot be read, or a weight is missing, unexpected or of another shape.
+        DataError: The file cannot be had or read, or a weight is missing, unexpected or of another shape.
     """
     if source == "none":
         return LoadReport(0, ())
-    state = _published(model, str(source)) if source in ("imagenet", "coco") else read_state_dict(source)
-    return _load(model, state, str(source))
+    path = published_file(_published_url(model, str(source))) if source in ("imagenet", "coco") else source
+    state, categories = read_weights(path)
+    return _load(model, state, str(source), other_categories=_differ(own_categories, categories))
 
 
-def initialise_from(model: Any, state: Mapping[str, Tensor]) -> LoadReport:
+def initialise_from(
+    model: Any,
+    state: Mapping[str, Tensor],
+    *,
+    own_categories: Categories | None = None,
+    source_categories: Categories | None = None,
+) -> LoadReport:
     """Start a model from the weights of another one, for example stage 2 from stage 1.
 
     The classifier starts anew if its width or the meaning of its logits differs; box regressor and mask logits if the
-    number of classes does. The head's buffers stay the new model's.
+    number of classes does; all three if the categories differ. A layer that starts anew keeps the values that it was
+    built with, nothing is drawn here. The head's buffers stay the new model's.
 
     Args:
         model: A freshly built :class:`~lt_train.detectors.detector.LongTailDetector`.
         state: State dict of the other model.
+        own_categories: Dataset id and name of the model's labels 1..C; ``None`` is unknown and differs from nothing.
+        source_categories: The same for the other model, see :func:`checkpoint_categories`.
 
     Raises:
         DataError: A weight is missing, unexpected or of another shape.
     """
-    return _load(model, state, "state dict")
+    return _load(model, state, "state dict", other_categories=_differ(own_categories, source_categories))
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
@@ -82,51 +98,126 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     Raises:
         DataError: The file does not exist or holds something else.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise DataError(
-            f"weights: cannot read {path} ({error.strerror}); allowed are none, imagenet, coco or an existing file"
-        ) from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(
-            f"weights: {path} is no file of tensors ({reason}); save a state dict with torch.save"
-        ) from None
+    return read_weights(path)[0]
+
+
+def read_weights(path: str | Path) -> tuple[dict[str, Tensor], list[tuple[int, str]] | None]:
+    """A state dict like :func:`read_state_dict`, and the categories that it was trained for where they are known.
+
+    Raises:
+        DataError: The file does not exist or holds something else.
+    """
+    content = _read_tensors(path)
     state = content.get("model", content) if isinstance(content, Mapping) else None
     if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
         raise DataError(
             f"weights: {path} holds no state dict; allowed are a state dict or a checkpoint of this project"
         )
-    state = dict(state)
-    # torchvision's own file under its own name: its batch norms were trained with eps 0
-    return fold_zero_eps(state) if Path(path).name in {Path(w.url).name for w in COCO_FILES} else state
+    for weights in COCO_FILES:
+        # torchvision's own file under its own name: its batch norms were trained with eps 0
+        if Path(path).name == Path(weights.url).name:
+            return fold_zero_eps(dict(state)), list(enumerate(weights.meta["categories"]))[1:]
+    return dict(state), checkpoint_categories(content, path) if "model" in content else None
 
 
-def _published(model: Any, name: str) -> Mapping[str, Tensor]:
-    """Published weights for the model; the one place that downloads."""
+def checkpoint_categories(content: Mapping[str, Any], path: str | Path = "checkpoint") -> list[tuple[int, str]] | None:
+    """Dataset id and name of labels 1..C from a checkpoint's ``categories``; ``None`` if it has no such entry.
+
+    Args:
+        content: A checkpoint of this project.
+        path: Where it is from, for the message.
+
+    Raises:
+        DataError: The entry is not ``{"ids": [C whole numbers], "names": [C texts], ...}``.
+    """
+    entry = content.get("categories")
+    if entry is None:
+        return None
+    ids, names = (entry.get("ids"), entry.get("names")) if isinstance(entry, Mapping) else (None, None)
+    if (
+        not (isinstance(ids, list) and isinstance(names, list) and len(ids) == len(names))
+        or not all(isinstance(i, int) for i in ids)
+        or not all(isinstance(n, str) for n in names)
+    ):
+        raise DataError(
+            f"weights: {path} has categories without one id and one name each; save its state dict alone to go without"
+        )
+    return list(zip(ids, names, strict=True))
+
+
+def published_file(url: str) -> Path:
+    """A file that torchvision publishes, from PyTorch's cache or downloaded into it; the one place that downloads.
+
+    Args:
+        url: Ends in ``-``, the first digits of the content's SHA-256, and a suffix.
+
+    Returns:
+        Its path below ``torch.hub.get_dir()``; the content has that hash now, whoever put it there.
+
+    Raises:
+        DataError: It cannot be downloaded or read, or has another hash.
+    """
+    path = Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
+    expected = path.stem.rpartition("-")[2]
+    try:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(url, str(path), expected, progress=True)
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, RuntimeError, HTTPException) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(
+            f"model.weights: cannot download {url} or read its copy {path} ({reason}); "
+            "fetch it on another machine and give its path"
+        ) from None
+    if not digest.startswith(expected):
+        raise DataError(
+            f"model.weights: {path} is damaged or was replaced (its SHA-256 starts with {digest[: len(expected)]}, "
+            f"the published file's with {expected}); delete it, then it is downloaded again"
+        )
+    return path
+
+
+def _published_url(model: Any, name: str) -> str:
+    """Where the published weights for the model are."""
     if not is_resnet(model.backbone):
         raise RecipeError(f"model.weights: {name!r} exists for the ResNet-50 models; allowed are none or a file")
     if name == "imagenet":
         weights: Any = ResNet50_Weights.IMAGENET1K_V1
     else:
         weights = COCO_FILES[1] if model.roi_heads.has_mask() else COCO_FILES[0]
+    return str(weights.url)
+
+
+def _read_tensors(path: str | Path) -> Any:
+    """What ``torch.save`` wrote, as long as no code is needed to rebuild it."""
     try:
-        state: Mapping[str, Tensor] = weights.get_state_dict(progress=True, check_hash=True)
-    except (OSError, RuntimeError) as error:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
         raise DataError(
-            f"model.weights: cannot download {weights.url} ({error}); fetch it on another machine and give its path"
+            f"weights: cannot read {path} ({error.strerror or error}); "
+            "allowed are none, imagenet, coco or an existing file"
         ) from None
-    return state if name == "imagenet" else fold_zero_eps(dict(state))
+    # damaged files raise nearly anything; torch's own text advises to load them unsafely
+    except Exception:
+        raise DataError(
+            f"weights: {path} is no file of tensors (it is damaged or cut short, or holds objects that only code could "
+            "rebuild); save a state dict with torch.save"
+        ) from None
 
 
-def _load(model: nn.Module, source: Mapping[str, Tensor], where: str) -> LoadReport:
+def _differ(own: Categories | None, other: Categories | None) -> bool:
+    return own is not None and other is not None and [tuple(c) for c in own] != [tuple(c) for c in other]
+
+
+def _load(model: nn.Module, source: Mapping[str, Tensor], where: str, *, other_categories: bool) -> LoadReport:
     state = dict(source)
     trunk_only = "conv1.weight" in state and not any(key.startswith("backbone.") for key in state)
     if trunk_only:
         state = {f"{TRUNK}{key}": value for key, value in state.items() if not key.startswith("fc.")}
     own = model.state_dict()
-    anew = _layers_anew(model, own, state)
+    anew = _class_layers(own) if other_categories else _layers_anew(model, own, state)
     state = {k: v for k, v in state.items() if not k.startswith(HEAD) and k.rpartition(".")[0] not in anew}
     problems = [
         f"weights {where}: {key} is {tuple(state[key].shape)}, the model has {tuple(value.shape)}; "
@@ -138,7 +229,7 @@ def _load(model: nn.Module, source: Mapping[str, Tensor], where: str) -> LoadRep
         raise DataError(problems)
     missing, unexpected = _copy(model, state, where)
     if trunk_only:
-        anew += _layers(key for key in missing if not key.startswith((TRUNK, HEAD)))
+        anew += [layer for layer in _layers(k for k in missing if not k.startswith((TRUNK, HEAD))) if layer not in anew]
     missing = [key for key in missing if not key.startswith(HEAD) and key.rpartition(".")[0] not in anew]
     if missing or unexpected:
         raise DataError(
@@ -157,6 +248,11 @@ def _copy(model: nn.Module, state: Mapping[str, Tensor], where: str) -> tuple[li
         lines = [line.strip() for line in str(error).splitlines()[1:]]
         raise DataError(f"weights {where}: {line}" for line in lines) from None
     return result.missing_keys, result.unexpected_keys
+
+
+def _class_layers(own: Mapping[str, Tensor]) -> list[str]:
+    """Class-dependent layers that the model has, in its order."""
+    return [layer for layer in CLASS_LAYERS if any(key.startswith(f"{layer}.") for key in own)]
 
 
 def _layers_anew(model: Any, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:

@@ -32,15 +32,20 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Reads a checkpoint to the CPU.
 
     Raises:
-        DataError: The file is missing, is no checkpoint, holds code, or is of another format.
+        DataError: The file is missing, cannot be read, is no checkpoint, holds code, or is of another format.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise DataError(f"{path}: no such checkpoint; the run may have stopped before it wrote one") from None
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DataError(f"{path}: not a checkpoint that can be read safely ({reason})") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+    # damaged files raise nearly anything; torch's own text advises to load them unsafely
+    except Exception:
+        raise DataError(
+            f"{path}: not a checkpoint that can be read safely (it is damaged or cut short, or holds objects that only "
+            "code could rebuild); give a checkpoint that this project wrote"
+        ) from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
         raise DataError(f"{path}: checkpoint format is {found!r}; this version reads format {FORMAT}")

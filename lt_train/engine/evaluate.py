@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from rich.console import Console
 
 from lt_data.counts import CategoryCounts
-from lt_data.errors import OutputError, RecipeError
+from lt_data.errors import DataError, OutputError, RecipeError
 from lt_data.groups import Group, make_groups
 from lt_train.data.dataset import DetectionData, DetectionDataset, make_loader
 from lt_train.data.plan import Draw
@@ -31,6 +32,10 @@ from lt_train.evaluation import (
 )
 from lt_train.evaluation.detections import IouType
 from lt_train.recipe import Files, Recipe
+
+EVALUATION_FILES = ("metrics.json", "per_class.csv", "predictions.json")
+# seconds between progress lines where there is no terminal
+LINE_EVERY = 10.0
 
 
 @dataclass(frozen=True)
@@ -82,12 +87,14 @@ def evaluate_run(
     source = files or recipe.data.val
     if source is None:
         raise RecipeError(f"{path}: its recipe has no data.val; give --annotations and --images")
+    if checkpoint == "best" and not run.best.is_file():
+        raise DataError(f"{run.best}: not there; a run has a best checkpoint once it was evaluated on validation data")
     content = load_checkpoint(run.checkpoint(checkpoint))
     counts = counts_from_plain(content["categories"])
     model = make_model(recipe, counts.instances, load_pretrained=False)
     model.load_state_dict(content["model"])
     where = choose_device(device or recipe.device)
-    data = load_validation(source, counts)
+    data = load_validation(source, counts, masks=has_masks(recipe))
     groups = make_groups(counts.category_ids, counts.instances, recipe.data.groups)
     measured = evaluate_model(model.to(where), data, recipe, counts=counts, groups=groups, console=console, out=out)
     return measured, out
@@ -99,8 +106,11 @@ def _output(run: RunDir, checkpoint: str, files: Files | None, out: Path | None,
     if out is None:
         stem = f"-{files.annotations.stem}" if files else ""
         out = run.path / f"eval-{checkpoint}{stem}"
-    if (out / "metrics.json").exists() and not force:
-        raise OutputError(f"{out}: holds an evaluation already; choose another --out, or replace it with --force")
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out}: is a file; choose another --out")
+    there = [name for name in EVALUATION_FILES if (out / name).exists()]
+    if there and not force:
+        raise OutputError(f"{out}: holds {', '.join(there)}; choose another --out, or replace them with --force")
     return out
 
 
@@ -155,7 +165,9 @@ def predict(
     results: list[dict[str, Any]] = []
     was_training = model.training
     model.eval()
-    with torch.inference_mode(), make_bar(console or Console(stderr=True), "evaluating") as bar:
+    console = console or Console(stderr=True)
+    last_line = time.monotonic()
+    with torch.inference_mode(), make_bar(console, "evaluating") as bar:
         task = bar.add_task("", total=len(rows), note="")
         for images, targets in loader:
             detections = model([image.to(device).float() / 255 for image in images])
@@ -165,6 +177,10 @@ def predict(
                     target["image_id"], detection, height=height, width=width, category_ids=data.ids
                 )
             bar.advance(task, len(images))
+            if bar.disable and time.monotonic() - last_line > LINE_EVERY:
+                last_line = time.monotonic()
+                done = int(bar.tasks[task].completed)
+                console.print(f"evaluating: {done:,} of {len(rows):,} images", highlight=False)
     model.train(was_training)
     return results
 

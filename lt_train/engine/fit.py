@@ -22,7 +22,7 @@ from lt_train.engine.checkpoint import load_checkpoint, save_checkpoint
 from lt_train.engine.evaluate import evaluate_model, selection_ap
 from lt_train.engine.log import RunLog, drop_later_metrics
 from lt_train.engine.optim import describe_lr, lr_at, make_optimizer, set_lr
-from lt_train.engine.run_dir import RunDir, create_run_dir, write_environment, write_recipe, write_text
+from lt_train.engine.run_dir import RunDir, check_run_dir, create_run_dir, write_environment, write_recipe, write_text
 from lt_train.engine.setup import (
     RunData,
     choose_device,
@@ -36,6 +36,8 @@ from lt_train.engine.setup import (
 )
 from lt_train.methods import METHODS
 from lt_train.recipe import Recipe
+from lt_train.report.curves import plot_loss_curves
+from lt_train.report.group_bars import plot_group_ap
 
 # a run may go on with another number of workers, on another device, with other log lines
 FREE_TO_CHANGE = ("device", "log_every", "data.workers", "eval.batch")
@@ -89,6 +91,8 @@ def fit(
         TrainingStopped: A loss became infinite or NaN.
     """
     _refuse_several_processes()
+    if not resume:
+        check_run_dir(out, force=force)
     device = choose_device(recipe.device)
     data = load_run_data(recipe)
     plan = make_plan(recipe, data)
@@ -104,7 +108,12 @@ def fit(
     with RunLog(run, total=plan.total_steps(), every=recipe.log_every, console=console) as log:
         for line in _opening_lines(recipe, data, plan, state, resume=resume):
             log.line(line)
-        _train(recipe, data, plan, state, run, log)
+        try:
+            _train(recipe, data, plan, state, run, log)
+        except KeyboardInterrupt:
+            _save_interrupted(recipe, data, state, run, log)
+            raise
+        draw_report(run)
     return run
 
 
@@ -151,10 +160,11 @@ def _train(recipe: Recipe, data: RunData, plan: Plan, state: RunState, run: RunD
         if log.is_due(step.index):
             log.step(step.index, step.epoch, {"loss": sum(losses.values()), **losses, "lr": lr})
         finished = state.done == plan.total_steps()
-        if finished or _is_due(step, recipe, recipe.eval.every):
-            _evaluate(recipe, data, state, run, log)
-        if finished or _is_due(step, recipe, _save_every(recipe)):
+        evaluating = finished or _is_due(step, recipe, recipe.eval.every)
+        if evaluating or _is_due(step, recipe, _save_every(recipe)):
             save_checkpoint(run.last, _checkpoint(recipe, data, state))
+        if evaluating:
+            _evaluate(recipe, data, state, run, log)
 
 
 def train_step(
@@ -203,7 +213,8 @@ def _refuse_non_finite(values: dict[str, float], step: Step, targets: list[dict[
         images = ", ".join(str(target["image_id"]) for target in targets)
         raise TrainingStopped(
             f"step {step.index + 1}: {', '.join(wrong)} is not finite (last images {images}); no weight was changed "
-            "in this step; lower optim.lr, or set optim.clip"
+            "in this step, but earlier ones may be damaged; go back to the last checkpoint, and lower optim.lr or set "
+            "optim.clip"
         )
 
 
@@ -248,7 +259,7 @@ def _evaluate(recipe: Recipe, data: RunData, state: RunState, run: RunDir, log: 
         counts=data.train.counts,
         groups=data.groups,
         out=run.evaluation,
-        console=log.console if log.console.is_terminal else None,
+        console=log.console,
     )
     for line in measured.text.splitlines():
         log.line(line)
@@ -259,6 +270,26 @@ def _evaluate(recipe: Recipe, data: RunData, state: RunState, run: RunDir, log: 
     if ap is not None and (state.best is None or ap > state.best):
         state.best = ap
         save_checkpoint(run.best, _checkpoint(recipe, data, state))
+        save_checkpoint(run.last, _checkpoint(recipe, data, state))
+
+
+def _save_interrupted(recipe: Recipe, data: RunData, state: RunState, run: RunDir, log: RunLog) -> None:
+    """Keeps what an interrupted run has learnt."""
+    if state.done:
+        save_checkpoint(run.last, _checkpoint(recipe, data, state))
+        log.line(f"interrupted after step {state.done}; continue with --resume")
+
+
+def draw_report(run: RunDir) -> None:
+    """Draws loss curves and, where there is an evaluation, AP per group into ``report``."""
+    run.report.mkdir(exist_ok=True)
+    plot_loss_curves(run.report / "loss_curves.png", {run.path.name: run.metrics})
+    metrics = run.evaluation / "metrics.json"
+    if metrics.is_file():
+        content = json.loads(metrics.read_text(encoding="utf-8"))
+        for kind in ("bbox", "segm"):
+            if kind in content:
+                plot_group_ap(run.report / f"group_ap_{kind}.png", {run.path.name: content}, iou_type=kind)
 
 
 def _checkpoint(recipe: Recipe, data: RunData, state: RunState) -> dict[str, Any]:

@@ -38,8 +38,17 @@ def duration(seconds: float) -> str:
 def drop_later_metrics(run: RunDir, done: int) -> None:
     """Removes the lines of ``metrics.jsonl`` beyond a step: a resumed run writes them again."""
     if run.metrics.is_file():
-        lines = run.metrics.read_text(encoding="utf-8").splitlines(keepends=True)
-        write_text(run.metrics, "".join(line for line in lines if json.loads(line)["step"] <= done))
+        lines = run.metrics.read_text(encoding="utf-8").splitlines()
+        kept = [line for line in lines if _step_of(line) <= done]
+        write_text(run.metrics, "".join(f"{line}\n" for line in kept))
+
+
+def _step_of(line: str) -> float:
+    """The step of a line; infinite for one that was cut off when the run was killed."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
 class RunLog:

@@ -20,6 +20,12 @@ from lt_data.errors import DataError, OutputError
 from lt_train.recipe import Recipe, make_recipe, read_recipe_file
 
 SCHEMA = 1
+OWN_FILES = frozenset(
+    (
+        *("recipe.yaml", "environment.json", "data.json", "train.log", "metrics.jsonl"),
+        *("tensorboard", "checkpoints", "eval", "report"),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,11 @@ class RunDir:
         """Metrics, per-class table and predictions."""
         return self.path / "eval"
 
+    @property
+    def report(self) -> Path:
+        """Loss curves and AP per group as pictures."""
+        return self.path / "report"
+
     def checkpoint(self, which: str) -> Path:
         """Path of the checkpoint ``last`` or ``best``."""
         return self.path / "checkpoints" / f"{which}.pt"
@@ -88,6 +99,31 @@ class RunDir:
         return make_recipe(read_recipe_file(self.recipe), where=str(self.recipe))
 
 
+def check_run_dir(path: Path, *, force: bool) -> None:
+    """Refuses a place for a new run before anything is read.
+
+    Args:
+        path: Where.
+        force: Whether the user asked to replace a run that is there; only files that runs write are ever removed.
+
+    Raises:
+        OutputError: Something is there that must not be lost.
+    """
+    run = RunDir(path)
+    if path.exists() and not path.is_dir():
+        raise OutputError(f"{path}: is a file; choose another --out")
+    names = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
+    foreign = [name for name in names if name not in OWN_FILES and not name.startswith("eval-")]
+    if names and (foreign or not run.recipe.is_file() or not run.data.is_file()):
+        raise OutputError(
+            f"{path}: holds files that no run wrote ({', '.join((foreign or names)[:3])}), so it is never replaced; "
+            "choose another --out"
+        )
+    if names and not force:
+        ways = "continue it with --resume, " if run.last.is_file() else "it has no checkpoint to resume from; "
+        raise OutputError(f"{path}: holds a run; {ways}replace it with --force, or choose another --out")
+
+
 def create_run_dir(path: Path, *, force: bool) -> RunDir:
     """A new, empty run directory.
 
@@ -96,20 +132,13 @@ def create_run_dir(path: Path, *, force: bool) -> RunDir:
         force: Whether the user asked to replace a run that is there.
 
     Raises:
-        OutputError: Something is there that must not be lost, or the directory cannot be made.
+        OutputError: See :func:`check_run_dir`, or the directory cannot be made.
     """
+    check_run_dir(path, force=force)
     run = RunDir(path)
-    if path.is_dir() and any(path.iterdir()):
-        if not run.recipe.is_file():
-            raise OutputError(
-                f"{path}: not empty and not a run directory, so it is never replaced; choose another --out"
-            )
-        if not force:
-            raise OutputError(
-                f"{path}: holds a run; continue it with --resume, replace it with --force, or choose another --out"
-            )
-        shutil.rmtree(path)
     try:
+        for entry in path.iterdir() if path.is_dir() else ():
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
         run.last.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another --out") from None

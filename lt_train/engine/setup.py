@@ -12,12 +12,14 @@ import torch
 
 from lt_data.annotations import IntArray
 from lt_data.counts import CategoryCounts
+from lt_data.dataset_dir import is_dataset_dir, read_groups
 from lt_data.errors import DataError, RecipeError
 from lt_data.groups import Group, make_groups
 from lt_data.repeat_factors import image_repeat_factors
 from lt_train.data.dataset import DetectionData, DetectionDataset, load_data, require_segmentations, training_rows
 from lt_train.data.plan import Plan
 from lt_train.detectors import LongTailDetector, build_detector
+from lt_train.evaluation import load_ground_truth
 from lt_train.heads import make_head
 from lt_train.randomness import keyed_generator
 from lt_train.recipe import Files, Recipe, RepeatFactorSampler
@@ -49,8 +51,8 @@ def load_run_data(recipe: Recipe) -> RunData:
         DataError: A file cannot be used, images are missing, or the categories of the two files differ.
     """
     train = load_data(recipe.data.train.annotations, recipe.data.train.images)
-    val = load_validation(recipe.data.val, train.counts) if recipe.data.val else None
-    if has_masks(recipe):
+    val = load_validation(recipe.data.val, train.counts, masks=has_masks(recipe)) if recipe.data.val else None
+    if needs_mask_targets(recipe):
         require_segmentations(train)
     rows, notes = training_rows(train, keep_empty=recipe.data.keep_empty)
     dataset = DetectionDataset(
@@ -59,20 +61,53 @@ def load_run_data(recipe: Recipe) -> RunData:
         seed=recipe.seed,
         flip=recipe.data.flip,
         short_sides=recipe.model.min_size,
-        with_masks=has_masks(recipe),
+        with_masks=needs_mask_targets(recipe),
     )
     groups = make_groups(train.counts.category_ids, train.counts.instances, recipe.data.groups)
-    return RunData(train, dataset, val, groups, (*train.notes, *notes))
+    notes = (*train.notes, *notes, *_edges_note(recipe), *_federated_note(val))
+    return RunData(train, dataset, val, groups, notes)
 
 
-def load_validation(files: Files, train: CategoryCounts) -> DetectionData:
-    """Reads validation data and checks that it has the categories that were trained.
+def needs_mask_targets(recipe: Recipe) -> bool:
+    """Whether the mask loss is computed: its weights and all in front of them are trained only by ``train=all``."""
+    return has_masks(recipe) and recipe.train == "all"
+
+
+def _edges_note(recipe: Recipe) -> tuple[str, ...]:
+    """Says so if a dataset directory was built with other groups."""
+    directory = recipe.data.train.annotations
+    if not is_dataset_dir(directory):
+        return ()
+    edges, _ = read_groups(directory)
+    if edges == recipe.data.groups:
+        return ()
+    return (f"note: {directory} was built with groups {edges}, this run uses data.groups={recipe.data.groups}",)
+
+
+def _federated_note(val: DetectionData | None) -> tuple[str, ...]:
+    """Says so if the validation file is annotated as LVIS is."""
+    if val is None or not val.file.image_records or b"neg_category_ids" not in bytes(val.file.image_records[0]):
+        return ()
+    return (
+        f"warning: {val.file.path.name} is a LVIS file; AP is measured by COCO's rules here, so detections of "
+        "categories that an image is not annotated for count as false positives: not comparable with LVIS figures",
+    )
+
+
+def load_validation(files: Files, train: CategoryCounts, *, masks: bool) -> DetectionData:
+    """Reads validation data and checks that a trained model can be measured on it.
+
+    Args:
+        files: Annotations and images.
+        train: Counts of the training file.
+        masks: Whether masks are going to be measured.
 
     Raises:
-        DataError: The file cannot be used, or its categories differ from the training file's.
+        DataError: The file cannot be used, lacks boxes or masks, or has other categories than the training file.
     """
     val = load_data(files.annotations, files.images)
     check_same_categories(val, train)
+    load_ground_truth(val.file, masks=masks)
     return val
 
 
@@ -141,6 +176,7 @@ def make_model(recipe: Recipe, instance_counts: IntArray, *, load_pretrained: bo
         pre_nms_topk=recipe.model.pre_nms_topk,
         min_size=recipe.model.min_size,
         max_size=recipe.model.max_size,
+        micro_batch_images=recipe.optim.micro_batch,
         generator=keyed_generator(recipe.seed, "weights"),
     )
 

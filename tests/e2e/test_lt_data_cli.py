@@ -41,10 +41,21 @@ def test_build_then_stats(folder):
 
 
 def test_dry_run_writes_nothing(folder):
-    run = lt_data("build-coco-lt", "--coco", "pool/annotations.json", "--scale", "0.001", "--dry-run", cwd=folder)
+    before = sorted(p.name for p in folder.iterdir())
+    command = (
+        "build-coco-lt",
+        "--coco",
+        "pool/annotations.json",
+        "--scale",
+        "0.001",
+        "--dry-run",
+        "--out",
+        "unwritten",
+    )
+    run = lt_data(*command, cwd=folder)
     assert run.returncode == 0
     assert "dry run: nothing written" in run.stdout
-    assert sorted(p.name for p in folder.iterdir() if p.name.startswith("coco")) == []
+    assert sorted(p.name for p in folder.iterdir()) == before
 
 
 @pytest.mark.parametrize(
@@ -62,7 +73,8 @@ def test_dry_run_writes_nothing(folder):
         (("build-coco-lt", "--coco", "a", "--out", "x", "--scale", "2"), 1, "0 < scale <= 1"),
         (("build-coco-lt", "--coco", "a", "--out", "x", "--reference", "lvis-v9"), 1, "lvis-v0.5, lvis-v1, zipf:ALPHA"),
         (("build-coco-lt", "--coco", "a", "--out", "x", "--lvis", "b", "--reference", "c"), 2, "exclude each other"),
-        (("group-stats", "pool"), 1, "give a dataset directory or an annotation file"),
+        (("group-stats", "."), 1, "give a dataset directory or an annotation file"),
+        (("build-coco-lt", "--coco", "pool/annotations.json", "--out", "pool", "--force"), 1, "no build wrote"),
         (("group-stats", "pool/annotations.json", "--format", "xml"), 2, "'xml' is not one of"),
         (("demo-pool", "--out", "pool"), 1, "exists and is not empty"),
     ],

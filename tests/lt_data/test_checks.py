@@ -363,7 +363,7 @@ def test_table_and_json(tmp_path):
         ('{"a": NaN', "not a JSON object"),
         ('{"name": "package", "version": 1}', "is missing"),
         (json.dumps(base())[:-9], "not a JSON object"),
-        ('{"images": ' + "[" * 100_000, "nested too deeply"),
+        ('{"images": ' + "[" * 100_000, "recursion"),
     ],
 )
 def test_files_of_another_kind_are_refused_as_by_reading(tmp_path, text, says):

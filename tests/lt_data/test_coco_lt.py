@@ -188,13 +188,20 @@ def test_output_is_never_overwritten_unasked(small_pool, tmp_path):
     other = BuildOptions(1, "0.001", on_shortage="cap")
     build_coco_lt(small_pool, out, options=other, force=True)
     assert (out / "build.json").read_bytes() != before
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match="notes.txt.*never replaced"):
+        build_coco_lt(small_pool, out, options=other, force=True)
+    assert (out / "notes.txt").read_text() == "mine"
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.tex").write_text("years of work")
     with pytest.raises(OutputError, match="never replaced"):
         build_coco_lt(small_pool, mine, options=SMALL, force=True)
     assert (mine / "thesis.tex").read_text() == "years of work"
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["lt", "mine"]
+    (tmp_path / "link").symlink_to(out)
+    with pytest.raises(OutputError, match="is a link"):
+        build_coco_lt(small_pool, tmp_path / "link", options=SMALL, force=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link", "lt", "mine"]
 
 
 def test_a_failing_step_leaves_nothing(small_pool, tmp_path, monkeypatch):

@@ -70,6 +70,11 @@ def test_directory_that_is_no_dataset(tmp_path):
         group_stats(tmp_path)
 
 
+def test_a_pool_directory_has_the_default_groups(tmp_path):
+    save(pool({1: [1] * 12}), tmp_path / "annotations.json")
+    assert [g.categories for g in group_stats(tmp_path).groups] == [0, 1, 0, 0]
+
+
 def test_real_lvis_images(shared_data):
     stats = group_stats(shared_data / "lvis_val_100/lvis_val_100.json")
     assert (stats.categories, stats.images, stats.instances) == (1230, 100, 977)

@@ -69,6 +69,31 @@ def test_mistakes_are_one_line_each(override, says):
     assert "\n" not in error.value.problems[0]
 
 
+def test_bare_names_and_methods_over_resolved_recipes():
+    assert make_recipe(MINIMAL, ["head=bags"]).head.name == "bags"
+    resolved = make_recipe(MINIMAL).to_plain()
+    bags = make_recipe(resolved, ["method=bags"])
+    assert (bags.head.name, bags.train) == ("bags", "classifier")
+    kept = make_recipe({**resolved, "train": "head"}, ["method=bags"])
+    assert kept.train == "head"
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("model.min_size=0", "model.min_size.0: got 0"),
+        ("optim.lr=.inf", "finite number"),
+        ("seed=true", "seed: got True"),
+        ("schedule.iterations=5000", "decay counts steps when iterations is set"),
+    ],
+)
+def test_values_that_make_no_sense(override, says):
+    with pytest.raises(RecipeError) as error:
+        make_recipe(MINIMAL, [override])
+    assert says in str(error.value)
+    assert make_recipe(MINIMAL, ["method=bags", "head.others_ratio=.inf"]).head.others_ratio == float("inf")
+
+
 def test_several_mistakes_are_several_lines():
     with pytest.raises(RecipeError) as error:
         make_recipe({}, ["optim.lr=0", "seed=-1"])

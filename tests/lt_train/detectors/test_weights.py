@@ -1,7 +1,11 @@
 """Loading weights: files, checkpoints, torchvision's own formats, other classes, other groups."""
 
 import copy
+import hashlib
+import pickle
 import re
+from types import SimpleNamespace
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -11,8 +15,10 @@ from torchvision.models.detection import maskrcnn_resnet50_fpn
 
 from lt_data.errors import DataError, RecipeError
 from lt_train.detectors import build_detector, initialise_from, load_weights
+from lt_train.detectors import weights as weights_module
 from lt_train.detectors.norm import StoredStatsBatchNorm2d, fold_zero_eps
-from lt_train.detectors.weights import read_state_dict
+from lt_train.detectors.weights import checkpoint_categories, published_file, read_state_dict
+from lt_train.engine.checkpoint import load_checkpoint
 from lt_train.heads import make_head
 from tests.lt_train.detectors.scenes import COUNTS, batch, small
 
@@ -100,6 +106,69 @@ def test_mask_weights_do_not_fit_a_box_model():
         initialise_from(small("faster_rcnn_small"), small().state_dict())
 
 
+NAMED = [(10, "cup"), (20, "dog"), (30, "jar"), (40, "hat"), (50, "fig"), (60, "map")]
+OTHERS = {
+    "other name": [*NAMED[:5], (60, "cap")],
+    "other id": [*NAMED[:5], (61, "map")],
+    "other order": NAMED[::-1],
+    "fewer": NAMED[:5],
+}
+
+
+def saved_run(path, model, categories):
+    """A file with what a run's checkpoint holds about model and categories."""
+    entry = {"ids": [i for i, _ in categories], "names": [name for _, name in categories], "instances": COUNTS}
+    torch.save({"format": 1, "model": model.state_dict(), "categories": entry}, path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["mask_rcnn_small", "faster_rcnn_small"])
+@pytest.mark.parametrize("other", OTHERS)
+def test_other_categories_of_equal_number_start_anew(name, other):
+    source, target = small(name, seed=0), small(name, seed=1)
+    fresh = copy.deepcopy(target.state_dict())
+    global_rng = torch.get_rng_state()
+    report = initialise_from(target, source.state_dict(), own_categories=NAMED, source_categories=OTHERS[other])
+    layers = (CLASSIFIER, REGRESSOR, MASKS) if name.startswith("mask") else (CLASSIFIER, REGRESSOR)
+    assert report.reinitialised == layers
+    assert differing(target, source.state_dict()) == set(layers)
+    assert all(torch.equal(v, fresh[k]) for k, v in target.state_dict().items() if k.startswith(layers))
+    assert torch.equal(torch.get_rng_state(), global_rng)
+
+
+@pytest.mark.parametrize(("own", "other"), [(NAMED, list(NAMED)), (None, NAMED), (NAMED, None), (None, None)])
+def test_equal_or_unknown_categories_are_kept(own, other):
+    source, target = small(seed=0), small(seed=1)
+    report = initialise_from(target, source.state_dict(), own_categories=own, source_categories=other)
+    assert report.reinitialised == ()
+    assert not differing(target, source.state_dict())
+
+
+def test_a_checkpoint_brings_its_categories(tmp_path):
+    source = small(seed=0)
+    path = saved_run(tmp_path / "last.pt", source, NAMED)
+    assert checkpoint_categories(load_checkpoint(path)) == NAMED
+    assert load_weights(small(seed=1), path, own_categories=NAMED).reinitialised == ()
+    assert load_weights(small(seed=1), path).reinitialised == ()
+    other = load_weights(small(seed=1), path, own_categories=OTHERS["other name"])
+    assert other.reinitialised == (CLASSIFIER, REGRESSOR, MASKS)
+    assert other.loaded == load_weights(small(seed=1), path).loaded - 6
+    built = small(seed=1, weights=path, own_categories=OTHERS["other id"])
+    assert built.load_report == other
+    torch.save(source.state_dict(), tmp_path / "plain.pt")
+    assert load_weights(small(seed=1), tmp_path / "plain.pt", own_categories=NAMED).reinitialised == ()
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [["cup"], {"ids": [1]}, {"ids": [1, 2], "names": ["cup"]}, {"ids": ["1"], "names": ["a"]}, {"ids": 1, "names": 2}],
+)
+def test_categories_that_are_none(tmp_path, entry):
+    torch.save({"model": small().state_dict(), "categories": entry}, tmp_path / "odd.pt")
+    with pytest.raises(DataError, match=r"odd.pt has categories without one id and one name each"):
+        load_weights(small(), tmp_path / "odd.pt", own_categories=NAMED)
+
+
 class Harmful:
     """Pickles into a call."""
 
@@ -107,21 +176,136 @@ class Harmful:
         return (print, ("executed",))
 
 
+def refusal(read, path):
+    """The one line that refuses a file; it never advises to load without care."""
+    with pytest.raises(DataError) as error:
+        read(path)
+    (line,) = error.value.problems
+    assert "\n" not in line
+    assert not re.search("weights_only|arbitrary|trust|allowlist|safe_globals|pickle", line, re.IGNORECASE)
+    return line
+
+
 def test_files_that_are_no_weights(tmp_path, capsys):
     (tmp_path / "text.pt").write_text("no weights")
+    (tmp_path / "empty.pt").write_bytes(b"")
+    (tmp_path / "bare.pt").write_bytes(pickle.dumps({"model": Harmful()}))
     torch.save({"model": Harmful()}, tmp_path / "harmful.pt")
+    torch.save({"model": torch.zeros(1000)}, tmp_path / "whole.pt")
+    (tmp_path / "cut.pt").write_bytes((tmp_path / "whole.pt").read_bytes()[:2000])
     torch.save([1, 2], tmp_path / "list.pt")
     torch.save({"model": {"a": 1}}, tmp_path / "numbers.pt")
     for name, message in [
         ("text.pt", "is no file of tensors"),
-        ("harmful.pt", "is no file of tensors"),
+        ("empty.pt", "is no file of tensors"),
+        ("bare.pt", "is no file of tensors .*save a state dict"),
+        ("harmful.pt", "is no file of tensors .*save a state dict"),
+        ("cut.pt", "is no file of tensors"),
         ("list.pt", "holds no state dict"),
         ("numbers.pt", "holds no state dict"),
         ("absent.pt", "cannot read .*allowed are none, imagenet, coco"),
     ]:
-        with pytest.raises(DataError, match=message):
-            read_state_dict(tmp_path / name)
+        assert re.search(message, refusal(read_state_dict, tmp_path / name))
     assert "executed" not in capsys.readouterr().out
+
+
+def test_checkpoints_are_refused_in_our_words(tmp_path, capsys):
+    (tmp_path / "bare.pt").write_bytes(pickle.dumps(Harmful()))
+    torch.save({"format": 1, "model": Harmful()}, tmp_path / "harmful.pt")
+    (tmp_path / "text.pt").write_text("no checkpoint")
+    for name in ("bare.pt", "harmful.pt", "text.pt"):
+        assert re.search(
+            "read safely .*a checkpoint that this project wrote", refusal(load_checkpoint, tmp_path / name)
+        )
+    assert "cannot be read (Is a directory)" in refusal(load_checkpoint, tmp_path)
+    assert "executed" not in capsys.readouterr().out
+
+
+# --- published files --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """PyTorch's folder of downloaded files, empty."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+    folder = tmp_path / "home" / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Fails like a machine without network."""
+
+    def refuse(*args, **options):
+        raise URLError(OSError(-3, "Temporary failure in name resolution"))
+
+    monkeypatch.setattr(torch.hub, "urlopen", refuse)
+
+
+def named_by_hash(folder, content, digits=8):
+    """Writes a file the way torchvision names its own."""
+    path = folder / f"made-{hashlib.sha256(content).hexdigest()[:digits]}.pth"
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("weights", "file"),
+    [("imagenet", "resnet50-0676ba61.pth"), ("coco", "maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth")],
+)
+@pytest.mark.parametrize("planted", ["harmful", "corrupt", "empty"])
+def test_planted_files_do_not_run(cache, no_network, capsys, weights, file, planted):
+    content = {"harmful": pickle.dumps({"model": Harmful()}), "corrupt": b"PK\x03\x04 and more", "empty": b""}[planted]
+    (cache / file).write_bytes(content)
+    line = refusal(lambda name: meta_r50(weights=name), weights)
+    assert re.search(rf"{file} is damaged or was replaced \(its SHA-256 starts with \w{{8}}, .*; delete it", line)
+    assert "executed" not in capsys.readouterr().out
+    assert (cache / file).exists()
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_code_does_not_run_even_if_the_hash_fits(cache, no_network, capsys, monkeypatch, tmp_path, zipped):
+    torch.save({"conv1.weight": Harmful()}, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
+    path = named_by_hash(cache, (tmp_path / "a.pth").read_bytes())
+    planted = SimpleNamespace(IMAGENET1K_V1=SimpleNamespace(url=f"https://example.org/{path.name}"))
+    monkeypatch.setattr(weights_module, "ResNet50_Weights", planted)
+    assert "is no file of tensors" in refusal(lambda name: meta_r50(weights=name), "imagenet")
+    assert "executed" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("weights", ["imagenet", "coco"])
+def test_no_network_is_one_line(cache, no_network, weights):
+    line = refusal(lambda name: meta_r50(weights=name), weights)
+    assert re.search("cannot download https.*name resolution.*fetch it on another machine and give its path", line)
+    assert list(cache.iterdir()) == []
+
+
+def test_downloads_are_checked_and_kept(cache, tmp_path):
+    """Through a file URL: the real download, then the cached file without any."""
+    for zipped in (True, False):
+        torch.save({"a": torch.arange(3)}, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
+        source = named_by_hash(tmp_path, (tmp_path / "a.pth").read_bytes(), digits=12)
+        path = published_file(source.as_uri())
+        assert path == cache / source.name
+        source.unlink()
+        assert published_file(source.as_uri()) == path
+        assert read_state_dict(path)["a"].tolist() == [0, 1, 2]
+
+
+def test_a_wrong_download_is_not_kept(cache, tmp_path):
+    (tmp_path / "made-00000000.pth").write_bytes(b"cut short")
+    line = refusal(published_file, (tmp_path / "made-00000000.pth").as_uri())
+    assert re.search("cannot download file.*invalid hash value", line)
+    assert list(cache.iterdir()) == []
+
+
+def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
+    (tmp_path / "home").write_text("a file")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+    assert "Not a directory" in refusal(published_file, "https://example.org/made-00000000.pth")
 
 
 # --- ResNet-50 --------------------------------------------------------------------------------------------------------
@@ -129,6 +313,12 @@ def test_files_that_are_no_weights(tmp_path, capsys):
 
 def r50(head="softmax", **options):
     return build_detector("mask_rcnn_r50_fpn", make_head(head, instance_counts=COUNTS), **options)
+
+
+def meta_r50(**options):
+    """Without memory; what fails before the weights are copied fails here too."""
+    with torch.device("meta"):
+        return r50(**options)
 
 
 @pytest.fixture(scope="module")
@@ -150,29 +340,33 @@ def first_release_name(key):
     return re.sub(r"mask_head\.(\d)\.0\.", lambda m: f"mask_head.mask_fcn{int(m[1]) + 1}.", key)
 
 
+@pytest.fixture(scope="module")
+def files(coco_state, tmp_path_factory):
+    """Made-up files under torchvision's names."""
+    folder = tmp_path_factory.mktemp("published")
+    trunk = {k.removeprefix("backbone.body."): v for k, v in coco_state.items() if k.startswith("backbone.body.")}
+    trunk |= {"fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)}
+    torch.save(trunk, folder / "resnet50-0676ba61.pth")
+    torch.save(coco_state, folder / "maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth")
+    return folder
+
+
 @pytest.fixture
-def published(monkeypatch, coco_state):
-    """Serves the made-up files where torchvision would download, and records what was asked for."""
+def published(monkeypatch, files):
+    """Serves the made-up files where a download would be checked, and records what was asked for."""
     asked = []
-    resnet = {k.removeprefix("backbone.body."): v for k, v in coco_state.items() if k.startswith("backbone.body.")}
-    resnet |= {"fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)}
 
-    def serve(url, *args, **options):
-        asked.append((url, options))
-        return dict(resnet if "resnet50-" in url else coco_state)
+    def serve(url):
+        asked.append(url)
+        return files / url.rpartition("/")[2]
 
-    monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", serve)
+    monkeypatch.setattr(weights_module, "published_file", serve)
     return asked
 
 
 def test_coco_weights(published, coco_state):
     model = r50("bags", weights="coco")
-    assert published == [
-        (
-            "https://download.pytorch.org/models/maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth",
-            {"progress": True, "check_hash": True},
-        )
-    ]
+    assert published == ["https://download.pytorch.org/models/maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth"]
     assert model.load_report.reinitialised == (CLASSIFIER, REGRESSOR, MASKS)
     own = model.state_dict()
     assert torch.equal(own["rpn.head.conv.0.0.weight"], coco_state["rpn.head.conv.weight"])
@@ -181,8 +375,22 @@ def test_coco_weights(published, coco_state):
     assert model.pretrained
 
 
-def test_coco_trunk_equals_torchvisions_with_eps_zero(published, coco_state):
+def test_ninety_other_classes_are_not_cocos(published):
+    """torchvision's COCO models have 91 outputs; a data set of 90 classes of its own fits by width alone."""
+    names = torchvision.models.detection.MaskRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
+    cocos, own = list(enumerate(names))[1:], [(i, f"class {i}") for i in range(1, 91)]
+    assert cocos[0] == (1, "person")
+    assert len(cocos) == 90
+    head = make_head("softmax", instance_counts=[5] * 90)
+    model = build_detector("mask_rcnn_r50_fpn", head, weights="coco", own_categories=own)
+    assert model.load_report.reinitialised == (CLASSIFIER, REGRESSOR, MASKS)
+    assert load_weights(model, "coco", own_categories=cocos).reinitialised == ()
+    assert len(published) == 2
+
+
+def test_coco_trunk_equals_torchvisions_with_eps_zero(published, coco_state, monkeypatch):
     """torchvision runs these weights with eps 0; ours has 1e-5 and folded weights."""
+    monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", lambda *a, **k: dict(coco_state))
     stock = maskrcnn_resnet50_fpn(weights="COCO_V1")
     ours = r50(weights="coco")
     assert {m.eps for m in ours.modules() if isinstance(m, StoredStatsBatchNorm2d)} == {1e-5}
@@ -191,9 +399,8 @@ def test_coco_trunk_equals_torchvisions_with_eps_zero(published, coco_state):
         torch.testing.assert_close(ours.backbone.body(image), stock.eval().backbone.body(image), atol=1e-4, rtol=1e-3)
 
 
-def test_a_local_copy_of_torchvisions_file_is_the_same(published, coco_state, tmp_path):
-    path = tmp_path / "maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth"
-    torch.save(coco_state, path)
+def test_a_local_copy_of_torchvisions_file_is_the_same(published, files):
+    path = files / "maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth"
     local, served = r50(weights=path), r50(weights="coco")
     assert local.load_report == served.load_report
     assert differing(local, served.state_dict()) <= {CLASSIFIER, REGRESSOR, MASKS}
@@ -201,7 +408,7 @@ def test_a_local_copy_of_torchvisions_file_is_the_same(published, coco_state, tm
 
 def test_imagenet_weights_fill_the_trunk(published, coco_state):
     model = r50(weights="imagenet")
-    assert "resnet50-0676ba61" in published[0][0]
+    assert published == ["https://download.pytorch.org/models/resnet50-0676ba61.pth"]
     state = model.state_dict()
     assert torch.equal(state["backbone.body.layer4.2.conv3.weight"], coco_state["backbone.body.layer4.2.conv3.weight"])
     assert torch.equal(state["backbone.body.bn1.running_var"], coco_state["backbone.body.bn1.running_var"])
@@ -214,17 +421,6 @@ def test_names_without_loading_download_nothing(published):
     assert published == []
     assert model.pretrained
     assert model.load_report.loaded == 0
-
-
-def test_failed_download_is_one_line(monkeypatch):
-    def refuse(url, *args, **options):
-        raise OSError("no route to host")
-
-    monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", refuse)
-    head = make_head("softmax", instance_counts=COUNTS)
-    message = "cannot download .*bf2d0c1e.*no route to host.*give its path"
-    with torch.device("meta"), pytest.raises(DataError, match=message):
-        build_detector("mask_rcnn_r50_fpn", head, weights="coco")
 
 
 def test_small_models_have_no_published_weights():

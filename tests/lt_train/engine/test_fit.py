@@ -1,6 +1,8 @@
 """The training run: files, resume, stage 2, and what is refused."""
 
 import json
+import re
+import shutil
 
 import pytest
 import torch
@@ -148,12 +150,15 @@ def test_clip_limits_the_gradient():
 
 def test_repeat_factor_sampling_says_what_it_repeats(tiny_recipe, tmp_path):
     run = fit(tiny_recipe("method=rfs", "sampler.threshold=0.5", "schedule.iterations=1"), tmp_path / "run")
-    assert "images are repeated" in run.log.read_text()
+    log = run.log.read_text()
+    repeated = int(re.search(r"(\d+) images are repeated, (\d+) images expected", log)[1])
+    expected = int(re.search(r"(\d+) images are repeated, (\d+) images expected", log)[2])
+    assert 0 < repeated <= 12 < expected
 
 
-def test_several_short_sides(tiny_recipe, tmp_path):
-    run = fit(tiny_recipe("model.min_size=[48,64]", "schedule.iterations=2"), tmp_path / "run")
-    assert len(losses(run)) == 2
+def test_several_short_sides(softmax_run, tiny_recipe, tmp_path):
+    run = fit(tiny_recipe("model.min_size=[48,64]", "data.val=null"), tmp_path / "run")
+    assert losses(run) != losses(softmax_run)
 
 
 def test_epoch_schedule_and_best_checkpoint(tiny_recipe, tmp_path):
@@ -186,8 +191,89 @@ def test_output_is_never_overwritten_unasked(softmax_run, tiny_recipe, tmp_path)
         fit(tiny_recipe(), softmax_run.path)
     assert softmax_run.last.read_bytes() == before
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(OutputError, match="never replaced"):
+    with pytest.raises(OutputError, match="thesis.tex.*never replaced"):
         fit(tiny_recipe(), tmp_path, force=True)
+    mixed = tmp_path / "mixed"
+    shutil.copytree(softmax_run.path, mixed)
+    (mixed / "thesis.tex").write_text("years of work")
+    with pytest.raises(OutputError, match="thesis.tex.*never replaced"):
+        fit(tiny_recipe(), mixed, force=True)
+    assert (mixed / "thesis.tex").read_text() == "years of work"
+    assert (mixed / "checkpoints/last.pt").is_file()
+
+
+def test_force_replaces_a_run_and_nothing_else(tiny_recipe, tmp_path):
+    run = fit(tiny_recipe("schedule.iterations=1", "data.val=null"), tmp_path / "run")
+    (tmp_path / "beside.txt").write_text("stays")
+    again = fit(tiny_recipe("schedule.iterations=2", "data.val=null"), run.path, force=True)
+    assert len(losses(again)) == 2
+    assert (tmp_path / "beside.txt").read_text() == "stays"
+
+
+def test_validation_masks_are_checked_before_training(tiny_recipe, tiny_pool, tmp_path):
+    content = json.loads((tiny_pool / "annotations.json").read_text())
+    content["annotations"][3]["segmentation"] = []
+    (tmp_path / "val.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match="1 annotations have no segmentation"):
+        fit(tiny_recipe(f"data.val.annotations={tmp_path / 'val.json'}"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_evaluation_that_fails_loses_no_weights(tiny_recipe, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise DataError("no")
+
+    monkeypatch.setattr("lt_train.engine.fit.evaluate_model", fail)
+    with pytest.raises(DataError, match="no"):
+        fit(tiny_recipe(), tmp_path / "run")
+    assert load_checkpoint(tmp_path / "run/checkpoints/last.pt")["done"] == 3
+
+
+def test_ctrl_c_keeps_what_was_learnt(tiny_recipe, tmp_path, monkeypatch):
+    import lt_train.engine.fit as engine
+
+    original = engine.train_step
+
+    def interrupt(state, step, *args, **kwargs):
+        if step.index == 1:
+            raise KeyboardInterrupt
+        return original(state, step, *args, **kwargs)
+
+    monkeypatch.setattr(engine, "train_step", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny_recipe(), tmp_path / "run")
+    assert load_checkpoint(tmp_path / "run/checkpoints/last.pt")["done"] == 1
+
+
+def test_resume_survives_a_line_that_was_cut_off(tiny_recipe, tmp_path):
+    run = fit(tiny_recipe("data.val=null"), tmp_path / "run")
+    before = losses(run)
+    with run.metrics.open("a") as handle:
+        handle.write('{"step": 4, "lo')
+    fit(tiny_recipe("data.val=null"), run.path, resume=True)
+    assert losses(run) == before
+
+
+def test_report_pictures(softmax_run):
+    names = {path.name for path in softmax_run.report.iterdir()}
+    assert names == {"loss_curves.png", "group_ap_bbox.png", "group_ap_segm.png"}
+
+
+def test_stage_two_reads_no_masks(softmax_run, tiny_recipe, tiny_pool, tmp_path):
+    content = json.loads((tiny_pool / "annotations.json").read_text())
+    for annotation in content["annotations"]:
+        del annotation["segmentation"]
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    overrides = (f"data.train.annotations={tmp_path / 'boxes.json'}", "method=bags", "data.val=null")
+    run = fit(tiny_recipe(*overrides), tmp_path / "bags", init_from=softmax_run.path)
+    assert len(losses(run)) == 3
+
+
+def test_micro_batches_reach_the_head(softmax_run, tiny_recipe, tmp_path):
+    options = ("method=bags", "optim.batch=4", "data.val=null", "schedule.iterations=1", "schedule.warmup=0")
+    whole = fit(tiny_recipe(*options), tmp_path / "whole", init_from=softmax_run.path)
+    micro = fit(tiny_recipe(*options, "optim.micro_batch=1"), tmp_path / "micro", init_from=softmax_run.path)
+    assert losses(whole) != losses(micro)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tiny_recipe, tmp_path):
@@ -259,6 +345,23 @@ def test_evaluation_elsewhere(softmax_run, tiny_pool, tmp_path):
     with pytest.raises(OutputError, match="--force"):
         evaluate_run(softmax_run.path, files=files, out=tmp_path / "eval")
     evaluate_run(softmax_run.path, files=files, out=tmp_path / "eval", force=True)
+
+
+def test_evaluation_never_replaces_files_of_others(softmax_run, tiny_pool, tmp_path):
+    files = Files(annotations=tiny_pool / "annotations.json", images=tiny_pool / "images")
+    (tmp_path / "predictions.json").write_text("mine")
+    with pytest.raises(OutputError, match="holds predictions.json"):
+        evaluate_run(softmax_run.path, files=files, out=tmp_path)
+    with pytest.raises(OutputError, match="is a file"):
+        evaluate_run(softmax_run.path, files=files, out=tmp_path / "predictions.json")
+    assert (tmp_path / "predictions.json").read_text() == "mine"
+
+
+def test_best_needs_validation_data(tiny_recipe, tmp_path, tiny_pool):
+    run = fit(tiny_recipe("data.val=null", "schedule.iterations=1"), tmp_path / "run")
+    files = Files(annotations=tiny_pool / "annotations.json", images=tiny_pool / "images")
+    with pytest.raises(DataError, match="evaluated on validation data"):
+        evaluate_run(run.path, checkpoint="best", files=files)
 
 
 def test_evaluation_of_what_is_no_run(tmp_path):
