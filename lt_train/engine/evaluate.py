@@ -91,7 +91,7 @@ def evaluate_run(
         raise DataError(f"{run.best}: not there; a run has a best checkpoint once it was evaluated on validation data")
     content = load_checkpoint(run.checkpoint(checkpoint))
     counts = counts_from_plain(content["categories"])
-    model = make_model(recipe, counts.instances, load_pretrained=False)
+    model = make_model(recipe, counts, load_pretrained=False)
     model.load_state_dict(content["model"])
     where = choose_device(device or recipe.device)
     data = load_validation(source, counts, masks=has_masks(recipe))

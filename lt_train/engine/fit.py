@@ -18,6 +18,7 @@ from lt_data.errors import DataError, LtError, RecipeError
 from lt_train.data.dataset import make_loader
 from lt_train.data.plan import Draw, Plan, Step
 from lt_train.detectors import LongTailDetector, initialise_from, set_trainable
+from lt_train.detectors.weights import checkpoint_categories
 from lt_train.engine.checkpoint import load_checkpoint, save_checkpoint
 from lt_train.engine.evaluate import evaluate_model, selection_ap
 from lt_train.engine.log import RunLog, drop_later_metrics
@@ -29,6 +30,7 @@ from lt_train.engine.setup import (
     counts_to_plain,
     data_record,
     describe_data,
+    label_table,
     load_run_data,
     make_model,
     make_plan,
@@ -120,14 +122,21 @@ def fit(
 def _start(recipe: Recipe, data: RunData, device: torch.device, *, init_from: Path | None, resume: bool) -> RunState:
     """A model with its first weights and an optimiser over what is trained."""
     fresh_start = init_from is None and not resume
-    model = make_model(recipe, data.train.counts.instances, load_pretrained=fresh_start)
+    model = make_model(recipe, data.train.counts, load_pretrained=fresh_start)
     notes = []
     if fresh_start and recipe.model.weights != "none":
         report = model.load_report
         fresh = ", ".join(report.reinitialised) or "nothing"
         notes.append(f"weights '{recipe.model.weights}': {report.loaded} tensors; newly initialised: {fresh}")
     if init_from is not None and not resume:
-        report = initialise_from(model, load_checkpoint(resolve_checkpoint(init_from))["model"])
+        source = resolve_checkpoint(init_from)
+        content = load_checkpoint(source)
+        report = initialise_from(
+            model,
+            content["model"],
+            own_categories=label_table(data.train.counts),
+            source_categories=checkpoint_categories(content, source),
+        )
         fresh = ", ".join(report.reinitialised) or "nothing"
         notes.append(f"weights from {init_from}; newly initialised: {fresh}")
     elif fresh_start and recipe.train in ("head", "head+reg", "classifier"):

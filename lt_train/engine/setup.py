@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from lt_data.annotations import IntArray
 from lt_data.counts import CategoryCounts
 from lt_data.dataset_dir import is_dataset_dir, read_groups
 from lt_data.errors import DataError, RecipeError
@@ -154,23 +153,24 @@ def make_plan(recipe: Recipe, data: RunData) -> Plan:
     )
 
 
-def make_model(recipe: Recipe, instance_counts: IntArray, *, load_pretrained: bool) -> LongTailDetector:
+def make_model(recipe: Recipe, counts: CategoryCounts, *, load_pretrained: bool) -> LongTailDetector:
     """The recipe's detector with its head, on the CPU.
 
     Args:
         recipe: Model, head and seed.
-        instance_counts: Training instances of labels 1..C, shape [C].
+        counts: Training counts of labels 1..C.
         load_pretrained: Load ``model.weights``; not needed when a checkpoint follows.
 
     Raises:
         DataError: The weights cannot be used.
     """
-    head = make_head(recipe.head.name, instance_counts=instance_counts.tolist(), **recipe.head_options)
+    head = make_head(recipe.head.name, instance_counts=counts.instances.tolist(), **recipe.head_options)
     return build_detector(
         recipe.model.name,
         head,
         weights=recipe.model.weights,
         load_pretrained=load_pretrained,
+        own_categories=label_table(counts),
         score_threshold=recipe.model.score_threshold,
         num_detections=recipe.model.num_detections,
         pre_nms_topk=recipe.model.pre_nms_topk,
@@ -179,6 +179,11 @@ def make_model(recipe: Recipe, instance_counts: IntArray, *, load_pretrained: bo
         micro_batch_images=recipe.optim.micro_batch,
         generator=keyed_generator(recipe.seed, "weights"),
     )
+
+
+def label_table(counts: CategoryCounts) -> list[tuple[int, str]]:
+    """Dataset id and name of labels 1..C."""
+    return list(zip(counts.category_ids.tolist(), counts.names, strict=True))
 
 
 def choose_device(name: str) -> torch.device:

@@ -131,6 +131,17 @@ class _OneWeight(torch.nn.Module):
         return {"loss_a": self.weight * images[0].flatten()[0] * 255}
 
 
+def test_weights_of_other_categories_keep_no_class_dependent_layer(softmax_run, tiny_recipe, tiny_pool, tmp_path):
+    content = json.loads((tiny_pool / "annotations.json").read_text())
+    content["categories"][0]["name"] = "another thing"
+    (tmp_path / "other.json").write_text(json.dumps(content))
+    overrides = (f"data.train.annotations={tmp_path / 'other.json'}", "data.val=null", "schedule.iterations=1")
+    run = fit(tiny_recipe(*overrides), tmp_path / "run", init_from=softmax_run.path)
+    log = run.log.read_text()
+    for layer in ("box_predictor.cls_score", "box_predictor.bbox_pred", "mask_predictor.mask_fcn_logits"):
+        assert f"roi_heads.{layer}" in log
+
+
 def test_accumulated_gradients_are_the_mean_over_the_forward_passes():
     model = _OneWeight()
     state = RunState(model, torch.optim.SGD(model.parameters(), lr=1.0))
