@@ -10,9 +10,8 @@ import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
-from urllib.parse import urlsplit
 
 import msgspec
 import numpy as np
@@ -31,7 +30,7 @@ LISTS = ("images", "annotations", "categories")
 # records decoded at a time: few enough that their objects stay in the processor's cache
 CHUNK = 4096
 # records nested too deeply end in a RecursionError
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _NO_BOX = (float("nan"),) * 4
 # writers that keep all numbers as floats write 100.0
 WholeFloat = Annotated[float, msgspec.Meta(multiple_of=1, ge=-LARGEST_ID, le=LARGEST_ID)]
@@ -85,6 +84,12 @@ class SegmentationRecord(msgspec.Struct):
     segmentation: Any = None
 
 
+class _TypedFile(msgspec.Struct):
+    images: list[ImageRecord] | None = None
+    annotations: list[AnnotationRecord] | None = None
+    categories: list[CategoryRecord] | None = None
+
+
 Record = TypeVar("Record", ImageRecord, AnnotationRecord, GeometryRecord, CategoryRecord)
 
 
@@ -117,6 +122,21 @@ def split_records(path: Path, data: Bytes) -> dict[str, list[msgspec.Raw]]:
     return records
 
 
+def decode_typed(data: Bytes) -> dict[str, list[Any]] | None:
+    """The decoded records of the three lists in one pass, about half the work of splitting and then decoding.
+
+    Returns:
+        ``None`` if anything is wrong: :func:`split_records` and :class:`Columns` then find out where.
+    """
+    try:
+        file = msgspec.json.decode(data, type=_TypedFile)
+    except UNREADABLE:
+        return None
+    if file.images is None or file.annotations is None or file.categories is None:
+        return None
+    return {"images": file.images, "annotations": file.annotations, "categories": file.categories}
+
+
 def place_of(data: Bytes, record: msgspec.Raw) -> int:
     """Offset of a record's first byte."""
     first = np.frombuffer(data, np.uint8).__array_interface__["data"][0]
@@ -125,14 +145,14 @@ def place_of(data: Bytes, record: msgspec.Raw) -> int:
 
 
 class Columns:
-    """Decodes the records of one list into columns, a chunk at a time."""
+    """Columns of one list, a chunk at a time; its records may be decoded or raw."""
 
     def __init__(
         self,
         path: Path,
         data: Bytes,
         key: str,
-        records: Sequence[msgspec.Raw],
+        records: Sequence[Any],
         progress: Progress | None = None,
     ) -> None:
         self.path, self.data, self.key, self.records = path, data, key, records
@@ -187,12 +207,15 @@ class Columns:
         decoder = msgspec.json.Decoder(list[kind])  # type: ignore[valid-type]
         for start in range(0, len(self.records), CHUNK):
             part = slice(start, min(start + CHUNK, len(self.records)))
+            if isinstance(self.records[start], kind):
+                yield part, list(self.records[part])
+                continue
             end = place_of(self.data, self.records[part.stop - 1]) + len(memoryview(self.records[part.stop - 1]))
             # the records of a chunk stand side by side in the file: one call decodes them all
             text = bytes(self.data[place_of(self.data, self.records[start]) : end])
             try:
                 yield part, decoder.decode(b"[" + text + b"]")
-            except _UNREADABLE:
+            except UNREADABLE:
                 self._raise_first(kind, start)
             if self.progress is not None:
                 self.progress(end, len(self.data))
@@ -202,7 +225,7 @@ class Columns:
         for index in range(start, len(self.records)):
             try:
                 msgspec.json.decode(self.records[index], type=kind)
-            except _UNREADABLE as error:
+            except UNREADABLE as error:
                 raise DataError(f"{self.path}: {self.key}[{index}]: {error}; mend this record") from None
 
     def ids_of(self, rows: Sequence[Any]) -> IntArray:
@@ -252,8 +275,11 @@ def check_unique(path: Path, key: str, ids: IntArray) -> None:
 
 
 def _file_name(image: ImageRecord) -> str:
-    """LVIS v1 names its images only by ``coco_url``, whose last part is the file."""
-    return image.file_name or PurePosixPath(urlsplit(image.coco_url or "").path).name
+    """LVIS v1 names its images only by ``coco_url``: the file is what stands behind the last slash of its path."""
+    if image.file_name or not image.coco_url:
+        return image.file_name or ""
+    place = image.coco_url.partition("://")[2] or image.coco_url
+    return place.partition("?")[0].partition("#")[0].partition("/")[2].rpartition("/")[2]
 
 
 def examples(values: IntArray, most: int = 3) -> str:

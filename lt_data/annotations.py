@@ -1,7 +1,8 @@
 """COCO and LVIS annotation files as columns, with the untouched bytes of every record beside them.
 
-A validating parser goes over the file once and notes where every record of the three lists begins and ends; then the
-records are decoded, a few thousand at a time, into columns. What is kept is written back byte for byte.
+A validating parser goes over the file once and decodes the few fields that counting and choosing need into columns.
+Where every record begins and ends, boxes and areas follow when they are asked for. What is kept is written back byte
+for byte.
 
 Shapes: N images, A annotations, C categories.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import lzma
 import mmap
 import zipfile
 import zlib
@@ -25,12 +27,14 @@ import numpy.typing as npt
 
 from lt_data.annotation_records import (
     CHUNK,
+    UNREADABLE,
     Bytes,
     CategoryRecord,
     Columns,
     Progress,
     SegmentationRecord,
     check_unique,
+    decode_typed,
     examples,
     span_of,
     split_records,
@@ -69,8 +73,6 @@ class AnnotationFile:
     Attributes:
         path: Where it was read from.
         data: The file's bytes.
-        image_records: N raw image records, in file order.
-        annotation_records: A raw annotation records, in file order.
         image_ids: Shape [N].
         image_sizes: Width and height in pixels (0 where the file has none), shape [N, 2].
         file_names: N names relative to the image folder; taken from ``coco_url`` where ``file_name`` is missing.
@@ -83,8 +85,6 @@ class AnnotationFile:
 
     path: Path
     data: Bytes
-    image_records: list[msgspec.Raw]
-    annotation_records: list[msgspec.Raw]
     image_ids: IntArray
     image_sizes: IntArray
     file_names: list[str]
@@ -93,6 +93,22 @@ class AnnotationFile:
     annotation_category_ids: IntArray
     crowd: BoolArray
     categories: Categories
+
+    @property
+    def image_records(self) -> list[msgspec.Raw]:
+        """N raw image records, in file order."""
+        return self._records["images"]
+
+    @property
+    def annotation_records(self) -> list[msgspec.Raw]:
+        """A raw annotation records, in file order."""
+        return self._records["annotations"]
+
+    @cached_property
+    def _records(self) -> dict[str, list[msgspec.Raw]]:
+        """Where every record begins and ends; one more pass over the file, when first asked for."""
+        with without_cycle_collection():
+            return split_records(self.path, self.data)
 
     @cached_property
     def sha256(self) -> str:
@@ -124,8 +140,15 @@ class AnnotationFile:
 
     @cached_property
     def members(self) -> dict[str, msgspec.Raw]:
-        """Raw bytes of every top-level member, in file order; one more pass over the file."""
-        return msgspec.json.decode(self.data, type=dict[str, msgspec.Raw])
+        """Raw bytes of every top-level member, in file order; one more pass over the file.
+
+        Raises:
+            DataError: The name of a member is not UTF-8.
+        """
+        try:
+            return msgspec.json.decode(self.data, type=dict[str, msgspec.Raw])
+        except UNREADABLE as error:
+            raise DataError(f"{self.path}: a member cannot be read ({error}); write the file in UTF-8") from None
 
     def image_index(self) -> IntArray:
         """Position in ``image_ids`` of each annotation's image, shape [A]."""
@@ -137,8 +160,15 @@ class AnnotationFile:
         return order[np.searchsorted(self.image_ids[order], self.annotation_image_ids)]
 
     def segmentation(self, index: int) -> Any:
-        """The ``segmentation`` of annotation ``index`` as in the file: polygons, an RLE dict, or ``None``."""
-        return _SEGMENTATION.decode(self.annotation_records[index]).segmentation
+        """The ``segmentation`` of annotation ``index`` as in the file: polygons, an RLE dict, or ``None``.
+
+        Raises:
+            DataError: It holds a number or text that cannot be read.
+        """
+        try:
+            return _SEGMENTATION.decode(self.annotation_records[index]).segmentation
+        except UNREADABLE as error:
+            raise DataError(f"{self.path}: annotations[{index}]: {error}; mend this record") from None
 
 
 def read_annotations(path: Path, *, progress: Progress | None = None) -> AnnotationFile:
@@ -168,15 +198,15 @@ def parse_annotations(data: Bytes, path: Path, *, progress: Progress | None = No
         DataError: See :func:`read_annotations`.
     """
     with without_cycle_collection():
-        records = split_records(path, data)
+        records: dict[str, list[Any]] = decode_typed(data) or dict(split_records(path, data))
+        if progress is not None:
+            progress(len(data), len(data))
         file = AnnotationFile(
             path=path,
             data=data,
-            image_records=records["images"],
-            annotation_records=records["annotations"],
             categories=_read_categories(path, data, records["categories"]),
             **Columns(path, data, "images", records["images"]).images(),
-            **Columns(path, data, "annotations", records["annotations"], progress).annotations(),
+            **Columns(path, data, "annotations", records["annotations"]).annotations(),
         )
     problems = _reference_problems(file)
     if problems:
@@ -195,7 +225,8 @@ def _map_file(path: Path) -> Bytes:
             if path.suffix.lower() == ".zip":
                 return _only_member(path)
             return memoryview(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ))
-    except (EOFError, zlib.error, zipfile.BadZipFile, gzip.BadGzipFile) as error:
+    # zipfile raises RuntimeError where it needs a password or cannot unpack
+    except (EOFError, RuntimeError, lzma.LZMAError, zlib.error, zipfile.BadZipFile, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: not a whole {path.suffix} file ({error})") from None
     except OSError as error:
         reason = error.strerror or error
@@ -210,19 +241,21 @@ def _only_member(path: Path) -> bytes:
         return archive.read(members[0])
 
 
-def _read_categories(path: Path, data: Bytes, records: Sequence[msgspec.Raw]) -> Categories:
+def _read_categories(path: Path, data: Bytes, records: Sequence[Any]) -> Categories:
     columns = Columns(path, data, "categories", records)
     rows = [row for _, chunk in columns.chunks(CategoryRecord) for row in chunk]
     if not rows:
         raise DataError(f"{path}: categories: the list is empty; at least one category is needed")
     ids = columns.ids_of(rows)
     check_unique(path, "categories", ids)
+    counts = [row.instance_count for row in rows]
     frequencies = [row.frequency for row in rows if row.frequency in ("r", "c", "f")]
     return Categories(
         ids=ids,
         names=tuple(row.name or str(row.id) for row in rows),
         frequencies=tuple(frequencies) if len(frequencies) == len(rows) else None,
-        header_instances=np.array([-1 if r.instance_count is None else r.instance_count for r in rows], np.int64),
+        # a count that does not fit is wrong as well when it is cut
+        header_instances=np.array([-1 if n is None else min(max(n, 1 - 2**63), 2**63 - 1) for n in counts], np.int64),
     )
 
 

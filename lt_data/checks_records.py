@@ -207,21 +207,21 @@ class RecordReader:
         rows = [row for _, chunk in self._chunks(_Image) for row in chunk]
         return ImageColumns(
             ids=np.array([row.id for row in rows], np.int64),
-            sizes=np.array([(_within_64_bits(r.width), _within_64_bits(r.height)) for r in rows]).reshape(-1, 2),
-            names=[_name(row) for row in rows],
-            urls=[row.coco_url for row in rows],
+            sizes=np.array([(_whole(r.width), _whole(r.height)) for r in rows], np.int64).reshape(-1, 2),
+            names=[_file_name(row) for row in rows],
+            urls=[row.coco_url or "" for row in rows],
         )
 
     def categories(self) -> CategoryColumns:
         """All categories."""
         rows = [row for _, chunk in self._chunks(_Category) for row in chunk]
         images, instances = (
-            np.array([NO_ID if n is None else _within_64_bits(n) for n in counts], np.int64)
+            np.array([NO_ID if n is None else _whole(n) for n in counts], np.int64)
             for counts in ([row.image_count for row in rows], [row.instance_count for row in rows])
         )
         return CategoryColumns(
             ids=np.array([row.id for row in rows], np.int64),
-            names=[row.name for row in rows],
+            names=[row.name or "" for row in rows],
             frequencies=[row.frequency for row in rows],
             image_counts=images,
             instance_counts=instances,
@@ -275,27 +275,20 @@ class RecordReader:
             return _filled(kind, usable)
 
 
-def _name(image: ImageRecord) -> str:
-    """The file name as the strict reader takes it; empty if a URL cannot be taken apart."""
-    try:
-        return _file_name(image)
-    except ValueError:
-        return ""
-
-
-def _within_64_bits(number: int) -> int:
-    return min(max(number, 1 - 2**63), 2**63 - 1)
+def _whole(number: float | None) -> int:
+    """A size or a count as 64 bits hold it; 0 for none."""
+    return min(max(int(number or 0), 1 - 2**63), 2**63 - 1)
 
 
 def _content(record: msgspec.Raw) -> Any:
     """A record as Python values; ``None`` if it is nested too deeply."""
     try:
-        return json.loads(bytes(record).decode("utf-8", "replace"), parse_int=_whole)
+        return json.loads(bytes(record).decode("utf-8", "replace"), parse_int=_number)
     except (RecursionError, ValueError):
         return None
 
 
-def _whole(digits: str) -> int | float:
+def _number(digits: str) -> int | float:
     """Python refuses to convert thousands of digits; so many are no number that anything could use."""
     return int(digits) if len(digits) < 400 else float("inf")
 

@@ -50,7 +50,7 @@ def read_groups(directory: Path) -> tuple[tuple[int, ...], tuple[Group, ...]]:
     path = directory / GROUPS
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read ({error}); write it anew with lt-data build-coco-lt") from None
     return groups_from_json(content, str(path))
 

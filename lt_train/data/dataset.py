@@ -81,7 +81,7 @@ def load_data(annotations: Path, images: Path) -> DetectionData:
     file = read_annotations(annotations_path(annotations))
     paths = find_images(images, file.file_names)
     boxes = clipped_boxes(file).astype(np.float32)
-    has_area = (boxes[:, 2:] - boxes[:, :2] >= SMALLEST_SIDE).all(1)
+    has_area = (boxes[:, 2] - boxes[:, 0] >= SMALLEST_SIDE) & (boxes[:, 3] - boxes[:, 1] >= SMALLEST_SIDE)
     return DetectionData(
         file=file,
         paths=paths,
@@ -191,7 +191,7 @@ class DetectionDataset(Dataset[Sample]):
         if len(regions):
             target["ignore"] = self.boxes[regions]
         if self.with_masks:
-            target["masks"] = self._masks(part, (height, width), image_id)
+            target["masks"] = self._masks(part, (height, width))
         if self.short_sides:
             generator = keyed_generator(self.seed, "short-side", *key)
             target["short_side"] = self.short_sides[
@@ -201,16 +201,17 @@ class DetectionDataset(Dataset[Sample]):
             image, target = flip_horizontally(image, target)
         return image, target
 
-    def _masks(self, part: IntArray, size: tuple[int, int], image_id: int) -> InstanceMasks:
+    def _masks(self, part: IntArray, size: tuple[int, int]) -> InstanceMasks:
+        """Masks of the annotations ``part`` of an image of ``size`` (height, width)."""
         file = self.data.file
         segmentations = [file.segmentation(int(index)) for index in part]
-        try:
-            return InstanceMasks.from_segmentations(segmentations, *size, boxes=self.boxes[part])
-        except DataError as error:
-            ids = ", ".join(str(i) for i in file.annotation_ids[part][:3].tolist())
+        wrong = [isinstance(s, dict) and s.get("size") != list(size) for s in segmentations]
+        if any(wrong):
             raise DataError(
-                f"{file.path}: image {image_id}, among its {len(part)} annotations ({ids}, ...): {error}"
-            ) from None
+                f"{file.path}: run lengths of another size than the image, which is {size[0]} high and {size[1]} wide "
+                f"({_annotation_names(file, part[wrong])}); correct their size"
+            )
+        return InstanceMasks.from_segmentations(segmentations, *size, boxes=self.boxes[part])
 
 
 class _ByImage:
@@ -265,24 +266,6 @@ def flip_horizontally(image: Tensor, target: dict[str, Any]) -> Sample:
     return image.flip(-1), flipped
 
 
-def require_segmentations(data: DetectionData, *, look_at: int = 100) -> None:
-    """Refuses a file of boxes for a model of masks; a single instance without a mask gets its box instead.
-
-    Args:
-        data: The training data.
-        look_at: Usable annotations to look at.
-
-    Raises:
-        DataError: None of the first usable annotations has a segmentation.
-    """
-    first = np.flatnonzero(data.usable)[:look_at]
-    if len(first) and not any(data.file.segmentation(int(index)) for index in first):
-        raise DataError(
-            f"{data.file.path}: the annotations have no segmentation, but the model predicts masks; "
-            "use model.name=faster_rcnn_..., or a file with masks"
-        )
-
-
 def check_segmentations(data: DetectionData) -> tuple[str, ...]:
     """Refuses masks that cannot be trained on, and counts the annotations that have none.
 
@@ -321,7 +304,7 @@ def check_segmentations(data: DetectionData) -> tuple[str, ...]:
         raise DataError(problems)
     notes = {
         MaskKind.BOX: "have no polygon of three points and no run lengths; their box is their mask",
-        MaskKind.EMPTY: "have a mask without any area and are trained with it",
+        MaskKind.EMPTY: "have a mask whose area is 0 and are trained with it",
     }
     return tuple(line(file.path.name, kind, text) for kind, text in notes.items() if kind in present)
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
-from lt_data.checks_masks import BROKEN, EMPTY, WRONG_SUM, MaskColumns, RunLengths, measure_masks
+from lt_data.checks_masks import BROKEN, EMPTY, WRONG_SUM, MaskColumns, RunLengths, Segmentation, measure_masks
 from lt_data.errors import DataError
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ class _Anything(msgspec.Struct):
     segmentation: Any = None
 
 
+# records nested too deeply end in a RecursionError
+_NOT_DECODED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _MASKED = msgspec.json.Decoder(list[_Masked])
 _MASKED_ONE = msgspec.json.Decoder(_Masked)
 _ANYTHING = msgspec.json.Decoder(_Anything)
@@ -198,9 +200,13 @@ def mask_kinds(records: Sequence[msgspec.Raw], sizes: npt.NDArray[np.int64]) -> 
         Shape [n]. Kinds from ``UNREADABLE`` on cannot be trained on.
     """
     try:
-        segmentations = [row.segmentation for row in _MASKED.decode(b"[" + b",".join(records) + b"]")]
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        rows = _MASKED.decode(b"[" + b",".join(records) + b"]")
+    except _NOT_DECODED:
         return _kinds_one_by_one(records, sizes)
+    return _kinds_of([row.segmentation for row in rows], sizes)
+
+
+def _kinds_of(segmentations: Sequence[Segmentation], sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
     columns = MaskColumns.empty(len(segmentations))
     measure_masks(segmentations, columns)
     of_runs, faults = columns.rle_sizes[:, 0] >= 0, columns.faults
@@ -224,12 +230,13 @@ def mask_kinds(records: Sequence[msgspec.Raw], sizes: npt.NDArray[np.int64]) -> 
 def _kinds_one_by_one(records: Sequence[msgspec.Raw], sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
     """For a chunk that holds a segmentation of a wrong type."""
     kinds = np.full(len(records), MaskKind.UNREADABLE, np.uint8)
+    sound: dict[int, Segmentation] = {}
     for row, record in enumerate(records):
         try:
-            _MASKED_ONE.decode(record)
-            kinds[row] = mask_kinds([record], sizes[row : row + 1])[0]
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            sound[row] = _MASKED_ONE.decode(record).segmentation
+        except _NOT_DECODED:
             kinds[row] = _kind_of_wrong_type(record)
+    kinds[list(sound)] = _kinds_of(list(sound.values()), sizes[list(sound)])
     return kinds
 
 
@@ -239,7 +246,7 @@ def _kind_of_wrong_type(record: msgspec.Raw) -> MaskKind:
         segmentation = _ANYTHING.decode(record).segmentation
         if not isinstance(segmentation, list) or not _holds_numbers(segmentation):
             return MaskKind.UNREADABLE
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except _NOT_DECODED:
         return MaskKind.UNREADABLE
     return MaskKind.MASK if _polygons(segmentation) else MaskKind.BOX
 
@@ -282,7 +289,7 @@ def mask_targets(masks: InstanceMasks, boxes: Tensor, matched: Tensor, size: int
 def _polygons(segmentation: Any) -> list[npt.NDArray[np.float64]]:
     if not isinstance(segmentation, list | tuple):
         return []
-    arrays = [_numbers(polygon) for polygon in segmentation]
+    arrays = [_numbers(polygon) for polygon in segmentation if not isinstance(polygon, int | float)]
     return [a.reshape(-1, 2) for a in arrays if a.ndim == 1 and len(a) >= MIN_NUMBERS and len(a) % 2 == 0]
 
 

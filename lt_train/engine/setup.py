@@ -15,7 +15,7 @@ from lt_data.dataset_dir import is_dataset_dir, read_groups
 from lt_data.errors import DataError, RecipeError
 from lt_data.groups import Group, make_groups
 from lt_data.repeat_factors import image_repeat_factors
-from lt_train.data.dataset import DetectionData, DetectionDataset, load_data, require_segmentations, training_rows
+from lt_train.data.dataset import DetectionData, DetectionDataset, check_segmentations, load_data, training_rows
 from lt_train.data.plan import Plan
 from lt_train.detectors import LongTailDetector, build_detector
 from lt_train.evaluation import load_ground_truth
@@ -51,8 +51,7 @@ def load_run_data(recipe: Recipe) -> RunData:
     """
     train = load_data(recipe.data.train.annotations, recipe.data.train.images)
     val = load_validation(recipe.data.val, train.counts, masks=has_masks(recipe)) if recipe.data.val else None
-    if needs_mask_targets(recipe):
-        require_segmentations(train)
+    mask_notes = check_segmentations(train) if needs_mask_targets(recipe) else ()
     rows, notes = training_rows(train, keep_empty=recipe.data.keep_empty)
     dataset = DetectionDataset(
         train,
@@ -63,7 +62,7 @@ def load_run_data(recipe: Recipe) -> RunData:
         with_masks=needs_mask_targets(recipe),
     )
     groups = make_groups(train.counts.category_ids, train.counts.instances, recipe.data.groups)
-    notes = (*train.notes, *notes, *_edges_note(recipe), *_federated_note(val))
+    notes = (*train.notes, *mask_notes, *notes, *_edges_note(recipe), *_federated_note(val))
     return RunData(train, dataset, val, groups, notes)
 
 

@@ -1,6 +1,7 @@
 """Reading COCO and LVIS files, and writing kept records back byte for byte."""
 
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -90,6 +91,76 @@ def test_bad_files_are_one_line_each(tmp_path, text, says):
     with pytest.raises(DataError, match=says) as error:
         read_annotations(write(tmp_path, text))
     assert all("\n" not in problem for problem in error.value.problems)
+
+
+def test_harmless_nulls_and_whole_floats(tmp_path):
+    content = {
+        "images": [
+            {"id": 1, "width": 100.0, "height": 80.0, "file_name": "a.jpg", "coco_url": None},
+            {"id": 2, "width": None, "height": None, "file_name": None, "coco_url": "http://x.org/b.jpg"},
+            {"id": 3, "file_name": None, "coco_url": None},
+        ],
+        "annotations": [
+            {"id": i, "image_id": 1, "category_id": 1, "iscrowd": crowd, "bbox": None, "area": None}
+            for i, crowd in enumerate([None, 0.0, 1.0, 1, True, False])
+        ],
+        "categories": [{"id": 1, "name": None}],
+    }
+    file = read_annotations(write(tmp_path, json.dumps(content)))
+    assert file.image_sizes.tolist() == [[100, 80], [0, 0], [0, 0]]
+    assert file.file_names == ["a.jpg", "b.jpg", ""]
+    assert file.crowd.tolist() == [False, False, True, True, True, False]
+    assert file.categories.names == ("1",)
+    assert np.isnan(file.boxes).all()
+
+
+def test_useless_urls_and_header_counts_are_no_reason_to_stop(tmp_path):
+    images = [{"id": 1, "coco_url": "http://[x"}]
+    categories = [{"id": 1, "instance_count": 10**25}, {"id": 2, "instance_count": 3}, {"id": 3}]
+    file = read_annotations(write(tmp_path, json.dumps({**GOOD, "images": images, "categories": categories})))
+    assert file.file_names == [""]
+    assert file.categories.header_instances.tolist() == [2**63 - 1, 3, -1]
+
+
+def test_what_is_read_later_is_refused_in_one_line_too(tmp_path):
+    text = HOSTILE.replace("[[1,2,3,2,3,4]]", "[[1,2,3,2,3,1e999]]").encode().replace(b'"info"', b'"in\xfffo"')
+    path = tmp_path / "annotations.json"
+    path.write_bytes(text)
+    file = read_annotations(path)
+    with pytest.raises(DataError, match=r"annotations\[0\]: Number out of range .*mend this record"):
+        file.segmentation(0)
+    with pytest.raises(DataError, match="a member cannot be read"):
+        file.members  # noqa: B018
+
+
+def test_an_archive_that_needs_a_password(tmp_path):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.json", HOSTILE)
+    data = bytearray(path.read_bytes())
+    # the bit that says encrypted, in both headers
+    data[6] |= 1
+    data[data.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"not a whole \.zip file \(.*password"):
+        read_annotations(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "record"),
+    [
+        ("images", {"id": 1, "width": 100.5}),
+        ("images", {"id": 1, "height": 1e300}),
+        ("images", {"id": 1, "file_name": 3}),
+        ("images", {"id": 1.5}),
+        ("annotations", {"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0.5}),
+        ("annotations", {"id": 1, "image_id": 1, "category_id": 1, "iscrowd": "0"}),
+        ("annotations", {"id": 1, "image_id": None, "category_id": 1}),
+    ],
+)
+def test_what_is_not_harmless_is_still_refused(tmp_path, key, record):
+    with pytest.raises(DataError, match=rf"{key}\[0\]: .*mend this record"):
+        read_annotations(write(tmp_path, json.dumps({**GOOD, key: [record]})))
 
 
 def test_missing_file(tmp_path):

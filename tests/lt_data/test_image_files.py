@@ -39,3 +39,18 @@ def test_missing_images_are_listed_and_counted(folder):
     assert "9 of 10 images are missing" in error.value.problems[-1]
     with pytest.raises(DataError, match="no such folder"):
         find_images(folder / "none", [])
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a/" * 2500 + "b", "a\nb.jpg", "a\x00b"])
+def test_names_that_no_file_can_have_are_missing_in_one_short_line(folder, name):
+    with pytest.raises(DataError, match="image is missing") as error:
+        find_images(folder, ["a.jpg", name])
+    line, _ = error.value.problems
+    assert len(line) < len(str(folder)) + 300
+    assert line.isprintable()
+
+
+def test_a_long_name_that_is_refused_is_cut(folder):
+    with pytest.raises(DataError, match=r"\(5,0\d\d characters\) is not a name inside") as error:
+        find_images(folder, ["../" + "x" * 5000])
+    assert len(str(error.value)) < len(str(folder)) + 400

@@ -10,6 +10,7 @@ from PIL import Image
 from lt_data.errors import DataError
 from lt_train.data.dataset import (
     DetectionDataset,
+    check_segmentations,
     flip_horizontally,
     load_data,
     make_loader,
@@ -73,7 +74,7 @@ def test_crowds_and_empty_boxes_are_left_out_with_a_note(tmp_path):
     assert any("1 of 31 annotations have no box" in note and "50" in note for note in data.notes)
     rows, notes = training_rows(data, keep_empty=False)
     assert rows.tolist() == [0]
-    assert "1 images without annotations are left out" in notes[0]
+    assert "1 images without usable annotations are left out" in notes[0]
     assert training_rows(data, keep_empty=True)[0].tolist() == [0, 1]
 
 
@@ -179,3 +180,113 @@ def test_image_of_another_size_or_no_image(tmp_path):
     (folder / "5.png").write_bytes(b"not an image")
     with pytest.raises(DataError, match="not a readable image"):
         read_image(folder / "5.png", (40, 30))
+
+
+def test_an_image_beyond_pillows_limit_and_odd_decoder_errors(tmp_path, monkeypatch):
+    """Neither error is an OSError."""
+    _, folder = make(tmp_path, GOOD)
+    with monkeypatch.context() as patch:
+        patch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+        with pytest.raises(DataError, match=r"5\.png: not a readable image \(Image size \(1200 pixels\) exceeds limit"):
+            read_image(folder / "5.png", (40, 30))
+
+    def broken(path):
+        raise SyntaxError("cannot\nread")
+
+    monkeypatch.setattr(Image, "open", broken)
+    with pytest.raises(DataError, match=r"5\.png: not a readable image \(cannot read\)"):
+        read_image(folder / "5.png", (40, 30))
+
+
+def test_boxes_that_lose_their_area_in_float32_are_left_out(tmp_path):
+    """The first has no width as float32, the second none once it is mirrored."""
+    thin = [annotation(50, 5, 7, [30.1, 3, 1e-9, 5]), annotation(51, 5, 7, [0, 3, 1e-6, 5])]
+    small = annotation(52, 5, 7, [39, 3, 0.01, 0.01])
+    data = load_data(*make(tmp_path, [*GOOD, *GOOD_MORE, small, *thin]))
+    assert data.usable.tolist() == [True] * (len(data.usable) - 2) + [False] * 2
+    assert any("(annotation ids 50, 51)" in note for note in data.notes)
+    _, target = DetectionDataset(data, np.array([0]), flip=1.0)[Draw(0, 0, 0)]
+    assert (target["boxes"][:, 2:] > target["boxes"][:, :2]).all()
+
+
+GOOD_MORE = [annotation(i, 9, 90, [1, 2, 10, 8]) for i in range(100, 130)]
+SQUARE = [1, 1, 9, 1, 9, 9, 1, 9]
+FULL = {"size": [30, 40], "counts": [600, 600]}
+
+
+def with_segmentations(tmp_path, segmentations, *, size=True):
+    """Image 5 with one annotation per segmentation, numbered from 200 on, behind sound ones."""
+    records = [{**annotation(200 + i, 5, 7, [1, 2, 10, 8]), "segmentation": s} for i, s in enumerate(segmentations)]
+    path, folder = make(tmp_path, [*GOOD, *records])
+    if not size:
+        content = json.loads(path.read_text())
+        content["images"] = [{"id": i["id"], "file_name": i["file_name"]} for i in content["images"]]
+        path.write_text(json.dumps(content))
+    return load_data(path, folder)
+
+
+UNREADABLE = [
+    *({"counts": [600, 600]}, {"size": [30, 40], "counts": [-1, 1201]}, {"size": [30, 40], "counts": "~~\u00e9"}),
+    *([["1", "2", "3", "4", "5", "6"]], [[1, 2, None, 4, 5, 6]], "text", 7, {}, [[1e300, 0, 9, 1, 9, 9]]),
+    *({"size": [30, 40], "counts": "o"}, [[0, 0, 1e9, 0, 9, 9]], ["abcdef"], [[0, 0, True, 0, 9, 9]]),
+]
+
+
+@pytest.mark.parametrize("segmentation", UNREADABLE, ids=lambda s: json.dumps(s)[:30])
+def test_segmentations_that_cannot_be_read_are_refused_before_training(tmp_path, segmentation):
+    data = with_segmentations(tmp_path, [[SQUARE], segmentation, FULL])
+    with pytest.raises(DataError) as error:
+        check_segmentations(data)
+    (line,) = error.value.problems
+    assert line.startswith(f"{data.file.path}: 1 of 32 annotations have a segmentation that is neither")
+    assert "(annotation 201 of image 5)" in line
+
+
+def test_sizes_and_sums_of_run_lengths_are_checked_before_training(tmp_path):
+    turned = {"size": [40, 30], "counts": [600, 600]}
+    unfilled = {"size": [30, 40], "counts": [600, 599]}
+    with pytest.raises(DataError) as error:
+        check_segmentations(with_segmentations(tmp_path, [turned, FULL, *[unfilled] * 4]))
+    size, runs = error.value.problems
+    assert "1 of 35 annotations have run lengths of another size than their image (annotation 200 of image 5)" in size
+    first = "annotation 202 of image 5, annotation 203 of image 5, annotation 204 of image 5, ..."
+    assert f"4 of 35 annotations have run lengths that do not fill their size ({first})" in runs
+
+
+def test_annotations_that_get_their_box_as_mask_are_counted(tmp_path):
+    nested = [[[1, 1], [9, 1], [9, 9]]]
+    boxes = [None, [], [[]], [[1, 2, 3, 4]], SQUARE, nested, [[1, 1, 9, 1, 9, 9, 1]], [[[1, 2], [3]]]]
+    thin = [[1, 1, 5, 5, 9, 9]]
+    data = with_segmentations(tmp_path, [*boxes, thin, [SQUARE, [3, 3]], FULL])
+    first = "annotation 200 of image 5, annotation 201 of image 5, annotation 202 of image 5, ..."
+    assert check_segmentations(data) == (
+        f"a.json: 8 of 40 annotations have no polygon of three points and no run lengths; their box is their mask "
+        f"({first})",
+        "a.json: 1 of 40 annotations have a mask whose area is 0 and are trained with it (annotation 208 of image 5)",
+    )
+    _, target = DetectionDataset(data, np.array([0]), with_masks=True)[Draw(0, 0, 0)]
+    areas = target["masks"].bitmaps()[len(GOOD) :].sum((1, 2)).tolist()
+    assert areas[:8] == [80] * 8
+    assert areas[9:] == [64, 600]
+
+
+def test_only_what_is_trained_on_is_checked(tmp_path):
+    bad = [annotation(50, 9, 7, [3, 3, 0, 5]), annotation(51, 9, 90, [1, 1, 5, 5], crowd=1)]
+    data = load_data(*make(tmp_path, [*GOOD, *({**record, "segmentation": "x"} for record in bad)]))
+    assert check_segmentations(data) == ()
+
+
+def test_a_file_of_boxes_has_no_masks(tmp_path):
+    data = load_data(*make(tmp_path, [{**record, "segmentation": []} for record in GOOD]))
+    with pytest.raises(DataError, match="the annotations have no segmentation, but the model predicts masks"):
+        check_segmentations(data)
+    assert check_segmentations(load_data(*make(tmp_path, []))) == ()
+
+
+def test_a_wrong_size_of_an_image_of_unknown_size_names_the_annotation(tmp_path):
+    data = with_segmentations(tmp_path, [FULL, {"size": [40, 30], "counts": [600, 600]}], size=False)
+    assert check_segmentations(data) == ()
+    with pytest.raises(
+        DataError, match=r"a\.json: run lengths of another .* 30 high and 40 wide \(annotation 201 of i"
+    ):
+        DetectionDataset(data, np.array([0]), with_masks=True)[Draw(0, 0, 0)]

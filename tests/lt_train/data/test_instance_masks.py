@@ -1,7 +1,9 @@
 """Flat masks: the same bitmaps as pycocotools, and the same mask targets as torchvision on full bitmaps."""
 
+import json
 import pickle
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from torchvision.models.detection.roi_heads import project_masks_on_boxes
 
 from lt_data.errors import DataError
 from lt_train.data import instance_masks
-from lt_train.data.instance_masks import InstanceMasks, mask_targets
+from lt_train.data.instance_masks import InstanceMasks, MaskKind, mask_kinds, mask_targets
 
 torch.set_num_threads(1)
 
@@ -137,6 +139,31 @@ def test_pickles_and_is_small(mixed):
 def test_run_lengths_of_another_size():
     with pytest.raises(DataError, match="10 high and 20 wide, the image is 60 high"):
         InstanceMasks.from_segmentations([{"size": [10, 20], "counts": [200]}], HEIGHT, WIDTH)
+
+
+def test_malformed_polygons_are_left_out():
+    """A list of odd length, numbers that are no list, and points as pairs."""
+    sound = [10.0, 10.0, 20.0, 10.0, 20.0, 20.0, 10.0, 20.0]
+    segmentations = [[sound, [*sound, 3.0]], [[*sound, 3.0]], sound, [[[1, 2], [3, 4], [5]]]]
+    bitmaps = InstanceMasks.from_segmentations(segmentations, HEIGHT, WIDTH).bitmaps()
+    assert bitmaps.sum((1, 2)).tolist() == [100, 0, 0, 0]
+
+
+def raw(*segmentations):
+    return [msgspec.Raw(json.dumps({"id": 1, "segmentation": s}).encode()) for s in segmentations]
+
+
+def test_kinds_do_not_depend_on_the_other_masks_of_a_chunk(mixed):
+    segmentations, _ = mixed
+    usable = [s if not isinstance(s, dict) or isinstance(s["counts"], str | list) else None for s in segmentations]
+    others = [{"size": [WIDTH, HEIGHT], "counts": [HEIGHT * WIDTH]}, {"size": [HEIGHT, WIDTH], "counts": "04"}, [1, 2]]
+    sizes = np.tile([WIDTH, HEIGHT], (len(usable) + 3, 1))
+    mask, box = MaskKind.MASK, MaskKind.BOX
+    wanted = [mask, mask, box, mask, mask, box, box, MaskKind.WRONG_SIZE, MaskKind.UNFILLED, box]
+    # the last makes the whole chunk go one by one
+    assert mask_kinds(raw(*usable, *others), sizes).tolist() == wanted
+    assert mask_kinds(raw(*usable, *others[:2]), sizes[:-1]).tolist() == wanted[:-1]
+    assert len(mask_kinds([], sizes[:0])) == 0
 
 
 def regions(rng, count, height, width):
