@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from lt_data.errors import one_line
+
 Severity = Literal["error", "warning", "info"]
 
 SEVERITIES: Final[tuple[Severity, ...]] = ("error", "warning", "info")
@@ -154,11 +156,6 @@ class FindingList:
     def _finding(self, code: str) -> Finding:
         kind = CODES[code]
         return Finding(code, kind.severity, kind.title, self._counts[code], tuple(self._examples[code]), kind.fix)
-
-
-def one_line(text: str) -> str:
-    """Text from a file as one line that every terminal can show."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def shown(value: object) -> str:

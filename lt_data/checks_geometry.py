@@ -30,8 +30,9 @@ def check_geometry(file: FileColumns, log: FindingList) -> None:
     boxes = file.annotations.boxes.copy()
     with np.errstate(invalid="ignore"):
         boxes[:, 2:] += boxes[:, :2]
-    _check_boxes(file, boxes, log)
-    _check_segmentations(file, log)
+    sizes = _image_sizes(file)
+    _check_boxes(file, boxes, sizes, log)
+    _check_segmentations(file, sizes, log)
     _check_masks(file, boxes, log)
     _check_areas(file, log)
 
@@ -40,7 +41,7 @@ def _box_text(file: FileColumns, row: int) -> str:
     return f"bbox [{', '.join(f'{v:g}' for v in file.annotations.boxes[row])}]"
 
 
-def _check_boxes(file: FileColumns, boxes: FloatArray, log: FindingList) -> None:
+def _check_boxes(file: FileColumns, boxes: FloatArray, size: IntArray, log: FindingList) -> None:
     given = file.annotations.boxes
     log.add_many("LT301", np.flatnonzero(np.isnan(given).all(1)), file.annotation)
     finite = np.isfinite(given).all(1)
@@ -48,7 +49,6 @@ def _check_boxes(file: FileColumns, boxes: FloatArray, log: FindingList) -> None
     log.add_many(
         "LT304", np.flatnonzero(finite & ~has_area), lambda row: f"{file.annotation(row)}: {_box_text(file, row)}"
     )
-    size = _image_sizes(file)
     known = finite & has_area & (size > 0).all(1)
     inside = (boxes[:, :2] < size) & (boxes[:, 2:] > 0)
     outside = known & ~inside.all(1)
@@ -74,13 +74,12 @@ def _image_sizes(file: FileColumns) -> IntArray:
     return sizes
 
 
-def _check_segmentations(file: FileColumns, log: FindingList) -> None:
+def _check_segmentations(file: FileColumns, width_height: IntArray, log: FindingList) -> None:
     masks = file.annotations.masks
     for code, bit in (("LT401", SHORT), ("LT402", ODD), ("LT403", EMPTY), ("LT405", BROKEN)):
         log.add_many(code, np.flatnonzero(masks.faults & bit), file.annotation)
     if masks.given.any():
         log.add_many("LT409", np.flatnonzero(~masks.given & ~file.annotations.crowd), file.annotation)
-    width_height = _image_sizes(file)
     of_image = masks.rle_sizes == width_height[:, ::-1]
     known = (masks.rle_sizes >= 0).all(1) & (width_height > 0).all(1)
     wrong = (known & ~of_image.all(1)) | ((masks.faults & WRONG_SUM) > 0)

@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
@@ -240,7 +241,8 @@ class RecordReader:
             category_ids[part] = [row.category_id for row in rows]
             crowd[part] = [bool(row.iscrowd) for row in rows]
             areas[part] = [row.area for row in rows]
-            boxes[part] = [row.bbox or _NO_BOX for row in rows]
+            numbers = chain.from_iterable([row.bbox or _NO_BOX for row in rows])
+            boxes[part] = np.fromiter(numbers, np.float64, 4 * len(rows)).reshape(-1, 4)
             measure_masks([row.segmentation for row in rows], masks.part(part))
         return AnnotationColumns(ids, image_ids, category_ids, crowd, areas, boxes, masks)
 

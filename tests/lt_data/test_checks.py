@@ -306,6 +306,14 @@ def test_files_of_one_name_at_two_addresses_are_two_pictures(tmp_path):
     assert set(findings) == {"LT602"}
 
 
+def test_a_dataset_directory_is_its_annotation_file(tmp_path):
+    save(on_annotation(area=None)(), tmp_path / "annotations.json")
+    report = check(tmp_path, other=tmp_path)
+    assert report.path == tmp_path / "annotations.json"
+    assert set(codes(report)) == {"LT411", "LT601"}
+    assert structural_problems(tmp_path) == []
+
+
 def test_counts_are_whole_and_examples_are_three(tmp_path):
     content = pool({i: [1] for i in range(1, 1200)})
     for record in content["annotations"][700:]:
