@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import msgspec
 import numpy as np
@@ -220,13 +220,14 @@ class Columns:
             if self.progress is not None:
                 self.progress(end, len(self.data))
 
-    def _raise_first(self, kind: type[Record], start: int) -> None:
+    def _raise_first(self, kind: type[Record], start: int) -> NoReturn:
         """Names the first record of a chunk that cannot be decoded."""
         for index in range(start, len(self.records)):
             try:
                 msgspec.json.decode(self.records[index], type=kind)
             except UNREADABLE as error:
                 raise DataError(f"{self.path}: {self.key}[{index}]: {error}; mend this record") from None
+        raise DataError(f"{self.path}: {self.key}: the records cannot be read together; check the list's separators")
 
     def ids_of(self, rows: Sequence[Any]) -> IntArray:
         """The ids of a chunk.

@@ -91,7 +91,7 @@ def header_mismatches(file: AnnotationFile) -> list[str]:
     first = int(wrong[0])
     return [
         f"{file.path.name}: {len(wrong)} categories have an instance_count field that differs from their annotations "
-        f"(first: {counts.names[first]}, field {header[first]}, counted {counts.instances[first]}); the counted "
+        f"(first: {counts.names[first]!r}, field {header[first]}, counted {counts.instances[first]}); the counted "
         "figures are used"
     ]
 
