@@ -114,12 +114,12 @@ def evaluate(
     force: bool,
 ) -> None:
     """Evaluate a RUN: AP of boxes and masks, overall and per group of the training counts."""
-    from lt_train.engine.evaluate import evaluate_run
-    from lt_train.recipe import Files
-
     if (annotations is None) != (images is None):
         raise click.UsageError("--annotations and --images belong together: give both or neither.")
     with error_lines():
+        from lt_train.engine.evaluate import evaluate_run
+        from lt_train.recipe import Files
+
         files = Files(annotations=annotations, images=images) if annotations and images else None
         measured, where = evaluate_run(run, checkpoint=checkpoint, files=files, out=out, device=device, force=force)
         click.echo(measured.text)
