@@ -14,20 +14,13 @@ from pathlib import Path
 
 import click
 import torch
+from machine import machine
 from rich.console import Console
 
 from lt_train.quickstart import run_seed
 
 RESULTS = Path(__file__).parent / "results" / "quickstart.csv"
 COLUMNS = ("date", "machine", "python", "torch", "seed", "seconds", "run", "iou_type", "figure", "classes", "value")
-
-
-def machine() -> str:
-    """Processor and number of cores."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
-    return f"{model}, {torch.get_num_threads()} threads"
 
 
 def figures(metrics: dict, iou_type: str) -> list[tuple[str, int, float | None]]:
@@ -48,7 +41,12 @@ def main(seeds: int, out: Path) -> None:
         start = time.monotonic()
         metrics = run_seed(out / f"seed-{seed}", seed, None, Console(stderr=True))
         seconds = round(time.monotonic() - start)
-        where = (datetime.now(UTC).date().isoformat(), machine(), platform.python_version(), torch.__version__)
+        where = (
+            datetime.now(UTC).date().isoformat(),
+            f"{machine()}, {torch.get_num_threads()} threads",
+            platform.python_version(),
+            torch.__version__,
+        )
         for run, content in zip(("softmax", "BAGS"), metrics, strict=True):
             for iou_type in ("bbox", "segm"):
                 rows += [(*where, seed, seconds, run, iou_type, *row) for row in figures(content, iou_type)]

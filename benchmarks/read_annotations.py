@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import csv
 import json
-import platform
 import resource
 import statistics
 import subprocess
@@ -22,6 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
+from machine import machine
 
 RESULTS = Path(__file__).parent / "results" / "read_annotations.csv"
 COLUMNS = ("date", "machine", "job", "contestant", "runs", "cpu_s", "anonymous_mib", "cpu_ratio")
@@ -81,12 +81,6 @@ def anonymous(pid: int) -> int:
     except OSError:
         return 0
     return next((int(line.split()[1]) for line in lines if line.startswith("RssAnon")), 0)
-
-
-def machine() -> str:
-    """Processor."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
 def contest(job: str, contestants: dict[str, tuple[str, dict[str, str]]], runs: int) -> list[tuple[object, ...]]:
