@@ -114,13 +114,14 @@ def group_stats(path: Path, style: str, edges: str | None, plot: Path | None, fo
 
     PATH is a dataset directory or any COCO or LVIS annotation file; crowds do not count.
     """
+    from lt_data.dataset_dir import check_output_file
     from lt_data.group_presets import parse_edges
     from lt_data.group_stats import format_stats
     from lt_data.group_stats import group_stats as count
 
     with error_lines():
         if plot is not None:
-            refuse_overwrite(plot, force=force)
+            check_output_file(plot, force=force, inputs=[path])
         stats = count(path, parse_edges(edges) if edges else None)
         click.echo(format_stats(stats, style))
         if plot is not None:
@@ -153,14 +154,6 @@ def demo_pool(out: Path, images: int, categories: int, size: int, uniform: bool,
             exponent=exponent,
         )
         click.echo(f"written: {out / 'annotations.json'}")
-
-
-def refuse_overwrite(path: Path, *, force: bool) -> None:
-    """Refuses to replace a file unless asked to."""
-    from lt_data.errors import OutputError
-
-    if path.exists() and not force:
-        raise OutputError(f"{path}: exists; choose another file, or replace it with --force")
 
 
 @main.command()
@@ -222,9 +215,12 @@ def repeat_factors(
     path: Path, threshold: float, rounding: str, instance_aware: bool, style: str, out: Path | None, force: bool
 ) -> None:
     """How often each image should be seen per epoch so that rare categories are seen more."""
+    from lt_data.dataset_dir import check_output_file
     from lt_data.repeat_factors import format_repeat_factors, repeat_factor_table, write_repeat_factors
 
     with error_lines():
+        if out is not None:
+            check_output_file(out, force=force, inputs=[path])
         table = repeat_factor_table(path, threshold, rounding=rounding, instance_aware=instance_aware)
         if out is not None:
             write_repeat_factors(out, table, force=force)

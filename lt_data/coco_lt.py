@@ -8,6 +8,7 @@ images differs from the published 9,100; the instances per category do not.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
@@ -69,6 +70,8 @@ def build_coco_lt(
         check_reference(reference)
     if out is not None:
         names.check_output(out, force=force)
+        given = (coco, reference, targets, extras.val, extras.images)
+        names.refuse_inputs_inside(out, [Path(path) for path in given if path is not None and Path(path).exists()])
     report(f"reading {coco}")
     pool = read_annotations(coco, progress=progress)
     build = _plan(pool, reference, targets, options, report)
@@ -174,6 +177,12 @@ def _with_extras(build: Build, extras: Extras, report: Report) -> Build:
         build = replace(build, val=val)
     if extras.images is not None:
         taken = [build.pool.file_names[i] for i in np.flatnonzero(build.selection.images)]
+        twice = [name for name, count in Counter(taken).items() if count > 1]
+        if twice:
+            raise DataError(
+                f"{build.pool.path}: {len(twice)} image file names occur more than once ('{twice[0]}'); "
+                "give every image a file of its own to use --images"
+            )
         build = replace(build, image_paths=tuple(find_images(extras.images, taken)))
     return build
 

@@ -24,7 +24,7 @@ def data_card(build: Build, counts: CategoryCounts) -> str:
         f"# Long-tailed subset of {build.pool.path.name}",
         f"{total['images']:,} images, {total['instances']:,} instances, {total['categories']} categories; "
         f"{source_name(build)}. {surplus:,} surplus instances and {crowds:,} crowds of these images are {fate}.",
-        "Made with:",
+        f"Made with (the words as typed, with paths, stand in `{names.ENVIRONMENT}`):",
         f"    {command(build)}",
         _identity_note(build),
         "## Groups by training instances",

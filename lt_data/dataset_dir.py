@@ -83,6 +83,36 @@ def check_output(out: Path, *, force: bool) -> None:
         raise OutputError(f"{out}: cannot be written into {parent}; choose another --out")
 
 
+def refuse_inputs_inside(out: Path, inputs: Iterable[Path]) -> None:
+    """Refuses to replace a directory that holds what the build reads.
+
+    Raises:
+        OutputError: An input lies in ``out``.
+    """
+    for path in inputs:
+        if path.resolve().is_relative_to(out.resolve()):
+            raise OutputError(f"{out}: holds the input {path}, which would be replaced; choose another --out")
+
+
+def check_output_file(path: Path, *, force: bool, inputs: Iterable[Path] = ()) -> None:
+    """Refuses an output file that must not be replaced.
+
+    Args:
+        path: The file to write.
+        force: Whether the user asked to replace it; only a plain file that is no input is ever replaced.
+        inputs: Files that are read.
+
+    Raises:
+        OutputError: It is an input, a link, a folder or a device, or it exists and ``force`` is not set.
+    """
+    if any(path.exists() and path.resolve() == source.resolve() for source in inputs):
+        raise OutputError(f"{path}: is read by this command; choose another file")
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise OutputError(f"{path}: is not a plain file; choose another file")
+    if path.exists() and not force:
+        raise OutputError(f"{path}: exists; choose another file, or replace it with --force")
+
+
 @contextmanager
 def replacing_directory(out: Path) -> Iterator[Path]:
     """A new directory beside ``out`` that takes its place once everything in it is written.

@@ -119,8 +119,9 @@ def law(text: str, largest: int, categories: int) -> Reference:
         value = Decimal(number)
     except InvalidOperation:
         value = Decimal("NaN")
-    if not value.is_finite() or value < least or value > 10**9:
-        allowed = "ALPHA is a number >= 0" if kind == "zipf" else "IMBALANCE is a number >= 1"
+    most = 100 if kind == "zipf" else 10**9
+    if not value.is_finite() or not least <= value <= most:
+        allowed = "ALPHA is a number from 0 to 100" if kind == "zipf" else "IMBALANCE is a number from 1 to 1e9"
         raise DataError(f"--reference: got '{text}'; {allowed}, as in {'zipf:1.5' if kind == 'zipf' else 'exp:100'}")
     with localcontext() as context:
         context.prec = 40

@@ -32,6 +32,7 @@ from lt_data.errors import DataError, OutputError
 Rounding = Literal["none", "stochastic", "ceil", "bags"]
 
 DEFAULT_THRESHOLD = 0.001
+LARGEST_THRESHOLD = 1e6
 ADVISED = 5
 ROUNDINGS: Final[tuple[Rounding, ...]] = get_args(Rounding)
 
@@ -92,8 +93,8 @@ def factors_of_shares(shares: FloatArray, threshold: float) -> FloatArray:
 
 def check_threshold(threshold: float) -> None:
     """Raises DataError unless the threshold is positive and finite."""
-    if not 0 < threshold < float("inf"):
-        raise DataError(f"--threshold: got {threshold}; allowed is a positive number, for example 0.001")
+    if not 0 < threshold <= LARGEST_THRESHOLD:
+        raise DataError(f"--threshold: got {threshold}; allowed is a positive number up to 1e6, for example 0.001")
 
 
 def image_repeat_factors(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+POOL = "pool/annotations.json"
 LT_DATA = Path(sys.executable).with_name("lt-data")
 
 
@@ -76,6 +77,13 @@ def test_dry_run_writes_nothing(folder):
         (("group-stats", "."), 1, "give a dataset directory or an annotation file"),
         (("build-coco-lt", "--coco", "pool/annotations.json", "--out", "pool", "--force"), 1, "no build wrote"),
         (("group-stats", "pool/annotations.json", "--format", "xml"), 2, "'xml' is not one of"),
+        (
+            ("repeat-factors", "pool/annotations.json", "--out", "pool/annotations.json", "--force"),
+            1,
+            "is read by this",
+        ),
+        (("repeat-factors", "pool/annotations.json", "--out", "/dev/null", "--force"), 1, "not a plain file"),
+        (("repeat-factors", "pool/annotations.json", "--threshold", "1e300"), 1, "up to 1e6"),
         (("demo-pool", "--out", "pool"), 1, "exists and is not empty"),
     ],
 )

@@ -137,6 +137,30 @@ def test_file_names_that_leave_the_folder_are_refused(tmp_path):
         )
 
 
+def test_an_output_that_holds_an_input_is_refused(path, tmp_path):
+    options = BuildOptions(scale="0.0005", on_shortage="cap")
+    build_coco_lt(path, tmp_path / "lt", options=options)
+    before = (tmp_path / "lt/annotations.json").read_bytes()
+    with pytest.raises(OutputError, match="holds the input"):
+        build_coco_lt(tmp_path / "lt/annotations.json", tmp_path / "lt", options=options, force=True)
+    extras = Extras(images=tmp_path / "lt")
+    with pytest.raises(OutputError, match="holds the input"):
+        build_coco_lt(path, tmp_path / "lt", options=options, extras=extras, force=True)
+    assert (tmp_path / "lt/annotations.json").read_bytes() == before
+
+
+def test_two_images_of_one_file_cannot_be_put_beside(tmp_path):
+    content = small()
+    for image in content["images"]:
+        image["file_name"] = "same.jpg"
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/same.jpg").touch()
+    options = BuildOptions(scale="0.0005", on_shortage="cap")
+    source = save(content, tmp_path / "pool.json")
+    with pytest.raises(DataError, match="occur more than once"):
+        build_coco_lt(source, tmp_path / "lt", options=options, extras=Extras(images=tmp_path / "images"))
+
+
 def test_data_card(path, tmp_path):
     build_coco_lt(path, tmp_path / "lt", options=BuildOptions(3, "0.0005", on_shortage="cap"))
     card = (tmp_path / "lt/README.md").read_text()

@@ -40,7 +40,7 @@ def test_exponential_law_runs_from_the_largest_count_down(imbalance, largest, ca
     assert (np.abs(counts - np.maximum(1, exact)) < 1.001).all()
 
 
-@pytest.mark.parametrize("text", ["zipf:", "zipf:x", "zipf:-1", "exp:0.5", "exp:nan", "exp:1e99"])
+@pytest.mark.parametrize("text", ["zipf:", "zipf:x", "zipf:-1", "exp:0.5", "exp:nan", "exp:1e99", "zipf:1e9"])
 def test_laws_with_bad_numbers(text):
     with pytest.raises(DataError, match="--reference: got"):
         load_reference(text, 100, 5)
