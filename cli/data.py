@@ -7,30 +7,53 @@ from typing import Any
 
 import click
 
-from .options import byte_bar, error_lines, progress_bar, step_reporter
+from .options import CommandGroup, Progress
 
 FILE = click.Path(path_type=Path)
+PATH = click.argument("path", type=FILE)
+PRESETS = "numbers such as 10,100,1000, or a preset: bags, bags-2, bags-8, simcal"
+EDGES = click.option("--edges", help=f"Bounds between the groups: {PRESETS}  [default: the directory's, else bags].")
+BY = click.option(
+    "--by",
+    type=click.Choice(["instances", "images", "frequency"]),
+    default="instances",
+    show_default=True,
+    help="What the bounds count; frequency: rare, common and frequent, as in LVIS, without --edges.",
+)
+TABLE_OR_JSON = click.option(
+    "--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True
+)
+TABLE_CSV_OR_JSON = click.option(
+    "--format", "style", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True
+)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="lt-detection")
 def main() -> None:
-    """Build long-tailed detection datasets and look at them."""
+    """Build long-tailed detection datasets and look at them.
+
+    PATH stands for a COCO or LVIS annotation file (.json, .json.gz, .zip with one file) or a dataset directory.
+    """
 
 
-@main.command()
-@click.option("--coco", type=FILE, required=True, help="The pool: a COCO-format annotation file (.json, .gz or .zip).")
+@main.command(short_help="Make a long-tailed subset of a COCO-format pool.")
+@click.option("--coco", type=FILE, required=True, help="The pool: a COCO-format annotation file or dataset directory.")
 @click.option("--out", type=FILE, help="The dataset directory to write (needed unless --dry-run).")
 @click.option("--lvis", type=FILE, help="Imitate the annotation counts of this LVIS or COCO file.")
 @click.option(
     "--reference",
-    help="Imitate lvis-v0.5 (default), lvis-v1, zipf:ALPHA, exp:IMBALANCE, or a LVIS, COCO or CSV file of counts.",
+    help="Imitate lvis-v0.5 (default), lvis-v1, zipf:ALPHA, exp:IMBALANCE, the counts of a LVIS or COCO file, or the "
+    "column 'instances' of a CSV.",
 )
-@click.option("--targets", help="Explicit targets instead: simcal, or a CSV with category_id (or name) and target.")
+@click.option(
+    "--targets",
+    help="Instances per category instead: simcal, or a CSV with the columns category_id (or name) and target.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the order in which images are visited.")
 @click.option("--scale", default="1.0", show_default=True, help="Factor on the targets, 0 < scale <= 1.")
-@click.option("--edges", default="10,100,1000", show_default=True, help="Bounds between the groups, or a preset.")
-@click.option("--threshold", type=float, default=0.001, show_default=True, help="t of the repeat factors.")
+@click.option("--edges", default="10,100,1000", show_default=True, help=f"Bounds between the groups: {PRESETS}.")
+@click.option("--threshold", type=float, default=0.001, show_default=True, help="Of repeat-factors.")
 @click.option(
     "--on-shortage",
     type=click.Choice(["error", "cap"]),
@@ -85,7 +108,7 @@ def build_coco_lt(
         raise click.UsageError("--lvis, --reference and --targets exclude each other: each says what to aim at.")
     if out is None and not dry_run:
         raise click.UsageError("Missing option '--out' (or use --dry-run to see the result without writing).")
-    with error_lines(), byte_bar("reading") as progress:
+    with Progress("reading") as progress:
         built = build(
             coco,
             None if dry_run else out,
@@ -94,121 +117,133 @@ def build_coco_lt(
             options=BuildOptions(edges=parse_edges(edges), **options),
             extras=Extras(val, images, copy_images),
             force=force,
-            report=step_reporter(),
+            report=progress.step,
             progress=progress,
         )
-        for warning in built.warnings:
-            click.echo(f"warning: {warning}", err=True)
-        click.echo(format_build(built))
-        click.echo("dry run: nothing written" if dry_run else f"written: {out}")
+    for warning in built.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    click.echo(format_build(built))
+    click.echo("dry run: nothing written" if dry_run else f"written: {out}")
 
 
-@main.command()
-@click.argument("path", type=FILE)
-@click.option("--format", "style", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
-@click.option("--edges", help="Bounds between the groups, or a preset  [default: the directory's, or 10,100,1000].")
-@click.option("--plot", type=FILE, help="Write a bar chart of the groups to this PNG file.")
+@main.command(short_help="Count categories, images and instances per group.")
+@PATH
+@TABLE_CSV_OR_JSON
+@EDGES
+@BY
+@click.option("--plot", type=FILE, help="Draw the groups as bars too, into this .png or .svg file.")
 @click.option("--force", is_flag=True, help="Replace the plot if it exists.")
-def group_stats(path: Path, style: str, edges: str | None, plot: Path | None, force: bool) -> None:
-    """Count categories, images and instances per group.
-
-    PATH is a dataset directory or any COCO or LVIS annotation file; crowds do not count.
-    """
+def group_stats(path: Path, style: str, edges: str | None, by: str, plot: Path | None, force: bool) -> None:
+    """Count categories, images and instances per group. Crowds do not count."""
     from lt_data.dataset_dir import check_output_file
     from lt_data.group_presets import parse_edges
     from lt_data.group_stats import format_stats
     from lt_data.group_stats import group_stats as count
 
-    with error_lines():
-        if plot is not None:
-            check_output_file(plot, force=force, inputs=[path])
-        stats = count(path, parse_edges(edges) if edges else None)
-        click.echo(format_stats(stats, style))
-        if plot is not None:
-            from lt_data.plots import plot_groups
+    if plot is not None:
+        check_output_file(plot, force=force, inputs=[path])
+    with Progress("reading") as progress:
+        stats = count(path, parse_edges(edges) if edges else None, by=by, progress=progress)
+    click.echo(format_stats(stats, style))
+    if plot is not None:
+        from lt_data.plots import save_figure
+        from lt_data.plots_dataset import stats_figure
 
-            plot_groups(plot, stats.groups, f"{path.name}: {stats.instances:,} instances")
+        save_figure(stats_figure(stats, f"{path.name}: {stats.instances:,} instances"), plot)
 
 
-@main.command()
+@main.command(short_help="Draw a small pool of shapes: nothing to download.")
 @click.option("--out", type=FILE, required=True, help="The folder to write: annotations.json and images/.")
 @click.option("--images", type=click.IntRange(1), default=200, show_default=True, help="Number of images.")
-@click.option("--categories", type=int, default=24, show_default=True, help="Number of categories.")
+@click.option("--categories", type=click.IntRange(20, 30), default=24, show_default=True, help="Number of categories.")
 @click.option("--size", type=click.IntRange(64, 1024), default=128, show_default=True, help="Image side in pixels.")
 @click.option("--uniform", is_flag=True, help="All categories equally often instead of a long tail.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="Another one draws other images.")
 def demo_pool(out: Path, images: int, categories: int, size: int, uniform: bool, seed: int) -> None:
     """Draw a small COCO-format pool of textured shapes: no download, the same for everybody."""
     from lt_data.synthetic import DEFAULT_EXPONENT, write_pool
 
-    with error_lines(), progress_bar("drawing images") as bar:
-        task = bar.add_task("", total=images)
-        exponent = 0.0 if uniform else DEFAULT_EXPONENT
-        write_pool(
+    with Progress("drawing", "images") as progress:
+        progress.step(f"drawing {images:,} images")
+        written = write_pool(
             out,
             images=images,
             categories=categories,
             size=size,
             seed=seed,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-            exponent=exponent,
+            progress=progress,
+            exponent=0.0 if uniform else DEFAULT_EXPONENT,
         )
-        click.echo(f"written: {out / 'annotations.json'}")
+    click.echo(f"written: {written}")
 
 
-@main.command()
-@click.argument("path", type=FILE)
+@main.command(short_help="Find every problem in an annotation file.")
+@PATH
 @click.option("--images", type=FILE, help="Look at the image files in this folder too.")
 @click.option("--other", type=FILE, help="A second file (validation beside training): shared images, categories.")
-@click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@TABLE_OR_JSON
 def check(path: Path, images: Path | None, other: Path | None, style: str) -> None:
     """Find every problem in an annotation file: code, how often, examples, fix. Exit code 1 on errors."""
     from lt_data.checks import check as find
     from lt_data.checks import format_report
 
-    with error_lines(), byte_bar("checking") as progress:
+    # bytes first, then image files
+    with Progress("checking", "" if images else "bytes") as progress:
         report = find(path, images=images, other=other, progress=progress)
-        click.echo(format_report(report, style))
-        exit_unless(not report.has_errors)
+    click.echo(format_report(report, style))
+    exit_unless(not report.has_errors)
 
 
-@main.command()
+@main.command(short_help="Recompute every figure and digest of a dataset directory.")
 @click.argument("directory", type=FILE)
 @click.option("--pool", type=FILE, help="The annotation file it was made from: checks records and choice too.")
 @click.option("--reference", type=FILE, help="The file that the targets came from, if it was a file.")
-@click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@TABLE_OR_JSON
 def verify(directory: Path, pool: Path | None, reference: Path | None, style: str) -> None:
     """Recompute every figure and digest of a dataset directory. Exit code 1 if anything differs."""
     from lt_data.verify import format_verify, verify_dataset
 
-    with error_lines():
-        report = verify_dataset(directory, pool=pool, reference=reference, report=step_reporter())
-        click.echo(format_verify(report, style))
-        exit_unless(not report.problems)
+    with Progress("reading") as progress:
+        report = verify_dataset(directory, pool=pool, reference=reference, report=progress.step, progress=progress)
+    click.echo(format_verify(report, style))
+    exit_unless(not report.problems)
 
 
-@main.command()
+@main.command(short_help="Compare two dataset directories or annotation files.")
 @click.argument("a", type=FILE)
 @click.argument("b", type=FILE)
-@click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@TABLE_OR_JSON
 def diff(a: Path, b: Path, style: str) -> None:
-    """Compare two dataset directories or annotation files. Exit code 1 if they differ."""
+    """Compare two dataset directories or annotation files. Exit code 1 if they differ.
+
+    Records are compared by id and by what they say, not by white space or the order of keys.
+    """
     from lt_data.diff import diff_datasets, format_diff
 
-    with error_lines():
-        difference = diff_datasets(a, b)
-        click.echo(format_diff(difference, style))
-        exit_unless(difference.identical)
+    with Progress("reading") as progress:
+        difference = diff_datasets(a, b, progress=progress)
+    click.echo(format_diff(difference, style))
+    exit_unless(difference.identical)
 
 
-@main.command()
-@click.argument("path", type=FILE)
-@click.option("--threshold", type=float, default=0.001, show_default=True, help="Image share below which to repeat.")
+@main.command(short_help="How often to see each image so that rare categories are seen more.")
+@PATH
 @click.option(
-    "--rounding", type=click.Choice(["none", "stochastic", "ceil", "bags"]), default="none", show_default=True
+    "--threshold",
+    type=float,
+    default=0.001,
+    show_default=True,
+    help="A category in a smaller share of the images than this is repeated.",
+)
+@click.option(
+    "--rounding",
+    type=click.Choice(["none", "stochastic", "ceil", "bags"]),
+    default="none",
+    show_default=True,
+    help="From a factor to whole copies: up (ceil), as the released code of BAGS (bags), or left as it is.",
 )
 @click.option("--instance-aware", is_flag=True, help="IRFS: count instances as well as images.")
-@click.option("--format", "style", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
+@TABLE_CSV_OR_JSON
 @click.option("--out", type=FILE, help="Write image_id,repeat_factor to this CSV file.")
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
 def repeat_factors(
@@ -218,66 +253,79 @@ def repeat_factors(
     from lt_data.dataset_dir import check_output_file
     from lt_data.repeat_factors import format_repeat_factors, repeat_factor_table, write_repeat_factors
 
-    with error_lines():
-        if out is not None:
-            check_output_file(out, force=force, inputs=[path])
-        table = repeat_factor_table(path, threshold, rounding=rounding, instance_aware=instance_aware)
-        if out is not None:
-            write_repeat_factors(out, table, force=force)
-        click.echo(format_repeat_factors(table, style))
+    if out is not None:
+        check_output_file(out, force=force, inputs=[path])
+    with Progress("reading") as progress:
+        table = repeat_factor_table(
+            path, threshold, rounding=rounding, instance_aware=instance_aware, progress=progress
+        )
+    if out is not None:
+        write_repeat_factors(out, table, force=force)
+    click.echo(format_repeat_factors(table, style))
 
 
-@main.command()
-@click.argument("path", type=FILE)
-@click.option("--kind", type=click.Choice(["inverse", "effective-number"]), default="inverse", show_default=True)
-@click.option("--beta", type=float, default=0.999, show_default=True, help="For the effective number.")
-@click.option("--lower", type=float, help="Smallest weight.")
-@click.option("--upper", type=float, help="Largest weight.")
+@main.command(short_help="Loss weights by inverse count or effective number.")
+@PATH
+@click.option(
+    "--kind",
+    type=click.Choice(["inverse", "effective-number"]),
+    default="inverse",
+    show_default=True,
+    help="1 / n, or (1 - beta) / (1 - beta^n), of a class with n instances.",
+)
+@click.option("--beta", type=float, default=0.999, show_default=True, help="For the effective number, 0 <= beta < 1.")
+@click.option("--lower", type=float, help="Smallest weight  [default: no bound].")
+@click.option("--upper", type=float, help="Largest weight  [default: no bound].")
 @click.option("--background", type=float, default=1.0, show_default=True, help="Weight of the background.")
-@click.option("--format", "style", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
+@TABLE_CSV_OR_JSON
 def class_weights(path: Path, style: str, **options: Any) -> None:
     """Loss weights by inverse count or effective number, with mean 1 over the classes that have instances."""
     from lt_data.class_weights import class_weight_table, format_class_weights
 
-    with error_lines():
-        click.echo(format_class_weights(class_weight_table(path, **options), style))
+    with Progress("reading") as progress:
+        table = class_weight_table(path, **options, progress=progress)
+    click.echo(format_class_weights(table, style))
 
 
-@main.command()
-@click.argument("path", type=FILE)
+@main.command(short_help="Draw what a dataset holds, as PNG and SVG.")
+@PATH
 @click.option(
     "--kind",
     type=click.Choice(["alignment", "counts", "groups", "images-per-class", "co-occurrence", "all"]),
     default="all",
     show_default=True,
+    help="Which picture; alignment needs a dataset directory.",
 )
 @click.option("--out", type=FILE, required=True, help="Folder for the PNG and SVG files.")
-@click.option("--edges", help="Bounds between the groups, or a preset  [default: the directory's, or 10,100,1000].")
+@EDGES
+@BY
 @click.option("--force", is_flag=True, help="Replace pictures that exist.")
-def plot(path: Path, kind: str, out: Path, edges: str | None, force: bool) -> None:
-    """Draw what a dataset holds, as PNG and SVG."""
+def plot(path: Path, kind: str, out: Path, edges: str | None, by: str, force: bool) -> None:
+    """Draw what a dataset holds, as PNG and SVG. --by is for the groups."""
     from lt_data.group_presets import parse_edges
     from lt_data.plots_dataset import format_plots, plot_dataset
 
-    with error_lines():
-        bounds = parse_edges(edges) if edges else None
-        click.echo(format_plots(plot_dataset(path, kind, out, edges=bounds, force=force, report=step_reporter())))
+    bounds = parse_edges(edges) if edges else None
+    with Progress("reading") as progress:
+        plots = plot_dataset(path, kind, out, edges=bounds, by=by, force=force, report=progress.step, progress=progress)
+    click.echo(format_plots(plots))
 
 
-@main.command()
-@click.argument("path", type=FILE)
+@main.command(short_help="Draw a grid of instances of a category.")
+@PATH
 @click.option("--category", required=True, help="Name or id.")
 @click.option("--images", type=FILE, required=True, help="Image folder.")
-@click.option("--out", type=FILE, required=True, help="The PNG or SVG file to write.")
-@click.option("--limit", type=int, default=24, show_default=True, help="Instances at most.")
+@click.option("--out", type=FILE, required=True, help="The .png or .svg file to write.")
+@click.option("--limit", type=int, default=24, show_default=True, help="Instances at most, up to 100.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Another one shows other instances.")
 @click.option("--force", is_flag=True, help="Replace the picture if it exists.")
 def show(path: Path, category: str, images: Path, out: Path, limit: int, seed: int, force: bool) -> None:
     """Draw a grid of instances of a category, with boxes and masks."""
     from lt_data.show import show_category
 
-    with error_lines():
-        click.echo(f"written: {show_category(path, category, images, out, limit=limit, seed=seed, force=force)}")
+    with Progress("reading") as progress:
+        show_category(path, category, images, out, limit=limit, seed=seed, force=force, progress=progress)
+    click.echo(f"written: {out}")
 
 
 def exit_unless(good: bool) -> None:

@@ -13,7 +13,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from lt_data.annotations import IntArray
+from lt_data.arrays import IntArray
 from lt_data.counts import CategoryCounts, Reference
 from lt_data.errors import DataError
 

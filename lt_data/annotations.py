@@ -9,12 +9,7 @@ Shapes: N images, A annotations, C categories.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import lzma
-import mmap
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,28 +18,25 @@ from typing import Any, BinaryIO
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from lt_data.annotation_records import (
     CHUNK,
     UNREADABLE,
-    Bytes,
     CategoryRecord,
-    Columns,
-    Progress,
     SegmentationRecord,
-    check_unique,
-    decode_typed,
-    examples,
+    annotation_columns,
+    decode_records,
+    geometry,
+    image_columns,
     span_of,
     split_records,
+    whole,
     without_cycle_collection,
 )
+from lt_data.arrays import BoolArray, FloatArray, IntArray, all_distinct, positions_of
+from lt_data.checks import structural_problems
 from lt_data.errors import DataError
-
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
-FloatArray = npt.NDArray[np.float64]
+from lt_data.file_bytes import Bytes, Progress, map_file
 
 _SEGMENTATION = msgspec.json.Decoder(SegmentationRecord)
 
@@ -135,8 +127,11 @@ class AnnotationFile:
 
     @cached_property
     def _geometry(self) -> tuple[FloatArray, FloatArray]:
-        with without_cycle_collection():
-            return Columns(self.path, self.data, "annotations", self.annotation_records).geometry()
+        try:
+            with without_cycle_collection():
+                return geometry(self.path, self.data, self.annotation_records)
+        except DataError as error:
+            raise _explained(error, self.path, self.data) from None
 
     @cached_property
     def members(self) -> dict[str, msgspec.Raw]:
@@ -156,8 +151,15 @@ class AnnotationFile:
 
     @cached_property
     def _image_index(self) -> IntArray:
-        order = np.argsort(self.image_ids, kind="stable")
-        return order[np.searchsorted(self.image_ids[order], self.annotation_image_ids)]
+        return positions_of(self.annotation_image_ids, self.image_ids)
+
+    def category_index(self) -> IntArray:
+        """Position in ``categories.ids`` of each annotation's category, shape [A]."""
+        return self._category_index
+
+    @cached_property
+    def _category_index(self) -> IntArray:
+        return positions_of(self.annotation_category_ids, self.categories.ids)
 
     def segmentation(self, index: int) -> Any:
         """The ``segmentation`` of annotation ``index`` as in the file: polygons, an RLE dict, or ``None``.
@@ -175,104 +177,78 @@ def read_annotations(path: Path, *, progress: Progress | None = None) -> Annotat
     """Reads and checks a COCO or LVIS annotation file.
 
     Args:
-        path: A JSON file with the members ``images``, ``annotations`` and ``categories``.
-        progress: Called with the bytes done and the bytes in all.
+        path: A JSON file with the members ``images``, ``annotations`` and ``categories``; may be ``.gz`` or ``.zip``.
+        progress: Called with the bytes read and the bytes in all.
 
     Raises:
         DataError: The file is missing, not JSON, lacks a member, has a record with a wrong field, an id twice,
-            or an annotation of an image or category that the file does not list.
+            or an annotation of an image or category that the file does not list; one line a problem, the same as
+            ``lt-data check`` says.
     """
     path = Path(path)
-    return parse_annotations(_map_file(path), path, progress=progress)
+    return parse_annotations(map_file(path, progress), path)
 
 
-def parse_annotations(data: Bytes, path: Path, *, progress: Progress | None = None) -> AnnotationFile:
+def parse_annotations(data: Bytes, path: Path) -> AnnotationFile:
     """The same for the bytes of a file that is in memory.
 
     Args:
         data: JSON in UTF-8; kept as long as the result is.
         path: What to call it.
-        progress: As above.
 
     Raises:
         DataError: See :func:`read_annotations`.
     """
-    with without_cycle_collection():
-        records: dict[str, list[Any]] = decode_typed(data) or dict(split_records(path, data))
-        if progress is not None:
-            progress(len(data), len(data))
-        file = AnnotationFile(
-            path=path,
-            data=data,
-            categories=_read_categories(path, data, records["categories"]),
-            **Columns(path, data, "images", records["images"]).images(),
-            **Columns(path, data, "annotations", records["annotations"]).annotations(),
-        )
-    problems = _reference_problems(file)
-    if problems:
-        raise DataError(problems)
+    try:
+        with without_cycle_collection():
+            return _parse(data, path)
+    except DataError as error:
+        raise _explained(error, path, data) from None
+
+
+def _parse(data: Bytes, path: Path) -> AnnotationFile:
+    records = decode_records(path, data)
+    images, annotations = image_columns(records.images), annotation_columns(records.annotations)
+    file = AnnotationFile(
+        path=path,
+        data=data,
+        image_ids=images.ids,
+        image_sizes=images.sizes,
+        file_names=images.names,
+        annotation_ids=annotations.ids,
+        annotation_image_ids=annotations.image_ids,
+        annotation_category_ids=annotations.category_ids,
+        crowd=annotations.crowd,
+        categories=_categories(records.categories),
+    )
+    for key, ids in (
+        ("images", file.image_ids),
+        ("annotations", file.annotation_ids),
+        ("categories", file.categories.ids),
+    ):
+        if not all_distinct(ids):
+            raise DataError(f"{path}: {key}: an id occurs more than once; ids must be unique")
+    if not len(file.categories.ids):
+        raise DataError(f"{path}: categories: the list is empty; at least one category is needed")
+    if (file.image_index() < 0).any() or (file.category_index() < 0).any():
+        raise DataError(f"{path}: annotations: an image_id or category_id is not listed; add it, or remove them")
     return file
 
 
-def _map_file(path: Path) -> Bytes:
-    """The file's bytes; a plain file is mapped, so that its pages come and go with the page cache."""
-    try:
-        with path.open("rb") as handle:
-            if path.stat().st_size == 0:
-                raise DataError(f"{path}: the file is empty; give a COCO or LVIS annotation file")
-            if path.suffix.lower() == ".gz":
-                return gzip.decompress(handle.read())
-            if path.suffix.lower() == ".zip":
-                return _only_member(path)
-            return memoryview(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ))
-    # zipfile raises RuntimeError where it needs a password or cannot unpack
-    except (EOFError, RuntimeError, lzma.LZMAError, zlib.error, zipfile.BadZipFile, gzip.BadGzipFile) as error:
-        raise DataError(f"{path}: not a whole {path.suffix} file ({error})") from None
-    except OSError as error:
-        reason = error.strerror or error
-        raise DataError(f"{path}: cannot be read ({reason}); give a COCO or LVIS annotation file") from None
+def _explained(error: DataError, path: Path, data: Bytes) -> DataError:
+    """What ``lt-data check`` finds in the file that could not be read."""
+    return DataError(structural_problems(path, data) or error.problems)
 
 
-def _only_member(path: Path) -> bytes:
-    with zipfile.ZipFile(path) as archive:
-        members = [name for name in archive.namelist() if not name.endswith("/")]
-        if len(members) != 1:
-            raise DataError(f"{path}: holds {len(members)} files; give a .zip with one annotation file, or unpack it")
-        return archive.read(members[0])
-
-
-def _read_categories(path: Path, data: Bytes, records: Sequence[Any]) -> Categories:
-    columns = Columns(path, data, "categories", records)
-    rows = [row for _, chunk in columns.chunks(CategoryRecord) for row in chunk]
-    if not rows:
-        raise DataError(f"{path}: categories: the list is empty; at least one category is needed")
-    ids = columns.ids_of(rows)
-    check_unique(path, "categories", ids)
+def _categories(rows: Sequence[CategoryRecord]) -> Categories:
     counts = [row.instance_count for row in rows]
     frequencies = [row.frequency for row in rows if row.frequency in ("r", "c", "f")]
     return Categories(
-        ids=ids,
+        ids=np.array([row.id for row in rows], np.int64),
         names=tuple(row.name or str(row.id) for row in rows),
         frequencies=tuple(frequencies) if len(frequencies) == len(rows) else None,
-        # a count that does not fit is wrong as well when it is cut
-        header_instances=np.array([-1 if n is None else min(max(n, 1 - 2**63), 2**63 - 1) for n in counts], np.int64),
+        header_instances=np.array([-1 if n is None else whole(n) for n in counts], np.int64),
     )
-
-
-def _reference_problems(file: AnnotationFile) -> list[str]:
-    """One line for annotations of unknown images, one for unknown categories."""
-    problems = []
-    for key, used, known in (
-        ("image_id", file.annotation_image_ids, file.image_ids),
-        ("category_id", file.annotation_category_ids, file.categories.ids),
-    ):
-        lost = ~np.isin(used, known)
-        if lost.any():
-            problems.append(
-                f"{file.path}: annotations: {int(lost.sum())} have a {key} that the file does not list "
-                f"({examples(np.unique(used[lost]))}); add the missing records or remove these annotations"
-            )
-    return problems
 
 
 def write_subset(

@@ -12,7 +12,8 @@ from typing import Literal
 import numpy as np
 
 from lt_data.alignment import Alignment
-from lt_data.annotations import AnnotationFile, BoolArray, IntArray
+from lt_data.annotations import AnnotationFile
+from lt_data.arrays import BoolArray, IntArray
 from lt_data.counts import CategoryCounts, Reference
 from lt_data.groups import BAGS_EDGES, Group
 from lt_data.references import Targets

@@ -6,7 +6,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -29,13 +29,16 @@ _CATEGORY_COLUMNS = (
 )
 
 
-def write_build(build: Build, out: Path, *, copy_images: bool = False) -> None:
+def write_build(
+    build: Build, out: Path, *, copy_images: bool = False, report: Callable[[str], None] = lambda _: None
+) -> None:
     """Writes the dataset directory; nothing is left behind if a step fails.
 
     Args:
         build: What was chosen.
         out: The directory; an existing one is replaced.
         copy_images: Copy images instead of linking them, where the build has any.
+        report: Called with a line before each long step.
 
     Raises:
         OutputError: The directory cannot be written.
@@ -56,7 +59,10 @@ def write_build(build: Build, out: Path, *, copy_images: bool = False) -> None:
             (work / names.VALIDATION).write_bytes(build.val.data)
         names.write_json(work / names.BUILD, _build_record(build, work))
         names.write_json(work / names.ENVIRONMENT, _environment(build, out))
+        report(f"drawing {names.ALIGNMENT_PLOT}")
         _plot(build, work / names.ALIGNMENT_PLOT)
+        if build.image_paths:
+            report(f"{'copying' if copy_images else 'linking'} {len(build.image_paths):,} images")
         _put_images(build, work / names.IMAGES, copy=copy_images)
         (work / names.CARD).write_text(data_card(build, counts), encoding="utf-8")
 

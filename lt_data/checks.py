@@ -12,14 +12,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from lt_data.annotation_records import Progress, without_cycle_collection
-from lt_data.annotations import _map_file
+from lt_data.annotation_records import without_cycle_collection
 from lt_data.checks_codes import CODES, SEVERITIES, Code, Finding, FindingList, Severity, shown
 from lt_data.checks_geometry import check_geometry
 from lt_data.checks_images import check_image_files
 from lt_data.checks_lists import FileColumns, check_lists
 from lt_data.checks_records import NO_ID, RecordReader, split_leniently
 from lt_data.dataset_dir import annotations_path
+from lt_data.file_bytes import Bytes, Progress, map_file
 
 __all__ = [
     "CODES",
@@ -76,26 +76,31 @@ def check(
     """
     path = annotations_path(Path(path))
     log = FindingList()
-    file = _read(path, log, progress)
+    file = _read(path, map_file(path), log, progress)
     check_lists(file, log)
     check_geometry(file, log)
     if other is not None:
         other = annotations_path(Path(other))
-        _check_pair(file, _read(other, FindingList(), only=("images", "categories")), other.name, log)
+        beside = _read(other, map_file(other), FindingList(), only=("images", "categories"))
+        _check_pair(file, beside, other.name, log)
     if images is not None:
         check_image_files(file, Path(images), log, progress)
     return _report(path, file, log)
 
 
-def structural_problems(path: Path) -> list[str]:
+def structural_problems(path: Path, data: Bytes | None = None) -> list[str]:
     """Why reading an annotation file is refused, one line each; empty if it is not.
+
+    Args:
+        path: A COCO or LVIS file, or a dataset directory.
+        data: Its bytes, if they are in memory.
 
     Raises:
         DataError: The file cannot be read, is not JSON or no annotation file.
     """
-    path = annotations_path(Path(path))
+    path = annotations_path(Path(path)) if data is None else Path(path)
     log = FindingList()
-    file = _read(path, log)
+    file = _read(path, map_file(path) if data is None else data, log)
     check_lists(file, log)
     return problem_lines(_report(path, file, log), structural=True)
 
@@ -121,13 +126,14 @@ def _report(path: Path, file: FileColumns, log: FindingList) -> CheckReport:
 
 def _read(
     path: Path,
+    data: Bytes,
     log: FindingList,
     progress: Progress | None = None,
     *,
     only: tuple[str, ...] = ("images", "annotations", "categories"),
 ) -> FileColumns:
     with without_cycle_collection():
-        data, records = split_leniently(path, _map_file(path), log)
+        data, records = split_leniently(path, data, log)
 
         def reader(key: str, progress: Progress | None = None) -> RecordReader:
             return RecordReader(data, key, (records[key] or []) if key in only else [], log, progress)

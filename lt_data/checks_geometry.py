@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from lt_data.annotations import FloatArray, IntArray
+from lt_data.arrays import FloatArray, IntArray
 from lt_data.checks_codes import FindingList
 from lt_data.checks_lists import FileColumns
 from lt_data.checks_masks import BROKEN, EMPTY, ODD, SHORT, WRONG_SUM

@@ -10,10 +10,10 @@ import warnings
 from pathlib import Path
 from typing import Final
 
-from lt_data.annotation_records import Progress
 from lt_data.checks_codes import FindingList, shown
 from lt_data.checks_lists import FileColumns, leaves_folder
 from lt_data.errors import DataError
+from lt_data.file_bytes import Progress
 from lt_data.image_files import find_images
 
 _JPEG_END: Final = b"\xff\xd9"

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from lt_data.annotations import BoolArray, IntArray
+from lt_data.arrays import BoolArray, IntArray
 from lt_data.checks_codes import FindingList, shown
 from lt_data.checks_records import NO_ID, AnnotationColumns, CategoryColumns, ImageColumns
 from lt_data.groups import FREQUENCY_NAMES, frequency_of

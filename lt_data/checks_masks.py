@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from lt_data.annotations import BoolArray, FloatArray, IntArray
+from lt_data.arrays import BoolArray, FloatArray, IntArray
 
 # bits of MaskColumns.faults
 SHORT: Final = 1

@@ -14,28 +14,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 import numpy as np
 
 from lt_data.annotation_records import (
-    LARGEST_ID,
     LISTS,
     AnnotationRecord,
-    Bytes,
     CategoryRecord,
     GeometryRecord,
     ImageRecord,
-    Progress,
-    _file_name,
     span_of,
     split_records,
+    whole,
 )
-from lt_data.annotations import BoolArray, FloatArray, IntArray
+from lt_data.arrays import BoolArray, FloatArray, IntArray
 from lt_data.checks_codes import CODES, FindingList, shown
 from lt_data.checks_masks import MaskColumns, RunLengths, measure_masks
 from lt_data.errors import DataError
+from lt_data.file_bytes import Bytes, Progress
 
 # stands for an id that is missing or unusable; below every allowed one
 NO_ID: Final = -(2**63)
@@ -47,32 +45,19 @@ _STRING_OR_NO_NUMBER: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|-?Infinity|
 # a number that is valid JSON and too large for every float
 _BEYOND_FLOATS: Final = b"1e999"
 
-_Id = Annotated[int, msgspec.Meta(ge=-LARGEST_ID, le=LARGEST_ID)]
-
-
-class _Image(ImageRecord, gc=False):
-    id: _Id
-
 
 class _Annotation(AnnotationRecord, gc=False):
-    id: _Id
-    image_id: _Id
-    category_id: _Id
     area: float | None = None
     bbox: tuple[float, float, float, float] | None = None
     segmentation: list[list[float]] | RunLengths | None = None
 
 
-class _Category(CategoryRecord):
-    id: _Id
-
-
-_Record = TypeVar("_Record", _Image, _Annotation, _Category)
+_Record = TypeVar("_Record", ImageRecord, _Annotation, CategoryRecord)
 # what the strict reader decodes of a record
 _STRICT: Final[dict[type, tuple[type, ...]]] = {
-    _Image: (ImageRecord,),
+    ImageRecord: (ImageRecord,),
     _Annotation: (AnnotationRecord, GeometryRecord),
-    _Category: (CategoryRecord,),
+    CategoryRecord: (CategoryRecord,),
 }
 _FIELD_CODES: Final = {"bbox": "LT302", "segmentation": "LT405"}
 # what a field of a wrong type becomes, so that it is not reported as missing too
@@ -205,19 +190,19 @@ class RecordReader:
 
     def images(self) -> ImageColumns:
         """All images."""
-        rows = [row for _, chunk in self._chunks(_Image) for row in chunk]
+        rows = [row for _, chunk in self._chunks(ImageRecord) for row in chunk]
         return ImageColumns(
             ids=np.array([row.id for row in rows], np.int64),
-            sizes=np.array([(_whole(r.width), _whole(r.height)) for r in rows], np.int64).reshape(-1, 2),
-            names=[_file_name(row) for row in rows],
+            sizes=np.array([(whole(r.width), whole(r.height)) for r in rows], np.int64).reshape(-1, 2),
+            names=[row.name() for row in rows],
             urls=[row.coco_url or "" for row in rows],
         )
 
     def categories(self) -> CategoryColumns:
         """All categories."""
-        rows = [row for _, chunk in self._chunks(_Category) for row in chunk]
+        rows = [row for _, chunk in self._chunks(CategoryRecord) for row in chunk]
         images, instances = (
-            np.array([NO_ID if n is None else _whole(n) for n in counts], np.int64)
+            np.array([NO_ID if n is None else whole(n) for n in counts], np.int64)
             for counts in ([row.image_count for row in rows], [row.instance_count for row in rows])
         )
         return CategoryColumns(
@@ -277,11 +262,6 @@ class RecordReader:
             return _filled(kind, usable)
 
 
-def _whole(number: float | None) -> int:
-    """A size or a count as 64 bits hold it; 0 for none."""
-    return min(max(int(number or 0), 1 - 2**63), 2**63 - 1)
-
-
 def _content(record: msgspec.Raw) -> Any:
     """A record as Python values; ``None`` if it is nested too deeply."""
     try:
@@ -317,7 +297,9 @@ def _usable_fields(content: Mapping[str, Any], kind: type[_Record]) -> tuple[dic
 
 
 def _code_of(name: str, value: object) -> str:
-    return "LT008" if type(value) is int and name not in _FIELD_CODES else _FIELD_CODES.get(name, "LT007")
+    if name in ("id", "image_id", "category_id") and type(value) is int:
+        return "LT008"
+    return _FIELD_CODES.get(name, "LT007")
 
 
 def _is_strictly_readable(record: msgspec.Raw, kind: type[_Record]) -> bool:

@@ -21,10 +21,12 @@ from typing import Any, Final, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from lt_data.annotations import FloatArray, read_annotations
+from lt_data.annotations import read_annotations
+from lt_data.arrays import FloatArray
 from lt_data.counts import CategoryCounts, count_categories
 from lt_data.dataset_dir import annotations_path
 from lt_data.errors import DataError
+from lt_data.file_bytes import Progress
 
 Kind = Literal["inverse", "effective-number"]
 
@@ -147,6 +149,7 @@ def class_weight_table(
     lower: float | None = None,
     upper: float | None = None,
     background: float = 1.0,
+    progress: Progress | None = None,
 ) -> ClassWeightTable:
     """Class weights of a dataset directory or of any COCO or LVIS annotation file, by its non-crowd annotations.
 
@@ -157,12 +160,13 @@ def class_weight_table(
         lower: Smallest weight of a class, or ``None``.
         upper: Largest weight of a class, or ``None``.
         background: Weight of label 0.
+        progress: Called with the bytes read and the bytes in all.
 
     Raises:
         DataError: The path cannot be read, an option is out of range, or the file has no non-crowd annotation.
     """
     path = Path(path)
-    counts = count_categories(read_annotations(annotations_path(path)))
+    counts = count_categories(read_annotations(annotations_path(path), progress=progress))
     weights = class_weights(counts.instances, kind=kind, beta=beta, lower=lower, upper=upper, background=background)
     return ClassWeightTable(
         name=path.name,
@@ -205,7 +209,7 @@ def _as_json(table: ClassWeightTable) -> str:
 
 def _as_table(table: ClassWeightTable) -> str:
     options, counts = table.options, table.counts
-    beta = f", beta {options['beta']:g}" if options["kind"] == "effective-number" else ""
+    beta = f", beta {options['beta']}" if options["kind"] == "effective-number" else ""
     empty = int((counts.instances == 0).sum())
     lines = [
         f"{table.name}: {options['kind']}{beta}, {len(counts.names):,} classes; raw weights divided by their mean "

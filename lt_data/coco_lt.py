@@ -19,12 +19,13 @@ import numpy as np
 
 from lt_data import dataset_dir as names
 from lt_data.alignment import Alignment, align, explicit, largest_scale
-from lt_data.annotation_records import Progress
-from lt_data.annotations import AnnotationFile, IntArray, read_annotations
+from lt_data.annotations import AnnotationFile, read_annotations
+from lt_data.arrays import IntArray
 from lt_data.build import Build, BuildOptions, Extras, left_over_counts, shortages, source_name, totals
 from lt_data.build_files import write_build
 from lt_data.counts import CategoryCounts, Reference, count_categories
 from lt_data.errors import DataError
+from lt_data.file_bytes import Progress
 from lt_data.groups import check_edges, make_groups
 from lt_data.image_files import find_images
 from lt_data.references import Targets, check_reference, load_reference, load_targets
@@ -50,7 +51,7 @@ def build_coco_lt(
     """Builds a long-tailed subset of a COCO-format pool and writes the dataset directory.
 
     Args:
-        coco: The pool: a COCO-format annotation file.
+        coco: The pool: a COCO-format annotation file or a dataset directory.
         out: The dataset directory to write, or ``None`` for a dry run.
         reference: The distribution to imitate, see :func:`lt_data.references.load_reference`.
         targets: Explicit targets instead of a reference, see :func:`lt_data.references.load_targets`.
@@ -65,6 +66,7 @@ def build_coco_lt(
         OutputError: ``out`` exists, or cannot be written.
     """
     options, extras = options or BuildOptions(), extras or Extras()
+    coco = names.annotations_path(Path(coco))
     check_options(options)
     if targets is None:
         check_reference(reference)
@@ -78,7 +80,7 @@ def build_coco_lt(
     build = _with_extras(build, extras, report)
     if out is not None:
         report(f"writing {out}")
-        write_build(build, out, copy_images=extras.copy_images)
+        write_build(build, out, copy_images=extras.copy_images, report=report)
     return build
 
 
@@ -171,8 +173,9 @@ def _select(
 def _with_extras(build: Build, extras: Extras, report: Report) -> Build:
     """The build with its validation file checked and its images found, before anything is written."""
     if extras.val is not None:
-        report(f"reading {extras.val}")
-        val = read_annotations(extras.val)
+        path = names.annotations_path(extras.val)
+        report(f"reading {path}")
+        val = read_annotations(path)
         check_same_categories(val, build.pool)
         build = replace(build, val=val)
     if extras.images is not None:
@@ -225,9 +228,12 @@ def _refuse_shortage(pool: AnnotationFile, counts: CategoryCounts, alignment: Al
 def _shortage_advice(reference: IntArray, available: IntArray, some: bool, none: bool) -> str:
     scale = largest_scale(reference, available)
     advice = []
-    if some and scale is not None:
+    if some:
         who = " for the categories that have instances" if none else ""
-        advice.append(f"the largest --scale that works{who} is {float(scale):.6f}".rstrip("0"))
+        largest = "no --scale from 0.000001 on works"
+        if scale is not None:
+            largest = f"the largest --scale that works{who} is {float(scale):.6f}".rstrip("0")
+        advice.append(largest)
     if none:
         advice.append("categories without instances need another pool, or a pool that does not list them")
     return "fix: " + "; ".join([*advice, "--on-shortage cap takes what there is and records it"])

@@ -13,8 +13,8 @@ from typing import Final
 
 import numpy as np
 
-from lt_data.annotation_records import sorted_unique
-from lt_data.annotations import AnnotationFile, BoolArray, IntArray
+from lt_data.annotations import AnnotationFile
+from lt_data.arrays import BoolArray, IntArray, positions_of, sorted_unique
 from lt_data.errors import DataError
 from lt_data.groups import frequency_of
 
@@ -46,7 +46,7 @@ def count_categories(file: AnnotationFile, *, count_crowds: bool = False) -> Cat
     ids = file.categories.ids[order]
     kept = np.ones(len(file.crowd), bool) if count_crowds else ~file.crowd
     row, _ = category_image_pairs(file, ids, kept)
-    instances = np.bincount(np.searchsorted(ids, file.annotation_category_ids[kept]), minlength=len(ids))
+    instances = np.bincount(file.category_index()[kept], minlength=len(ids))[order]
     images = np.bincount(row, minlength=len(ids))
     field = file.categories.frequencies
     frequencies = tuple(field[i] for i in order) if field else tuple(frequency_of(int(n)) for n in images)
@@ -74,7 +74,7 @@ def category_image_pairs(
         Row in ``category_ids`` and position in ``file.image_ids`` of each pair, shape [P] each, sorted.
     """
     kept = ~file.crowd if kept is None else kept
-    row = np.searchsorted(category_ids, file.annotation_category_ids[kept])
+    row = positions_of(file.categories.ids, category_ids)[file.category_index()[kept]]
     images = max(len(file.image_ids), 1)
     pairs = sorted_unique(row * images + file.image_index()[kept])
     return pairs // images, pairs % images

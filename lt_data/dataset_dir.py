@@ -6,8 +6,8 @@ import csv
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,8 +37,16 @@ def is_dataset_dir(path: Path) -> bool:
 
 
 def annotations_path(path: Path) -> Path:
-    """The annotation file of a dataset directory, or the path itself if it is a file."""
-    return path / ANNOTATIONS if path.is_dir() else path
+    """The annotation file of a dataset directory, or the path itself if it is no directory.
+
+    Raises:
+        DataError: There is none in the directory.
+    """
+    if not path.is_dir():
+        return path
+    if not (path / ANNOTATIONS).is_file():
+        raise DataError(f"{path}: no {ANNOTATIONS} in it; give a dataset directory or an annotation file")
+    return path / ANNOTATIONS
 
 
 def read_groups(directory: Path) -> tuple[tuple[int, ...], tuple[Group, ...]]:
@@ -120,34 +128,39 @@ def replacing_directory(out: Path) -> Iterator[Path]:
     An exception leaves ``out`` as it was and removes the new directory.
     """
     out = out.absolute()
+    work = beside(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None
-    try:
-        work.chmod(0o755)
+        work.mkdir()
         yield work
         _swap(work, out)
     except OSError as error:
-        raise OutputError(f"{out}: cannot be written ({error.strerror or error}); nothing was changed") from None
+        reason = error.strerror or error
+        raise OutputError(f"{out}: cannot be written ({reason}); nothing was changed; choose another --out") from None
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def beside(path: Path) -> Path:
+    """A hidden name in the same folder that nothing has.
+
+    It is there before what it names, so that an interrupt at any moment finds what to remove.
+    """
+    return path.with_name(f".{path.name}-{secrets.token_hex(4)}")
 
 
 def _swap(work: Path, out: Path) -> None:
     if not out.exists():
         os.replace(work, out)
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{out.name}-old-", dir=out.parent))
+    old = beside(out)
     try:
         os.replace(out, old)
-        try:
-            os.replace(work, out)
-        except OSError:
-            os.replace(old, out)
-            raise
+        os.replace(work, out)
     finally:
+        # whatever came between, an interrupt too
+        if old.exists() and not out.exists():
+            os.replace(old, out)
         shutil.rmtree(old, ignore_errors=True)
 
 

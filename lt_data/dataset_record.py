@@ -8,18 +8,21 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import msgspec
 
 from lt_data.build import BuildOptions
-from lt_data.dataset_dir import BUILD
-from lt_data.errors import DataError
+from lt_data.dataset_dir import BUILD, ENVIRONMENT
+from lt_data.errors import DataError, one_line
 
 SCHEMA = 1
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Id = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)]
+# bytes shown of two texts that differ
+EXCERPT = 40
 NEEDED = ("scale", "edges", "threshold", "on_shortage")
 
 
@@ -40,8 +43,12 @@ class Inputs(msgspec.Struct):
 
 
 class Rule(msgspec.Struct):
-    """The part of the rule that decides what an instance is."""
+    """The rule in words; ``crowds_count`` decides what an instance is."""
 
+    alignment: str | None = None
+    order: str | None = None
+    images: str | None = None
+    surplus: str | None = None
     crowds_count: bool = False
 
 
@@ -50,6 +57,7 @@ class LeftOver(msgspec.Struct):
 
     surplus_instances: Count = 0
     crowds: Count = 0
+    why: str | None = None
 
 
 class Shortage(msgspec.Struct, frozen=True):
@@ -74,6 +82,7 @@ class BuildRecord(msgspec.Struct):
     rule: Rule = msgspec.field(default_factory=Rule)
     ignored: LeftOver = msgspec.field(default_factory=LeftOver)
     images_rarest_first: Count | None = None
+    warnings: list[str] | None = None
 
     def build_options(self) -> BuildOptions:
         """The options of the build; those that are newer than the record have their defaults.
@@ -121,6 +130,25 @@ class FactorRow(msgspec.Struct):
 Row = TypeVar("Row", CategoryRow, FactorRow)
 
 
+class Paths(msgspec.Struct):
+    """Where the pool was read and the directory written."""
+
+    pool: str
+    out: str
+
+
+class Environment(msgspec.Struct):
+    """The content of ``environment.json``: where, when and with what the directory was made."""
+
+    schema: int
+    date: datetime
+    python: str
+    platform: str
+    packages: dict[str, str]
+    command: list[str]
+    paths: Paths
+
+
 def read_build_record(directory: Path) -> BuildRecord:
     """``build.json`` of a dataset directory.
 
@@ -129,7 +157,10 @@ def read_build_record(directory: Path) -> BuildRecord:
     """
     path = directory / BUILD
     try:
-        record = msgspec.json.decode(path.read_bytes(), type=BuildRecord)
+        data = path.read_bytes()
+        record = msgspec.json.decode(data, type=BuildRecord)
+        # the typed decoder skips the values of unknown keys without a look
+        msgspec.json.decode(data)
     except OSError as error:
         raise DataError(
             f"{path}: cannot be read ({error.strerror}); give a directory written by lt-data build-coco-lt"
@@ -142,6 +173,44 @@ def read_build_record(directory: Path) -> BuildRecord:
         raise DataError(f"{path}: inputs: needs either a reference or targets; build the dataset anew")
     record.build_options()
     return record
+
+
+def unknown_keys(directory: Path, record: BuildRecord) -> list[str]:
+    """Keys of ``build.json`` that this version does not write, as ``inputs: licence``."""
+    content = msgspec.json.decode((directory / BUILD).read_bytes())
+    options = [f"options: {key}" for key in record.options if key not in {field.name for field in fields(BuildOptions)}]
+    return [*_keys_beyond(content, msgspec.to_builtins(record)), *options]
+
+
+def _keys_beyond(content: Any, known: Any, where: str = "") -> Iterator[str]:
+    """Keys at any depth that ``known`` lacks."""
+    if isinstance(content, dict) and isinstance(known, dict):
+        for key, value in content.items():
+            if key in known:
+                yield from _keys_beyond(value, known[key], f"{where}{key}: ")
+            else:
+                yield f"{where}{key}"
+    elif isinstance(content, list) and isinstance(known, list):
+        for i, (value, typed) in enumerate(zip(content, known, strict=False)):
+            yield from _keys_beyond(value, typed, f"{where}{i}: ")
+
+
+def read_environment(directory: Path) -> Environment:
+    """``environment.json`` of a dataset directory.
+
+    Raises:
+        DataError: It is missing, not readable, or of another schema.
+    """
+    path = directory / ENVIRONMENT
+    try:
+        environment = msgspec.json.decode(path.read_bytes(), type=Environment)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); build the dataset anew") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DataError(f"{path}: not the environment of a build ({error}); build the dataset anew") from None
+    if environment.schema != SCHEMA:
+        raise DataError(f"{path}: schema is {environment.schema}; this version reads schema {SCHEMA}")
+    return environment
 
 
 def read_rows(path: Path, kind: type[Row]) -> list[Row]:
@@ -166,6 +235,23 @@ def _converted(path: Path, rows: Iterable[Mapping[Any, Any]], kind: type[Row]) -
             raise DataError(f"{path}: row {number}: {error}; build the dataset anew") from None
 
 
+def unknown_columns(path: Path, kind: type[msgspec.Struct]) -> list[str]:
+    """Columns of a table that no build writes, or that stand twice; cells beyond the header are named by their number.
+
+    A file that cannot be read has none.
+    """
+    known = {field.name for field in msgspec.structs.fields(kind)}
+    try:
+        with path.open(encoding="utf-8", newline="") as handle:
+            rows = csv.reader(handle)
+            header = next(rows, [])
+            longest = max((len(row) for row in rows), default=0)
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return []
+    foreign = [name for i, name in enumerate(header) if name not in known or name in header[:i]]
+    return foreign + [f"number {i + 1}" for i in range(len(header), longest)]
+
+
 @dataclass(frozen=True)
 class Finding:
     """One place where a dataset directory differs from what was computed anew.
@@ -184,7 +270,16 @@ class Finding:
 
     def __str__(self) -> str:
         """One line."""
-        return f"{self.file}: {self.where}: got {self.got}; expected {self.expected}"
+        return one_line(f"{self.file}: {self.where}: got {self.got}; expected {self.expected}")
+
+
+def differing_bytes(file: str, where: str, got: bytes, expected: bytes) -> Finding:
+    """A finding that shows both from a little before the first byte that differs."""
+    place = next((i for i, (x, y) in enumerate(zip(got, expected, strict=False)) if x != y), None)
+    place = min(len(got), len(expected)) if place is None else place
+    start = max(0, place - EXCERPT // 2)
+    texts = (part[start : start + EXCERPT].decode(errors="replace") for part in (got, expected))
+    return Finding(file, f"{where} at byte {place}", *(f"...{text}..." for text in texts))
 
 
 def differing_fields(file: str, where: str, got: object, expected: Mapping[str, object]) -> Iterator[Finding]:

@@ -14,10 +14,12 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from lt_data.annotations import AnnotationFile, IntArray, read_annotations
+from lt_data.annotations import AnnotationFile, read_annotations
+from lt_data.arrays import IntArray
 from lt_data.counts import CategoryCounts, count_categories
 from lt_data.dataset_dir import BUILD, CATEGORIES, GROUPS, REPEAT_FACTORS, annotations_path, is_dataset_dir, read_groups
 from lt_data.errors import DataError
+from lt_data.file_bytes import Progress
 from lt_data.groups import BAGS_EDGES, group_name_of, make_groups
 
 # the parts of build.json that say how a dataset was made; the others follow from them
@@ -107,7 +109,7 @@ class Diff:
         return all(records.identical for records in lists) and not any(others)
 
 
-def diff_datasets(a: Path, b: Path) -> Diff:
+def diff_datasets(a: Path, b: Path, *, progress: Progress | None = None) -> Diff:
     """Compares two dataset directories or annotation files (or one of each).
 
     Categories of a plain file are grouped with the bounds of the other side's directory, or 10, 100, 1000.
@@ -115,12 +117,13 @@ def diff_datasets(a: Path, b: Path) -> Diff:
     Args:
         a: Directory written by ``lt-data build-coco-lt``, or a COCO or LVIS file.
         b: The same.
+        progress: Called with the bytes read and the bytes in all, of A and then of B.
 
     Raises:
         DataError: One of them cannot be read.
     """
     a, b = Path(a), Path(b)
-    file_a, file_b = (read_annotations(annotations_path(path)) for path in (a, b))
+    file_a, file_b = (read_annotations(annotations_path(path), progress=progress) for path in (a, b))
     counts_a, counts_b = count_categories(file_a), count_categories(file_b)
     categories_a, categories_b = _category_records(file_a), _category_records(file_b)
     names = {**_names(counts_b), **_names(counts_a)}

@@ -1,4 +1,7 @@
-"""What a long-tailed file holds: categories, images and instances per group, as a table, CSV or JSON."""
+"""What a long-tailed file holds: categories, images and instances per group, as a table, CSV or JSON.
+
+Shapes: A annotations.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,21 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 
 from lt_data.annotations import AnnotationFile, read_annotations
-from lt_data.counts import category_image_pairs, count_categories
-from lt_data.dataset_dir import ANNOTATIONS, is_dataset_dir, read_groups
+from lt_data.arrays import BoolArray
+from lt_data.counts import CategoryCounts, count_categories
+from lt_data.dataset_dir import annotations_path, is_dataset_dir, read_groups
 from lt_data.errors import DataError
-from lt_data.groups import BAGS_EDGES, FREQUENCY_NAMES, group_bounds, group_index
+from lt_data.file_bytes import Progress
+from lt_data.group_presets import empty_groups_sentence, frequency_groups, group_categories
+from lt_data.groups import BAGS_EDGES, FREQUENCY_NAMES, Group
+
+By = Literal["instances", "images", "frequency"]
+BYS: Final[tuple[By, ...]] = get_args(By)
 
 
 @dataclass(frozen=True)
@@ -36,15 +45,17 @@ class GroupStats:
     """Counts of the non-crowd annotations of a file.
 
     Attributes:
+        by: What the groups are made by: ``instances``, ``images`` or ``frequency``.
         categories: Categories listed, with or without instances.
         images: Images listed.
         images_with_annotations: Images with at least one non-crowd annotation.
         instances: Non-crowd annotations.
-        groups: One row a group; a category without instances lies in the first.
+        groups: One row a group; by instances and by images, a category without any lies in the first.
         frequency: Categories that are rare (r), common (c) and frequent (f) by image count.
         frequency_source: ``field`` or ``counted``.
     """
 
+    by: str
     categories: int
     images: int
     images_with_annotations: int
@@ -54,51 +65,74 @@ class GroupStats:
     frequency_source: str
 
 
-def group_stats(path: Path, edges: Sequence[int] | None = None) -> GroupStats:
+def group_stats(
+    path: Path, edges: Sequence[int] | None = None, *, by: str = "instances", progress: Progress | None = None
+) -> GroupStats:
     """Statistics of a dataset directory or of any COCO or LVIS annotation file.
 
     Args:
         path: A directory written by ``lt-data build-coco-lt``, or an annotation file.
         edges: Ascending bounds between the groups; a dataset directory's own edges, else 10, 100, 1000.
+        by: What the bounds count, ``instances`` or ``images`` of a category; ``frequency``: rare, common and frequent,
+            as LVIS has them, without edges.
+        progress: Called with the bytes read and the bytes in all.
 
     Raises:
-        DataError: The path cannot be read, or the edges are not ascending.
+        DataError: The path cannot be read, the edges are not ascending or do not go with ``by``.
     """
     path = Path(path)
-    if path.is_dir():
-        if not (path / ANNOTATIONS).is_file():
-            raise DataError(f"{path}: no {ANNOTATIONS} in it; give a dataset directory or an annotation file")
-        if edges is None and is_dataset_dir(path):
-            edges = read_groups(path)[0]
-        path = path / ANNOTATIONS
-    return stats_of(read_annotations(path), edges or BAGS_EDGES)
+    check_by(by)
+    if by == "frequency" and edges is not None:
+        raise DataError("--edges: rare, common and frequent have bounds of their own; leave it out, or use --by images")
+    if edges is None:
+        edges = read_groups(path)[0] if is_dataset_dir(path) else BAGS_EDGES
+    return stats_of(read_annotations(annotations_path(path), progress=progress), edges, by)
 
 
-def stats_of(file: AnnotationFile, edges: Sequence[int]) -> GroupStats:
-    """Statistics of an annotation file that has been read."""
+def check_by(by: str) -> None:
+    """Raises DataError unless groups can be made by this."""
+    if by not in BYS:
+        raise DataError(f"--by: got '{by}'; allowed are {', '.join(BYS)}")
+
+
+def stats_of(file: AnnotationFile, edges: Sequence[int], by: str = "instances") -> GroupStats:
+    """Statistics of an annotation file that has been read; with ``frequency`` the edges are not used.
+
+    Raises:
+        DataError: There is no such ``by``.
+    """
+    check_by(by)
     counts = count_categories(file)
-    index = group_index(counts.instances, edges)
-    row, image = category_image_pairs(file, counts.category_ids)
-    groups = tuple(
-        GroupCounts(
-            name=name,
-            lower=lower,
-            upper=upper,
-            categories=int((index == g).sum()),
-            images=len(np.unique(image[index[row] == g])),
-            instances=int(counts.instances[index == g].sum()),
-        )
-        for g, (name, lower, upper) in enumerate(group_bounds(edges))
-    )
+    groups = _groups(counts, edges, by)
     return GroupStats(
+        by=by,
         categories=len(counts.category_ids),
         images=len(file.image_ids),
-        images_with_annotations=len(np.unique(image)),
+        images_with_annotations=_held(file, ~file.crowd),
         instances=int(counts.instances.sum()),
-        groups=groups,
+        groups=tuple(_group_counts(file, group) for group in groups),
         frequency={key: counts.frequencies.count(key) for key in FREQUENCY_NAMES},
         frequency_source=counts.frequency_source,
     )
+
+
+def _groups(counts: CategoryCounts, edges: Sequence[int], by: str) -> tuple[Group, ...]:
+    if by == "frequency":
+        return frequency_groups(counts)
+    return group_categories(counts, edges, by="images" if by == "images" else "instances")
+
+
+def _group_counts(file: AnnotationFile, group: Group) -> GroupCounts:
+    of_group = np.isin(file.categories.ids, group.category_ids)[file.category_index()] & ~file.crowd
+    images, instances = _held(file, of_group), int(of_group.sum())
+    return GroupCounts(group.name, group.lower, group.upper, len(group.category_ids), images, instances)
+
+
+def _held(file: AnnotationFile, annotations: BoolArray) -> int:
+    """Distinct images of some annotations, shape [A]."""
+    images = np.zeros(len(file.image_ids), bool)
+    images[file.image_index()[annotations]] = True
+    return int(images.sum())
 
 
 def share(part: int, whole: int) -> float:
@@ -130,7 +164,7 @@ def _as_csv(stats: GroupStats) -> str:
 
 def _as_table(stats: GroupStats) -> str:
     row = "{:<14}{:>12}{:>10}{:>12}{:>9}".format
-    lines = [row("group", "categories", "images", "instances", "share")]
+    lines = [row(f"by {stats.by}", "categories", "images", "instances", "share")]
     for g in stats.groups:
         percent = f"{share(g.instances, stats.instances):.1%}"
         lines.append(row(g.name, f"{g.categories:,}", f"{g.images:,}", f"{g.instances:,}", percent))
@@ -146,6 +180,8 @@ def _as_table(stats: GroupStats) -> str:
     )
     empty = stats.images - stats.images_with_annotations
     lines.append(f"{stats.images:,} images in the file, {empty:,} of them without annotations")
+    empty_groups = [Group(g.name, g.lower, g.upper, ()) for g in stats.groups if not g.categories]
+    lines += [empty_groups_sentence(empty_groups)] if empty_groups else []
     lines.append("")
     source = "the file's frequency field" if stats.frequency_source == "field" else "images <= 10, <= 100, more"
     by_name = ", ".join(f"{stats.frequency[key]:,} {name}" for key, name in FREQUENCY_NAMES.items())

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
-from lt_data.annotations import AnnotationFile, IntArray
+from lt_data.annotations import AnnotationFile
+from lt_data.arrays import IntArray
 from lt_data.counts import CategoryCounts, category_image_pairs
 from lt_data.plots import category_label, new_figure, plain
 
@@ -109,7 +110,7 @@ def _draw_cells(figure: Figure, axes: Axes, share: npt.NDArray[np.float64]) -> N
     axes.set_aspect("equal")
     bar = figure.colorbar(cells, ax=axes, shrink=min(1.0, 4.5 / (_CELL * count)), pad=0.02)
     bar.set_label("share of the row's images that hold the column's category too (percent in the cells)", fontsize=8)
-    bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    bar.ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
     for i, j in np.argwhere(share > 0).tolist():
         dark = norm(share[i, j]) > 0.6
         text = _percent(float(share[i, j]))
@@ -118,4 +119,4 @@ def _draw_cells(figure: Figure, axes: Axes, share: npt.NDArray[np.float64]) -> N
 
 def _percent(share: float) -> str:
     """Whole percent without the sign; ``<1`` for what would round to 0."""
-    return "<1" if share < 0.005 else f"{100 * share:.0f}"
+    return "<1" if share <= 0.005 else f"{100 * share:.0f}"

@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from lt_data.annotation_records import Progress
-from lt_data.annotations import AnnotationFile, IntArray, read_annotations
+from lt_data.annotations import AnnotationFile, read_annotations
+from lt_data.arrays import IntArray
 from lt_data.counts import EMBEDDED, CategoryCounts, count_categories, embedded_reference
-from lt_data.dataset_dir import ANNOTATIONS, BUILD, CATEGORIES, annotations_path, is_dataset_dir, read_groups
+from lt_data.dataset_dir import BUILD, CATEGORIES, annotations_path, is_dataset_dir, read_groups
 from lt_data.errors import DataError, OutputError
-from lt_data.group_stats import stats_of
+from lt_data.file_bytes import Progress
+from lt_data.group_stats import GroupStats, check_by, stats_of
 from lt_data.groups import BAGS_EDGES, FREQUENCY_NAMES, check_edges, frequency_of, group_bounds
 from lt_data.plots import FORMATS, alignment_figure, groups_figure, write_figure
 from lt_data.plots_co_occurrence import co_occurrence, co_occurrence_figure
@@ -64,6 +65,7 @@ def plot_dataset(
     out: Path,
     *,
     edges: Sequence[int] | None = None,
+    by: str = "instances",
     force: bool = False,
     report: Report = lambda _: None,
     progress: Progress | None = None,
@@ -75,6 +77,7 @@ def plot_dataset(
         kind: One of ``KINDS``, or ``all`` for every one that the path has the figures for.
         out: The folder to write into.
         edges: Ascending bounds between the groups; a dataset directory's own edges, else 10, 100, 1000.
+        by: What the picture ``groups`` is made by, see :func:`lt_data.group_stats.group_stats`.
         force: Replace pictures that exist.
         report: Called with a line before each step.
         progress: Called with the bytes read and the bytes in all.
@@ -84,9 +87,10 @@ def plot_dataset(
         OutputError: A picture exists, or cannot be written.
     """
     kinds = _kinds(kind)
+    check_by(by)
     path, out = Path(path), Path(out)
     _refuse_overwrite([out / name for name in _file_names(kinds)], out, force=force)
-    source = _Source(path, None if edges is None else check_edges(edges), progress)
+    source = _Source(path, None if edges is None else check_edges(edges), by, progress)
     if kinds != ("alignment",):
         report(f"reading {annotations_path(path)}")
         _ = source.file, source.edges
@@ -113,19 +117,17 @@ class _Source:
 
     Attributes:
         path: A dataset directory or an annotation file.
+        by: What groups are made by.
     """
 
-    def __init__(self, path: Path, edges: tuple[int, ...] | None, progress: Progress | None) -> None:
+    def __init__(self, path: Path, edges: tuple[int, ...] | None, by: str, progress: Progress | None) -> None:
         self.path = path
+        self.by = by
         self._edges = edges
         self._progress = progress
 
     @cached_property
     def file(self) -> AnnotationFile:
-        if self.path.is_dir() and not is_dataset_dir(self.path):
-            raise DataError(
-                f"{self.path}: a directory without {ANNOTATIONS}; give a dataset directory or an annotation file"
-            )
         return read_annotations(annotations_path(self.path), progress=self._progress)
 
     @cached_property
@@ -137,7 +139,7 @@ class _Source:
 
     @cached_property
     def edges(self) -> tuple[int, ...]:
-        if self._edges is None and self.path.is_dir():
+        if self._edges is None and is_dataset_dir(self.path):
             return read_groups(self.path)[0]
         return self._edges or BAGS_EDGES
 
@@ -170,7 +172,15 @@ def _images_figure(source: _Source) -> Figure:
 def _groups_figure(source: _Source) -> Figure:
     counts = source.counts
     title = f"{source.name}: {counts.instances.sum():,} instances of {_categories(counts)}"
-    return groups_figure(stats_of(source.file, source.edges).groups, title)
+    return stats_figure(stats_of(source.file, source.edges, source.by), title)
+
+
+def stats_figure(stats: GroupStats, title: str) -> Figure:
+    """Categories, images and instances per group, as three rows of bars side by side."""
+    figure = groups_figure(stats.groups, title)
+    what = {"frequency": "LVIS frequency of a category"}.get(stats.by, f"training {stats.by} per category")
+    figure.axes[1].set_xlabel(what)
+    return figure
 
 
 def _co_occurrence_figure(source: _Source) -> Figure:

@@ -15,7 +15,8 @@ from typing import Final
 
 import numpy as np
 
-from lt_data.annotations import IntArray, read_annotations
+from lt_data.annotations import read_annotations
+from lt_data.arrays import IntArray
 from lt_data.counts import (
     EMBEDDED,
     CategoryCounts,
@@ -25,6 +26,7 @@ from lt_data.counts import (
     read_table,
     reference_from_file,
 )
+from lt_data.dataset_dir import annotations_path
 from lt_data.errors import DataError
 
 Report = Callable[[str], None]
@@ -56,8 +58,8 @@ def load_reference(
     """The distribution that a ``--reference`` or ``--lvis`` names, with warnings.
 
     Args:
-        source: ``lvis-v0.5``, ``lvis-v1``, ``zipf:ALPHA``, ``exp:IMBALANCE``, or a path to a LVIS or COCO file or to a
-            CSV with a column ``instances``.
+        source: ``lvis-v0.5``, ``lvis-v1``, ``zipf:ALPHA``, ``exp:IMBALANCE``, or a path to a LVIS or COCO file, a
+            dataset directory, or a CSV with a column ``instances``.
         largest: Instances of the pool's most frequent category: where a law begins.
         categories: Pool categories: how many counts a law has.
         report: Called before a long step.
@@ -70,7 +72,7 @@ def load_reference(
         return embedded_reference(source), ()
     if _is_law(source):
         return law(str(source), largest, categories), ()
-    path = Path(source)
+    path = annotations_path(Path(source))
     report(f"reading {path}")
     if path.suffix.lower() == ".csv":
         return reference_from_csv(path), ()
@@ -139,11 +141,10 @@ def reference_from_csv(path: Path) -> Reference:
     Raises:
         DataError: The file or the column cannot be read, or nothing is left.
     """
-    rows = _read_csv(path)
-    column = next((name for name in COUNT_COLUMNS if rows and name in rows[0]), None)
+    found, rows = _read_csv(path)
+    column = next((name for name in COUNT_COLUMNS if name in found), None)
     if column is None:
-        found = ", ".join(rows[0]) if rows else "no rows"
-        raise DataError(f"{path}: no column of counts (found: {found}); name one 'instances'")
+        raise _other_columns(path, found, "instance counts in a column 'instances'")
     counts = np.sort(np.array([_whole(row[column], path, i, column) for i, row in enumerate(rows)], np.int64))[::-1]
     if not (counts > 0).any():
         raise DataError(f"{path}: every count is 0; a reference needs at least one category with instances")
@@ -168,13 +169,13 @@ def load_targets(source: str | Path, counts: CategoryCounts) -> Targets:
     if not path.exists():
         names = ", ".join(NAMED_TARGETS)
         raise DataError(f"--targets: got '{source}'; allowed are {names}, or a CSV with category_id and target")
-    rows = _read_csv(path)
-    if not rows or "target" not in rows[0] or not {"category_id", "name"} & set(rows[0]):
-        raise DataError(f"{path}: needs the columns target and category_id (or name)")
+    found, rows = _read_csv(path)
+    if "target" not in found or not {"category_id", "name"} & set(found):
+        raise _other_columns(path, found, "the columns 'target' and 'category_id' (or 'name')")
     by_name = dict(zip(counts.names, counts.category_ids.tolist(), strict=True))
     wanted = {}
     for i, row in enumerate(rows):
-        if "category_id" in row:
+        if "category_id" in found:
             category_id = _whole(row["category_id"], path, i, "category_id", least=-(2**53))
         else:
             category_id = by_name.get(row["name"], f"'{row['name']}'")
@@ -201,12 +202,21 @@ def _first(values: list[int] | list[str]) -> str:
     return ", ".join(map(str, values[:3])) + (", ..." if len(values) > 3 else "")
 
 
-def _read_csv(path: Path) -> list[dict[str, str]]:
+def _read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """The names of the columns, and the rows."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as handle:
-            return [{k: v for k, v in row.items() if k is not None} for row in csv.DictReader(handle)]
+            reader = csv.DictReader(handle)
+            return list(reader.fieldnames or ()), list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: not a readable CSV ({error})") from None
+
+
+def _other_columns(path: Path, found: list[str], needed: str) -> DataError:
+    names = ", ".join(f"'{name[:40]}'" for name in found[:5]) + (", ..." if len(found) > 5 else "")
+    return DataError(
+        f"{path}: found the columns {names or '(none)'}; needed are {needed}; the separator must be a comma"
+    )
 
 
 def _whole(text: str | None, path: Path, row: int, column: str, *, least: int = 0) -> int:

@@ -17,17 +17,18 @@ import csv
 import io
 import json
 import os
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Literal, TextIO, get_args
 
 import numpy as np
 
-from lt_data.annotations import AnnotationFile, BoolArray, FloatArray, IntArray, read_annotations
+from lt_data.annotations import AnnotationFile, read_annotations
+from lt_data.arrays import BoolArray, FloatArray, IntArray
 from lt_data.counts import CategoryCounts, category_image_pairs, count_categories
-from lt_data.dataset_dir import annotations_path
+from lt_data.dataset_dir import annotations_path, beside
 from lt_data.errors import DataError, OutputError
+from lt_data.file_bytes import Progress
 
 Rounding = Literal["none", "stochastic", "ceil", "bags"]
 
@@ -267,7 +268,12 @@ class RepeatFactorTable:
 
 
 def repeat_factor_table(
-    path: Path, threshold: float = DEFAULT_THRESHOLD, *, rounding: str = "none", instance_aware: bool = False
+    path: Path,
+    threshold: float = DEFAULT_THRESHOLD,
+    *,
+    rounding: str = "none",
+    instance_aware: bool = False,
+    progress: Progress | None = None,
 ) -> RepeatFactorTable:
     """Repeat factors of a dataset directory or of any COCO or LVIS annotation file.
 
@@ -276,6 +282,7 @@ def repeat_factor_table(
         threshold: t of the category factors.
         rounding: One of ``ROUNDINGS``.
         instance_aware: Take the category factors of :func:`instance_aware_category_factors`.
+        progress: Called with the bytes read and the bytes in all.
 
     Raises:
         DataError: The path cannot be read, the threshold is not positive, or there is no such rule.
@@ -283,7 +290,7 @@ def repeat_factor_table(
     path = Path(path)
     check_threshold(threshold)
     expected_copies(np.ones(0), rounding)
-    held = _Held(read_annotations(annotations_path(path)))
+    held = _Held(read_annotations(annotations_path(path), progress=progress))
     categories = factors_of_shares(held.shares(instance_aware), threshold)
     factors = held.image_factors(categories)
     return RepeatFactorTable(
@@ -311,19 +318,15 @@ def write_repeat_factors(path: Path, table: RepeatFactorTable, *, force: bool = 
     """
     if path.is_dir() or (path.exists() and not force):
         raise OutputError(f"{path}: exists; choose another file" + ("" if path.is_dir() else ", or use --force"))
-    work: Path | None = None
+    work = beside(path)
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        work = Path(name)
-        with open(handle, "w", encoding="utf-8", newline="") as out:
+        with work.open("x", encoding="utf-8", newline="") as out:
             _write_rows(out, table)
-        work.chmod(0o644)
         os.replace(work, path)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another file") from None
     finally:
-        if work is not None:
-            work.unlink(missing_ok=True)
+        work.unlink(missing_ok=True)
 
 
 def _write_rows(out: TextIO, table: RepeatFactorTable) -> None:

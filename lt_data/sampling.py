@@ -16,8 +16,8 @@ from typing import Literal
 
 import numpy as np
 
-from lt_data.annotation_records import sorted_unique
-from lt_data.annotations import AnnotationFile, BoolArray, IntArray
+from lt_data.annotations import AnnotationFile
+from lt_data.arrays import BoolArray, IntArray, positions_of, sorted_unique
 
 Order = Literal["rarest-first", "random", "fewest-images"]
 
@@ -90,7 +90,7 @@ class _PoolIndex:
         image = file.image_index()[kept]
         by_image = np.argsort(image, kind="stable")
         self._annotations = kept[by_image]
-        self._rows = np.searchsorted(category_ids, file.annotation_category_ids[self._annotations])
+        self._rows = positions_of(file.categories.ids, category_ids)[file.category_index()[self._annotations]]
         self._image_start = np.searchsorted(image[by_image], np.arange(len(file.image_ids) + 1))
         self.order = image_order(file.image_ids, seed)
         place = np.empty_like(self.order)

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from lt_data.annotation_records import Progress
-from lt_data.annotations import AnnotationFile, Categories, IntArray, read_annotations
-from lt_data.dataset_dir import ANNOTATIONS, annotations_path, is_dataset_dir
+from lt_data.annotations import AnnotationFile, Categories, read_annotations
+from lt_data.arrays import IntArray
+from lt_data.dataset_dir import annotations_path
 from lt_data.errors import DataError, OutputError
+from lt_data.file_bytes import Progress
 from lt_data.image_files import find_images
 from lt_data.plots import COLOURS, FORMATS, new_figure, plain, save_figure
 
@@ -104,8 +105,6 @@ def show_category(
     if not 1 <= limit <= LARGEST_LIMIT:
         raise DataError(f"--limit: got {limit}; allowed are 1 to {LARGEST_LIMIT}")
     _check_output(out, force=force)
-    if path.is_dir() and not is_dataset_dir(path):
-        raise DataError(f"{path}: a directory without {ANNOTATIONS}; give a dataset directory or an annotation file")
     file = read_annotations(annotations_path(path), progress=progress)
     row = find_category(file.categories, category, str(file.path))
     category_id, name = int(file.categories.ids[row]), file.categories.names[row]

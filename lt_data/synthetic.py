@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from lt_data.annotations import IntArray
+from lt_data.arrays import IntArray
 from lt_data.dataset_dir import replacing_directory
 from lt_data.errors import DataError, OutputError
 from lt_data.synthetic_outlines import Points, signed_area

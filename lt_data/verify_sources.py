@@ -12,15 +12,26 @@ import msgspec
 import numpy as np
 
 from lt_data.alignment import reference_positions
-from lt_data.annotations import AnnotationFile, IntArray
+from lt_data.annotation_records import CHUNK, UNREADABLE
+from lt_data.annotations import AnnotationFile
+from lt_data.arrays import IntArray
 from lt_data.build import Build, left_over_counts
 from lt_data.counts import CategoryCounts, Reference, count_categories
 from lt_data.dataset_dir import ANNOTATIONS, BUILD, CATEGORIES
-from lt_data.dataset_record import BuildRecord, CategoryRow, Finding, Input, LeftOver, differing_fields, differing_ids
+from lt_data.dataset_record import (
+    BuildRecord,
+    CategoryRow,
+    Finding,
+    Input,
+    differing_bytes,
+    differing_fields,
+    differing_ids,
+)
 from lt_data.references import Targets, load_reference, load_targets
 
-# bytes shown of two records that differ
-EXCERPT = 40
+# what the builder writes for a region that training ignores
+CROWD = msgspec.Raw(b"1")
+Members = dict[str, msgspec.Raw]
 
 
 def source_of(record: BuildRecord, given: Path | None) -> tuple[str, Input, str | Path | None]:
@@ -40,8 +51,8 @@ def source_of(record: BuildRecord, given: Path | None) -> tuple[str, Input, str 
 
 def load_source(
     kind: str, source: str | Path, rows: Sequence[CategoryRow], counts: CategoryCounts
-) -> Reference | Targets:
-    """The reference or the targets.
+) -> tuple[Reference | Targets, tuple[str, ...]]:
+    """The reference or the targets, and what a build warns of.
 
     Args:
         kind: ``reference`` or ``targets``.
@@ -53,8 +64,17 @@ def load_source(
         DataError: The source cannot be read.
     """
     if kind == "targets":
-        return load_targets(source, counts)
-    return load_reference(source, max((row.pool_instances for row in rows), default=0), len(rows))[0]
+        return load_targets(source, counts), ()
+    return load_reference(source, max((row.pool_instances for row in rows), default=0), len(rows))
+
+
+def check_warnings(record: BuildRecord, known: Reference | Targets, expected: Sequence[str]) -> Iterator[Finding]:
+    """The warnings of the record are those of a new build; a file that was renamed since is called as it was."""
+    recorded = source_of(record, None)[1]
+    wanted = [recorded.name + line.removeprefix(known.name) for line in expected]
+    if record.warnings != wanted:
+        got = "nothing" if record.warnings is None else "; ".join(record.warnings) or "none"
+        yield Finding(BUILD, "warnings", got, "; ".join(wanted) or "none")
 
 
 def check_origin(
@@ -108,42 +128,71 @@ def check_records(file: AnnotationFile, pool: AnnotationFile, *, surplus: str) -
     if list(ours) != list(theirs):
         yield Finding(ANNOTATIONS, "members", ", ".join(ours), ", ".join(theirs))
     for key in ours.keys() & theirs.keys() - {"images", "annotations"}:
-        if bytes(ours[key]) != bytes(theirs[key]):
-            yield _bytes_differ(f"member '{key}'", ours[key], theirs[key])
-    for i, k in _pairs(file.image_ids, pool.image_ids):
-        if bytes(file.image_records[i]) != bytes(pool.image_records[k]):
-            yield _bytes_differ(f"image {file.image_ids[i]}", file.image_records[i], pool.image_records[k])
-    for i, k in _pairs(file.annotation_ids, pool.annotation_ids):
-        got, source = file.annotation_records[i], pool.annotation_records[k]
-        turned = surplus == "ignore" and file.crowd[i] and not pool.crowd[k]
-        if bytes(got) != bytes(source) and not (turned and _only_iscrowd_differs(got, source)):
-            yield _bytes_differ(f"annotation {file.annotation_ids[i]}", got, source)
+        if ours[key] != theirs[key]:
+            yield differing_bytes(ANNOTATIONS, f"member '{key}'", bytes(ours[key]), bytes(theirs[key]))
+    yield from _check_images(file, pool)
+    yield from _check_annotations(file, pool, surplus)
 
 
-def _pairs(ours: IntArray, theirs: IntArray) -> Iterator[tuple[int, int]]:
+def _check_images(file: AnnotationFile, pool: AnnotationFile) -> Iterator[Finding]:
+    ours, theirs = file.image_records, pool.image_records
+    here, there = _pairs(file.image_ids, pool.image_ids)
+    for i, k in zip(here.tolist(), there.tolist(), strict=True):
+        if ours[i] != theirs[k]:
+            yield differing_bytes(ANNOTATIONS, f"image {file.image_ids[i]}", bytes(ours[i]), bytes(theirs[k]))
+
+
+def _check_annotations(file: AnnotationFile, pool: AnnotationFile, surplus: str) -> Iterator[Finding]:
+    ours, theirs = file.annotation_records, pool.annotation_records
+    here, there = _pairs(file.annotation_ids, pool.annotation_ids)
+    turned = file.crowd[here] & ~pool.crowd[there] & (surplus == "ignore")
+    differ = [n for n, (i, k) in enumerate(zip(here.tolist(), there.tolist(), strict=True)) if ours[i] != theirs[k]]
+    for start in range(0, len(differ), CHUNK):
+        part = differ[start : start + CHUNK]
+        pairs = [(ours[here[n]], theirs[there[n]]) for n in part]
+        regions = [pair for pair, n in zip(pairs, part, strict=True) if turned[n]]
+        decoded = zip(*(_members(side) for side in zip(*regions, strict=True)), strict=True) if regions else iter(())
+        for (got, source), n in zip(pairs, part, strict=True):
+            where = f"annotation {file.annotation_ids[here[n]]}"
+            if turned[n]:
+                yield from _differing_members(where, *next(decoded))
+            else:
+                yield differing_bytes(ANNOTATIONS, where, bytes(got), bytes(source))
+
+
+def _pairs(ours: IntArray, theirs: IntArray) -> tuple[IntArray, IntArray]:
     """Positions of the ids that both have, by ascending id."""
     _, here, there = np.intersect1d(ours, theirs, assume_unique=True, return_indices=True)
-    yield from zip(here.tolist(), there.tolist(), strict=True)
+    return here, there
 
 
-def _only_iscrowd_differs(got: msgspec.Raw, source: msgspec.Raw) -> bool:
+def _members(records: Sequence[msgspec.Raw]) -> list[Members | None]:
+    """The raw members of each record, ``None`` for one that cannot be decoded; one call decodes all."""
     try:
-        fields = [msgspec.json.decode(record, type=dict[str, msgspec.Raw]) for record in (got, source)]
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return False
-    for record in fields:
-        record.pop("iscrowd", None)
-    ours, theirs = ({key: bytes(raw) for key, raw in record.items()} for record in fields)
-    return ours == theirs
+        return list(msgspec.json.decode(b"[" + b",".join(records) + b"]", type=list[Members]))
+    except UNREADABLE:
+        return [_members_of(record) for record in records]
 
 
-def _bytes_differ(where: str, got: msgspec.Raw, expected: msgspec.Raw) -> Finding:
-    """Shows both from a little before the first byte that differs."""
-    a, b = bytes(got), bytes(expected)
-    place = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-    start = max(0, place - EXCERPT // 2)
-    texts = (part[start : start + EXCERPT].decode(errors="replace") for part in (a, b))
-    return Finding(ANNOTATIONS, f"{where} at byte {place}", *(f"...{text}..." for text in texts))
+def _members_of(record: msgspec.Raw) -> Members | None:
+    try:
+        return msgspec.json.decode(record, type=Members)
+    except UNREADABLE:
+        return None
+
+
+def _differing_members(where: str, got: Members | None, source: Members | None) -> Iterator[Finding]:
+    """A region that training ignores is the pool's instance but for ``iscrowd``."""
+    if got is None or source is None:
+        yield Finding(ANNOTATIONS, where, "a record that cannot be read", "the pool's record as a region")
+        return
+    expected = {**source, "iscrowd": CROWD}
+    if got == expected:
+        return
+    for key in [*expected, *(key for key in got if key not in expected)]:
+        a, b = (bytes(side.get(key, b"nothing")) for side in (got, expected))
+        if a != b:
+            yield differing_bytes(ANNOTATIONS, f"{where}: {key}", a, b)
 
 
 def check_selection(
@@ -156,27 +205,20 @@ def check_selection(
     yield from differing_ids(ANNOTATIONS, "image", file.image_ids.tolist(), pool.image_ids[chosen.images].tolist())
     expected = pool.annotation_ids[kept].tolist()
     yield from differing_ids(ANNOTATIONS, "annotation", file.annotation_ids.tolist(), expected)
-    for i, k in _pairs(file.annotation_ids, pool.annotation_ids):
-        crowd = bool(pool.crowd[k] or (ignore and build.left_over[k]))
-        if kept[k] and file.crowd[i] != crowd:
-            got = "a crowd" if file.crowd[i] else "an instance"
-            yield Finding(
-                ANNOTATIONS, f"annotation {file.annotation_ids[i]}", got, "a crowd" if crowd else "an instance"
-            )
+    here, there = _pairs(file.annotation_ids, pool.annotation_ids)
+    crowd = pool.crowd | build.left_over if ignore else pool.crowd
+    for n in np.flatnonzero(kept[there] & (file.crowd[here] != crowd[there])).tolist():
+        got, wanted = ("a crowd" if flag else "an instance" for flag in (file.crowd[here[n]], crowd[there[n]]))
+        yield Finding(ANNOTATIONS, f"annotation {file.annotation_ids[here[n]]}", got, wanted)
     ids = build.pool_counts.category_ids[build.alignment.order].tolist()
     targets = dict(zip(ids, build.alignment.targets.tolist(), strict=True))
     for row in rows:
         if row.category_id in targets:
-            wanted = {"target": targets[row.category_id]}
-            yield from differing_fields(CATEGORIES, f"category {row.category_id}", row, wanted)
-    yield from _check_left_over(record, build, ignore)
-
-
-def _check_left_over(record: BuildRecord, build: Build, ignore: bool) -> Iterator[Finding]:
-    left_over, nothing = LeftOver(*left_over_counts(build)), LeftOver()
-    pairs = {"dropped": nothing if ignore else left_over, "ignored": left_over if ignore else nothing}
-    for key, expected in pairs.items():
-        yield from differing_fields(BUILD, key, getattr(record, key), msgspec.structs.asdict(expected))
-    if record.images_rarest_first is not None:
-        expected_images = {"images_rarest_first": build.images_rarest_first}
-        yield from differing_fields(BUILD, "order", record, expected_images)
+            expected_target = {"target": targets[row.category_id]}
+            yield from differing_fields(CATEGORIES, f"category {row.category_id}", row, expected_target)
+    surplus, crowds = left_over_counts(build)
+    fate = "ignored" if ignore else "dropped"
+    wanted_counts = {"surplus_instances": surplus, "crowds": crowds}
+    yield from differing_fields(BUILD, fate, getattr(record, fate), wanted_counts)
+    if build.options.order != "rarest-first":
+        yield from differing_fields(BUILD, "order", record, {"images_rarest_first": build.images_rarest_first})

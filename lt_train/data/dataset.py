@@ -19,7 +19,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lt_data.annotations import AnnotationFile, BoolArray, IntArray, read_annotations
+from lt_data.annotations import AnnotationFile, read_annotations
+from lt_data.arrays import BoolArray, IntArray
 from lt_data.category_ids import CategoryIds
 from lt_data.counts import CategoryCounts, count_categories
 from lt_data.dataset_dir import annotations_path

@@ -1,11 +1,14 @@
 """``lt-data`` as people type it."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from lt_cli import options
 
 POOL = "pool/annotations.json"
 LT_DATA = Path(sys.executable).with_name("lt-data")
@@ -75,6 +78,8 @@ def test_dry_run_writes_nothing(folder):
         (("build-coco-lt", "--coco", "a", "--out", "x", "--reference", "lvis-v9"), 1, "lvis-v0.5, lvis-v1, zipf:ALPHA"),
         (("build-coco-lt", "--coco", "a", "--out", "x", "--lvis", "b", "--reference", "c"), 2, "exclude each other"),
         (("group-stats", "."), 1, "give a dataset directory or an annotation file"),
+        (("group-stats", "pool", "--by", "frequency", "--edges", "5"), 1, "leave it out, or use --by images"),
+        (("build-coco-lt", "--coco", ".", "--out", "x"), 1, "give a dataset directory or an annotation file"),
         (("build-coco-lt", "--coco", "pool/annotations.json", "--out", "pool", "--force"), 1, "no build wrote"),
         (("group-stats", "pool/annotations.json", "--format", "xml"), 2, "'xml' is not one of"),
         (
@@ -114,6 +119,10 @@ def dataset(folder):
         (("plot", "ds", "--out", "plots"), "written: plots/alignment.svg"),
         (("show", "ds", "--category", "plain-disc", "--images", "ds/images", "--out", "disc.png"), "written: disc.png"),
         (("group-stats", "ds", "--edges", "bags-2"), "[100, ~)"),
+        (("group-stats", "pool", "--by", "images", "--plot", "by_images.svg"), "by images"),
+        (("group-stats", "pool", "--by", "frequency"), "group frequent is empty"),
+        (("build-coco-lt", "--coco", "ds", "--val", "ds", "--reference", "ds", "--dry-run"), "nothing written"),
+        (("plot", "pool", "--kind", "groups", "--by", "frequency", "--out", "plots2"), "written: plots2/groups.svg"),
     ],
 )
 def test_commands_on_a_dataset(dataset, arguments, says):
@@ -149,3 +158,75 @@ def test_check_names_codes_and_leaves_with_1(dataset):
     refused = lt_data("group-stats", "bad.json", cwd=dataset)
     assert refused.returncode == 1
     assert "Traceback" not in refused.stderr
+
+
+@pytest.fixture(scope="module")
+def large_pool(tmp_path_factory):
+    """A pool that takes a while to read: 300,000 annotations."""
+    path = tmp_path_factory.mktemp("large") / "large.json"
+    annotations = ",".join(f'{{"id":{i},"image_id":{i % 1000},"category_id":{i % 20}}}' for i in range(300_000))
+    images = ",".join(f'{{"id":{i}}}' for i in range(1000))
+    categories = ",".join(f'{{"id":{i},"name":"c{i}"}}' for i in range(20))
+    path.write_text(f'{{"images":[{images}],"annotations":[{annotations}],"categories":[{categories}]}}')
+    return path
+
+
+@pytest.mark.parametrize("step", ["reading", "writing", "drawing"])
+def test_ctrl_c_is_one_line_and_leaves_nothing(large_pool, tmp_path, step):
+    command = [LT_DATA, "build-coco-lt", "--coco", large_pool, "--out", tmp_path / "lt", "--reference", "exp:9"]
+    run = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a parent that ignores the signal would hand that down
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    lines = []
+    while not lines or not lines[-1].startswith(step):
+        lines.append(run.stderr.readline())
+        assert lines[-1], lines
+    run.send_signal(signal.SIGINT)
+    output, rest = run.communicate(timeout=60)
+    assert run.returncode == 1
+    assert output == ""
+    assert rest.splitlines()[-1] == "error: interrupted"
+    assert "Traceback" not in rest
+    assert "Aborted" not in rest
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_terminal_progress_is_a_line_every_ten_seconds(monkeypatch, capsys):
+    now = 100.0
+    monkeypatch.setattr(options.time, "monotonic", lambda: now)
+    with options.Progress("reading") as reading, options.Progress("drawing", "images") as drawing:
+        reading.step("reading a.json")
+        for second in range(25):
+            now = 100.0 + second
+            reading(10_000_000 * second, 478_000_000)
+            drawing(second, 200)
+    assert capsys.readouterr().err.splitlines() == [
+        "reading a.json ...",
+        "reading: 20 % of 478 MB",
+        "drawing: 5 % of 200 images",
+        "reading: 41 % of 478 MB",
+        "drawing: 10 % of 200 images",
+    ]
+
+
+def test_with_a_terminal_a_bar_shows_bytes_and_results_stay_in_their_file(folder, tmp_path):
+    terminal, end = os.openpty()
+    with (tmp_path / "out.json").open("wb") as out:
+        run = subprocess.Popen([LT_DATA, "group-stats", POOL, "--format", "json"], stdout=out, stderr=end, cwd=folder)
+    os.close(end)
+    shown = b""
+    try:
+        while part := os.read(terminal, 4096):
+            shown += part
+    except OSError:  # the terminal is gone
+        pass
+    os.close(terminal)
+    assert run.wait(60) == 0
+    assert b"reading" in shown
+    assert b"kB" in shown
+    assert json.loads((tmp_path / "out.json").read_text())["categories"] == 24

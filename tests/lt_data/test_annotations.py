@@ -1,5 +1,6 @@
 """Reading COCO and LVIS files, and writing kept records back byte for byte."""
 
+import gzip
 import json
 import zipfile
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from lt_data.annotations import read_annotations, write_subset
+from lt_data.checks import structural_problems
 from lt_data.errors import DataError
 
 HOSTILE = (
@@ -76,15 +78,15 @@ GOOD = {"images": [{"id": 1}], "annotations": [], "categories": [{"id": 1, "name
         ("", "empty"),
         ("nonsense", "not a JSON object"),
         ("[]", "not an annotation file"),
-        (json.dumps({**GOOD, "images": 3}), r"not an annotation file .*\$\.images"),
-        (json.dumps({k: v for k, v in GOOD.items() if k != "categories"}), "member 'categories' is missing"),
-        (json.dumps({**GOOD, "categories": []}), "at least one category"),
-        (json.dumps({**GOOD, "images": [{"id": 1}, {"id": 1}]}), "1 ids occur more than once"),
-        (json.dumps({**GOOD, "images": [{"id": "one"}]}), r"images\[0\]"),
-        (json.dumps({**GOOD, "images": [{"id": 2**53 + 1}]}), r"beyond 2\^53"),
-        (json.dumps({**GOOD, "annotations": [{"id": 1, "image_id": 5, "category_id": 1}]}), "image_id that the file"),
-        (json.dumps({**GOOD, "annotations": [{"id": 1, "image_id": 1, "category_id": 5}]}), "category_id that the"),
-        (json.dumps({**GOOD, "annotations": [{"id": 1, "image_id": 1}]}), r"annotations\[0\].*category_id"),
+        (json.dumps({**GOOD, "images": 3}), r"LT002: .*'images'"),
+        (json.dumps({k: v for k, v in GOOD.items() if k != "categories"}), r"LT001: .*'categories'"),
+        (json.dumps({**GOOD, "categories": []}), "LT005: .*at least one category"),
+        (json.dumps({**GOOD, "images": [{"id": 1}, {"id": 1}]}), "LT101: an image id occurs more than once: 1 "),
+        (json.dumps({**GOOD, "images": [{"id": "one"}]}), r"LT007: .*images\[0\]"),
+        (json.dumps({**GOOD, "images": [{"id": 2**53 + 1}]}), r"LT008: .*2\^53"),
+        (json.dumps({**GOOD, "annotations": [{"id": 1, "image_id": 5, "category_id": 1}]}), "LT104: .*image_id 5"),
+        (json.dumps({**GOOD, "annotations": [{"id": 1, "image_id": 1, "category_id": 5}]}), "LT105: .*category_id 5"),
+        (json.dumps({**GOOD, "annotations": [{"id": 1, "image_id": 1}]}), r"LT006: .*annotations\[0\]: category_id"),
     ],
 )
 def test_bad_files_are_one_line_each(tmp_path, text, says):
@@ -159,8 +161,34 @@ def test_an_archive_that_needs_a_password(tmp_path):
     ],
 )
 def test_what_is_not_harmless_is_still_refused(tmp_path, key, record):
-    with pytest.raises(DataError, match=rf"{key}\[0\]: .*mend this record"):
+    with pytest.raises(DataError, match=rf"LT007: a field has a wrong type: .*{key}\[0\]: "):
         read_annotations(write(tmp_path, json.dumps({**GOOD, key: [record]})))
+
+
+@pytest.mark.parametrize("suffix", [".json", ".json.gz", ".zip"])
+def test_progress_counts_bytes_to_the_end(tmp_path, suffix):
+    text = json.dumps({**GOOD, "info": "x" * 2**25}).encode()
+    path = tmp_path / f"annotations{suffix}"
+    if suffix == ".zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("annotations.json", text)
+    else:
+        path.write_bytes(text if suffix == ".json" else gzip.compress(text))
+    steps = []
+    read_annotations(path, progress=lambda done, total: steps.append((done, total)))
+    done, totals = zip(*steps, strict=True)
+    assert len(steps) >= 3
+    assert list(done) == sorted(done)
+    assert len(set(totals)) == 1
+    assert done[-1] == totals[0]
+
+
+def test_geometry_is_refused_in_the_words_of_check(tmp_path):
+    record = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, "3", 4]}
+    path = write(tmp_path, json.dumps({**GOOD, "annotations": [record]}))
+    with pytest.raises(DataError) as error:
+        _ = read_annotations(path).boxes
+    assert list(error.value.problems) == structural_problems(path)
 
 
 def test_missing_file(tmp_path):

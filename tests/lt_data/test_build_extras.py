@@ -99,6 +99,20 @@ def test_validation_file_is_checked_copied_and_recorded(path, tmp_path):
     assert not (tmp_path / "no").exists()
 
 
+def test_pool_and_validation_may_be_dataset_directories(path, tmp_path):
+    options = BuildOptions(scale="0.0005", on_shortage="cap")
+    plain = build_coco_lt(path, tmp_path / "lt", options=options)
+    (tmp_path / "pool").mkdir()
+    path.rename(tmp_path / "pool/annotations.json")
+    again = build_coco_lt(tmp_path / "pool", None, extras=Extras(val=tmp_path / "pool"), options=options)
+    assert again.pool.sha256 == plain.pool.sha256 == again.val.sha256
+    assert again.selection.annotations.tolist() == plain.selection.annotations.tolist()
+    with pytest.raises(DataError, match=r"no annotations\.json in it"):
+        build_coco_lt(tmp_path, None, options=options)
+    with pytest.raises(OutputError, match="holds the input"):
+        build_coco_lt(tmp_path / "lt", tmp_path / "lt", options=options, force=True)
+
+
 @pytest.mark.parametrize("copy", [False, True])
 def test_images_are_put_beside(path, tmp_path, copy):
     folder = tmp_path / "images"

@@ -129,3 +129,8 @@ def test_long_lists_are_shortened(tmp_path):
         *("1", "2", "3", "4", "5"),
         *("26", "27", "28", "29", "30"),
     ]
+
+
+def test_beta_is_shown_with_all_its_digits(tail):
+    text = format_class_weights(class_weight_table(tail, kind="effective-number", beta=0.9999999999999999))
+    assert "effective-number, beta 0.9999999999999999, 3 classes" in text

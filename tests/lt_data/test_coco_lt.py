@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import os
 from fractions import Fraction
 
 import numpy as np
@@ -164,6 +165,26 @@ def test_advised_scale_works_and_the_next_fails(tmp_path):
         build_coco_lt(path, None, options=BuildOptions(scale=str(float(scale) + 1e-6)))
 
 
+def test_where_no_scale_is_small_enough_the_advice_is_to_cap(tmp_path):
+    path = save(pool({1: [1, 1, 2]}), tmp_path / "pool.json")
+    (tmp_path / "t.csv").write_text("category_id,target\n1,2500000\n2,1\n")
+    with pytest.raises(DataError) as error:
+        build_coco_lt(path, None, targets=tmp_path / "t.csv", options=BuildOptions(scale="0.5"))
+    assert "largest --scale that works is 0.000001;" in error.value.problems[-1]
+    (tmp_path / "t.csv").write_text("category_id,target\n1,3000000\n2,1\n")
+    with pytest.raises(DataError) as error:
+        build_coco_lt(path, None, targets=tmp_path / "t.csv")
+    assert error.value.problems[-1] == (
+        "fix: no --scale from 0.000001 on works; --on-shortage cap takes what there is and records it"
+    )
+
+
+def test_steps_are_reported(small_pool, tmp_path):
+    steps = []
+    build_coco_lt(small_pool, tmp_path / "lt", options=SMALL, report=steps.append)
+    assert [step.split()[0] for step in steps] == ["reading", "choosing", "writing", "drawing"]
+
+
 def test_reference_from_a_file_counts_annotations_not_fields(small_pool, tmp_path):
     content = pool({1: [1, 1, 1, 2], 2: [2, 3]}, categories=[1, 2, 3, 4])
     content["categories"][0]["instance_count"] = 99
@@ -202,6 +223,28 @@ def test_output_is_never_overwritten_unasked(small_pool, tmp_path):
     with pytest.raises(OutputError, match="is a link"):
         build_coco_lt(small_pool, tmp_path / "link", options=SMALL, force=True)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["link", "lt", "mine"]
+
+
+def test_an_interrupt_while_directories_change_places_loses_neither(small_pool, tmp_path, monkeypatch):
+    out = tmp_path / "lt"
+    build_coco_lt(small_pool, out, options=SMALL)
+    before = {p.name: p.read_bytes() for p in out.iterdir()}
+    replace, moves = os.replace, 0
+
+    def interrupt(source, target):
+        nonlocal moves
+        moves += os.path.isdir(source)
+        # away, in, back again
+        if moves == 2:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr("lt_data.dataset_dir.os.replace", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        build_coco_lt(small_pool, out, options=BuildOptions(1, "0.001", on_shortage="cap"), force=True)
+    assert moves == 3
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+    assert list(tmp_path.iterdir()) == [out]
 
 
 def test_a_failing_step_leaves_nothing(small_pool, tmp_path, monkeypatch):

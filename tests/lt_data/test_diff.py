@@ -199,7 +199,7 @@ def test_missing_inputs(tmp_path, content):
     a = save(content, tmp_path / "a.json")
     with pytest.raises(DataError, match=r"nothing\.json: cannot be read"):
         diff_datasets(a, tmp_path / "nothing.json")
-    with pytest.raises(DataError, match=r"annotations\.json: cannot be read"):
+    with pytest.raises(DataError, match=r"no annotations\.json in it"):
         diff_datasets(a, tmp_path)
 
 

@@ -2,6 +2,8 @@
 
 import json
 
+import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.text import Text
@@ -9,7 +11,7 @@ from pools import pool
 
 from lt_data.annotations import parse_annotations
 from lt_data.counts import count_categories
-from lt_data.plots_co_occurrence import co_occurrence, co_occurrence_figure
+from lt_data.plots_co_occurrence import CoOccurrence, co_occurrence, co_occurrence_figure
 
 
 def parsed(content):
@@ -50,6 +52,22 @@ def test_cells_hold_the_share_of_the_row():
     assert cells == {(0, 1): "50", (0, 2): "50", (1, 0): "100", (1, 2): "50", (2, 0): "100", (2, 1): "50"}
     assert "dog  2" in texts(figure)
     assert "t: images shared by pairs of the 3 categories with most images, of 4" in texts(figure)
+
+
+def test_small_shares_have_labels_of_their_own():
+    images = {i: [1] if i % 2 else [2] for i in range(1, 401)} | {401: [1, 2]}
+    file = parsed(pool(images))
+    figure = co_occurrence_figure(co_occurrence(file, count_categories(file)), categories=2, title="t")
+    figure.draw_without_rendering()
+    bar = figure.axes[1]
+    labels = [label.get_text() for label in bar.get_yticklabels()]
+    assert len(labels) >= 4
+    assert len(set(labels)) == len(labels)
+    assert [float(label.rstrip("%")) for label in labels] == pytest.approx([100 * t for t in bar.get_yticks()])
+    # 1 of 200 is half a percent and not nothing
+    shared = CoOccurrence(np.array([1, 2]), ("a", "b"), np.array([200, 200]), np.array([[200, 1], [1, 200]]))
+    drawn = co_occurrence_figure(shared, categories=2, title="t")
+    assert [text.get_text() for text in drawn.axes[0].texts] == ["<1", "<1"]
 
 
 def test_forty_categories_fit_into_the_matrix():

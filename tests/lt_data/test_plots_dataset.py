@@ -93,9 +93,30 @@ def test_unknown_kinds_and_edges_are_refused(annotations, tmp_path, kind, edges,
         plot_dataset(annotations, kind, tmp_path / "out", edges=edges)
 
 
+def test_groups_may_be_made_by_images_or_by_frequency(annotations, tmp_path):
+    def text(by):
+        plot_dataset(annotations, "groups", tmp_path / by, edges=(2, 4), by=by)
+        return (tmp_path / by / "groups.svg").read_text(encoding="utf-8")
+
+    assert "training images per category" in text("images")
+    drawn = text("frequency")
+    assert "LVIS frequency of a category" in drawn
+    assert "frequent" in drawn
+    with pytest.raises(DataError, match="--by: got 'area'"):
+        plot_dataset(annotations, "groups", tmp_path / "no", by="area")
+
+
+def test_a_directory_that_no_build_wrote_has_the_default_groups(annotations, tmp_path):
+    (tmp_path / "pool").mkdir()
+    annotations.rename(tmp_path / "pool/annotations.json")
+    plots = plot_dataset(tmp_path / "pool", "all", tmp_path / "out")
+    assert [line.split(":")[0] for line in plots.left_out] == ["alignment"]
+    assert "[10, 100)" in (tmp_path / "out/counts.svg").read_text(encoding="utf-8")
+
+
 def test_paths_that_hold_no_dataset_are_refused(annotations, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"without annotations\.json"):
+    with pytest.raises(DataError, match=r"no annotations\.json in it"):
         plot_dataset(tmp_path / "empty", "counts", tmp_path / "out")
     with pytest.raises(DataError, match=r"categories\.csv: cannot be read"):
         plot_dataset(tmp_path / "empty", "alignment", tmp_path / "out")

@@ -54,13 +54,24 @@ def test_csv_of_counts(tmp_path):
     assert reference.name == "counts.csv"
     assert warnings == ()
     for content, says in (
-        ("a,b\n1,2\n", "no column of counts"),
+        ("a,b\n1,2\n", "found the columns 'a', 'b'; needed are instance counts in a column 'instances'"),
+        ("name;instances\na;3\n", "found the columns 'name;instances'; .* the separator must be a comma"),
+        ("", "found the columns .none."),
         ("count\nx\n", "line 2, count"),
         ("count\n0\n", "every"),
     ):
         table.write_text(content)
         with pytest.raises(DataError, match=says):
             load_reference(table, 1, 1)
+
+
+def test_a_dataset_directory_is_a_reference(path, tmp_path):
+    build_coco_lt(path, tmp_path / "lt", reference="exp:10")
+    reference, _ = load_reference(tmp_path / "lt", 1, 1)
+    assert reference.instances.tolist() == [60, 18, 6]
+    assert reference.name == "annotations.json"
+    with pytest.raises(DataError, match="no annotations.json in it; give a dataset directory"):
+        load_reference(str(tmp_path), 1, 1)
 
 
 def test_unknown_reference_lists_what_is_allowed():
@@ -113,8 +124,10 @@ def test_targets_by_id_or_name(path, tmp_path):
         ("category_id,target\n1,2\n2,2\n3,1\n99,1\n", "1 categories are not in the pool .99"),
         ("category_id,target\n1,2\n1,2\n", "occurs twice"),
         ("category_id,target\n1,-2\n", "line 2, target: got '-2'"),
-        ("id,target\n1,2\n", "needs the columns"),
-        ("", "needs the columns"),
+        ("id,target\n1,2\n", "found the columns 'id', 'target'; needed are the columns 'target' and 'category_id'"),
+        ("name\ttarget\na\t2\n", r"found the columns 'name\\ttarget'; .* the separator must be a comma"),
+        ("category_id,target\n", "no target for 3 pool categories"),
+        ("", "found the columns .none."),
     ],
 )
 def test_bad_targets(path, tmp_path, content, says):

@@ -83,10 +83,9 @@ def test_the_same_bytes_again(folder):
 def test_a_dataset_directory_is_taken_by_its_annotations(folder):
     dataset = folder / "lt"
     dataset.mkdir()
-    (dataset / "annotations.json").write_bytes((folder / "pool.json").read_bytes())
-    with pytest.raises(DataError, match=r"a directory without annotations\.json"):
+    with pytest.raises(DataError, match=r"no annotations\.json in it"):
         show(dataset, "dog", folder, folder / "out.png")
-    (dataset / "groups.json").write_text("{}")
+    (dataset / "annotations.json").write_bytes((folder / "pool.json").read_bytes())
     assert COLOURS[3] in colours(show(dataset, "7", folder, folder / "out.png"))
 
 
