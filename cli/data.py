@@ -12,6 +12,7 @@ from .options import CommandGroup, Progress
 FILE = click.Path(path_type=Path)
 PATH = click.argument("path", type=FILE)
 PRESETS = "numbers such as 10,100,1000, or a preset: bags, bags-2, bags-8, simcal"
+THRESHOLD = "categories in a smaller share of the images than this are repeated."
 EDGES = click.option("--edges", help=f"Bounds between the groups: {PRESETS}  [default: the directory's, else bags].")
 BY = click.option(
     "--by",
@@ -33,12 +34,14 @@ TABLE_CSV_OR_JSON = click.option(
 def main() -> None:
     """Build long-tailed detection datasets and look at them.
 
-    PATH stands for a COCO or LVIS annotation file (.json, .json.gz, .zip with one file) or a dataset directory.
+    Annotation files are COCO or LVIS, packed or not: .json, .json.gz, or .zip with one file.
     """
 
 
 @main.command(short_help="Make a long-tailed subset of a COCO-format pool.")
-@click.option("--coco", type=FILE, required=True, help="The pool: a COCO-format annotation file or dataset directory.")
+@click.option(
+    "--coco", type=FILE, required=True, help="The pool: a COCO-format annotation file or a dataset directory."
+)
 @click.option("--out", type=FILE, help="The dataset directory to write (needed unless --dry-run).")
 @click.option("--lvis", type=FILE, help="Imitate the annotation counts of this LVIS or COCO file.")
 @click.option(
@@ -53,7 +56,7 @@ def main() -> None:
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the order in which images are visited.")
 @click.option("--scale", default="1.0", show_default=True, help="Factor on the targets, 0 < scale <= 1.")
 @click.option("--edges", default="10,100,1000", show_default=True, help=f"Bounds between the groups: {PRESETS}.")
-@click.option("--threshold", type=float, default=0.001, show_default=True, help="Of repeat-factors.")
+@click.option("--threshold", type=float, default=0.001, show_default=True, help=f"For repeat_factors.csv: {THRESHOLD}")
 @click.option(
     "--on-shortage",
     type=click.Choice(["error", "cap"]),
@@ -134,19 +137,22 @@ def build_coco_lt(
 @click.option("--plot", type=FILE, help="Draw the groups as bars too, into this .png or .svg file.")
 @click.option("--force", is_flag=True, help="Replace the plot if it exists.")
 def group_stats(path: Path, style: str, edges: str | None, by: str, plot: Path | None, force: bool) -> None:
-    """Count categories, images and instances per group. Crowds do not count."""
+    """Count categories, images and instances per group. Crowds do not count.
+
+    PATH is a COCO or LVIS annotation file or a dataset directory.
+    """
     from lt_data.dataset_dir import check_output_file
     from lt_data.group_presets import parse_edges
     from lt_data.group_stats import format_stats
     from lt_data.group_stats import group_stats as count
+    from lt_data.plots import FORMATS, save_figure
 
     if plot is not None:
-        check_output_file(plot, force=force, inputs=[path])
+        check_output_file(plot, force=force, inputs=[path], suffixes=FORMATS)
     with Progress("reading") as progress:
         stats = count(path, parse_edges(edges) if edges else None, by=by, progress=progress)
     click.echo(format_stats(stats, style))
     if plot is not None:
-        from lt_data.plots import save_figure
         from lt_data.plots_dataset import stats_figure
 
         save_figure(stats_figure(stats, f"{path.name}: {stats.instances:,} instances"), plot)
@@ -183,7 +189,10 @@ def demo_pool(out: Path, images: int, categories: int, size: int, uniform: bool,
 @click.option("--other", type=FILE, help="A second file (validation beside training): shared images, categories.")
 @TABLE_OR_JSON
 def check(path: Path, images: Path | None, other: Path | None, style: str) -> None:
-    """Find every problem in an annotation file: code, how often, examples, fix. Exit code 1 on errors."""
+    """Find every problem in an annotation file: code, how often, examples, fix. Exit code 1 on errors.
+
+    PATH is a COCO or LVIS annotation file or a dataset directory.
+    """
     from lt_data.checks import check as find
     from lt_data.checks import format_report
 
@@ -233,14 +242,14 @@ def diff(a: Path, b: Path, style: str) -> None:
     type=float,
     default=0.001,
     show_default=True,
-    help="A category in a smaller share of the images than this is repeated.",
+    help=THRESHOLD.capitalize(),
 )
 @click.option(
     "--rounding",
     type=click.Choice(["none", "stochastic", "ceil", "bags"]),
     default="none",
     show_default=True,
-    help="From a factor to whole copies: up (ceil), as the released code of BAGS (bags), or left as it is.",
+    help="Whole copies of an image: none, by chance, rounded up, or 1 + rounded up as the released code of BAGS.",
 )
 @click.option("--instance-aware", is_flag=True, help="IRFS: count instances as well as images.")
 @TABLE_CSV_OR_JSON
@@ -249,7 +258,10 @@ def diff(a: Path, b: Path, style: str) -> None:
 def repeat_factors(
     path: Path, threshold: float, rounding: str, instance_aware: bool, style: str, out: Path | None, force: bool
 ) -> None:
-    """How often each image should be seen per epoch so that rare categories are seen more."""
+    """How often each image should be seen per epoch so that rare categories are seen more.
+
+    PATH is a COCO or LVIS annotation file or a dataset directory.
+    """
     from lt_data.dataset_dir import check_output_file
     from lt_data.repeat_factors import format_repeat_factors, repeat_factor_table, write_repeat_factors
 
@@ -279,7 +291,10 @@ def repeat_factors(
 @click.option("--background", type=float, default=1.0, show_default=True, help="Weight of the background.")
 @TABLE_CSV_OR_JSON
 def class_weights(path: Path, style: str, **options: Any) -> None:
-    """Loss weights by inverse count or effective number, with mean 1 over the classes that have instances."""
+    """Loss weights by inverse count or effective number, with mean 1 over the classes that have instances.
+
+    PATH is a COCO or LVIS annotation file or a dataset directory.
+    """
     from lt_data.class_weights import class_weight_table, format_class_weights
 
     with Progress("reading") as progress:
@@ -301,7 +316,10 @@ def class_weights(path: Path, style: str, **options: Any) -> None:
 @BY
 @click.option("--force", is_flag=True, help="Replace pictures that exist.")
 def plot(path: Path, kind: str, out: Path, edges: str | None, by: str, force: bool) -> None:
-    """Draw what a dataset holds, as PNG and SVG. --by is for the groups."""
+    """Draw what a dataset holds, as PNG and SVG. --by is for the groups.
+
+    PATH is a COCO or LVIS annotation file or a dataset directory.
+    """
     from lt_data.group_presets import parse_edges
     from lt_data.plots_dataset import format_plots, plot_dataset
 
@@ -320,7 +338,10 @@ def plot(path: Path, kind: str, out: Path, edges: str | None, by: str, force: bo
 @click.option("--seed", type=int, default=0, show_default=True, help="Another one shows other instances.")
 @click.option("--force", is_flag=True, help="Replace the picture if it exists.")
 def show(path: Path, category: str, images: Path, out: Path, limit: int, seed: int, force: bool) -> None:
-    """Draw a grid of instances of a category, with boxes and masks."""
+    """Draw a grid of instances of a category, with boxes and masks.
+
+    PATH is a COCO or LVIS annotation file or a dataset directory.
+    """
     from lt_data.show import show_category
 
     with Progress("reading") as progress:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import click
 
-from .options import error_lines
+from .options import CommandGroup, error_lines
 
 FILE = click.Path(path_type=Path)
 OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 PACKAGES = ("torch", "torchvision", "pydantic", "yaml", "tensorboard")
 
 
-class TrainGroup(click.Group):
+class TrainGroup(CommandGroup):
     """Says in one line what is missing when the package was installed without training."""
 
     def invoke(self, ctx: click.Context) -> object:

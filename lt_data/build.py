@@ -23,6 +23,14 @@ from lt_data.sampling import Order, Selection
 OnShortage = Literal["error", "cap"]
 Surplus = Literal["drop", "ignore"]
 
+# what build.json says in words
+ALIGNED = "floor(i * (n_ref - 1) / (n_pool - 1))"
+EXPLICIT = "explicit targets"
+IMAGE_ORDER = "sha256 of '{seed}:{image_id}', ascending"
+WHY_DROPPED = "an instance is dropped when its category has its target already; crowds are always dropped"
+WHY_IGNORED = "an instance beyond its category's target, or a crowd, is kept as a region that training ignores"
+NOTHING_DROPPED = "nothing is dropped from a taken image"
+
 
 @dataclass(frozen=True)
 class BuildOptions:

@@ -16,7 +16,18 @@ import numpy as np
 
 from lt_data import dataset_dir as names
 from lt_data.annotations import read_annotations, write_subset
-from lt_data.build import Build, left_over_counts, shortages, totals
+from lt_data.build import (
+    ALIGNED,
+    EXPLICIT,
+    IMAGE_ORDER,
+    NOTHING_DROPPED,
+    WHY_DROPPED,
+    WHY_IGNORED,
+    Build,
+    left_over_counts,
+    shortages,
+    totals,
+)
 from lt_data.counts import CategoryCounts, count_categories
 from lt_data.data_card import data_card
 from lt_data.groups import group_name_of, groups_to_json
@@ -64,7 +75,7 @@ def write_build(
         if build.image_paths:
             report(f"{'copying' if copy_images else 'linking'} {len(build.image_paths):,} images")
         _put_images(build, work / names.IMAGES, copy=copy_images)
-        (work / names.CARD).write_text(data_card(build, counts), encoding="utf-8")
+        (work / names.CARD).write_bytes(data_card(build, counts).encode("utf-8"))
 
 
 def _category_rows(build: Build, written: CategoryCounts) -> list[Sequence[object]]:
@@ -98,9 +109,9 @@ def _build_record(build: Build, work: Path) -> dict[str, Any]:
         "schema": SCHEMA,
         "inputs": _inputs(build),
         "rule": {
-            "alignment": "floor(i * (n_ref - 1) / (n_pool - 1))" if build.targets is None else "explicit targets",
+            "alignment": ALIGNED if build.targets is None else EXPLICIT,
             "order": options.order,
-            "images": "sha256 of '{seed}:{image_id}', ascending",
+            "images": IMAGE_ORDER,
             "surplus": options.surplus,
             "crowds_count": build.count_crowds,
         },
@@ -136,13 +147,11 @@ def _inputs(build: Build) -> dict[str, Any]:
 def _left_over_record(build: Build) -> dict[str, Any]:
     surplus, crowds = left_over_counts(build)
     if build.options.surplus == "ignore":
-        why = "an instance beyond its category's target, or a crowd, is kept as a region that training ignores"
         return {
-            "dropped": {"surplus_instances": 0, "crowds": 0, "why": "nothing is dropped from a taken image"},
-            "ignored": {"surplus_instances": surplus, "crowds": crowds, "why": why},
+            "dropped": {"surplus_instances": 0, "crowds": 0, "why": NOTHING_DROPPED},
+            "ignored": {"surplus_instances": surplus, "crowds": crowds, "why": WHY_IGNORED},
         }
-    why = "an instance is dropped when its category has its target already; crowds are always dropped"
-    return {"dropped": {"surplus_instances": surplus, "crowds": crowds, "why": why}}
+    return {"dropped": {"surplus_instances": surplus, "crowds": crowds, "why": WHY_DROPPED}}
 
 
 def _shortage_record(build: Build) -> list[dict[str, int]]:

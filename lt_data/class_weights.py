@@ -108,9 +108,9 @@ def _check_caps(lower: float | None, upper: float | None, background: float) -> 
     low, high = 0.0 if lower is None else lower, float("inf") if upper is None else upper
     problems = []
     if not 0 <= low <= high or (upper is not None and not 0 < upper < float("inf")):
-        problems.append(f"caps: got lower {lower}, upper {upper}; allowed is 0 <= lower <= upper, upper positive")
+        problems.append(f"--lower, --upper: got {lower} and {upper}; allowed is 0 <= lower <= upper, upper positive")
     if not 0 <= background < float("inf"):
-        problems.append(f"background: got {background}; allowed is a number >= 0, for example 1")
+        problems.append(f"--background: got {background}; allowed is a number >= 0, for example 1")
     if problems:
         raise DataError(problems)
 

@@ -28,7 +28,7 @@ from lt_data.errors import DataError
 from lt_data.file_bytes import Progress
 from lt_data.groups import check_edges, make_groups
 from lt_data.image_files import find_images
-from lt_data.references import Targets, check_reference, load_reference, load_targets
+from lt_data.references import Targets, check_reference, check_targets, load_reference, load_targets
 from lt_data.repeat_factors import category_repeat_factors
 from lt_data.sampling import Order, Selection, select
 
@@ -59,7 +59,7 @@ def build_coco_lt(
         extras: Validation file and images to put beside.
         force: Replace a dataset directory that exists.
         report: Called with a line before each step.
-        progress: Called with the bytes of the pool that are read and the bytes in all.
+        progress: Called with the bytes read and the bytes in all, of each file.
 
     Raises:
         DataError: An input cannot be used, an option is out of range, or the pool is short of instances.
@@ -70,14 +70,26 @@ def build_coco_lt(
     check_options(options)
     if targets is None:
         check_reference(reference)
+    else:
+        check_targets(targets)
+    if extras.images is not None:
+        find_images(extras.images, [])
     if out is not None:
         names.check_output(out, force=force)
         given = (coco, reference, targets, extras.val, extras.images)
         names.refuse_inputs_inside(out, [Path(path) for path in given if path is not None and Path(path).exists()])
-    report(f"reading {coco}")
-    pool = read_annotations(coco, progress=progress)
-    build = _plan(pool, reference, targets, options, report)
-    build = _with_extras(build, extras, report)
+
+    def read(path: Path) -> AnnotationFile:
+        report(f"reading {path}")
+        return read_annotations(path, progress=progress)
+
+    # the small file first: what is wrong with it is known before the long read
+    val = None if extras.val is None else read(names.annotations_path(extras.val))
+    pool = read(coco)
+    if val is not None:
+        check_same_categories(val, pool)
+    build = _plan(pool, reference, targets, options, report, progress)
+    build = replace(build, val=val, image_paths=_image_paths(build, extras.images))
     if out is not None:
         report(f"writing {out}")
         write_build(build, out, copy_images=extras.copy_images, report=report)
@@ -112,7 +124,12 @@ def parse_scale(text: str) -> Fraction:
 
 
 def _plan(
-    pool: AnnotationFile, reference: str | Path, targets: str | Path | None, options: BuildOptions, report: Report
+    pool: AnnotationFile,
+    reference: str | Path,
+    targets: str | Path | None,
+    options: BuildOptions,
+    report: Report,
+    progress: Progress | None,
 ) -> Build:
     """Targets, then images: everything but the extras."""
     scale = parse_scale(options.scale)
@@ -127,7 +144,7 @@ def _plan(
         alignment = explicit(counts, wanted.instances, scale)
     else:
         largest, categories = int(counts.instances.max()), len(counts.names)
-        chosen, warnings = load_reference(reference, largest, categories, report)
+        chosen, warnings = load_reference(reference, largest, categories, report=report, progress=progress)
         alignment = align(counts, chosen, scale)
     if options.on_shortage == "error":
         _refuse_shortage(pool, counts, alignment)
@@ -170,24 +187,18 @@ def _select(
     return selection, int(published.images.sum())
 
 
-def _with_extras(build: Build, extras: Extras, report: Report) -> Build:
-    """The build with its validation file checked and its images found, before anything is written."""
-    if extras.val is not None:
-        path = names.annotations_path(extras.val)
-        report(f"reading {path}")
-        val = read_annotations(path)
-        check_same_categories(val, build.pool)
-        build = replace(build, val=val)
-    if extras.images is not None:
-        taken = [build.pool.file_names[i] for i in np.flatnonzero(build.selection.images)]
-        twice = [name for name, count in Counter(taken).items() if count > 1]
-        if twice:
-            raise DataError(
-                f"{build.pool.path}: {len(twice)} image file names occur more than once ('{twice[0]}'); "
-                "give every image a file of its own to use --images"
-            )
-        build = replace(build, image_paths=tuple(find_images(extras.images, taken)))
-    return build
+def _image_paths(build: Build, folder: Path | None) -> tuple[Path, ...]:
+    """Where the taken images lie, before anything is written."""
+    if folder is None:
+        return ()
+    taken = [build.pool.file_names[i] for i in np.flatnonzero(build.selection.images)]
+    twice = [name for name, count in Counter(taken).items() if count > 1]
+    if twice:
+        raise DataError(
+            f"{build.pool.path}: {len(twice)} image file names occur more than once ('{twice[0]}'); "
+            "give every image a file of its own to use --images"
+        )
+    return tuple(find_images(folder, taken))
 
 
 def check_same_categories(val: AnnotationFile, pool: AnnotationFile) -> None:

@@ -102,17 +102,21 @@ def refuse_inputs_inside(out: Path, inputs: Iterable[Path]) -> None:
             raise OutputError(f"{out}: holds the input {path}, which would be replaced; choose another --out")
 
 
-def check_output_file(path: Path, *, force: bool, inputs: Iterable[Path] = ()) -> None:
+def check_output_file(path: Path, *, force: bool, inputs: Iterable[Path] = (), suffixes: Sequence[str] = ()) -> None:
     """Refuses an output file that must not be replaced.
 
     Args:
         path: The file to write.
         force: Whether the user asked to replace it; only a plain file that is no input is ever replaced.
         inputs: Files that are read.
+        suffixes: How its name may end; in any way unless given.
 
     Raises:
-        OutputError: It is an input, a link, a folder or a device, or it exists and ``force`` is not set.
+        OutputError: Its name ends otherwise, it is an input, a link, a folder or a device, or it exists and ``force``
+            is not set.
     """
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise OutputError(f"{path}: is written as {' or '.join(suffixes)}; choose a name that ends so")
     if any(path.exists() and path.resolve() == source.resolve() for source in inputs):
         raise OutputError(f"{path}: is read by this command; choose another file")
     if path.is_symlink() or (path.exists() and not path.is_file()):
@@ -142,11 +146,11 @@ def replacing_directory(out: Path) -> Iterator[Path]:
 
 
 def beside(path: Path) -> Path:
-    """A hidden name in the same folder that nothing has.
+    """A hidden name in the same folder that nothing has, with the same ending.
 
     It is there before what it names, so that an interrupt at any moment finds what to remove.
     """
-    return path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    return path.with_name(f".{secrets.token_hex(4)}-{path.name}")
 
 
 def _swap(work: Path, out: Path) -> None:

@@ -9,7 +9,6 @@ Shapes: C pool categories by rank, n_ref reference categories by rank, G groups.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from lt_data.dataset_dir import beside
 from lt_data.errors import OutputError
 
 if TYPE_CHECKING:
@@ -163,8 +163,8 @@ def plot_groups(path: Path, groups: Sequence[GroupLike], title: str) -> None:
     save_figure(groups_figure(groups, title), path)
 
 
-def groups_figure(groups: Sequence[GroupLike], title: str) -> Figure:
-    """The figure of :func:`plot_groups`, with the same arguments."""
+def groups_figure(groups: Sequence[GroupLike], title: str, what: str = "training instances per category") -> Figure:
+    """The figure of :func:`plot_groups`, with the same arguments; ``what`` says by what the groups are."""
     figure = new_figure(max(8.0, 3 * (1.2 + 0.62 * len(groups))), 3.9)
     figure.suptitle(plain(title))
     panels = figure.subplots(1, 3)
@@ -172,11 +172,13 @@ def groups_figure(groups: Sequence[GroupLike], title: str) -> Figure:
     _draw_bars(panels[0], names, [group.categories for group in groups], "categories")
     _draw_bars(panels[1], names, [group.images for group in groups], "images", log=True)
     _draw_bars(panels[2], names, [group.instances for group in groups], "instances", log=True)
-    panels[1].set_xlabel("training instances per category")
+    panels[1].set_xlabel(what)
     return figure
 
 
 def _draw_bars(axes: Axes, names: Sequence[str], values: Sequence[int], title: str, *, log: bool = False) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     colours = [COLOURS[i % len(COLOURS)] for i in range(len(names))]
     axes.bar(range(len(names)), values, color=colours, width=0.72)
     floor = 0.5 if log else 0.0
@@ -190,6 +192,7 @@ def _draw_bars(axes: Axes, names: Sequence[str], values: Sequence[int], title: s
         axes.set_ylim(floor, 4 * max([*values, 1]))
     else:
         axes.set_ylim(floor, 1.12 * max([*values, 1]))
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_title(f"{title} (log scale)" if log else title, fontsize=10)
     tidy(axes)
 
@@ -218,11 +221,9 @@ def save_figure(figure: Figure, path: Path) -> None:
     path = Path(path).absolute()
     if path.suffix.lower() not in FORMATS:
         raise OutputError(f"{path}: pictures are written as {' or '.join(FORMATS)}; choose a name that ends so")
+    work = beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-        work = Path(name)
         try:
             write_figure(figure, work)
             os.replace(work, path)

@@ -177,10 +177,8 @@ def _groups_figure(source: _Source) -> Figure:
 
 def stats_figure(stats: GroupStats, title: str) -> Figure:
     """Categories, images and instances per group, as three rows of bars side by side."""
-    figure = groups_figure(stats.groups, title)
     what = {"frequency": "LVIS frequency of a category"}.get(stats.by, f"training {stats.by} per category")
-    figure.axes[1].set_xlabel(what)
-    return figure
+    return groups_figure(stats.groups, title, what)
 
 
 def _co_occurrence_figure(source: _Source) -> Figure:
@@ -195,7 +193,7 @@ def _categories(counts: CategoryCounts) -> str:
 
 
 def _alignment_figure(source: _Source) -> Figure:
-    if not source.path.is_dir():
+    if not is_dataset_dir(source.path):
         raise DataError(
             f"{source.path}: not a dataset directory; an alignment needs the targets in {CATEGORIES}, which "
             "lt-data build-coco-lt writes"
@@ -225,7 +223,8 @@ def _read_categories(path: Path) -> dict[str, IntArray]:
         with path.open(encoding="utf-8", newline="") as handle:
             rows = list(csv.DictReader(handle))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read ({error}); write it anew with lt-data build-coco-lt") from None
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: cannot be read ({reason}); write it anew with lt-data build-coco-lt") from None
     if not rows:
         raise DataError(f"{path}: no category is listed; write it anew with lt-data build-coco-lt")
     try:

@@ -5,7 +5,6 @@ Shapes: C pool categories, n_ref reference categories.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,8 +25,10 @@ from lt_data.counts import (
     read_table,
     reference_from_file,
 )
+from lt_data.csv_tables import other_columns, read_csv, whole_number
 from lt_data.dataset_dir import annotations_path
 from lt_data.errors import DataError
+from lt_data.file_bytes import Progress
 
 Report = Callable[[str], None]
 LAWS: Final = ("zipf:ALPHA", "exp:IMBALANCE")
@@ -53,7 +54,12 @@ class Targets:
 
 
 def load_reference(
-    source: str | Path, largest: int, categories: int, report: Report = lambda _: None
+    source: str | Path,
+    largest: int,
+    categories: int,
+    *,
+    report: Report = lambda _: None,
+    progress: Progress | None = None,
 ) -> tuple[Reference, tuple[str, ...]]:
     """The distribution that a ``--reference`` or ``--lvis`` names, with warnings.
 
@@ -63,6 +69,7 @@ def load_reference(
         largest: Instances of the pool's most frequent category: where a law begins.
         categories: Pool categories: how many counts a law has.
         report: Called before a long step.
+        progress: Called with the bytes read and the bytes in all.
 
     Raises:
         DataError: The source is none of these, or cannot be read.
@@ -74,25 +81,41 @@ def load_reference(
         return law(str(source), largest, categories), ()
     path = annotations_path(Path(source))
     report(f"reading {path}")
-    if path.suffix.lower() == ".csv":
+    if _is_csv(path):
         return reference_from_csv(path), ()
-    file = read_annotations(path)
+    file = read_annotations(path, progress=progress)
     return reference_from_file(file), tuple(header_mismatches(file))
 
 
 def check_reference(source: str | Path) -> None:
-    """Refuses a reference that cannot exist, before a long read.
+    """Refuses a reference that cannot be used, before a long read.
 
     Raises:
-        DataError: The source is no known name, no law and no path that exists.
+        DataError: The source is no known name, no law and no path that exists, or a CSV without counts.
     """
     if _is_law(source):
         law(str(source), 1, 1)
+    elif _is_csv(source):
+        reference_from_csv(Path(source))
     elif source not in EMBEDDED and not Path(source).exists():
         raise DataError(
             f"--reference: got '{source}'; allowed are {', '.join(EMBEDDED)}, {', '.join(LAWS)}, or an existing LVIS, "
             "COCO or CSV file"
         )
+
+
+def check_targets(source: str | Path) -> None:
+    """Refuses explicit targets that cannot be used, before a long read.
+
+    Raises:
+        DataError: The source is no known name and no CSV with the columns of :func:`load_targets`.
+    """
+    if source not in NAMED_TARGETS:
+        _read_targets(Path(source))
+
+
+def _is_csv(source: str | Path) -> bool:
+    return Path(source).suffix.lower() == ".csv" and Path(source).exists()
 
 
 def _is_law(source: str | Path) -> bool:
@@ -141,11 +164,13 @@ def reference_from_csv(path: Path) -> Reference:
     Raises:
         DataError: The file or the column cannot be read, or nothing is left.
     """
-    found, rows = _read_csv(path)
+    found, rows = read_csv(path)
     column = next((name for name in COUNT_COLUMNS if name in found), None)
     if column is None:
-        raise _other_columns(path, found, "instance counts in a column 'instances'")
-    counts = np.sort(np.array([_whole(row[column], path, i, column) for i, row in enumerate(rows)], np.int64))[::-1]
+        raise other_columns(path, found, "instance counts in a column 'instances'")
+    counts = np.sort(np.array([whole_number(row[column], path, i, column) for i, row in enumerate(rows)], np.int64))[
+        ::-1
+    ]
     if not (counts > 0).any():
         raise DataError(f"{path}: every count is 0; a reference needs at least one category with instances")
     return Reference(path.name, counts[counts > 0].copy(), _sha256(path))
@@ -164,35 +189,41 @@ def load_targets(source: str | Path, counts: CategoryCounts) -> Targets:
     if isinstance(source, str) and source in NAMED_TARGETS:
         rows, where = read_table(NAMED_TARGETS[source]), f"--targets {source}"
         wanted = {int(row["category_id"]): int(row["instances"]) for row in rows}
-        return Targets(source, _by_row(wanted, counts, where), count_crowds=True)
+        fixes = ("the pool must list COCO's categories",) * 2
+        return Targets(source, _by_row(wanted, counts, where, fixes), count_crowds=True)
     path = Path(source)
-    if not path.exists():
-        names = ", ".join(NAMED_TARGETS)
-        raise DataError(f"--targets: got '{source}'; allowed are {names}, or a CSV with category_id and target")
-    found, rows = _read_csv(path)
-    if "target" not in found or not {"category_id", "name"} & set(found):
-        raise _other_columns(path, found, "the columns 'target' and 'category_id' (or 'name')")
+    rows = _read_targets(path)
     by_name = dict(zip(counts.names, counts.category_ids.tolist(), strict=True))
     wanted = {}
     for i, row in enumerate(rows):
-        if "category_id" in found:
-            category_id = _whole(row["category_id"], path, i, "category_id", least=-(2**53))
+        if "category_id" in row:
+            category_id = whole_number(row["category_id"], path, i, "category_id", least=-(2**53))
         else:
             category_id = by_name.get(row["name"], f"'{row['name']}'")
-        wanted[category_id] = _whole(row["target"], path, i, "target")
+        wanted[category_id] = whole_number(row["target"], path, i, "target")
     if len(wanted) < len(rows):
         raise DataError(f"{path}: a category occurs twice; give every category one row")
-    return Targets(path.name, _by_row(wanted, counts, str(path)), sha256=_sha256(path))
+    return Targets(path.name, _by_row(wanted, counts, str(path), ("add them", "remove them")), sha256=_sha256(path))
 
 
-def _by_row(wanted: dict[int, int], counts: CategoryCounts, where: str) -> IntArray:
+def _read_targets(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        names = ", ".join(NAMED_TARGETS)
+        raise DataError(f"--targets: got '{path}'; allowed are {names}, or a CSV with category_id and target")
+    found, rows = read_csv(path)
+    if "target" not in found or not {"category_id", "name"} & set(found):
+        raise other_columns(path, found, "the columns 'target' and 'category_id' (or 'name')")
+    return rows
+
+
+def _by_row(wanted: dict[int, int], counts: CategoryCounts, where: str, fixes: tuple[str, str]) -> IntArray:
     ids = counts.category_ids.tolist()
     missing, unknown = [i for i in ids if i not in wanted], [str(i) for i in wanted if i not in set(ids)]
     problems = []
     if missing:
-        problems.append(f"{where}: no target for {len(missing)} pool categories (ids {_first(missing)}); add them")
+        problems.append(f"{where}: no target for {len(missing)} pool categories (ids {_first(missing)}); {fixes[0]}")
     if unknown:
-        problems.append(f"{where}: {len(unknown)} categories are not in the pool ({_first(unknown)}); remove them")
+        problems.append(f"{where}: {len(unknown)} categories are not in the pool ({_first(unknown)}); {fixes[1]}")
     if problems:
         raise DataError(problems)
     return np.array([wanted[i] for i in ids], np.int64)
@@ -200,33 +231,6 @@ def _by_row(wanted: dict[int, int], counts: CategoryCounts, where: str) -> IntAr
 
 def _first(values: list[int] | list[str]) -> str:
     return ", ".join(map(str, values[:3])) + (", ..." if len(values) > 3 else "")
-
-
-def _read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """The names of the columns, and the rows."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as handle:
-            reader = csv.DictReader(handle)
-            return list(reader.fieldnames or ()), list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not a readable CSV ({error})") from None
-
-
-def _other_columns(path: Path, found: list[str], needed: str) -> DataError:
-    names = ", ".join(f"'{name[:40]}'" for name in found[:5]) + (", ..." if len(found) > 5 else "")
-    return DataError(
-        f"{path}: found the columns {names or '(none)'}; needed are {needed}; the separator must be a comma"
-    )
-
-
-def _whole(text: str | None, path: Path, row: int, column: str, *, least: int = 0) -> int:
-    try:
-        value = int(str(text))
-    except ValueError:
-        value = least - 1
-    if value < least or value > 2**53:
-        raise DataError(f"{path}: line {row + 2}, {column}: got '{text}'; allowed is a whole number") from None
-    return value
 
 
 def _sha256(path: Path) -> str:

@@ -21,8 +21,8 @@ import numpy.typing as npt
 
 from lt_data.annotations import AnnotationFile, Categories, read_annotations
 from lt_data.arrays import IntArray
-from lt_data.dataset_dir import annotations_path
-from lt_data.errors import DataError, OutputError
+from lt_data.dataset_dir import annotations_path, check_output_file
+from lt_data.errors import DataError
 from lt_data.file_bytes import Progress
 from lt_data.image_files import find_images
 from lt_data.plots import COLOURS, FORMATS, new_figure, plain, save_figure
@@ -104,7 +104,7 @@ def show_category(
     path, out = Path(path), Path(out)
     if not 1 <= limit <= LARGEST_LIMIT:
         raise DataError(f"--limit: got {limit}; allowed are 1 to {LARGEST_LIMIT}")
-    _check_output(out, force=force)
+    check_output_file(out, force=force, suffixes=FORMATS)
     file = read_annotations(annotations_path(path), progress=progress)
     row = find_category(file.categories, category, str(file.path))
     category_id, name = int(file.categories.ids[row]), file.categories.names[row]
@@ -114,13 +114,6 @@ def show_category(
     title = f"{plain(name)} (id {category_id}): {len(chosen):,} of {len(instances):,} instances in {where}"
     _draw(_cells(file, chosen, Path(images)), title, out)
     return out
-
-
-def _check_output(out: Path, *, force: bool) -> None:
-    if out.suffix.lower() not in FORMATS:
-        raise OutputError(f"{out}: pictures are written as {' or '.join(FORMATS)}; choose a name that ends so")
-    if out.exists() and not force:
-        raise OutputError(f"{out}: exists; choose another file, or replace it with --force")
 
 
 def find_category(categories: Categories, wanted: str, where: str) -> int:

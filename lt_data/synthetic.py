@@ -182,7 +182,7 @@ def _deal(options: _Options, kinds: Sequence[ShapeCategory]) -> Iterator[list[Sh
     if total < needed:
         raise DataError(
             f"images: {options.images} images hold {total} objects, {len(kinds)} categories with at least "
-            f"{options.minimum_instances} each need {needed}; use more images or a smaller minimum_instances"
+            f"{options.minimum_instances} each need {needed}; use more images, or fewer categories"
         )
     weights = [(kind.rank + 1.0) ** -options.exponent for kind in kinds]
     quotas = category_quotas(weights, total, options.minimum_instances)

@@ -10,6 +10,7 @@ from pathlib import Path, PureWindowsPath
 
 import msgspec
 
+from lt_data.build import ALIGNED, EXPLICIT, IMAGE_ORDER, NOTHING_DROPPED, WHY_DROPPED, WHY_IGNORED
 from lt_data.dataset_dir import (
     ANNOTATIONS,
     BUILD,
@@ -30,13 +31,6 @@ from lt_data.dataset_record import (
 from lt_data.references import NAMED_TARGETS
 from lt_data.verify_checks import Checks, Dataset
 
-# what schema 1 says in words
-ALIGNED = "floor(i * (n_ref - 1) / (n_pool - 1))"
-EXPLICIT = "explicit targets"
-IMAGE_ORDER = "sha256 of '{seed}:{image_id}', ascending"
-WHY_DROPPED = "an instance is dropped when its category has its target already; crowds are always dropped"
-WHY_IGNORED = "an instance beyond its category's target, or a crowd, is kept as a region that training ignores"
-NOTHING_DROPPED = "nothing is dropped from a taken image"
 TOTALS = ("images", "instances", "categories")
 
 

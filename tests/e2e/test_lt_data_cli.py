@@ -78,6 +78,7 @@ def test_dry_run_writes_nothing(folder):
         (("build-coco-lt", "--coco", "a", "--out", "x", "--reference", "lvis-v9"), 1, "lvis-v0.5, lvis-v1, zipf:ALPHA"),
         (("build-coco-lt", "--coco", "a", "--out", "x", "--lvis", "b", "--reference", "c"), 2, "exclude each other"),
         (("group-stats", "."), 1, "give a dataset directory or an annotation file"),
+        (("group-stats", "pool", "--plot", "a.jpg"), 1, "a.jpg: is written as .png or .svg"),
         (("group-stats", "pool", "--by", "frequency", "--edges", "5"), 1, "leave it out, or use --by images"),
         (("build-coco-lt", "--coco", ".", "--out", "x"), 1, "give a dataset directory or an annotation file"),
         (("build-coco-lt", "--coco", "pool/annotations.json", "--out", "pool", "--force"), 1, "no build wrote"),
@@ -96,6 +97,7 @@ def test_mistakes(folder, arguments, code, says):
     run = lt_data(*arguments, cwd=folder)
     assert run.returncode == code, run.stderr
     assert says in run.stderr
+    assert run.stdout == ""
     assert "Traceback" not in run.stderr
     assert not (folder / "x").exists()
 

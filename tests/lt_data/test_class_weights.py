@@ -74,10 +74,10 @@ def test_limits_of_beta():
         ({"kind": "sqrt"}, "--kind: got 'sqrt'; allowed are inverse, effective-number"),
         ({"beta": 1.0}, "--beta: got 1.0"),
         ({"beta": float("nan")}, "--beta: got nan"),
-        ({"lower": 2.0, "upper": 1.0}, "caps: got lower 2.0, upper 1.0"),
-        ({"upper": 0.0}, "caps"),
-        ({"lower": float("nan")}, "caps"),
-        ({"background": -1.0}, "background: got -1.0"),
+        ({"lower": 2.0, "upper": 1.0}, "--lower, --upper: got 2.0 and 1.0"),
+        ({"upper": 0.0}, "--lower, --upper"),
+        ({"lower": float("nan")}, "--lower, --upper"),
+        ({"background": -1.0}, "--background: got -1.0"),
     ],
 )
 def test_options_out_of_range(options, words):

@@ -11,7 +11,7 @@ import pytest
 from pools import pool, save
 
 from lt_data.annotations import read_annotations
-from lt_data.build import BuildOptions, totals
+from lt_data.build import BuildOptions, Extras, totals
 from lt_data.coco_lt import build_coco_lt
 from lt_data.counts import coco_2017_counts, count_categories
 from lt_data.errors import DataError, OutputError
@@ -183,6 +183,25 @@ def test_steps_are_reported(small_pool, tmp_path):
     steps = []
     build_coco_lt(small_pool, tmp_path / "lt", options=SMALL, report=steps.append)
     assert [step.split()[0] for step in steps] == ["reading", "choosing", "writing", "drawing"]
+
+
+def test_small_inputs_are_checked_before_the_pool_is_read(small_pool, tmp_path):
+    (tmp_path / "t.csv").write_text("category_id;target\n1;3\n")
+    for arguments in (
+        {"targets": tmp_path / "t.csv"},
+        {"targets": tmp_path},
+        {"targets": "nowhere"},
+        {"reference": tmp_path / "t.csv"},
+        {"extras": Extras(images=tmp_path / "nowhere")},
+    ):
+        steps = []
+        with pytest.raises(DataError) as error:
+            build_coco_lt(small_pool, None, options=SMALL, report=steps.append, **arguments)
+        assert steps == []
+        assert len(error.value.problems) == 1
+    with pytest.raises(DataError, match="cannot be read"):
+        build_coco_lt(small_pool, None, options=SMALL, report=steps.append, extras=Extras(val=tmp_path / "v.json"))
+    assert steps == [f"reading {tmp_path / 'v.json'}"]
 
 
 def test_reference_from_a_file_counts_annotations_not_fields(small_pool, tmp_path):

@@ -236,7 +236,7 @@ def test_quotas_by_hand() -> None:
         ({"instances_per_image": (4, 3)}, "instances_per_image: got 4, 3"),
         ({"instances_per_image": (1, 13)}, "instances_per_image: got 1, 13"),
         ({"minimum_instances": -1}, "minimum_instances: got -1"),
-        ({"minimum_instances": 5}, "use more images or a smaller minimum_instances"),
+        ({"minimum_instances": 5}, "use more images, or fewer categories"),
     ],
 )
 def test_arguments_out_of_range_are_refused(tmp_path: Path, options: dict[str, object], words: str) -> None:
