@@ -25,7 +25,8 @@ import numpy as np
 from lt_data.annotation_records import span_of
 from lt_data.annotations import read_annotations
 file = read_annotations(Path(source))
-spans = {key: np.array([span_of(file.data, [r]) for r in getattr(file, key)]) for key in ("image_records", "annotation_records")}
+lists = ("image_records", "annotation_records")
+spans = {key: np.array([span_of(file.data, [record]) for record in getattr(file, key)]) for key in lists}
 np.savez(index, digest=np.array(file.sha256), image_ids=file.image_ids, sizes=file.image_sizes, ids=file.annotation_ids,
          images=file.annotation_image_ids, categories=file.annotation_category_ids, crowd=file.crowd,
          category_ids=file.categories.ids, names=np.array(file.categories.names), **spans)

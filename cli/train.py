@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import CommandGroup, error_lines
+from .options import CommandGroup, Progress
+
+if TYPE_CHECKING:
+    from lt_train.evaluation.measure import Choices, Measured
 
 FILE = click.Path(path_type=Path)
 OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 PACKAGES = ("torch", "torchvision", "pydantic", "yaml", "tensorboard")
 
 
-class TrainGroup(CommandGroup):
+def need_training() -> None:
     """Says in one line what is missing when the package was installed without training."""
-
-    def invoke(self, ctx: click.Context) -> object:
-        """Checks for the training packages, then runs the command."""
-        if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
-            raise click.ClickException(
-                f"lt-train needs {', '.join(missing)}, not installed here; run: pip install 'lt-detection[train]'"
-            )
-        return super().invoke(ctx)
+    if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
+        raise click.ClickException(
+            f"this command needs {', '.join(missing)}, not installed here; run: pip install 'lt-detection[train]'"
+        )
 
 
-@click.group(cls=TrainGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="lt-detection")
 def main() -> None:
     """Train torchvision detectors on long-tailed data and measure AP per group."""
@@ -42,12 +42,12 @@ def quickstart(out: Path | None, seed: int, seeds: int, iterations: int | None) 
 
     Draws a small long-tailed dataset, trains a softmax baseline and BAGS on it, and compares their AP per group.
     """
+    need_training()
     from lt_train.quickstart import quickstart as run
 
-    with error_lines():
-        directory, table = run(out, seed=seed, seeds=seeds, iterations=iterations)
-        click.echo(table)
-        click.echo(f"\nwritten: {directory}")
+    directory, table = run(out, seed=seed, seeds=seeds, iterations=iterations)
+    click.echo(table)
+    click.echo(f"\nwritten: {directory}")
 
 
 class FitCommand(click.Command):
@@ -76,8 +76,6 @@ def fit(
     recipe: str, overrides: tuple[str, ...], out: Path | None, init_from: Path | None, resume: str | None, force: bool
 ) -> None:
     """Train a RECIPE (a shipped name or a YAML file), with dotted overrides such as optim.lr=0.02."""
-    from lt_train.recipe import load_recipe
-
     if resume and force:
         raise click.UsageError("--resume and --force exclude each other: one keeps the run, the other replaces it.")
     if resume not in (None, "always", "auto"):
@@ -86,44 +84,155 @@ def fit(
         out = Path(resume)
     if out is None:
         raise click.UsageError("Missing option '--out'.")
-    with error_lines():
-        loaded = load_recipe(recipe, overrides)
-        from lt_train.engine.fit import fit as train
-        from lt_train.engine.run_dir import RunDir
+    need_training()
+    from lt_train.recipe import load_recipe
 
-        start = resume is None or (resume == "auto" and not RunDir(out).last.is_file())
-        train(loaded, out, init_from=init_from, resume=not start, force=force)
-        click.echo(f"written: {out}")
+    loaded = load_recipe(recipe, overrides)
+    from lt_train.engine.fit import fit as train
+    from lt_train.engine.run_dir import RunDir
+
+    start = resume is None or (resume == "auto" and not RunDir(out).last.is_file())
+    train(loaded, out, init_from=init_from, resume=not start, force=force)
+    click.echo(f"written: {out}")
 
 
 @main.command(name="eval")
-@click.argument("run", type=FILE)
+@click.argument("run", type=FILE, required=False)
+@click.option("--predictions", type=FILE, help="Measure this COCO results file of any framework instead of a RUN.")
+@click.option("--annotations", type=FILE, help="What to measure against  [default: the recipe's data.val].")
+@click.option("--images", type=FILE, help="Image folder of --annotations, for a RUN.")
 @click.option("--checkpoint", type=click.Choice(["last", "best"]), default="last", show_default=True)
-@click.option("--annotations", type=FILE, help="Evaluate on this file instead of the recipe's data.val.")
-@click.option("--images", type=FILE, help="Its image folder.")
+@click.option("--train-counts", type=FILE, help="For --predictions: the training set, as a directory, file or CSV.")
+@click.option("--groups", help="A preset, bounds such as 10,100,1000, or coco-lt-paper  [default: the recipe's; bags].")
+@click.option("--protocol", type=click.Choice(["auto", "coco", "lvis"]), default="auto", show_default=True)
+@click.option("--engine", type=click.Choice(["auto", "fast", "official"]), default="auto", show_default=True)
+@click.option("--fixed-ap", is_flag=True, help="Add AP with 10,000 detections per class over all images.")
+@click.option("--skip-invalid", is_flag=True, help="Leave out invalid predictions instead of refusing all.")
 @click.option("--out", type=FILE, help="Where to write  [default: RUN/eval, which is renewed; else RUN/eval-...].")
 @click.option("--device", help="auto, cpu, cuda or cuda:N  [default: the recipe's].")
 @click.option("--force", is_flag=True, help="Replace an evaluation that exists.")
 def evaluate(
-    run: Path,
-    checkpoint: str,
+    run: Path | None,
+    predictions: Path | None,
     annotations: Path | None,
     images: Path | None,
+    checkpoint: str,
+    train_counts: Path | None,
+    groups: str | None,
     out: Path | None,
     device: str | None,
     force: bool,
+    **options: Any,
 ) -> None:
-    """Evaluate a RUN: AP of boxes and masks, overall and per group of the training counts."""
-    if (annotations is None) != (images is None):
-        raise click.UsageError("--annotations and --images belong together: give both or neither.")
-    with error_lines():
-        from lt_train.engine.evaluate import evaluate_run
-        from lt_train.recipe import Files
+    """Measure AP of boxes and masks, overall, per group and per class.
 
-        files = Files(annotations=annotations, images=images) if annotations and images else None
-        measured, where = evaluate_run(run, checkpoint=checkpoint, files=files, out=out, device=device, force=force)
-        click.echo(measured.text)
-        click.echo(f"written: {where}")
+    Of a RUN, or of a results file (--predictions, --annotations), which needs no PyTorch.
+    """
+    if (run is None) == (predictions is None):
+        raise click.UsageError("Give a RUN, or --predictions with --annotations.")
+    if predictions is not None and (annotations is None or images is not None):
+        raise click.UsageError("--predictions needs --annotations, and no --images.")
+    if run is not None and (annotations is None) != (images is None):
+        raise click.UsageError("--annotations and --images belong together: give both or neither.")
+    if run is not None and train_counts is not None:
+        raise click.UsageError("--train-counts is for --predictions: a RUN knows what it was trained on.")
+    from lt_train.evaluation.measure import Choices
+
+    choices = Choices(fixed=options.pop("fixed_ap"), **options)
+    if predictions is not None and annotations is not None:
+        _evaluate_predictions(predictions, annotations, train_counts, groups, choices, out, force)
+        return
+    need_training()
+    from lt_train.engine.evaluate import evaluate_run
+    from lt_train.recipe import Files
+
+    assert run is not None
+    files = Files(annotations=annotations, images=images) if annotations and images else None
+    finished = evaluate_run(
+        run,
+        checkpoint=checkpoint,
+        files=files,
+        groups=groups,
+        choices=choices,
+        out=out,
+        device=device,
+        force=force,
+    )
+    if finished is not None:
+        _show(*finished)
+
+
+def _evaluate_predictions(
+    predictions: Path,
+    annotations: Path,
+    train_counts: Path | None,
+    groups: str | None,
+    choices: Choices,
+    out: Path | None,
+    force: bool,
+) -> None:
+    from lt_train.evaluation.measure import evaluate_predictions
+
+    with Progress("reading") as progress:
+        measured = evaluate_predictions(
+            predictions,
+            annotations,
+            train_counts=train_counts,
+            groups=groups,
+            choices=choices,
+            out=out,
+            force=force,
+            report=progress.step,
+            progress=progress,
+        )
+    _show(measured, out)
+
+
+def _show(measured: Measured, out: Path | None) -> None:
+    for problem in measured.skipped:
+        click.echo(f"warning: left out: {problem.line}", err=True)
+    click.echo(measured.text)
+    click.echo(f"written: {out}" if out is not None else "nothing written; give --out for the per-class table")
+
+
+@main.command()
+@click.argument("run", type=FILE)
+@click.argument("images", type=FILE)
+@click.option("--out", type=FILE, required=True, help="Directory for predictions.json, images.json and pictures/.")
+@click.option("--annotations", type=FILE, help="Take the image ids from this annotation file.")
+@click.option("--checkpoint", type=click.Choice(["last", "best"]), default="last", show_default=True)
+@click.option("--score-threshold", type=float, default=0.5, show_default=True, help="For the pictures only.")
+@click.option("--pictures", type=click.IntRange(0), default=50, show_default=True, help="How many to draw at most.")
+@click.option("--device", help="auto, cpu, cuda or cuda:N  [default: the recipe's].")
+@click.option("--force", is_flag=True, help="Replace predictions that exist.")
+def predict(run: Path, images: Path, out: Path, **options: Any) -> None:
+    """Detect objects in IMAGES (a folder or a file): a standard results file, and pictures."""
+    need_training()
+    from lt_train.engine.predict import predict_images
+
+    done = predict_images(run, images, out, **options)
+    if done is None:
+        return
+    for line in done.unreadable:
+        click.echo(f"error: {line}", err=True)
+    click.echo(done.text)
+    click.echo(f"written: {done.out}")
+    if done.unreadable:
+        raise SystemExit(1)
+
+
+@main.command()
+@click.argument("systems", type=FILE, nargs=-1, required=True, metavar="A B ...")
+@click.option("--annotations", type=FILE, help="Where the annotations are now  [default: where they were].")
+@click.option("--resamples", type=click.IntRange(1), default=1000, show_default=True, help="Of the paired bootstrap.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
+@click.option("--paper", type=click.Choice(["coco-lt", "lvis"]), help="Print published rows beside ours.")
+@click.option("--format", "style", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
+def compare(systems: tuple[Path, ...], **options: Any) -> None:
+    """Compare evaluated runs A, B, ... with the first: differences of AP, groups and classes, and which are noise."""
+    from lt_train.evaluation.comparison_files import compare_evaluations
+
+    click.echo(compare_evaluations(systems, **options), nl=False)
 
 
 @main.command()

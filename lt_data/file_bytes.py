@@ -40,7 +40,7 @@ def map_file(path: Path, progress: Progress | None = None) -> Bytes:
     try:
         with path.open("rb") as handle:
             if path.stat().st_size == 0:
-                raise DataError(f"{path}: the file is empty; give a COCO or LVIS annotation file")
+                raise DataError(f"{path}: the file is empty; fetch or write it again")
             if path.suffix.lower() == ".gz":
                 return _unpack(gzip.GzipFile(fileobj=handle), handle.tell, path.stat().st_size, progress)
             if path.suffix.lower() == ".zip":
@@ -51,7 +51,7 @@ def map_file(path: Path, progress: Progress | None = None) -> Bytes:
         raise DataError(f"{path}: not a whole {path.suffix} file ({error})") from None
     except OSError as error:
         reason = error.strerror or error
-        raise DataError(f"{path}: cannot be read ({reason}); give a COCO or LVIS annotation file") from None
+        raise DataError(f"{path}: cannot be read ({reason}); check the path") from None
     if progress is not None:
         _page_in(data, progress)
     return data

@@ -2,55 +2,36 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from rich.console import Console
 
 from lt_data.counts import CategoryCounts
-from lt_data.errors import DataError, OutputError, RecipeError
-from lt_data.groups import Group, make_groups
-from lt_train.data.dataset import DetectionData, DetectionDataset, make_loader
-from lt_train.data.plan import Draw
+from lt_data.errors import RecipeError
+from lt_data.groups import Group
+from lt_train.data.dataset import DetectionData
 from lt_train.detectors import LongTailDetector
-from lt_train.engine.checkpoint import load_checkpoint
-from lt_train.engine.log import make_bar
+from lt_train.engine.distributed import Processes, run_together
+from lt_train.engine.inference import ImageList, detect, load_trained
 from lt_train.engine.run_dir import RunDir
-from lt_train.engine.setup import choose_device, counts_from_plain, has_masks, load_validation, make_model
-from lt_train.evaluation import (
-    Evaluation,
-    detection_results,
-    evaluate_coco,
-    format_metrics,
-    per_class_rows,
-    summarise,
-    write_evaluation,
-)
-from lt_train.evaluation.detections import IouType
+from lt_train.engine.setup import has_masks, load_validation
+from lt_train.evaluation import evaluation_groups, write_evaluation
+from lt_train.evaluation.measure import Choices, Measured, check_evaluation_dir, measure
 from lt_train.recipe import Files, Recipe
-
-EVALUATION_FILES = ("metrics.json", "per_class.csv", "predictions.json")
-# seconds between progress lines where there is no terminal
-LINE_EVERY = 10.0
 
 
 @dataclass(frozen=True)
-class Measured:
-    """An evaluation.
+class _Predicted:
+    """Results of a run with all that is needed to measure them."""
 
-    Attributes:
-        metrics: The content of ``metrics.json``.
-        results: COCO result records.
-        text: The metrics as a table.
-    """
-
-    metrics: dict[str, Any]
     results: list[dict[str, Any]]
-    text: str
+    data: DetectionData
+    recipe: Recipe
+    counts: CategoryCounts
+    groups: tuple[Group, ...]
+    out: Path
 
 
 def evaluate_run(
@@ -58,46 +39,51 @@ def evaluate_run(
     *,
     checkpoint: str = "last",
     files: Files | None = None,
+    groups: str | None = None,
+    choices: Choices | None = None,
     out: Path | None = None,
     force: bool = False,
     device: str | None = None,
     console: Console | None = None,
-) -> tuple[Measured, Path]:
-    """Evaluates a checkpoint of a run.
+) -> tuple[Measured, Path] | None:
+    """Evaluates a checkpoint of a run, in one process or in those that torchrun started.
 
     Args:
         path: The run directory.
         checkpoint: ``last`` or ``best``.
         files: Annotations and images to evaluate on; the recipe's validation data unless given.
+        groups: A preset, bounds such as ``10,100,1000``, or ``coco-lt-paper``; the recipe's unless given.
+        choices: How to measure.
         out: Where to write; ``eval`` in the run directory for the run's own data and last checkpoint, which is renewed.
         force: Replace an evaluation that exists elsewhere.
-        device: Device, the recipe's unless given.
+        device: Device, the recipe's unless given; several processes have a GPU each where it leaves the choice.
         console: Where the progress bar goes.
 
     Returns:
-        The evaluation and the directory that it was written to.
+        The evaluation and the directory that it was written to; ``None`` in all processes but the first.
 
     Raises:
-        DataError: The run, the checkpoint or the data cannot be used.
+        DataError: The run, the checkpoint, the groups or the data cannot be used.
         OutputError: The output exists.
     """
     run = RunDir(path)
-    recipe = run.load_recipe()
-    out = _output(run, checkpoint, files, out, force)
-    source = files or recipe.data.val
-    if source is None:
-        raise RecipeError(f"{path}: its recipe has no data.val; give --annotations and --images")
-    if checkpoint == "best" and not run.best.is_file():
-        raise DataError(f"{run.best}: not there; a run has a best checkpoint once it was evaluated on validation data")
-    content = load_checkpoint(run.checkpoint(checkpoint))
-    counts = counts_from_plain(content["categories"])
-    model = make_model(recipe, counts, load_pretrained=False)
-    model.load_state_dict(content["model"])
-    where = choose_device(device or recipe.device)
-    data = load_validation(source, counts, masks=has_masks(recipe))
-    groups = make_groups(counts.category_ids, counts.instances, recipe.data.groups)
-    measured = evaluate_model(model.to(where), data, recipe, counts=counts, groups=groups, console=console, out=out)
-    return measured, out
+
+    def work(processes: Processes) -> _Predicted | None:
+        recipe = run.load_recipe()
+        where = _output(run, checkpoint, files, out, force)
+        source = files or recipe.data.val
+        if source is None:
+            raise RecipeError(f"{path}: its recipe has no data.val; give --annotations and --images")
+        trained = load_trained(run, checkpoint, device=device, processes=processes)
+        chosen = trained.groups if groups is None else evaluation_groups(groups, trained.counts)
+        data = load_validation(source, trained.counts, masks=has_masks(recipe))
+        results = predict(trained.model, data, recipe, processes=processes, console=console)
+        return None if results is None else _Predicted(results, data, recipe, trained.counts, chosen, where)
+
+    predicted = run_together(work)
+    if predicted is None:
+        return None
+    return _measure_and_write(predicted, choices), predicted.out
 
 
 def _output(run: RunDir, checkpoint: str, files: Files | None, out: Path | None, force: bool) -> Path:
@@ -106,11 +92,7 @@ def _output(run: RunDir, checkpoint: str, files: Files | None, out: Path | None,
     if out is None:
         stem = f"-{files.annotations.stem}" if files else ""
         out = run.path / f"eval-{checkpoint}{stem}"
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{out}: is a file; choose another --out")
-    there = [name for name in EVALUATION_FILES if (out / name).exists()]
-    if there and not force:
-        raise OutputError(f"{out}: holds {', '.join(there)}; choose another --out, or replace them with --force")
+    check_evaluation_dir(out, force=force)
     return out
 
 
@@ -124,7 +106,7 @@ def evaluate_model(
     out: Path,
     console: Console | None = None,
 ) -> Measured:
-    """Predicts, measures and writes ``metrics.json``, ``per_class.csv`` and ``predictions.json``.
+    """Predicts, measures and writes ``metrics.json``, ``per_class.csv``, ``inputs.json`` and ``predictions.json``.
 
     Args:
         model: The detector, on its device.
@@ -136,53 +118,49 @@ def evaluate_model(
         console: Where the progress bar goes.
     """
     results = predict(model, data, recipe, console=console)
-    kinds: tuple[IouType, ...] = ("bbox", "segm") if has_masks(recipe) else ("bbox",)
-    evaluations: dict[str, Evaluation] = {kind: evaluate_coco(data.file, results, iou_type=kind) for kind in kinds}
-    frequency = dict(zip(counts.category_ids.tolist(), counts.frequencies, strict=True))
-    metrics = summarise(evaluations, groups=groups, frequency=frequency)
-    rows = per_class_rows(evaluations, groups=groups, train_counts=counts)
-    write_evaluation(out, metrics, rows, results)
-    return Measured(metrics, results, format_metrics(metrics))
+    assert results is not None, "internal error: one process has all results"
+    return _measure_and_write(_Predicted(results, data, recipe, counts, groups, out))
+
+
+def _measure_and_write(predicted: _Predicted, choices: Choices | None = None) -> Measured:
+    measured = measure(
+        predicted.data.file,
+        predicted.results,
+        iou_types=("bbox", "segm") if has_masks(predicted.recipe) else ("bbox",),
+        groups=predicted.groups,
+        train_counts=predicted.counts,
+        choices=choices,
+    )
+    write_evaluation(predicted.out, measured.metrics, measured.per_class, predicted.results, inputs=measured.inputs)
+    return measured
 
 
 def predict(
-    model: LongTailDetector, data: DetectionData, recipe: Recipe, *, console: Console | None = None
-) -> list[dict[str, Any]]:
+    model: LongTailDetector,
+    data: DetectionData,
+    recipe: Recipe,
+    *,
+    processes: Processes | None = None,
+    console: Console | None = None,
+) -> list[dict[str, Any]] | None:
     """Detections of every image as COCO results, in the order of the file.
 
     Args:
         model: The detector, on its device; left in the mode it was in.
         data: The images.
         recipe: Batch size and workers.
+        processes: This process among others that do their share.
         console: Where the progress bar goes.
+
+    Returns:
+        The results; ``None`` in all processes but the first.
+
+    Raises:
+        DataError: An image cannot be read, or another process is gone.
     """
-    rows = np.arange(len(data.paths))
-    dataset = DetectionDataset(data, rows)
-    draws = [Draw(0, int(row), int(row)) for row in rows]
-    batches = [draws[i : i + recipe.eval.batch] for i in range(0, len(draws), recipe.eval.batch)]
-    loader = make_loader(dataset, batches, workers=recipe.data.workers)
-    device = next(model.parameters()).device
-    results: list[dict[str, Any]] = []
-    was_training = model.training
-    model.eval()
-    console = console or Console(stderr=True)
-    last_line = time.monotonic()
-    with torch.inference_mode(), make_bar(console, "evaluating") as bar:
-        task = bar.add_task("", total=len(rows), note="")
-        for images, targets in loader:
-            detections = model([image.to(device).float() / 255 for image in images])
-            for image, target, detection in zip(images, targets, detections, strict=True):
-                height, width = image.shape[-2:]
-                results += detection_results(
-                    target["image_id"], detection, height=height, width=width, category_ids=data.ids
-                )
-            bar.advance(task, len(images))
-            if bar.disable and time.monotonic() - last_line > LINE_EVERY:
-                last_line = time.monotonic()
-                done = int(bar.tasks[task].completed)
-                console.print(f"evaluating: {done:,} of {len(rows):,} images", highlight=False)
-    model.train(was_training)
-    return results
+    images = ImageList.of(data)
+    found = detect(model, images, recipe, category_ids=data.ids, processes=processes, console=console)
+    return None if found is None else found.results()
 
 
 def selection_ap(metrics: dict[str, Any]) -> float | None:

@@ -62,7 +62,7 @@ def load_run_data(recipe: Recipe) -> RunData:
         with_masks=needs_mask_targets(recipe),
     )
     groups = make_groups(train.counts.category_ids, train.counts.instances, recipe.data.groups)
-    notes = (*train.notes, *mask_notes, *notes, *_edges_note(recipe), *_federated_note(val))
+    notes = (*train.notes, *mask_notes, *notes, *_edges_note(recipe))
     return RunData(train, dataset, val, groups, notes)
 
 
@@ -80,16 +80,6 @@ def _edges_note(recipe: Recipe) -> tuple[str, ...]:
     if edges == recipe.data.groups:
         return ()
     return (f"note: {directory} was built with groups {edges}, this run uses data.groups={recipe.data.groups}",)
-
-
-def _federated_note(val: DetectionData | None) -> tuple[str, ...]:
-    """Says so if the validation file is annotated as LVIS is."""
-    if val is None or not val.file.image_records or b"neg_category_ids" not in bytes(val.file.image_records[0]):
-        return ()
-    return (
-        f"warning: {val.file.path.name} is a LVIS file; AP is measured by COCO's rules here, so detections of "
-        "categories that an image is not annotated for count as false positives: not comparable with LVIS figures",
-    )
 
 
 def load_validation(files: Files, train: CategoryCounts, *, masks: bool) -> DetectionData:

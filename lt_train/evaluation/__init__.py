@@ -1,28 +1,34 @@
-"""Evaluation of COCO results: AP for boxes and masks, per class and per instance-count group of the training set.
+"""Evaluation of COCO and LVIS results: AP for boxes and masks, per class and per group of the training set.
 
-Nothing here imports torch but the pasting of masks, when it is called.
+Nothing here imports torch.
 """
 
-from .coco import Evaluation, evaluate_coco
-from .detections import check_results
+from .detections import Detections, check_results, read_detections
+from .evaluate import Evaluation, evaluate
 from .files import read_results, write_evaluation, write_per_class, write_results
 from .ground_truth import GroundTruth, load_ground_truth
+from .group_sets import evaluation_groups
 from .metrics import summarise
 from .paste import paste_masks_to_rle
 from .per_class import per_class_rows
+from .problems import Problem
 from .results import detection_results
 from .tables import format_metrics
 
 __all__ = [
+    "Detections",
     "Evaluation",
     "GroundTruth",
+    "Problem",
     "check_results",
     "detection_results",
-    "evaluate_coco",
+    "evaluate",
+    "evaluation_groups",
     "format_metrics",
     "load_ground_truth",
     "paste_masks_to_rle",
     "per_class_rows",
+    "read_detections",
     "read_results",
     "summarise",
     "write_evaluation",

@@ -1,203 +1,177 @@
-"""Detections in the COCO results format: checked, then as columns.
+"""Detections in the COCO results format: read, checked, and kept as columns.
 
-Shapes: D detections in the order of the list. Boxes are COCO ``[x, y, width, height]`` in pixels, scores are any finite
-number (only their order counts), ids are dataset ids.
+Shapes: D detections in the order of the list. Boxes are COCO ``[x, y, width, height]`` in pixels, scores lie in 0..1,
+ids are dataset ids.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
+from lt_data.annotation_records import without_cycle_collection
+from lt_data.annotations import AnnotationFile
+from lt_data.arrays import BoolArray, FloatArray, IntArray
 from lt_data.errors import DataError
 
-from .ground_truth import GroundTruth, load_ground_truth, plain_number
+from .ground_truth import GroundTruth, load_ground_truth
+from .problems import Problem, find_problems
+from .result_records import IouType, Results, decode_results
+from .rle_counts import areas_of
 
-IouType = Literal["bbox", "segm"]
-Results = Sequence[Mapping[str, Any]]
+__all__ = ["Detections", "IouType", "Predictions", "Results", "check_results", "read_detections"]
 
 
 @dataclass(frozen=True)
 class Detections:
-    """Columns of a results list.
+    """Columns of a results list; make one of arrays where predictions are in memory, and no JSON is needed.
 
     Attributes:
         images: [D] int64 image ids.
         categories: [D] int64 category ids.
-        boxes: [D, 4] float64; zeros where a mask evaluation was asked for.
+        boxes: [D, 4] float64; NaN where only masks were read.
         scores: [D] float64.
-        segmentations: D compressed RLEs ``{"size": [height, width], "counts": str}``; None if boxes are evaluated.
+        segmentations: D compressed RLEs ``{"size": [height, width], "counts": str}``; None without masks.
+        mask_areas: [D] int64, pixels of each mask; filled in by :func:`read_detections`.
+        skipped: What was left out because it is invalid.
+        checked_for: The annotations that these were checked against by :func:`read_detections`; None before.
+        iou_types: What was checked.
     """
 
-    images: NDArray[np.int64]
-    categories: NDArray[np.int64]
-    boxes: NDArray[np.float64]
-    scores: NDArray[np.float64]
-    segmentations: list[dict[str, Any]] | None
+    images: IntArray
+    categories: IntArray
+    boxes: FloatArray
+    scores: FloatArray
+    segmentations: list[dict[str, Any]] | None = None
+    mask_areas: IntArray | None = None
+    skipped: tuple[Problem, ...] = ()
+    checked_for: GroundTruth | None = field(default=None, repr=False, compare=False)
+    iou_types: tuple[IouType, ...] = ()
+
+    def __len__(self) -> int:
+        """Number of detections."""
+        return len(self.images)
+
+    def take(self, kept: BoolArray) -> Detections:
+        """The detections where ``kept`` [D] is true, in the same order."""
+        if kept.all():
+            return self
+        masks, areas = self.segmentations, self.mask_areas
+        return replace(
+            self,
+            images=self.images[kept],
+            categories=self.categories[kept],
+            boxes=self.boxes[kept],
+            scores=self.scores[kept],
+            segmentations=None if masks is None else [masks[i] for i in np.flatnonzero(kept).tolist()],
+            mask_areas=None if areas is None else areas[kept],
+        )
 
 
-class _BoxResult(msgspec.Struct):
-    image_id: int
-    category_id: int
-    score: float
-    bbox: tuple[float, float, float, float]
-
-
-class _MaskResult(msgspec.Struct):
-    image_id: int
-    category_id: int
-    score: float
-    segmentation: dict[str, Any]
+Predictions = Path | str | Results | Detections
 
 
 def check_results(
-    results: Results,
-    annotations: Path | str | Mapping[str, Any] | GroundTruth,
+    results: Predictions,
+    annotations: Path | str | Mapping[str, Any] | AnnotationFile | GroundTruth,
     *,
-    iou_types: Iterable[IouType] = ("bbox",),
-    source: str = "results",
+    iou_types: Sequence[IouType] | None = ("bbox",),
+    source: str | None = None,
 ) -> None:
-    """Raise one DataError that names every kind of problem in the predictions.
-
-    Args:
-        results: COCO results: ``image_id``, ``category_id``, ``score`` and ``bbox`` or ``segmentation`` each.
-        annotations: The annotation file that they claim to belong to, or its content.
-        iou_types: What is to be evaluated.
-        source: What to call the results in messages.
-
-    Raises:
-        DataError: A missing or mistyped field; an unknown image or category; a score or size that is no finite
-            number; a mask of another size than its image.
-    """
-    types = tuple(iou_types)
+    """Raise one DataError that names every kind of problem in the predictions; see :func:`read_detections`."""
     if not isinstance(annotations, GroundTruth):
-        annotations = load_ground_truth(annotations, masks="segm" in types)
-    for iou_type in types:
-        read_detections(results, annotations, iou_type=iou_type, source=source)
+        annotations = load_ground_truth(annotations, masks=False)
+    read_detections(results, annotations, iou_types=iou_types, source=source)
 
 
 def read_detections(
-    results: Results, ground_truth: GroundTruth, *, iou_type: IouType, source: str = "results"
+    predictions: Predictions,
+    ground_truth: GroundTruth,
+    *,
+    iou_types: Sequence[IouType] | None = None,
+    source: str | None = None,
+    skip_invalid: bool = False,
 ) -> Detections:
-    """Turn a results list into columns; the list and its records are not changed.
+    """Read and check predictions; what is given is not changed.
 
     Args:
-        results: See :func:`check_results`. A ``segm`` evaluation reads no ``bbox``, so that the area of a
-            detection is that of its mask.
-        ground_truth: The annotations, with segmentations if masks are evaluated.
-        iou_type: ``bbox`` or ``segm``.
-        source: What to call the results in messages.
+        predictions: A COCO results file (JSON, may be ``.gz`` or ``.zip``), its records (``image_id``,
+            ``category_id``, ``score`` and ``bbox`` or ``segmentation`` each), or columns.
+        ground_truth: The annotations that they belong to.
+        iou_types: What will be evaluated; what the first record has, if None.
+        source: What to call the predictions in messages; the file name if not given.
+        skip_invalid: Leave invalid predictions out instead of refusing all; ``skipped`` then says which kinds and
+            how many of each (one that is wrong in two ways counts in both).
 
     Raises:
-        DataError: See :func:`check_results`.
+        DataError: The file cannot be read, is no list, or (one line for each kind) predictions lack a field, name an
+            unknown image or category, have a score outside 0..1, a box that is not finite or of negative size, a mask
+            of another size than its image or that cannot be read, or repeat another one exactly; or there are none.
     """
-    kind: type[_BoxResult] | type[_MaskResult] = _MaskResult if iou_type == "segm" else _BoxResult
-    try:
-        rows = _typed(results, kind)
-    except msgspec.ValidationError as error:
-        raise DataError(
-            f"{source}: not COCO results for {iou_type!r}: {error}; each needs image_id, category_id, score and "
-            f"{'segmentation' if iou_type == 'segm' else 'bbox'}"
-        ) from error
-    boxes = [row.bbox for row in rows] if iou_type == "bbox" else np.zeros((len(rows), 4))
-    detections = Detections(
-        images=np.array([row.image_id for row in rows], dtype=np.int64),
-        categories=np.array([row.category_id for row in rows], dtype=np.int64),
-        boxes=np.array(boxes, dtype=np.float64).reshape(-1, 4),
-        scores=np.array([row.score for row in rows], dtype=np.float64),
-        segmentations=[row.segmentation for row in rows] if iou_type == "segm" else None,
-    )
-    problems = _problems(detections, ground_truth, source)
-    if problems:
-        raise DataError(problems)
-    return _with_compressed_masks(detections)
+    if source is None:
+        source = Path(predictions).name if isinstance(predictions, str | Path) else "predictions"
+    with without_cycle_collection():
+        if isinstance(predictions, Detections):
+            types = _given(predictions, iou_types, source)
+            columns, total, problems = predictions, len(predictions), list[Problem]()
+        else:
+            decoded, total, problems, types = decode_results(predictions, iou_types, source=source)
+            columns = Detections(*decoded)
+        columns, pixels = _with_masks(columns, types)
+        found, bad = find_problems(columns, ground_truth, types, mask_pixels=pixels, source=source, total=total)
+    problems += found
+    if problems and not skip_invalid:
+        raise DataError([problem.line for problem in problems])
+    return replace(columns.take(~bad), skipped=tuple(problems), checked_for=ground_truth, iou_types=types)
 
 
-def _typed(results: Results, kind: type[_BoxResult] | type[_MaskResult]) -> list[Any]:
-    try:
-        return msgspec.convert(results, list[kind])  # type: ignore[valid-type]
-    except msgspec.ValidationError:
-        # numpy numbers and arrays among the values: make them plain, and let a real mistake fail again
-        plain = msgspec.to_builtins(results, enc_hook=plain_number, builtin_types=(bytes,))
-        return msgspec.convert(plain, list[kind])  # type: ignore[valid-type]
+def _given(columns: Detections, iou_types: Sequence[IouType] | None, source: str) -> tuple[IouType, ...]:
+    """What columns are to be checked for.
+
+    Raises:
+        DataError: They are of different lengths, or masks were asked for that are not there.
+    """
+    lengths = {len(columns.images), len(columns.categories), len(columns.scores), len(columns.boxes)}
+    if (
+        len(lengths) != 1
+        or columns.boxes.shape[1:] != (4,)
+        or len(columns.segmentations or columns.images) not in lengths
+    ):
+        raise DataError(f"{source}: columns of different lengths; each detection needs a value in all of them")
+    everything: tuple[IouType, ...] = ("bbox",) if columns.segmentations is None else ("bbox", "segm")
+    types = tuple(iou_types or columns.iou_types or everything)
+    if "segm" in types and columns.segmentations is None:
+        raise DataError(f"{source}: no masks were read or given; evaluate boxes only")
+    return types
 
 
-def _problems(detections: Detections, ground_truth: GroundTruth, source: str) -> list[str]:
-    """One line per kind of problem, with its count, the first examples and what to do."""
-    file = ground_truth.source
-    unknown_image = ~np.isin(detections.images, ground_truth.image_ids)
-    unknown_category = ~np.isin(detections.categories, ground_truth.category_ids)
-    bad_box = np.logical_or(
-        ~np.isfinite(detections.boxes).all(axis=1), (detections.boxes[:, 2:] < 0).any(axis=1), dtype=np.bool_
-    )
-    found: list[tuple[NDArray[np.bool_], NDArray[Any], str, str]] = [
-        (
-            unknown_image,
-            detections.images,
-            f"name an image that {file} does not list: image_id",
-            f"evaluate them with the file that they were made for, or drop them; {file} has "
-            f"{len(ground_truth.image_ids)} images",
-        ),
-        (
-            unknown_category,
-            detections.categories,
-            f"name a category that {file} lacks: category_id",
-            f"write dataset ids, not labels 1..C; allowed are the {len(ground_truth.category_ids)} ids of {file}",
-        ),
-        (
-            ~np.isfinite(detections.scores),
-            detections.scores,
-            "have no finite score",
-            "any finite number is allowed; a model whose training diverged gives such scores",
-        ),
-        (
-            bad_box,
-            detections.boxes,
-            "have a box that is not finite or of negative size",
-            "boxes are [x, y, width, height] in pixels",
-        ),
-    ]
-    if detections.segmentations is not None:
-        bad_mask = ~unknown_image & _wrong_masks(detections, ground_truth)
-        text = "have a mask that is no RLE of the size of its image: image_id"
-        fix = f"masks are RLEs with size [height, width] as {file} gives them for the image"
-        found.append((bad_mask, detections.images, text, fix))
-    return [_line(source, bad, values, text, fix) for bad, values, text, fix in found if bad.any()]
+def _with_masks(columns: Detections, iou_types: Sequence[IouType]) -> tuple[Detections, IntArray | None]:
+    """The same with every mask compressed and its area counted, and the pixels that the runs of each add up to."""
+    if "segm" not in iou_types or columns.segmentations is None:
+        return columns, None
+    masks = columns.segmentations
+    texts = list(map(itemgetter("counts"), masks))
+    if not set(map(type, texts)) <= {str}:
+        masks = [{**mask, "counts": _as_text(mask["counts"], mask["size"])} for mask in masks]
+        texts = list(map(itemgetter("counts"), masks))
+    areas = areas_of(texts)
+    return replace(columns, segmentations=masks, mask_areas=areas.inside), areas.pixels
 
 
-def _line(source: str, bad: NDArray[np.bool_], values: NDArray[Any], text: str, fix: str) -> str:
-    examples = list(dict.fromkeys(str(value) for value in values[bad][:1000].tolist()))[:3]
-    return f"{source}: {int(bad.sum())} of {len(bad)} predictions {text} ({', '.join(examples)}); {fix}"
-
-
-def _wrong_masks(detections: Detections, ground_truth: GroundTruth) -> NDArray[np.bool_]:
-    """Masks that an evaluator would read as no overlap at all, or could not read. [D] bool."""
-    sizes = dict(zip(ground_truth.image_ids.tolist(), ground_truth.image_sizes.tolist(), strict=True))
-    rows = zip(detections.images.tolist(), detections.segmentations or [], strict=True)
-    return np.array([not _is_rle(mask, sizes.get(image)) for image, mask in rows], dtype=np.bool_)
-
-
-def _is_rle(mask: Mapping[str, Any], size: list[int] | None) -> bool:
-    given = mask.get("size")
-    return (
-        isinstance(given, list | tuple) and list(given) == size and isinstance(mask.get("counts"), str | bytes | list)
-    )
-
-
-def _with_compressed_masks(detections: Detections) -> Detections:
-    """Compress RLEs that come as a list of run lengths: the engines read strings."""
-    if detections.segmentations is None:
-        return detections
+def _as_text(counts: Any, size: Sequence[int]) -> str:
+    """Compressed run lengths; an empty text, which no evaluator can read, for what is none."""
     from pycocotools import mask as rle
 
-    compressed = [
-        rle.frPyObjects(mask, *mask["size"]) if isinstance(mask["counts"], list) else mask
-        for mask in detections.segmentations
-    ]
-    return Detections(detections.images, detections.categories, detections.boxes, detections.scores, compressed)
+    if isinstance(counts, str):
+        return counts
+    if isinstance(counts, bytes):
+        return counts.decode("ascii", "replace").replace("\ufffd", " ")
+    runs = counts if isinstance(counts, list) else []
+    if not all(type(run) is int and 0 <= run < 2**31 for run in runs) or sum(runs) != size[0] * size[1]:
+        return ""
+    return str(rle.frPyObjects({"size": list(size), "counts": runs}, *size)["counts"].decode("ascii"))

@@ -1,4 +1,4 @@
-"""The files of an evaluation: ``metrics.json``, ``per_class.csv``, ``predictions.json``; UTF-8, newline ends.
+"""The files of an evaluation: metrics, classes, inputs and predictions; UTF-8, newline ends.
 
 A file appears whole or not at all: it is written beside its place and then moved there.
 """
@@ -18,6 +18,7 @@ from lt_data.errors import DataError, OutputError
 
 from .detections import Results
 from .ground_truth import plain_number
+from .inputs import NAME, EvaluationInputs, inputs_to_json
 from .per_class import Cell, per_class_csv
 
 
@@ -26,6 +27,8 @@ def write_evaluation(
     metrics: Mapping[str, Any],
     per_class: Sequence[Mapping[str, Cell]],
     results: Results | None = None,
+    *,
+    inputs: EvaluationInputs | None = None,
 ) -> None:
     """Write the files of one evaluation, replacing older ones.
 
@@ -34,6 +37,7 @@ def write_evaluation(
         metrics: What :func:`lt_train.evaluation.summarise` returned.
         per_class: What :func:`lt_train.evaluation.per_class_rows` returned.
         results: COCO results; no ``predictions.json`` is written without.
+        inputs: What was measured; no ``inputs.json`` is written without.
 
     Raises:
         OutputError: The directory or a file cannot be written.
@@ -41,6 +45,8 @@ def write_evaluation(
     out = Path(out_dir)
     _write(out / "metrics.json", (json.dumps(metrics, indent=2, allow_nan=False) + "\n").encode())
     write_per_class(out / "per_class.csv", per_class)
+    if inputs is not None:
+        _write(out / NAME, inputs_to_json(inputs))
     if results is not None:
         write_results(out / "predictions.json", results)
 

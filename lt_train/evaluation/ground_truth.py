@@ -9,14 +9,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from lt_data.annotations import AnnotationFile, parse_annotations, read_annotations
+from lt_data.arrays import BoolArray, FloatArray, IntArray
 from lt_data.errors import DataError
+
+from .truth_masks import read_masks
+
+
+class _ImageLists(msgspec.Struct):
+    """What an LVIS image has beside its size."""
+
+    neg_category_ids: list[int] | None = None
+    not_exhaustive_category_ids: list[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -35,21 +44,33 @@ class GroundTruth:
         areas: [A] float64; the box area where the file has none (LVIS and COCO files always have it).
         crowd: [A] bool.
         segmentations: A polygons or RLEs as in the file; None if they were not asked for.
+        negatives: Ids of the categories that are certainly not in each of N images (LVIS); None unless every image
+            has both this and the next list.
+        not_exhaustive: Ids of the categories that are not annotated exhaustively in each of N images (LVIS).
+        frequencies: ``r``, ``c`` or ``f`` of each of K categories (LVIS); None unless every category has one.
     """
 
     source: str
-    image_ids: NDArray[np.int64]
-    image_sizes: NDArray[np.int64]
-    category_ids: NDArray[np.int64]
+    image_ids: IntArray
+    image_sizes: IntArray
+    category_ids: IntArray
     category_names: tuple[str, ...]
-    images: NDArray[np.int64]
-    categories: NDArray[np.int64]
-    boxes: NDArray[np.float64]
-    areas: NDArray[np.float64]
-    crowd: NDArray[np.bool_]
+    images: IntArray
+    categories: IntArray
+    boxes: FloatArray
+    areas: FloatArray
+    crowd: BoolArray
     segmentations: list[Any] | None
+    negatives: list[list[int]] | None = None
+    not_exhaustive: list[list[int]] | None = None
+    frequencies: tuple[str, ...] | None = None
 
-    def instances(self) -> NDArray[np.int64]:
+    @property
+    def protocol(self) -> Literal["coco", "lvis"]:
+        """``lvis`` if every image says what was looked for in it, else ``coco``."""
+        return "coco" if self.negatives is None or self.not_exhaustive is None else "lvis"
+
+    def instances(self) -> IntArray:
         """Non-crowd annotations per category, [K] int64."""
         index = np.searchsorted(self.category_ids, self.categories[~self.crowd])
         return np.bincount(index, minlength=len(self.category_ids)).astype(np.int64)
@@ -75,13 +96,13 @@ def load_ground_truth(
         annotations = read_annotations(Path(annotations))
     ground_truth = _columns(annotations, source or annotations.path.name, masks=masks)
     _require_boxes(ground_truth)
-    if masks:
-        _require_masks(ground_truth)
     return ground_truth
 
 
 def _columns(file: AnnotationFile, source: str, *, masks: bool) -> GroundTruth:
     image_order, category_order = np.argsort(file.image_ids), np.argsort(file.categories.ids)
+    negatives, not_exhaustive = _federated_lists(file, image_order, source)
+    frequencies = file.categories.frequencies
     return GroundTruth(
         source=source,
         image_ids=file.image_ids[image_order],
@@ -93,8 +114,34 @@ def _columns(file: AnnotationFile, source: str, *, masks: bool) -> GroundTruth:
         boxes=file.boxes,
         areas=np.where(np.isnan(file.areas), file.boxes[:, 2:].prod(axis=1), file.areas),
         crowd=file.crowd,
-        segmentations=[file.segmentation(i) for i in range(len(file.crowd))] if masks else None,
+        segmentations=read_masks(file, source) if masks else None,
+        negatives=negatives,
+        not_exhaustive=not_exhaustive,
+        frequencies=None if frequencies is None else tuple(frequencies[i] for i in category_order),
     )
+
+
+def _federated_lists(
+    file: AnnotationFile, order: IntArray, source: str
+) -> tuple[list[list[int]] | None, list[list[int]] | None]:
+    """Negative and not exhaustive categories of each image in this order; None unless every image has both.
+
+    Raises:
+        DataError: A list that is no list of ids.
+    """
+    decoder = msgspec.json.Decoder(_ImageLists)
+    records = file.image_records
+    negatives, not_exhaustive = [], []
+    for i in order.tolist():
+        try:
+            lists = decoder.decode(records[i])
+        except msgspec.ValidationError as error:
+            raise DataError(f"{source}: images[{i}]: {error}; both lists of an LVIS image hold category ids") from None
+        if lists.neg_category_ids is None or lists.not_exhaustive_category_ids is None:
+            return None, None
+        negatives.append(lists.neg_category_ids)
+        not_exhaustive.append(lists.not_exhaustive_category_ids)
+    return (negatives, not_exhaustive) if negatives else (None, None)
 
 
 def _require_boxes(ground_truth: GroundTruth) -> None:
@@ -102,24 +149,6 @@ def _require_boxes(ground_truth: GroundTruth) -> None:
     if len(without):
         images = ", ".join(str(i) for i in ground_truth.images[without[:3]].tolist())
         raise DataError(f"{ground_truth.source}: {len(without)} annotations have no bbox (in images {images}); add it")
-
-
-def _require_masks(ground_truth: GroundTruth) -> None:
-    """Say how many annotations cannot take part in a mask evaluation, and why."""
-    segmentations = ground_truth.segmentations or []
-    without = [i for i, segmentation in enumerate(segmentations) if not segmentation]
-    problems = []
-    if without:
-        images = ", ".join(str(ground_truth.images[i]) for i in without[:3])
-        problems.append(
-            f"{ground_truth.source}: {len(without)} annotations have no segmentation (in images {images}); "
-            f"evaluate boxes only, or drop them"
-        )
-    if len(ground_truth.image_sizes) and ground_truth.image_sizes.min() < 1:
-        count = int((ground_truth.image_sizes.min(axis=1) < 1).sum())
-        problems.append(f"{ground_truth.source}: {count} images have no height and width; masks cannot be read without")
-    if problems:
-        raise DataError(problems)
 
 
 def plain_number(value: Any) -> Any:

@@ -12,44 +12,58 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .coco import Evaluation
+from lt_data.arrays import BoolArray, FloatArray
+
+from .evaluate import AREAS, Evaluation
 
 if TYPE_CHECKING:
     from lt_data.groups import Group
 
 SCHEMA = 1
 FREQUENCIES = ("r", "c", "f")
+# what evaluations that stand side by side have in common
+_SHARED = ("protocol", "engine", "images", "detections")
+
+# kind (groups, frequency) -> name -> which of the K classes it has
+Members = Mapping[str, Mapping[str, BoolArray]]
 
 
 def summarise(
-    evaluations: Mapping[str, Evaluation], *, groups: Sequence[Group], frequency: Mapping[int, str]
+    evaluations: Mapping[str, Evaluation],
+    *,
+    groups: Sequence[Group],
+    frequency: Mapping[int, str] | None = None,
+    fixed: Mapping[str, Evaluation] | None = None,
 ) -> dict[str, Any]:
     """Build the content of ``eval/metrics.json`` (schema 1).
 
     Args:
         evaluations: ``bbox`` and, if masks were evaluated, ``segm``; of the same annotations and results.
         groups: Groups of the training set; category ids are dataset ids.
-        frequency: ``r``, ``c`` or ``f`` by dataset category id.
+        frequency: ``r``, ``c`` or ``f`` by dataset category id; what the annotation file says, if None.
+        fixed: The same evaluations with ``fixed``, to stand beside them.
 
     Returns:
-        A dict that JSON can hold; ``segm`` is there only if evaluated.
+        A dict that JSON can hold; ``segm`` is there only if evaluated, ``AP_fixed`` and ``fixed`` only if given.
 
     Raises:
         ValueError: No evaluation, or evaluations of different annotations.
         RuntimeError: The group APs do not add up to AP (a defect of this code, never of the data).
     """
-    first = _same_annotations(evaluations)
-    members = {
-        "groups": {group.name: _member_mask(first, group.category_ids) for group in groups},
-        "frequency": {
-            name: _member_mask(first, (i for i, letter in frequency.items() if letter == name)) for name in FREQUENCIES
-        },
+    first = _same_annotations(evaluations, fixed or {})
+    members = _members(first, groups, frequency)
+    metrics: dict[str, Any] = {
+        "schema": SCHEMA,
+        "protocol": first.protocol,
+        "engine": first.engine,
+        "max_detections": first.max_detections,
     }
-    metrics: dict[str, Any] = {"schema": SCHEMA}
     for iou_type in sorted(evaluations):
         metrics[iou_type] = _block(evaluations[iou_type], members)
+        if fixed:
+            block = _block(fixed[iou_type], members)
+            metrics[iou_type] |= {"AP_fixed": block["AP"], "fixed": block}
     measured = ~np.isnan(first.class_ap())
     classes: dict[str, Any] = {"AP": int(measured.sum())}
     for kind, masks in members.items():
@@ -63,23 +77,35 @@ def summarise(
     return metrics
 
 
-def mean_or_none(values: NDArray[np.float64]) -> float | None:
+def mean_or_none(values: FloatArray) -> float | None:
     """Mean of the numbers that are not NaN; None if there are none."""
     measured = values[~np.isnan(values)]
     return float(measured.mean()) if len(measured) else None
 
 
-def _block(evaluation: Evaluation, members: Mapping[str, Mapping[str, NDArray[np.bool_]]]) -> dict[str, Any]:
+def _members(first: Evaluation, groups: Sequence[Group], frequency: Mapping[int, str] | None) -> Members:
+    """Which classes each group and each frequency has, [K] each."""
+    if frequency is None:
+        frequency = dict(zip(first.category_ids.tolist(), first.frequencies or (), strict=False))
+    of_frequency = {name: [i for i, letter in frequency.items() if letter == name] for name in FREQUENCIES}
+    return {
+        "groups": {group.name: _member_mask(first, group.category_ids) for group in groups},
+        "frequency": {name: _member_mask(first, ids) for name, ids in of_frequency.items()},
+    }
+
+
+def _block(evaluation: Evaluation, members: Members) -> dict[str, Any]:
     """The figures of one IoU type."""
     ap = evaluation.class_ap()
     block: dict[str, Any] = {
         "AP": mean_or_none(ap),
         "AP50": mean_or_none(evaluation.class_ap(iou=0.5)),
         "AP75": mean_or_none(evaluation.class_ap(iou=0.75)),
-        "APs": mean_or_none(evaluation.class_ap(area="small")),
-        "APm": mean_or_none(evaluation.class_ap(area="medium")),
-        "APl": mean_or_none(evaluation.class_ap(area="large")),
     }
+    for measure, values_of in (("AP", evaluation.class_ap), ("AR", evaluation.class_ar)):
+        for area in AREAS:
+            name = measure + ("" if area == "all" else area[0])
+            block[name] = mean_or_none(values_of(area=area))
     for kind, masks in members.items():
         block[kind] = {name: mean_or_none(ap[mask]) for name, mask in masks.items()}
         _check_identity(ap, block["AP"], block[kind], masks)
@@ -87,10 +113,10 @@ def _block(evaluation: Evaluation, members: Mapping[str, Mapping[str, NDArray[np
 
 
 def _check_identity(
-    ap: NDArray[np.float64],
+    ap: FloatArray,
     overall: float | None,
     parts: Mapping[str, float | None],
-    masks: Mapping[str, NDArray[np.bool_]],
+    masks: Mapping[str, BoolArray],
 ) -> None:
     """Weighted by their measured classes, the parts must give the whole, where they cover each class once."""
     measured = ~np.isnan(ap)
@@ -104,18 +130,20 @@ def _check_identity(
         )
 
 
-def _member_mask(evaluation: Evaluation, category_ids: Iterable[int]) -> NDArray[np.bool_]:
+def _member_mask(evaluation: Evaluation, category_ids: Iterable[int]) -> BoolArray:
     return np.isin(evaluation.category_ids, np.fromiter(category_ids, dtype=np.int64))
 
 
-def _same_annotations(evaluations: Mapping[str, Evaluation]) -> Evaluation:
+def _same_annotations(evaluations: Mapping[str, Evaluation], fixed: Mapping[str, Evaluation]) -> Evaluation:
     if not evaluations or not set(evaluations) <= {"bbox", "segm"}:
         raise ValueError(f"evaluations must be 'bbox' and/or 'segm', got {sorted(evaluations)}")
-    first, *others = (evaluations[name] for name in sorted(evaluations))
+    if fixed and (set(fixed) != set(evaluations) or not all(evaluation.fixed for evaluation in fixed.values())):
+        raise ValueError("fixed must hold an evaluation with fixed=True for each of the evaluations")
+    first, *others = [*(evaluations[name] for name in sorted(evaluations)), *fixed.values()]
     for other in others:
         same = np.array_equal(first.category_ids, other.category_ids) and np.array_equal(
             first.instances, other.instances
         )
-        if not same or first.images != other.images or first.detections != other.detections:
+        if not same or any(getattr(first, name) != getattr(other, name) for name in _SHARED):
             raise ValueError("the evaluations are not of the same annotations and results")
     return first

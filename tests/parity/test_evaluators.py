@@ -4,84 +4,17 @@ import json
 
 import numpy as np
 import pytest
-from pycocotools import mask as rle
+from evaluation_cases import perturbed_case, random_case, seeded_case
 
-from lt_train.evaluation import evaluate_coco
+from lt_train.evaluation import evaluate
 
 pytest.importorskip("hotcoco")
 
-SIZE = 200
-LIMITS = [(32, 32), (96, 96), (16, 64), (144, 64), (32, 33), (97, 96)]
-
-
-def polygon(box):
-    x, y, w, h = box
-    return [x, y, x, y + h, x + w, y + h, x + w, y]
-
-
-def random_case(seed):
-    """Image 9 is empty, image 8 has only detections, category 7 has no ground truth, category 5 is crowds only."""
-    rng = np.random.default_rng(seed)
-    annotations = []
-    for index in range(120):
-        w, h = LIMITS[index] if index < len(LIMITS) else rng.integers(4, 120, 2).tolist()
-        x, y = rng.integers(0, 80, 2).tolist()
-        category = int(rng.choice([1, 2, 3, 5, 11]))
-        annotations.append(
-            {
-                "id": index,  # 0 on purpose: pycocotools alone would take a match with it for none
-                "image_id": int(rng.integers(1, 8)),
-                "category_id": category,
-                "bbox": [x, y, w, h],
-                "area": float(w * h) if rng.random() < 0.7 else 0.8 * w * h,
-                "iscrowd": int(category == 5 or rng.random() < 0.15),
-                "segmentation": [polygon((x, y, w, h))],
-            }
-        )
-    for annotation in annotations[::7]:
-        if annotation["iscrowd"]:
-            encoded = rle.frPyObjects(annotation["segmentation"], SIZE, SIZE)[0]
-            flat = rle.decode(encoded).reshape(-1, order="F")
-            edges = np.flatnonzero(np.diff(np.concatenate([[0], flat])))
-            runs = np.diff(np.concatenate([[0], edges, [SIZE * SIZE]]))
-            annotation["segmentation"] = {"size": [SIZE, SIZE], "counts": runs.tolist()}
-    truth = {
-        "images": [{"id": i, "height": SIZE, "width": SIZE} for i in range(1, 10)],
-        "categories": [{"id": i, "name": f"c{i}"} for i in (11, 1, 2, 3, 5, 7)],
-        "annotations": annotations,
-    }
-    return truth, [random_detection(rng, annotations) for _ in range(900)] + crowded_image(rng)
-
-
-def random_detection(rng, annotations):
-    source = annotations[rng.integers(len(annotations))]
-    x, y, w, h = source["bbox"]
-    if rng.random() < 0.8:
-        x, y = max(0, x + int(rng.integers(-6, 7))), max(0, y + int(rng.integers(-6, 7)))
-        w, h = max(1, w + int(rng.integers(-6, 7))), max(1, h + int(rng.integers(-6, 7)))
-    return record(
-        int(rng.choice([source["image_id"], source["image_id"], 8])),
-        int(rng.choice([source["category_id"]] * 4 + [7, 2])),
-        [x, y, w, h],
-        int(rng.integers(1, 20)) / 20,  # many ties
-    )
-
-
-def crowded_image(rng):
-    """More detections of one category in one image than the 100 that count."""
-    boxes = np.concatenate([rng.integers(0, 80, (150, 2)), rng.integers(20, 100, (150, 2))], axis=1).tolist()
-    return [record(1, 1, box, float(score)) for box, score in zip(boxes, rng.random(150), strict=True)]
-
-
-def record(image_id, category_id, box, score):
-    mask = rle.frPyObjects([polygon(box)], SIZE, SIZE)[0]
-    mask = {"size": mask["size"], "counts": mask["counts"].decode()}
-    return {"image_id": image_id, "category_id": category_id, "bbox": box, "score": score, "segmentation": mask}
-
 
 def assert_same_curves(truth, results, iou_type, **options):
-    fast = evaluate_coco(truth, results, iou_type=iou_type, engine="fast", **options)
-    official = evaluate_coco(truth, results, iou_type=iou_type, engine="official", **options)
+    options = {"protocol": "coco", **options}
+    fast = evaluate(truth, results, iou_type=iou_type, engine="fast", **options)
+    official = evaluate(truth, results, iou_type=iou_type, engine="official", **options)
     assert fast.engine.startswith("hotcoco")
     assert official.engine.startswith("pycocotools")
     np.testing.assert_array_equal(fast.category_ids, official.category_ids)
@@ -91,10 +24,12 @@ def assert_same_curves(truth, results, iou_type, **options):
 
 
 @pytest.mark.parametrize("iou_type", ["bbox", "segm"])
-@pytest.mark.parametrize(("seed", "max_detections"), [(0, 100), (1, 100), (2, 5)])
-def test_random_data(seed, max_detections, iou_type):
+@pytest.mark.parametrize(
+    ("seed", "options"), [(0, {}), (1, {}), (2, {"max_detections": 5}), (3, {"fixed": True})], ids=str
+)
+def test_random_data(seed, options, iou_type):
     truth, results = random_case(seed)
-    found = assert_same_curves(truth, results, iou_type, max_detections=max_detections)
+    found = assert_same_curves(truth, results, iou_type, **options)
     unmeasured = found.category_ids[np.isnan(found.class_ap())]
     assert unmeasured.tolist() == [5, 7]
     assert found.precision.max() > 0.1
@@ -105,6 +40,19 @@ def test_no_detections_at_all(iou_type):
     truth, _ = random_case(0)
     found = assert_same_curves(truth, [], iou_type)
     assert np.nanmax(found.class_ap()) == 0
+
+
+def test_negative_ids():
+    """hotcoco alone refuses them."""
+    truth, results = random_case(4)
+    expected = evaluate(truth, results, iou_type="bbox", engine="official")
+    for record in [*truth["images"], *truth["categories"]]:
+        record["id"] -= 6
+    for record in [*truth["annotations"], *results]:
+        record["image_id"] -= 6
+        record["category_id"] -= 6
+    found = assert_same_curves(truth, results, "bbox")
+    np.testing.assert_array_equal(found.precision, expected.precision)
 
 
 @pytest.mark.parametrize("iou_type", ["bbox", "segm"])
@@ -124,7 +72,7 @@ def test_pycocotools_as_everybody_calls_it(iou_type, tmp_path, capsys):
     evaluator.accumulate()
     evaluator.summarize()
     capsys.readouterr()
-    ours = evaluate_coco(path, results, iou_type=iou_type, engine="official")
+    ours = evaluate(path, results, iou_type=iou_type, engine="official")
     np.testing.assert_array_equal(ours.precision, evaluator.eval["precision"][..., -1])
     np.testing.assert_array_equal(ours.recall, evaluator.eval["recall"][..., -1])
     figures = [
@@ -134,40 +82,45 @@ def test_pycocotools_as_everybody_calls_it(iou_type, tmp_path, capsys):
         *(np.nanmean(ours.class_ap(area=area)) for area in ("small", "medium", "large")),
     ]
     np.testing.assert_allclose(figures, evaluator.stats[:6], rtol=0, atol=1e-12)
-    np.testing.assert_allclose(np.nanmean(ours.class_ar()), evaluator.stats[8], rtol=0, atol=1e-12)
+    recalls = [np.nanmean(ours.class_ar(area=area)) for area in ("all", "small", "medium", "large")]
+    np.testing.assert_allclose(recalls, evaluator.stats[8:], rtol=0, atol=1e-12)
 
 
-def moved(polygon, dx, dy):
-    return (np.array(polygon).reshape(-1, 2) + np.array([dx, dy])).clip(0).ravel().tolist()
+# of pycocotools 2.0.11
+PINNED = {
+    "bbox": [
+        0.24001764405083684,
+        0.45885284838521573,
+        0.08491758881347437,
+        0.3213150192980812,
+        0.7666666666666742,
+        0.6389102028575712,
+    ],
+    "segm": [
+        0.19888367149370748,
+        0.4519711534569242,
+        0.06596067503184966,
+        0.26222819988781504,
+        0.6999999999999998,
+        0.5434091347249241,
+    ],
+}
+
+
+@pytest.mark.parametrize("engine", ["fast", "official"])
+@pytest.mark.parametrize("iou_type", ["bbox", "segm"])
+def test_pinned_figures(iou_type, engine):
+    """AP, AP50, APs, APm, APl and AR of whole-number data that every machine draws the same."""
+    truth, results = seeded_case(federated=False)
+    found = evaluate(truth, results, iou_type=iou_type, engine=engine)
+    values = [found.class_ap(), found.class_ap(iou=0.5)]
+    values += [found.class_ap(area=area) for area in ("small", "medium", "large")] + [found.class_ar()]
+    np.testing.assert_allclose([np.nanmean(value) for value in values], PINNED[iou_type], rtol=0, atol=1e-12)
 
 
 @pytest.fixture(scope="module")
 def real_case(shared_data):
-    """Real annotations, and as predictions the non-crowd ones moved and scaled a little, some lost, some doubled."""
-    truth = json.loads((shared_data / "coco_real/annotations/instances_val2017.json").read_text(encoding="utf-8"))
-    kept = {image["id"] for image in truth["images"][:120]}
-    truth["images"] = [image for image in truth["images"] if image["id"] in kept]
-    truth["annotations"] = [a for a in truth["annotations"] if a["image_id"] in kept]
-    sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
-    rng = np.random.default_rng(0)
-    results = []
-    for annotation in truth["annotations"] * 2:
-        if annotation["iscrowd"] or rng.random() < 0.3:
-            continue
-        dx, dy = (rng.normal(0, 0.06, 2) * annotation["bbox"][2:]).tolist()
-        shifted = [moved(p, dx, dy) for p in annotation["segmentation"]]
-        mask = rle.merge(rle.frPyObjects(shifted, *sizes[annotation["image_id"]]))
-        x, y, w, h = annotation["bbox"]
-        results.append(
-            {
-                "image_id": annotation["image_id"],
-                "category_id": annotation["category_id"],
-                "bbox": [x + dx, y + dy, w * float(rng.uniform(0.9, 1.1)), h],
-                "score": float(np.float32(rng.random())),
-                "segmentation": {"size": mask["size"], "counts": mask["counts"].decode()},
-            }
-        )
-    return truth, results
+    return perturbed_case(shared_data / "coco_real/annotations/instances_val2017.json", 120)
 
 
 @pytest.mark.parametrize("iou_type", ["bbox", "segm"])

@@ -1,13 +1,16 @@
+import gzip
+import json
 import math
 
+import numpy as np
 import pytest
 
 from lt_data.errors import DataError
-from lt_train.evaluation import check_results, evaluate_coco
+from lt_train.evaluation import Detections, check_results, evaluate, load_ground_truth, read_detections
 
 TRUTH = {
     "images": [{"id": 1, "height": 20, "width": 30}, {"id": 2, "height": 20, "width": 30}],
-    "categories": [{"id": 4, "name": "cat"}],
+    "categories": [{"id": i, "name": f"c{i}"} for i in (4, 7, 9)],
     "annotations": [
         {
             "id": 1,
@@ -19,12 +22,17 @@ TRUTH = {
         }
     ],
 }
+MASK = {"size": [20, 30], "counts": [100, 5, 495]}
 
 
 def prediction(**changes):
-    good = {"image_id": 1, "category_id": 4, "bbox": [1.0, 1, 4, 4], "score": 0.5}
-    good["segmentation"] = {"size": [20, 30], "counts": [100, 5, 495]}
+    good = {"image_id": 1, "category_id": 4, "bbox": [1.0, 1, 4, 4], "score": 0.5, "segmentation": MASK}
     return {**good, **changes}
+
+
+def spread(records):
+    """The same with different scores, so that none repeats another."""
+    return [{**record, "score": (i + 1) / 100} for i, record in enumerate(records)]
 
 
 def problems(*predictions, iou_types=("bbox",)):
@@ -33,34 +41,67 @@ def problems(*predictions, iou_types=("bbox",)):
     return caught.value.problems
 
 
+def skipped(predictions, **options):
+    detections = read_detections(predictions, load_ground_truth(TRUTH, masks=False), skip_invalid=True, **options)
+    return len(detections), {problem.kind: problem.count for problem in detections.skipped}
+
+
 def test_good_results_pass():
     check_results([prediction()], TRUTH, iou_types=("bbox", "segm"))
     check_results([], TRUTH)
 
 
 def test_unknown_images_and_categories_are_counted_with_examples():
-    wrong = [prediction(image_id=i) for i in (7, 8, 8, 9, 10)] + [prediction(category_id=1), prediction()]
+    wrong = spread([prediction(image_id=i) for i in (7, 8, 8, 9, 10)] + [prediction(category_id=55), prediction()])
     image, category = problems(*wrong)
     assert "5 of 7 predictions name an image that annotations does not list: image_id (7, 8, 9)" in image
-    assert "1 of 7 predictions name a category that annotations lacks: category_id (1)" in category
-    assert "dataset ids" in category
+    assert "1 of 7 predictions name a category that annotations lacks: category_id (55)" in category
+    assert "look like labels" not in category
 
 
-@pytest.mark.parametrize("score", [math.nan, math.inf])
-def test_scores_that_are_no_numbers(score):
-    assert "1 of 2 predictions have no finite score" in problems(prediction(score=score), prediction())[0]
+@pytest.mark.parametrize(("labels", "said"), [((0, 1, 2), "0..2"), ((1, 2, 3), "1..3"), ((3,), "1..3")])
+def test_labels_of_a_model_are_recognised(labels, said):
+    (line,) = problems(*(prediction(category_id=label) for label in labels))
+    assert f"all ids lie in {said}, so they look like labels; write dataset ids" in line
 
 
-@pytest.mark.parametrize("box", [[0, 0, math.nan, 3], [math.inf, 0, 3, 3], [5, 5, -1, 3]])
+@pytest.mark.parametrize("score", [math.nan, math.inf, -0.1, 1.5])
+def test_scores_that_are_none(score):
+    (line,) = problems(prediction(score=score), prediction())
+    assert f"1 of 2 predictions have a score outside 0..1 ({score})" in line
+
+
+@pytest.mark.parametrize("box", [[0, 0, math.nan, 3], [math.inf, 0, 3, 3], [5, 5, -1, 3], [5, 5, 3, -0.5]])
 def test_boxes_without_a_size(box):
-    assert "not finite or of negative size" in problems(prediction(bbox=box))[0]
+    assert "1 of 1 predictions have a box that is not finite or of negative size" in problems(prediction(bbox=box))[0]
+
+
+def test_masks_of_another_size():
+    turned = {**MASK, "size": [30, 20]}
+    (line,) = problems(prediction(segmentation=turned), prediction(), iou_types=["segm"])
+    assert "1 of 2 predictions have a mask of another size than their image: size ([30, 20])" in line
 
 
 @pytest.mark.parametrize(
-    "mask", [{"size": [30, 20], "counts": "00"}, {"size": [20, 30]}, {"counts": "00"}, {"size": 5, "counts": "00"}]
+    "counts",
+    [
+        *("", "é0", "PPP", "00", "zzz~", [600, -5, 5], [1, 2], [0.5, 599.5], "text", 5, None, b"\xff"),
+        *("0" * 7, "hb0 ", "oooooooooo0"),
+    ],
 )
-def test_masks_of_another_size(mask):
-    assert "no RLE of the size of its image" in problems(prediction(segmentation=mask), iou_types=["segm"])[0]
+def test_masks_that_cannot_be_read(counts):
+    bad = prediction(segmentation={"size": [20, 30], "counts": counts}, image_id=2)
+    (line,) = problems(bad, prediction(), iou_types=["segm"])
+    assert "1 of 2 predictions have a mask whose counts cannot be read: image_id (2)" in line
+
+
+@pytest.mark.parametrize(
+    "mask", [{"size": [20, 30]}, {"counts": "00"}, {"size": 5, "counts": "00"}, [[1, 1, 5, 5, 5, 1]]]
+)
+def test_what_is_no_mask(mask):
+    (line,) = problems(prediction(segmentation=mask), prediction(), iou_types=["segm"])
+    assert "1 of 2 predictions are no COCO results ([0]: " in line
+    assert "segmentation (RLE)" in line
 
 
 @pytest.mark.parametrize("field", ["image_id", "category_id", "score", "bbox"])
@@ -68,22 +109,157 @@ def test_a_missing_field_is_named_with_its_record(field):
     record = prediction()
     del record[field]
     (line,) = problems(prediction(), record)
-    assert f"missing required field `{field}`" in line
-    assert "$[1]" in line
+    assert f"1 of 2 predictions are no COCO results ([1]: Object missing required field `{field}`" in line
 
 
-def test_a_box_of_three_numbers_and_an_alien_type():
-    assert "$[0].bbox" in problems(prediction(bbox=[1, 2, 3]))[0]
-    assert "complex" in problems(prediction(score=1j))[0]
+def test_values_of_other_types():
+    wrong = [prediction(bbox=[1, 2, 3]), prediction(score=1j), prediction(image_id="1"), prediction(), 5]
+    (line,) = problems(*wrong)
+    assert "4 of 5 predictions" in line
+    assert "[0]: Array of length 4 expected, got 3" in line.replace(
+        "Expected `array` of length 4", "Array of length 4 expected"
+    )
+    assert "complex" in line
+
+
+def test_repeated_records():
+    box = [prediction(), prediction(score=0.25), prediction(), prediction(bbox=[1.0, 1, 4, 5])]
+    (line,) = problems(*box)
+    assert "1 of 4 predictions repeat an earlier one exactly: image_id (1)" in line
+    other = {"size": [20, 30], "counts": [101, 5, 494]}
+    check_results([prediction(), prediction(segmentation=other)], TRUTH, iou_types=["segm"])
+    assert len(problems(prediction(), prediction(segmentation=other))) == 1
+    check_results([prediction(), prediction(segmentation=other)], TRUTH, iou_types=["bbox", "segm"])
+
+
+def everything_wrong():
+    small = {"size": [30, 20], "counts": "00"}
+    return [
+        *spread([prediction(), prediction(image_id=5), prediction(category_id=50)]),
+        *(prediction(score=2), prediction(bbox=[1, 1, -1, 1]), prediction(segmentation=small)),
+        *(prediction(segmentation={"size": [20, 30], "counts": "00"}, score=0.75), {"image_id": 1}),
+        *(prediction(score=0.875), prediction(score=0.875), prediction(image_id=6, score=-1)),
+    ]
+
+
+KINDS = {"record": 1, "image": 2, "category": 1, "score": 2, "box": 1, "mask_size": 1, "mask": 1, "duplicate": 1}
+
+
+def test_all_kinds_at_once_and_exactly_these_are_left_out():
+    lines = problems(*everything_wrong(), iou_types=("bbox", "segm"))
+    assert len(lines) == len(KINDS)
+    assert all(line.startswith("predictions: ") and "\n" not in line for line in lines)
+    assert skipped(everything_wrong(), iou_types=("bbox", "segm")) == (2, KINDS)
+
+
+def test_from_a_file_with_nan_as_python_writes_it(tmp_path):
+    path = tmp_path / "r.json"
+    wrong = [*everything_wrong(), prediction(score=math.nan), prediction(bbox=[math.nan] * 4, score=0.3)]
+    path.write_text(json.dumps(wrong), encoding="utf-8")
+    assert skipped(path) == (2, {**KINDS, "score": 3, "box": 2})
+    with pytest.raises(
+        DataError, match=r"^r\.json: 3 of 13 predictions have a score outside 0\.\.1 \(2\.0, -1\.0, nan\)"
+    ):
+        raise DataError([p.line for p in read_skipping(path) if p.kind == "score"])
+
+
+def read_skipping(path):
+    return read_detections(path, load_ground_truth(TRUTH, masks=False), skip_invalid=True).skipped
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "the file is empty"),
+        (b"[{", "not JSON"),
+        (b"\xff\xfe\x00", "not JSON"),
+        (b'{"images": [], "annotations": []}', "an annotation file, not predictions"),
+        (b'{"a": 1}', "a JSON object with 'a'"),
+        (b"3", "a JSON value of type int"),
+        (b"[]", "holds no predictions at all"),
+        (b"[1, 2]", "2 of 2 predictions are no COCO results"),
+        (b"[" * 100_000, "not JSON"),
+    ],
+)
+def test_files_of_another_kind(content, said, tmp_path):
+    path = tmp_path / "r.json"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"^r\.json: ") as caught:
+        check_results(path, TRUTH)
+    assert said in caught.value.problems[0]
+    assert len(caught.value.problems) == 1
+
+
+def test_missing_and_packed_files(tmp_path):
+    with pytest.raises(DataError, match=r"absent\.json: cannot be read"):
+        check_results(tmp_path / "absent.json", TRUTH)
+    with gzip.open(tmp_path / "r.json.gz", "wt") as handle:
+        json.dump([prediction()], handle)
+    check_results(tmp_path / "r.json.gz", TRUTH)
+
+
+def test_an_empty_list_may_be_measured_if_asked(tmp_path):
+    path = tmp_path / "r.json"
+    path.write_text("[]", encoding="utf-8")
+    evaluation = evaluate(TRUTH, path, iou_type="bbox", skip_invalid=True)
+    assert evaluation.class_ap()[0] == 0
+    assert [problem.kind for problem in evaluation.skipped] == ["empty"]
+
+
+def test_what_the_first_record_has_is_read():
+    truth = load_ground_truth(TRUTH, masks=False)
+    only_box, only_mask = prediction(), prediction()
+    del only_box["segmentation"], only_mask["bbox"]
+    assert read_detections([prediction()], truth).iou_types == ("bbox", "segm")
+    assert read_detections([only_box], truth).segmentations is None
+    masks = read_detections([only_mask], truth)
+    assert masks.iou_types == ("segm",)
+    assert np.isnan(masks.boxes).all()
+    with pytest.raises(DataError, match=r"1 of 2 predictions are no COCO results \(\[1\]: missing `segmentation`"):
+        read_detections([prediction(), only_box], truth)
+
+
+def test_boxes_that_were_not_read_are_not_measured():
+    masks = read_detections([prediction()], load_ground_truth(TRUTH, masks=False), iou_types=("segm",))
+    with pytest.raises(DataError, match="have a box that is not finite"):
+        evaluate(TRUTH, masks, iou_type="bbox")
+
+
+def test_columns_instead_of_records():
+    """Predictions that are in memory as arrays are checked and measured like the same records."""
+    records = spread([prediction(), prediction(image_id=2), prediction(category_id=9)])
+    columns = Detections(
+        images=np.array([1, 2, 1]),
+        categories=np.array([4, 4, 9]),
+        boxes=np.tile([1.0, 1, 4, 4], (3, 1)),
+        scores=np.array([0.01, 0.02, 0.03]),
+    )
+    expected = evaluate(TRUTH, records, iou_type="bbox").precision
+    np.testing.assert_array_equal(evaluate(TRUTH, columns, iou_type="bbox").precision, expected)
+    with pytest.raises(DataError, match="columns of different lengths"):
+        check_results(Detections(columns.images[:2], columns.categories, columns.boxes, columns.scores), TRUTH)
+    with pytest.raises(DataError, match="no masks were read or given"):
+        check_results(columns, TRUTH, iou_types=("segm",))
+    wrong = Detections(columns.images + 1, columns.categories, columns.boxes, columns.scores)
+    assert skipped(wrong) == (2, {"image": 1})
+
+
+def test_whole_floats_as_ids_and_numpy_values():
+    truth = load_ground_truth(TRUTH, masks=False)
+    found = read_detections([prediction(image_id=2.0, category_id=np.int64(7), bbox=np.ones(4))], truth)
+    assert (found.images.tolist(), found.categories.tolist(), found.boxes.tolist()) == ([2], [7], [[1, 1, 1, 1]])
+    assert found.images.dtype == np.int64
 
 
 def test_evaluation_checks_by_itself():
     with pytest.raises(DataError, match="name an image"):
-        evaluate_coco(TRUTH, [prediction(image_id=9)], iou_type="bbox")
+        evaluate(TRUTH, [prediction(image_id=9)], iou_type="bbox")
+    left = evaluate(TRUTH, [prediction(image_id=9), prediction()], iou_type="bbox", skip_invalid=True)
+    assert (left.detections, left.skipped[0].count) == (1, 1)
 
 
 def test_run_lengths_as_a_list_are_read():
     """The same mask as a list of runs and compressed: equal AP."""
     exact = {"size": [20, 30], "counts": [0, 5, 15, 5, 15, 5, 15, 5, 15, 5, 515]}
-    evaluation = evaluate_coco(TRUTH, [prediction(segmentation=exact)], iou_type="segm", engine="fast")
+    evaluation = evaluate(TRUTH, [prediction(segmentation=exact)], iou_type="segm", engine="fast")
     assert evaluation.class_ap()[0] == pytest.approx(1)

@@ -6,7 +6,7 @@ import pytest
 
 from lt_data.counts import CategoryCounts
 from lt_data.groups import Group
-from lt_train.evaluation import evaluate_coco, format_metrics, per_class_rows, summarise
+from lt_train.evaluation import evaluate, format_metrics, per_class_rows, summarise
 from lt_train.evaluation import metrics as metrics_module
 
 GROUPS = (
@@ -15,7 +15,7 @@ GROUPS = (
     Group("[100, ~)", 100, None, ()),
 )
 FREQUENCY = {1: "r", 2: "r", 3: "c", 9: "r"}
-BOX_KEYS = ["AP", "AP50", "AP75", "APs", "APm", "APl", "groups", "frequency"]
+BOX_KEYS = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR", "ARs", "ARm", "ARl", "groups", "frequency"]
 
 
 def truth():
@@ -47,7 +47,7 @@ def evaluations(*found, types=("bbox",)):
         results.append(
             {"image_id": 1, "category_id": category, "bbox": [x, y, w, h], "score": 0.5, "segmentation": mask}
         )
-    return {t: evaluate_coco(truth(), results, iou_type=t, engine="official") for t in types}
+    return {t: evaluate(truth(), results, iou_type=t, engine="official") for t in types}
 
 
 FOUND = [(1, (0, 0, 50, 50)), (3, (0, 60, 50, 33))]  # class 1 exactly, class 3 with IoU 0.66: .50 to .65
@@ -55,8 +55,9 @@ FOUND = [(1, (0, 0, 50, 50)), (3, (0, 60, 50, 33))]  # class 1 exactly, class 3 
 
 def test_schema_and_values():
     metrics = summarise(evaluations(*FOUND, types=("bbox", "segm")), groups=GROUPS, frequency=FREQUENCY)
-    assert list(metrics) == ["schema", "bbox", "segm", "counts"]
-    assert metrics["schema"] == 1
+    assert list(metrics) == ["schema", "protocol", "engine", "max_detections", "bbox", "segm", "counts"]
+    assert (metrics["schema"], metrics["protocol"], metrics["max_detections"]) == (1, "coco", 100)
+    assert metrics["engine"].startswith("pycocotools ")
     assert list(metrics["bbox"]) == list(metrics["segm"]) == BOX_KEYS
     box = metrics["bbox"]
     assert box["AP"] == pytest.approx((1 + 0 + 0.4) / 3, abs=1e-12)
@@ -64,6 +65,8 @@ def test_schema_and_values():
     assert box["AP75"] == pytest.approx(1 / 3, abs=1e-12)
     assert (box["APs"], box["APl"]) == (None, None)
     assert box["APm"] == pytest.approx(box["AP"], abs=1e-12)
+    assert box["AR"] == pytest.approx((1 + 0 + 0.4) / 3, abs=1e-12)
+    assert (box["ARs"], box["ARm"], box["ARl"]) == (None, pytest.approx(box["AR"]), None)
     assert box["groups"] == {
         "(0, 10)": pytest.approx(0.5, abs=1e-12),
         "[10, 100)": pytest.approx(0.4, abs=1e-12),
@@ -94,9 +97,9 @@ def test_without_predictions_everything_measured_is_zero():
 
 def test_without_ground_truth_everything_is_null():
     empty = {**truth(), "annotations": []}
-    evaluation = evaluate_coco(empty, [], iou_type="bbox", engine="official")
+    evaluation = evaluate(empty, [], iou_type="bbox", engine="official")
     metrics = summarise({"bbox": evaluation}, groups=GROUPS, frequency=FREQUENCY)
-    assert [metrics["bbox"][key] for key in BOX_KEYS[:6]] == [None] * 6
+    assert [metrics["bbox"][key] for key in BOX_KEYS[:10]] == [None] * 10
     assert set(metrics["bbox"]["groups"].values()) == {None}
     assert metrics["counts"]["classes"]["AP"] == 0
 
@@ -144,15 +147,51 @@ def test_evaluations_of_different_annotations_are_refused():
 
 def test_table():
     metrics = summarise(evaluations(*FOUND, types=("bbox", "segm")), groups=GROUPS, frequency=FREQUENCY)
-    lines = format_metrics(metrics).splitlines()
-    assert lines[0].split(maxsplit=6)[:6] == BOX_KEYS[:6]
+    first, *lines = format_metrics(metrics).splitlines()
+    engine = metrics["engine"]
+    assert first == f"protocol coco (100 detections per image and category), engine {engine}"
+    assert lines[0].split(maxsplit=7)[:7] == [*BOX_KEYS[:6], "AR@100"]
     assert lines[0].endswith("(0, 10)  [10, 100)  [100, ~)")
     assert lines[1].split() == ["classes", "3", "2", "1", "0"]
-    assert lines[2].split() == ["bbox", "46.7", "66.7", "33.3", "-", "46.7", "-", "50.0", "40.0", "-"]
+    assert lines[2].split() == ["bbox", "46.7", "66.7", "33.3", "-", "46.7", "-", "46.7", "50.0", "40.0", "-"]
     assert lines[3].startswith("segm")
     assert lines[4] == "groups weighted by their classes = AP: bbox 46.7 = 46.7, segm 46.7 = 46.7"
     cells = ("[10, 100)", "1", "40.0")  # name, classes and figure of the second group
     assert len({line.rindex(cell) + len(cell) for line, cell in zip(lines, cells, strict=False)}) == 1
+
+
+def federated(fixed=False):
+    content = truth()
+    for image in content["images"]:
+        image |= {"neg_category_ids": [], "not_exhaustive_category_ids": []}
+    for category in content["categories"]:
+        category["frequency"] = FREQUENCY[category["id"]]
+    results = [{"image_id": 1, "category_id": c, "bbox": list(box), "score": 0.5} for c, box in FOUND]
+    return {"bbox": evaluate(content, results, iou_type="bbox", engine="fast", fixed=fixed)}
+
+
+def test_table_and_frequencies_of_lvis():
+    """r, c and f come from the annotation file and have columns."""
+    metrics = summarise(federated(), groups=GROUPS)
+    assert metrics["bbox"]["frequency"] == {"r": pytest.approx(0.5), "c": pytest.approx(0.4), "f": None}
+    first, header, classes, box, _ = format_metrics(metrics).splitlines()
+    assert first.startswith("protocol lvis (300 detections per image), engine hotcoco ")
+    assert header.split()[6:10] == ["AR@300", "APr", "APc", "APf"]
+    assert classes.split() == ["classes", "3", "2", "1", "0", "2", "1", "0"]
+    assert box.split()[-6:] == ["50.0", "40.0", "-", "50.0", "40.0", "-"]
+
+
+def test_fixed_ap_stands_beside_ap():
+    metrics = summarise(federated(), groups=GROUPS, fixed=federated(fixed=True))
+    assert list(metrics["bbox"])[-2:] == ["AP_fixed", "fixed"]
+    assert metrics["bbox"]["AP_fixed"] == metrics["bbox"]["fixed"]["AP"] == pytest.approx(metrics["bbox"]["AP"])
+    assert metrics["bbox"]["fixed"]["groups"] == pytest.approx(metrics["bbox"]["groups"])
+    lines = format_metrics(metrics).splitlines()
+    assert lines[4].startswith("bbox fixed ")
+    assert lines[4].split()[8] == "-"  # its recall is of other detections than the column says
+    assert "bbox fixed 46.7 = 46.7" in lines[-1]
+    with pytest.raises(ValueError, match="fixed=True"):
+        summarise(federated(), groups=GROUPS, fixed=federated())
 
 
 def train_counts():
@@ -180,6 +219,19 @@ def test_per_class_rows():
     assert [row["bbox_AP"] for row in rows] == [pytest.approx(1), 0, pytest.approx(0.4), None]
     assert [row["bbox_AP50"] for row in rows] == [pytest.approx(1), 0, pytest.approx(1), None]
     assert [row["bbox_AR"] for row in rows] == [pytest.approx(1), 0, pytest.approx(0.4), None]
+
+
+def test_per_class_rows_where_little_is_known_of_the_training_set():
+    unknown = dataclasses.replace(train_counts(), images=np.array([-1, -1, -1]))
+    rows = per_class_rows(evaluations(*FOUND), groups=GROUPS, train_counts=unknown)
+    assert [(row["train_images"], row["train_instances"]) for row in rows] == [
+        (None, 5),
+        (None, 6),
+        (None, 50),
+        (None,) * 2,
+    ]
+    rows = per_class_rows(evaluations(*FOUND), groups=(), train_counts=None)
+    assert {(row["group"], row["train_images"], row["train_instances"]) for row in rows} == {(None, None, None)}
 
 
 def test_per_class_rows_of_boxes_only():

@@ -1,0 +1,243 @@
+"""Several processes for one piece of work: each takes a share, process 0 collects, writes and speaks.
+
+Started as ``torchrun --no-python --nproc-per-node N lt-train eval RUN``, or by any launcher that sets RANK, WORLD_SIZE,
+MASTER_ADDR and MASTER_PORT. What is exchanged are results in ordinary memory, so gloo carries them whatever device the
+models run on, and processes may share a device.
+
+A process that fails says so in the store that all of them see; the others stop at their next look at it and end in
+silence. A process that is killed closes its connections, which wakes process 0: nobody waits for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+import torch.distributed as dist
+
+from lt_data.errors import DataError, RecipeError
+
+if TYPE_CHECKING:
+    from torch._C._distributed_c10d import Store
+
+T = TypeVar("T")
+
+# until all processes have found each other
+START_TIMEOUT = timedelta(minutes=10)
+# a process that is done waits for the slowest one; one that is gone is noticed at once
+WORK_TIMEOUT = timedelta(days=7)
+# seconds that process 0 keeps the store for others that have yet to see why they stop
+FAREWELL = 30.0
+# seconds between two looks at the store
+POLL = 0.05
+_FAILED, _TURN, _LEFT = "lt/failed", "lt/turn", "lt/left"
+
+
+class StoppedElsewhere(Exception):
+    """Another process failed and says why; this one ends in silence."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those that share the work; made by :func:`run_together`.
+
+    Attributes:
+        rank: 0 .. world - 1; process 0 collects, writes and speaks.
+        world: Number of processes.
+        local_rank: Number of this process on its machine.
+        store: Small values that all processes see; ``None`` if there is one process.
+    """
+
+    rank: int = 0
+    world: int = 1
+    local_rank: int = 0
+    store: Store | None = None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that writes and speaks."""
+        return self.rank == 0
+
+    def share(self, items: Sequence[T]) -> Sequence[T]:
+        """Every ``world``-th item from ``rank`` on: each item is one process's, none is repeated to fill up."""
+        return items[self.rank :: self.world]
+
+    def check(self) -> None:
+        """Looks whether the work goes on.
+
+        Raises:
+            StoppedElsewhere: Another process failed.
+            DataError: Process 0 is gone.
+        """
+        if self.store is None:
+            return
+        try:
+            stopped = self.store.check([_FAILED])
+        except RuntimeError:
+            raise DataError(f"process 0 of {self.world} ended early; its own output says why") from None
+        if stopped:
+            raise StoppedElsewhere
+
+    def gather(self, content: bytes) -> list[bytes] | None:
+        """What every process gives, in the order of their ranks, at process 0; ``None`` at the others.
+
+        Args:
+            content: What this process gives, at least one byte.
+
+        Raises:
+            StoppedElsewhere: Another process failed.
+            DataError: A process is gone.
+        """
+        if self.store is None:
+            return [content]
+        if not self.is_first:
+            self._await_turn(self.rank)
+            with self._contact(0):
+                dist.send(torch.tensor([len(content)]), dst=0)
+                dist.send(torch.frombuffer(bytearray(content), dtype=torch.uint8), dst=0)
+            # leaving earlier could lose what is still on its way
+            self._await_turn(self.rank + 1)
+            return None
+        parts = [content]
+        for rank in range(1, self.world):
+            self.store.set(_TURN, str(rank))
+            with self._contact(rank):
+                size = torch.zeros(1, dtype=torch.int64)
+                dist.recv(size, src=rank)
+                part = torch.empty(int(size), dtype=torch.uint8)
+                dist.recv(part, src=rank)
+            parts.append(part.numpy().tobytes())
+        self.store.set(_TURN, str(self.world))
+        return parts
+
+    def _await_turn(self, turn: int) -> None:
+        """Waits until process 0 has come to ``turn``."""
+        assert self.store is not None
+        while True:
+            self.check()
+            with self._contact(0):
+                if self.store.check([_TURN]) and int(self.store.get(_TURN)) >= turn:
+                    return
+            time.sleep(POLL)
+
+    @contextlib.contextmanager
+    def _contact(self, rank: int) -> Iterator[None]:
+        """Says what a broken connection means."""
+        try:
+            yield
+        except RuntimeError:
+            self.check()
+            raise DataError(
+                f"process {rank} of {self.world} ended before all results were collected (killed, perhaps for want of "
+                "memory); start again, with fewer processes if memory is short"
+            ) from None
+
+
+def run_together(work: Callable[[Processes], T]) -> T | None:
+    """Runs ``work`` in every process that the launcher started.
+
+    Args:
+        work: Gets this process's place among the others; ends with what it gathers, or looks at nothing shared later.
+
+    Returns:
+        What ``work`` returned, at process 0 (or the only one); ``None`` at the others, and at process 0 if another
+        process failed and reports it.
+
+    Raises:
+        RecipeError: The environment names processes that cannot be found.
+        Exception: What ``work`` raised, in the process that failed first and nowhere else.
+    """
+    if _number("WORLD_SIZE", 1) == 1:
+        return work(Processes())
+    processes = _join()
+    try:
+        value = work(processes)
+    except BaseException as error:
+        is_first_to_fail = not isinstance(error, StoppedElsewhere) and _claim_failure(processes)
+        _leave(processes)
+        if is_first_to_fail:
+            raise
+        return None
+    _leave(processes)
+    return value if processes.is_first else None
+
+
+def process_device(name: str, processes: Processes) -> str:
+    """The device of this process: each has a GPU of its own where the recipe leaves the choice.
+
+    Args:
+        name: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        processes: This process among the others.
+
+    Raises:
+        RecipeError: There are more processes on this machine than GPUs.
+    """
+    if processes.world == 1 or name not in ("auto", "cuda") or not torch.cuda.is_available():
+        return name
+    count = torch.cuda.device_count()
+    if processes.local_rank >= count:
+        raise RecipeError(
+            f"device: {name} gives every process a GPU of its own, here are {count}; start at most {count} processes, "
+            "or name the device (--device cuda:0, --device cpu)"
+        )
+    return f"cuda:{processes.local_rank}"
+
+
+def _number(name: str, default: int | None = None) -> int:
+    """An environment variable of the launcher."""
+    text = os.environ.get(name)
+    if text is None and default is not None:
+        return default
+    if text is None or not text.isdecimal():
+        raise RecipeError(
+            f"{name}: {'not set' if text is None else repr(text)}; several processes need RANK, WORLD_SIZE, "
+            "MASTER_ADDR and MASTER_PORT, which torchrun sets"
+        )
+    return int(text)
+
+
+def _join() -> Processes:
+    """Finds the other processes and connects with each."""
+    # not in every build of torch
+    from torch.distributed.rendezvous import rendezvous
+
+    world, rank = _number("WORLD_SIZE"), _number("RANK")
+    try:
+        store, rank, world = next(iter(rendezvous("env://", timeout=START_TIMEOUT)))
+        dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=WORK_TIMEOUT)
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise RecipeError(
+            f"process {rank} of {world} cannot find the others ({reason}); start all of them with torchrun"
+        ) from None
+    return Processes(rank, world, _number("LOCAL_RANK", rank), store)
+
+
+def _claim_failure(processes: Processes) -> bool:
+    """Tells the others to stop; whether this process is the first to do so."""
+    assert processes.store is not None
+    own = str(processes.rank)
+    try:
+        return processes.store.compare_set(_FAILED, "", own) == own.encode()
+    # process 0 is gone and the store with it
+    except RuntimeError:
+        return True
+
+
+def _leave(processes: Processes) -> None:
+    """Process 0 leaves last: the store is its own, unless torchrun keeps it."""
+    assert processes.store is not None
+    dist.destroy_process_group()
+    with contextlib.suppress(RuntimeError):
+        if not processes.is_first:
+            processes.store.add(_LEFT, 1)
+        elif os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != str(True):
+            end = time.monotonic() + FAREWELL
+            while processes.store.add(_LEFT, 0) < processes.world - 1 and time.monotonic() < end:
+                time.sleep(POLL)

@@ -1,0 +1,223 @@
+"""Everything about one set of predictions: AP of boxes and masks, per group and class, with a record of the inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lt_data.annotations import AnnotationFile, read_annotations
+from lt_data.counts import CategoryCounts, count_categories
+from lt_data.dataset_dir import annotations_path
+from lt_data.errors import DataError, OutputError
+from lt_data.file_bytes import Progress
+from lt_data.groups import Group
+from lt_data.train_counts import load_train_counts
+
+from .detections import IouType, Predictions, read_detections
+from .engines import EngineName
+from .evaluate import Evaluation, evaluate
+from .files import write_evaluation
+from .ground_truth import load_ground_truth
+from .group_sets import GROUP_SETS, evaluation_groups
+from .inputs import EvaluationInputs, evaluation_inputs
+from .metrics import summarise
+from .per_class import Cell, per_class_rows
+from .problems import Problem
+from .protocols import ProtocolChoice
+from .tables import format_metrics
+
+Report = Callable[[str], None]
+EVALUATION_FILES = ("metrics.json", "per_class.csv", "inputs.json", "predictions.json")
+
+
+@dataclass(frozen=True)
+class Choices:
+    """How to measure.
+
+    Attributes:
+        protocol: ``auto`` (what the annotation file is made for), ``coco`` or ``lvis``.
+        engine: ``auto`` (hotcoco if it agrees with the official tool here), ``fast`` or ``official``.
+        fixed: Add AP with the best 10,000 detections of a category over all images.
+        skip_invalid: Leave out invalid predictions instead of refusing all.
+    """
+
+    protocol: ProtocolChoice = "auto"
+    engine: EngineName = "auto"
+    fixed: bool = False
+    skip_invalid: bool = False
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An evaluation.
+
+    Attributes:
+        metrics: Content of ``metrics.json``.
+        per_class: Rows of ``per_class.csv``.
+        inputs: Content of ``inputs.json``.
+        text: The figures as a table.
+        skipped: Invalid predictions that were left out.
+    """
+
+    metrics: dict[str, Any]
+    per_class: list[dict[str, Cell]]
+    inputs: EvaluationInputs
+    text: str
+    skipped: tuple[Problem, ...]
+
+
+def measure(
+    annotations: AnnotationFile,
+    predictions: Predictions,
+    *,
+    iou_types: Sequence[IouType] | None = None,
+    groups: Sequence[Group] = (),
+    train_counts: CategoryCounts | None = None,
+    choices: Choices | None = None,
+    stored_as: str = "predictions.json",
+) -> Measured:
+    """Measures predictions.
+
+    Args:
+        annotations: What they are measured against.
+        predictions: A COCO results file, its records, or columns.
+        iou_types: ``bbox`` and/or ``segm``; what the predictions have, unless given.
+        groups: Groups of the training set.
+        train_counts: Counts of the training set; without them r, c and f are those of the annotation file.
+        choices: How to measure.
+        stored_as: Where the predictions will lie, from the directory of the evaluation.
+
+    Raises:
+        DataError: Annotations or predictions that cannot be measured, or not by this protocol.
+        RecipeError: The engine is not installed.
+    """
+    choices = choices or Choices()
+    masks = iou_types is None or "segm" in iou_types
+    truth = load_ground_truth(annotations, masks=masks and _has_masks(annotations))
+    found = read_detections(predictions, truth, iou_types=iou_types, skip_invalid=choices.skip_invalid)
+
+    def run(*, fixed: bool) -> dict[str, Evaluation]:
+        return {
+            kind: evaluate(truth, found, iou_type=kind, protocol=choices.protocol, engine=choices.engine, fixed=fixed)
+            for kind in found.iou_types
+        }
+
+    evaluations = run(fixed=False)
+    fixed = run(fixed=True) if choices.fixed else None
+    metrics = summarise(evaluations, groups=groups, frequency=_frequencies(train_counts), fixed=fixed)
+    return Measured(
+        metrics=metrics,
+        per_class=per_class_rows(evaluations, groups=groups, train_counts=train_counts),
+        inputs=evaluation_inputs(
+            annotations.path,
+            annotations.sha256,
+            protocol=metrics["protocol"],
+            max_detections=metrics["max_detections"],
+            groups=groups,
+            train_counts=train_counts,
+            predictions=stored_as,
+            skip_invalid=choices.skip_invalid,
+        ),
+        text=format_metrics(metrics),
+        skipped=found.skipped,
+    )
+
+
+def _has_masks(annotations: AnnotationFile) -> bool:
+    """Whether the first annotation has one; a file where some lack it is refused by name when masks are measured."""
+    return bool(len(annotations.annotation_ids) and annotations.segmentation(0))
+
+
+def _frequencies(counts: CategoryCounts | None) -> dict[int, str] | None:
+    if counts is None or not all(counts.frequencies):
+        return None
+    return dict(zip(counts.category_ids.tolist(), counts.frequencies, strict=True))
+
+
+def evaluate_predictions(
+    predictions: Path,
+    annotations: Path,
+    *,
+    train_counts: Path | None = None,
+    groups: str | None = None,
+    choices: Choices | None = None,
+    out: Path | None = None,
+    force: bool = False,
+    report: Report = lambda _: None,
+    progress: Progress | None = None,
+) -> Measured:
+    """Measures a COCO results file of any framework.
+
+    Args:
+        predictions: The results file (JSON, may be ``.gz`` or ``.zip``).
+        annotations: A COCO or LVIS annotation file, or a dataset directory.
+        train_counts: What was trained on: a dataset directory, an annotation file, or a CSV with ``category_id`` and
+            ``instances``. Without it there are no groups.
+        groups: A preset, bounds such as ``10,100,1000``, or ``coco-lt-paper``; ``bags`` unless given.
+        choices: How to measure.
+        out: Directory for ``metrics.json``, ``per_class.csv`` and ``inputs.json``; nothing is written without.
+        force: Replace an evaluation that is there.
+        report: Called before each step.
+        progress: Called with the bytes of the annotations that are read and the bytes in all.
+
+    Raises:
+        DataError: An input cannot be used.
+        RecipeError: The engine is not installed.
+        OutputError: The output exists, or cannot be written.
+    """
+    if out is not None:
+        check_evaluation_dir(out, force=force, inputs=[predictions])
+    path = annotations_path(Path(annotations))
+    counts = None
+    if train_counts is not None:
+        report(f"counting {train_counts}")
+        counts = load_train_counts(train_counts)
+    report(f"reading {path}")
+    file = read_annotations(path, progress=progress)
+    chosen = _groups(groups, counts, file)
+    report(f"measuring {predictions}")
+    stored_as = str(Path(predictions).resolve())
+    measured = measure(
+        file, Path(predictions), groups=chosen, train_counts=counts, choices=choices, stored_as=stored_as
+    )
+    if out is not None:
+        write_evaluation(out, measured.metrics, measured.per_class, inputs=measured.inputs)
+    return measured
+
+
+def _groups(name: str | None, counts: CategoryCounts | None, file: AnnotationFile) -> tuple[Group, ...]:
+    if name in GROUP_SETS:
+        # fixed lists, whatever the counts
+        return evaluation_groups(str(name), counts or count_categories(file))
+    if counts is not None:
+        return evaluation_groups(name or "bags", counts)
+    if name is not None:
+        raise DataError(
+            f"--groups {name}: groups are made of the instances in the training set; say what was trained on with "
+            "--train-counts (a dataset directory, an annotation file, or a CSV)"
+        )
+    return ()
+
+
+def check_evaluation_dir(out: Path, *, force: bool, inputs: Sequence[Path] = ()) -> None:
+    """Refuses a place for an evaluation before anything is read.
+
+    Args:
+        out: The directory to write.
+        force: Whether the user asked to replace an evaluation that is there.
+        inputs: Files that are read, which are never replaced.
+
+    Raises:
+        OutputError: It is a file, or holds an evaluation or an input.
+    """
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out}: is a file; choose another --out")
+    names = [out / name for name in EVALUATION_FILES if (out / name).exists()]
+    for path in inputs:
+        if any(path.exists() and path.resolve() == name.resolve() for name in names):
+            raise OutputError(f"{out}: holds {path.name}, which is read; choose another --out")
+    if names and not force:
+        there = ", ".join(path.name for path in names)
+        raise OutputError(f"{out}: holds {there}; choose another --out, or replace them with --force")

@@ -1,0 +1,217 @@
+"""Several processes: the same results as one, nobody waits for ever, one line for an error."""
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from lt_data.errors import DataError, LtError, RecipeError
+from lt_train.engine import distributed
+from lt_train.engine.distributed import Processes, process_device, run_together
+from lt_train.engine.evaluate import evaluate_run
+from lt_train.engine.fit import fit
+from lt_train.engine.inference import Found, ImageResults, merge
+from lt_train.recipe import Files
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A trained model and 7 images of two sizes: 2 and 3 processes have unequal shares."""
+    from lt_data.synthetic import write_pool
+    from lt_train.recipe import make_recipe
+
+    folder = tmp_path_factory.mktemp("several")
+    write_pool(folder / "pool", images=7, categories=20, size=64, instances_per_image=(3, 6), minimum_instances=0)
+    files = {"annotations": str(folder / "pool/annotations.json"), "images": str(folder / "pool/images")}
+    recipe = {
+        "data": {"train": files, "val": files, "groups": [2, 4], "workers": 0},
+        "model": {"name": "mask_rcnn_small", "min_size": [64], "max_size": 64, "num_detections": 10,
+                  "score_threshold": 0.001},
+        "optim": {"batch": 2, "base_batch": 2},
+        "schedule": {"iterations": 2, "decay": [1], "warmup": 1},
+        "eval": {"batch": 2},
+        "device": "cpu",
+    }  # fmt: skip
+    fit(make_recipe(recipe), folder / "run", console=Console(quiet=True))
+    return folder / "run"
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def one_process(queue, rank, world, port, work):
+    torch.set_num_threads(1)
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+    try:
+        queue.put((rank, repr(work())))
+    except LtError as error:
+        queue.put((rank, f"error: {error}"))
+
+
+def start(world, work):
+    """What each process returned or raised, as text, by rank; ``killed`` for one that said nothing."""
+    # children of a fresh process, which has imported everything and started no thread
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["lt_train.engine.evaluate", "lt_train.engine.fit"])
+    queue, port = context.Queue(), free_port()
+    children = [context.Process(target=one_process, args=(queue, rank, world, port, work)) for rank in range(world)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(60)
+    assert not any(child.is_alive() for child in children)
+    said = {}
+    while len(said) < sum(child.exitcode == 0 for child in children):
+        rank, text = queue.get(timeout=10)
+        said[rank] = text
+    return [said.get(rank, "killed") for rank in range(world)]
+
+
+def evaluation(run, out, files=None):
+    done = evaluate_run(run, files=files, out=out, console=Console(quiet=True))
+    return None if done is None else done[1].name
+
+
+@pytest.fixture(scope="module")
+def alone(run):
+    assert evaluation(run, run.parent / "one") == "one"
+    return run.parent / "one"
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_metrics_and_predictions_are_those_of_one_process(run, alone, tmp_path, world):
+    assert start(world, partial(evaluation, run, tmp_path / "several")) == ["'several'"] + ["None"] * (world - 1)
+    assert json.loads((alone / "metrics.json").read_text())["counts"]["images"] == 7
+    assert len(json.loads((alone / "predictions.json").read_text())) > 20
+    for name in ("metrics.json", "predictions.json", "per_class.csv", "inputs.json"):
+        assert (tmp_path / "several" / name).read_bytes() == (alone / name).read_bytes(), name
+
+
+def test_torchrun(run, alone, tmp_path):
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--no-python", "--nproc-per-node", "2", "--standalone"),
+        *(Path(sys.executable).with_name("lt-train"), "eval", run, "--out", tmp_path / "two"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("written:") == 1
+    assert (tmp_path / "two/metrics.json").read_bytes() == (alone / "metrics.json").read_bytes()
+
+
+def test_what_all_processes_refuse_is_said_once(run, alone):
+    said = start(2, partial(evaluation, run, alone))
+    assert sorted(text.split(":")[0] for text in said) == ["None", "error"]
+    assert "--force" in "".join(said)
+
+
+def test_an_image_that_cannot_be_read_ends_all_with_one_line(run, tmp_path):
+    pool = tmp_path / "pool"
+    shutil.copytree(run.parent / "pool", pool)
+    sorted((pool / "images").iterdir())[2].write_bytes(b"no image")
+    files = Files(annotations=pool / "annotations.json", images=pool / "images")
+    said = start(3, partial(evaluation, run, tmp_path / "out", files))
+    assert sorted(text.split(":")[0] for text in said) == ["None", "None", "error"]
+    assert "not a readable image" in "".join(said)
+    assert not (tmp_path / "out").exists()
+
+
+def work_of(processes, fail=None, kill=None, slow=None):
+    if processes.rank == slow:
+        time.sleep(1)
+    if processes.rank == fail:
+        raise DataError(f"process {fail} met something")
+    if processes.rank == kill:
+        os.kill(os.getpid(), signal.SIGKILL)
+    parts = processes.gather(bytes([processes.rank]) * (processes.rank + 1))
+    return parts and [len(part) for part in parts]
+
+
+def together(**what):
+    distributed.FAREWELL = 2
+    return run_together(partial(work_of, **what))
+
+
+@pytest.mark.parametrize("slow", [0, 1])
+def test_gather_keeps_the_order_of_ranks(slow):
+    assert start(3, partial(together, slow=slow)) == ["[1, 2, 3]", "None", "None"]
+
+
+@pytest.mark.parametrize("fail", [0, 1, 2])
+def test_the_process_that_fails_says_so_and_no_other(fail):
+    expected = ["None"] * 3
+    expected[fail] = f"error: process {fail} met something"
+    assert start(3, partial(together, fail=fail, slow=fail)) == expected
+
+
+def test_a_process_that_is_killed_is_noticed():
+    said = start(3, partial(together, kill=1))
+    assert said[1:] == ["killed", "None"]
+    assert "error: process 1 of 3 ended before all results were collected" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE: 'two'"),
+        ({"WORLD_SIZE": "2"}, "RANK: not set"),
+        ({"WORLD_SIZE": "2", "RANK": "0"}, "process 0 of 2 cannot find the others"),
+    ],
+)
+def test_an_environment_that_is_incomplete(environment, expected, monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RecipeError, match=expected):
+        run_together(lambda _: None)
+
+
+@pytest.mark.parametrize("world", range(1, 9))
+def test_shares_cover_all_and_repeat_none(world):
+    shares = [Processes(rank, world).share(range(7)) for rank in range(world)]
+    assert sorted(row for share in shares for row in share) == list(range(7))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def part(*ids):
+    return Found({i: ImageResults(1, 1, [{"image_id": i, "score": 0.5}]) for i in ids}, {})
+
+
+def test_merging_orders_by_image_and_refuses_what_is_twice_or_missing():
+    ids = np.array([5, 3, 9])
+    assert [r["image_id"] for r in merge([part(3), part(9, 5)], ids).results()] == [5, 3, 9]
+    unread = Found({}, {9: "image 9 is broken"})
+    assert merge([part(3, 5), unread], ids).unreadable == {9: "image 9 is broken"}
+    with pytest.raises(DataError, match="image 3 was looked at by processes 0 and 1"):
+        merge([part(3, 5), part(3, 9)], ids)
+    with pytest.raises(DataError, match=r"1 images .*image ids 9"):
+        merge([part(3), part(5)], ids)
+    with pytest.raises(DataError, match=r"1 images .*image ids 4"):
+        merge([part(3, 4), part(5, 9)], ids)
+
+
+def test_devices_of_processes(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert process_device("auto", Processes()) == "auto"
+    second = Processes(3, 4, local_rank=1)
+    assert [process_device(name, second) for name in ("auto", "cuda", "cpu", "cuda:0")] == [
+        "cuda:1", "cuda:1", "cpu", "cuda:0",
+    ]  # fmt: skip
+    with pytest.raises(RecipeError, match="start at most 2 processes"):
+        process_device("auto", Processes(2, 4, local_rank=2))

@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pycocotools import mask as rle
+
+from lt_train.evaluation.rle_counts import areas_of
+
+
+def encoded(mask):
+    return rle.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"].decode()
+
+
+def test_areas_and_sizes_of_random_masks():
+    """More than one chunk, with long runs, full and empty masks among them."""
+    rng = np.random.default_rng(0)
+    masks = [rng.random(rng.integers(1, 50, 2)) < rng.random() for _ in range(1300)]
+    masks = [np.kron(mask, np.ones((40, 40))) if i % 9 == 0 else mask for i, mask in enumerate(masks)]
+    masks += [np.zeros((3, 4)), np.ones((3, 4)), np.ones((1, 1))]
+    areas = areas_of([encoded(mask) for mask in masks])
+    np.testing.assert_array_equal(areas.inside, [mask.sum() for mask in masks])
+    np.testing.assert_array_equal(areas.pixels, [mask.size for mask in masks])
+
+
+def test_a_run_of_500_million_pixels():
+    mask = rle.frPyObjects({"size": [30000, 17000], "counts": [0, 510_000_000]}, 30000, 17000)
+    assert [column.tolist() for column in areas_of([mask["counts"].decode()])] == [[510_000_000], [510_000_000]]
+
+
+def test_unreadable_texts_do_not_touch_their_neighbours():
+    good = encoded(np.eye(7))
+    bad = ["", "é", "P", good + "P", good[:-1] + "~", "/" + good, "oooooooo0", " ", "\x00"]
+    texts = [text for other in bad for text in (other, good)]
+    areas = areas_of(texts)
+    assert areas.pixels[::2].tolist() == [-1] * len(bad)
+    assert areas.pixels[1::2].tolist() == [49] * len(bad)
+    assert areas.inside[1::2].tolist() == [7] * len(bad)
+
+
+def test_nothing():
+    assert areas_of([]).inside.tolist() == []
+    assert areas_of([""]).pixels.tolist() == [-1]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 70000), min_size=1, max_size=12), min_size=1, max_size=6))
+def test_any_runs(lists):
+    """Against COCO's own encoder."""
+    texts = [
+        rle.frPyObjects({"size": [1, sum(runs)], "counts": runs}, 1, sum(runs))["counts"].decode() for runs in lists
+    ]
+    areas = areas_of(texts)
+    assert areas.pixels.tolist() == [sum(runs) for runs in lists]
+    assert areas.inside.tolist() == [sum(runs[1::2]) for runs in lists]
+
+
+@pytest.mark.parametrize("runs", [[10, 5, -3], [-1], [4, -4, 4]])
+def test_negative_runs(runs):
+    """COCO's encoder writes any differences; these are written by hand: 10, 5, -3 as they stand."""
+    text = "".join(chr(48 + (run & 31)) if -16 <= run < 16 else "" for run in runs)
+    assert areas_of([text]).pixels.tolist() == [-1]
