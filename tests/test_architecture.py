@@ -78,6 +78,8 @@ def test_every_room_of_lt_train_is_listed():
         ("from lt_cli.train import main; main(['fit', '--help'], standalone_mode=False)", {"torch", "matplotlib"}),
         ("import lt_train.recipe", {"torch", "matplotlib"}),
         ("import lt_train.evaluation", {"torch", "matplotlib"}),
+        ("import lt_train.evaluation.measure", {"torch", "matplotlib", "pydantic", "yaml"}),
+        ("import lt_train.evaluation.comparison_files", {"torch", "matplotlib", "pydantic", "yaml"}),
     ],
 )
 def test_nothing_heavy_is_imported_before_it_is_needed(code, forbidden):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +94,12 @@ def measure(
         RecipeError: The engine is not installed.
     """
     choices = choices or Choices()
-    masks = iou_types is None or "segm" in iou_types
-    truth = load_ground_truth(annotations, masks=masks and _has_masks(annotations))
+    truth = load_ground_truth(annotations, masks=False)
     found = read_detections(predictions, truth, iou_types=iou_types, skip_invalid=choices.skip_invalid)
+    if "segm" in found.iou_types:
+        # masks of the annotations take long to decode; ids and sizes, which were checked, stay the same
+        truth = load_ground_truth(annotations, masks=True)
+        found = replace(found, checked_for=truth)
 
     def run(*, fixed: bool) -> dict[str, Evaluation]:
         return {
@@ -123,11 +126,6 @@ def measure(
         text=format_metrics(metrics),
         skipped=found.skipped,
     )
-
-
-def _has_masks(annotations: AnnotationFile) -> bool:
-    """Whether the first annotation has one; a file where some lack it is refused by name when masks are measured."""
-    return bool(len(annotations.annotation_ids) and annotations.segmentation(0))
 
 
 def _frequencies(counts: CategoryCounts | None) -> dict[int, str] | None:

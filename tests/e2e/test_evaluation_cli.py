@@ -1,0 +1,125 @@
+"""``lt-train eval --predictions``, ``compare`` and ``predict`` as people type them."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+from lt_cli.train import main
+
+from lt_data.synthetic import write_pool
+
+
+def lt_train(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def lines(text):
+    return [line for line in text.splitlines() if line.startswith("error: ")]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A drawn pool, and its own boxes as predictions: exact in one file, moved in the other."""
+    folder = tmp_path_factory.mktemp("data")
+    write_pool(folder / "pool", images=40, categories=20, size=96, seed=1)
+    content = json.loads((folder / "pool/annotations.json").read_text())
+    for name, moved in (("exact", 0), ("moved", 3)):
+        records = [
+            {
+                "image_id": a["image_id"],
+                "category_id": a["category_id"],
+                "bbox": [a["bbox"][0] + moved, *a["bbox"][1:]],
+                "score": round(1 - n / 10_000, 4),
+            }
+            for n, a in enumerate(content["annotations"])
+        ]
+        (folder / f"{name}.json").write_text(json.dumps(records))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def evaluated(data):
+    for name in ("exact", "moved"):
+        run = lt_train(
+            *("eval", "--predictions", data / f"{name}.json", "--annotations", data / "pool"),
+            *("--train-counts", data / "pool", "--groups", "5,10", "--fixed-ap", "--out", data / f"eval_{name}"),
+        )
+        assert run.exit_code == 0, run.output
+    return data
+
+
+def test_exact_boxes_have_ap_100(evaluated):
+    metrics = json.loads((evaluated / "eval_exact/metrics.json").read_text())
+    assert metrics["protocol"] == "coco"
+    assert metrics["bbox"]["AP"] == metrics["bbox"]["AP_fixed"] == 1.0
+    assert set(metrics["bbox"]["groups"]) == {"(0, 5)", "[5, 10)", "[10, ~)"}
+
+
+def test_table_names_protocol_engine_and_identity(data):
+    run = lt_train("eval", "--predictions", data / "exact.json", "--annotations", data / "pool")
+    assert run.stdout.startswith("protocol coco (100 detections per image and category), engine ")
+    assert "nothing written" in run.stdout
+
+
+def test_engines_agree(data):
+    texts = [
+        lt_train(
+            "eval", "--predictions", data / "moved.json", "--annotations", data / "pool", "--engine", engine
+        ).stdout
+        for engine in ("fast", "official")
+    ]
+    assert texts[0].splitlines()[1:] == texts[1].splitlines()[1:]
+
+
+def test_results_are_measured_without_torch(data):
+    code = (
+        "import sys\nfrom lt_cli.train import main\n"
+        f"main(['eval', '--predictions', {str(data / 'exact.json')!r}, '--annotations', {str(data / 'pool')!r}],"
+        " standalone_mode=False)\nassert 'torch' not in sys.modules and 'pydantic' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_compare_prints_differences(evaluated):
+    run = lt_train("compare", evaluated / "eval_exact", evaluated / "eval_moved", "--resamples", 50)
+    assert run.exit_code == 0, run.output
+    row = next(line for line in run.stdout.splitlines() if line.startswith("AP "))
+    assert "100.0" in row
+    assert not row.rstrip().endswith("~")
+    again = lt_train("compare", evaluated / "eval_exact", evaluated / "eval_moved", "--resamples", 50)
+    assert again.stdout == run.stdout
+    content = lt_train("compare", evaluated / "eval_exact", evaluated / "eval_moved", "--format", "json").stdout
+    assert json.loads(content)["systems"] == ["eval_exact", "eval_moved"]
+
+
+def test_published_rows_are_marked(evaluated):
+    run = lt_train("compare", evaluated / "eval_exact", "--paper", "coco-lt")
+    assert run.exit_code == 0, run.output
+    assert "published" in run.stdout
+    assert "ours" in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["eval"], 2, "Give a RUN"),
+        (["eval", "--predictions", "exact.json"], 2, "--annotations"),
+        (["eval", "--predictions", "none.json", "--annotations", "pool"], 1, "none.json: cannot be read"),
+        (["eval", "--predictions", "pool/annotations.json", "--annotations", "pool"], 1, "not predictions"),
+        (["eval", "--predictions", "exact.json", "--annotations", "pool", "--groups", "bags"], 1, "--train-counts"),
+        (["eval", "--predictions", "exact.json", "--annotations", "pool", "--protocol", "lvis"], 1, "neg_category_ids"),
+        (["eval", "nowhere"], 1, "not a run directory"),
+        (["compare", "eval_exact"], 1, "at least two"),
+        (["compare", "eval_exact", "pool"], 1, "holds no metrics.json"),
+        (["compare", "eval_exact", "--paper", "lvis", "--format", "csv"], 1, "in the table only"),
+        (["predict", "nowhere", "pool/images", "--out", "predicted"], 1, "not a run directory"),
+    ],
+)
+def test_mistakes(evaluated, monkeypatch, arguments, code, says):
+    monkeypatch.chdir(evaluated)
+    run = lt_train(*arguments)
+    assert run.exit_code == code, run.output
+    assert says in run.output
+    assert code == 2 or len(lines(run.output)) == 1

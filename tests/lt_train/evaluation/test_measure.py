@@ -1,0 +1,98 @@
+"""Result files of any framework, measured and written."""
+
+import json
+
+import pytest
+
+from lt_data.errors import DataError, OutputError
+from lt_train.evaluation.inputs import read_inputs
+from lt_train.evaluation.measure import Choices, evaluate_predictions
+
+
+def content():
+    """Two classes in three images; class 7 has one instance, class 3 has two."""
+    boxes = [(1, 3, [10, 10, 20, 20]), (2, 3, [5, 5, 30, 40]), (3, 7, [0, 0, 50, 50])]
+    return {
+        "images": [{"id": i, "width": 100, "height": 80, "file_name": f"{i}.jpg"} for i in (1, 2, 3)],
+        "categories": [{"id": 3, "name": "cup"}, {"id": 7, "name": "yak"}, {"id": 9, "name": "gnu"}],
+        "annotations": [
+            {"id": n, "image_id": i, "category_id": c, "bbox": b, "area": b[2] * b[3], "iscrowd": 0}
+            for n, (i, c, b) in enumerate(boxes, start=1)
+        ],
+    }
+
+
+@pytest.fixture
+def files(tmp_path):
+    (tmp_path / "val.json").write_text(json.dumps(content()))
+    found = [{**{k: a[k] for k in ("image_id", "category_id", "bbox")}, "score": 0.5} for a in content()["annotations"]]
+    (tmp_path / "found.json").write_text(json.dumps(found[:2]))
+    return tmp_path
+
+
+def test_perfect_boxes_of_one_class(files):
+    measured = evaluate_predictions(files / "found.json", files / "val.json")
+    assert measured.metrics["bbox"]["AP"] == pytest.approx(0.5)
+    assert "segm" not in measured.metrics
+    assert measured.metrics["bbox"]["groups"] == {}
+    assert [row["bbox_AP"] for row in measured.per_class] == [1.0, 0.0, None]
+    assert [row["train_instances"] for row in measured.per_class] == [None, None, None]
+
+
+@pytest.mark.parametrize("kind", ["csv", "file", "directory"])
+def test_groups_of_the_training_set(files, kind):
+    train = {"csv": files / "counts.csv", "file": files / "train.json", "directory": files / "train"}[kind]
+    (files / "train").mkdir()
+    annotations = [
+        {"id": n, "image_id": 1 + n % 3, "category_id": 3 if n < 12 else 7, "bbox": [0, 0, 5, 5], "area": 25}
+        for n in range(15)
+    ]
+    text = json.dumps({**content(), "annotations": annotations})
+    (files / "train.json").write_text(text)
+    (files / "train" / "annotations.json").write_text(text)
+    (files / "counts.csv").write_text("category_id,instances\n3,12\n7,3\n9,0\n")
+    measured = evaluate_predictions(
+        files / "found.json", files / "val.json", train_counts=train, groups="10", choices=Choices(fixed=True)
+    )
+    assert measured.metrics["bbox"]["groups"] == {"(0, 10)": 0.0, "[10, ~)": 1.0}
+    assert measured.metrics["counts"]["classes"]["groups"] == {"(0, 10)": 1, "[10, ~)": 1}
+    assert measured.metrics["bbox"]["AP_fixed"] == pytest.approx(0.5)
+    assert [row["group"] for row in measured.per_class] == ["[10, ~)", "(0, 10)", "(0, 10)"]
+    assert [row["train_instances"] for row in measured.per_class] == [12, 3, 0]
+
+
+def test_what_was_measured_is_recorded_and_never_replaced_unasked(files):
+    out = files / "eval"
+    measured = evaluate_predictions(files / "found.json", files / "val.json", out=out)
+    assert sorted(path.name for path in out.iterdir()) == ["inputs.json", "metrics.json", "per_class.csv"]
+    assert json.loads((out / "metrics.json").read_text()) == measured.metrics
+    assert read_inputs(out).predictions == str(files / "found.json")
+    with pytest.raises(OutputError, match="--force"):
+        evaluate_predictions(files / "found.json", files / "val.json", out=out)
+    evaluate_predictions(files / "found.json", files / "val.json", out=out, force=True)
+
+
+def test_predictions_in_the_output_folder_are_not_replaced(files):
+    out = files / "eval"
+    out.mkdir()
+    (out / "predictions.json").write_bytes((files / "found.json").read_bytes())
+    with pytest.raises(OutputError, match="which is read"):
+        evaluate_predictions(out / "predictions.json", files / "val.json", out=out, force=True)
+
+
+def test_groups_need_counts(files):
+    with pytest.raises(DataError, match="--train-counts"):
+        evaluate_predictions(files / "found.json", files / "val.json", groups="bags")
+    with pytest.raises(DataError, match="coco-lt-paper"):
+        evaluate_predictions(files / "found.json", files / "val.json", groups="coco-lt-paper")
+
+
+def test_skipped_predictions_are_counted(files):
+    found = json.loads((files / "found.json").read_text())
+    (files / "found.json").write_text(json.dumps([*found, {**found[0], "score": 7.0}, {**found[0], "image_id": 99}]))
+    with pytest.raises(DataError) as error:
+        evaluate_predictions(files / "found.json", files / "val.json")
+    assert len(error.value.problems) == 2
+    measured = evaluate_predictions(files / "found.json", files / "val.json", choices=Choices(skip_invalid=True))
+    assert {(problem.kind, problem.count) for problem in measured.skipped} == {("score", 1), ("image", 1)}
+    assert measured.metrics["bbox"]["AP"] == pytest.approx(0.5)
