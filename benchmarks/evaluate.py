@@ -11,7 +11,6 @@ job must agree on AP. Writes benchmarks/results/evaluate.csv, replacing it.
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import statistics
@@ -25,7 +24,7 @@ from typing import Any
 
 import click
 import numpy as np
-from machine import machine
+from record import machine, record
 
 RESULTS = Path(__file__).parent / "results" / "evaluate.csv"
 COLUMNS = ("date", "machine", "job", "contestant", "runs", "cpu_s", "anonymous_mib", "cpu_ratio", "AP")
@@ -209,11 +208,7 @@ def main(images: int, lvis_images: int, runs: int, out: Path) -> None:
             make_data(Path(folder), images=lvis_images, categories=1203, kept=300, masks=False, federated=True)
             names = {"truth": f"{folder}/truth.json", "found": f"{folder}/bbox.json", "iou_type": "bbox"}
             rows += contest(f"LVIS boxes, {lvis_images} images x 300", {"lt-train": OURS, "lvis": LVIS}, runs, names)
-    with out.open("w", encoding="utf-8", newline="") as handle:
-        writer = csv.writer(handle, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(rows)
-    sys.stdout.write(f"written: {out}\n")
+    record(out, COLUMNS, rows)
 
 
 if __name__ == "__main__":

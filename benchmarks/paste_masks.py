@@ -10,7 +10,6 @@ ratio is against the fastest. Writes benchmarks/results/paste_masks.csv, replaci
 
 from __future__ import annotations
 
-import csv
 import os
 import statistics
 import subprocess
@@ -22,7 +21,7 @@ from pathlib import Path
 
 import click
 import numpy as np
-from machine import machine
+from record import machine, record
 
 RESULTS = Path(__file__).parent / "results" / "paste_masks.csv"
 COLUMNS = ("date", "machine", "job", "contestant", "runs", "cpu_ms_per_image", "anonymous_mib", "cpu_ratio")
@@ -167,11 +166,7 @@ def main(runs: int, out: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for width, height in SIZES:
             rows += contest(width, height, runs, Path(folder))
-    with out.open("w", encoding="utf-8", newline="") as handle:
-        writer = csv.writer(handle, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(rows)
-    sys.stdout.write(f"written: {out}\n")
+    record(out, COLUMNS, rows)
 
 
 if __name__ == "__main__":

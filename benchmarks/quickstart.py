@@ -5,16 +5,14 @@ Writes benchmarks/results/quickstart.csv (replacing it), one figure a line.
 
 from __future__ import annotations
 
-import csv
 import platform
-import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 import torch
-from machine import machine
+from record import machine, record
 from rich.console import Console
 
 from lt_train.quickstart import run_seed
@@ -50,12 +48,7 @@ def main(seeds: int, out: Path) -> None:
         for run, content in zip(("softmax", "BAGS"), metrics, strict=True):
             for iou_type in ("bbox", "segm"):
                 rows += [(*where, seed, seconds, run, iou_type, *row) for row in figures(content, iou_type)]
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("w", encoding="utf-8", newline="") as handle:
-        writer = csv.writer(handle, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(rows)
-    sys.stdout.write(f"written: {RESULTS}\n")
+    record(RESULTS, COLUMNS, rows)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ the one that lt-data chose. Writes benchmarks/results/read_annotations.csv, repl
 
 from __future__ import annotations
 
-import csv
 import json
 import resource
 import statistics
@@ -21,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
-from machine import machine
+from record import machine, record
 
 RESULTS = Path(__file__).parent / "results" / "read_annotations.csv"
 COLUMNS = ("date", "machine", "job", "contestant", "runs", "cpu_s", "anonymous_mib", "cpu_ratio")
@@ -129,11 +128,7 @@ def main(coco: str, lvis: str | None, runs: int) -> None:
         if lvis:
             contestants = {"lt-data group-stats": (COUNT, {"source": lvis}), "lvis.LVIS": (LVIS, {"source": lvis})}
             rows += contest("counting LVIS v1 train size", contestants, runs)
-    with RESULTS.open("w", encoding="utf-8", newline="") as handle:
-        writer = csv.writer(handle, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(rows)
-    sys.stdout.write(f"written: {RESULTS}\n")
+    record(RESULTS, COLUMNS, rows)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,12 @@ benchmarks/results/read_annotations_tried.csv, replacing it.
 
 from __future__ import annotations
 
-import csv
-import sys
 import tempfile
 from pathlib import Path
 
 import click
 from read_annotations import COLUMNS, OURS, contest
+from record import record
 
 RESULTS = Path(__file__).parent / "results" / "read_annotations_tried.csv"
 
@@ -92,11 +91,7 @@ def main(coco: str, runs: int) -> None:
         rows = contest("COCO-LT from train2017 size", contestants, runs)
         contestants = {"two processes": (TWO_PROCESSES, names), "as it is": (ONE_PROCESS, names)}
         rows += contest("columns and byte ranges of train2017 size", contestants, runs)
-    with RESULTS.open("w", encoding="utf-8", newline="") as handle:
-        writer = csv.writer(handle, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(rows)
-    sys.stdout.write(f"written: {RESULTS}\n")
+    record(RESULTS, COLUMNS, rows)
 
 
 if __name__ == "__main__":
