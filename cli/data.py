@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from .options import CommandGroup, Progress
+from .options import CommandGroup, FilePath, Progress
 
-FILE = click.Path(path_type=Path)
+FILE = FilePath()
 PATH = click.argument("path", type=FILE)
 PRESETS = "numbers such as 10,100,1000, or a preset: bags, bags-2, bags-8, simcal"
 THRESHOLD = "categories in a smaller share of the images than this are repeated."
@@ -80,7 +80,7 @@ def main() -> None:
 )
 @click.option("--val", type=FILE, help="Validation annotations: checked for the same categories and copied beside.")
 @click.option("--images", type=FILE, help="Image folder of the pool: put the taken images into OUT/images.")
-@click.option("--copy/--link", "copy_images", default=False, help="Copy these images, or link to them (default).")
+@click.option("--copy/--link", "copy_images", default=None, help="Copy these images, or link to them (default).")
 @click.option("--dry-run", is_flag=True, help="Print the result, write nothing.")
 @click.option("--force", is_flag=True, help="Replace a dataset directory that exists.")
 def build_coco_lt(
@@ -92,7 +92,7 @@ def build_coco_lt(
     edges: str,
     val: Path | None,
     images: Path | None,
-    copy_images: bool,
+    copy_images: bool | None,
     dry_run: bool,
     force: bool,
     **options: Any,
@@ -111,14 +111,16 @@ def build_coco_lt(
         raise click.UsageError("--lvis, --reference and --targets exclude each other: each says what to aim at.")
     if out is None and not dry_run:
         raise click.UsageError("Missing option '--out' (or use --dry-run to see the result without writing).")
+    if copy_images is not None and images is None:
+        raise click.UsageError("--copy and --link say how to put images beside: they need --images.")
     with Progress("reading") as progress:
         built = build(
             coco,
             None if dry_run else out,
-            reference=lvis or reference or "lvis-v0.5",
+            reference=next(source for source in (lvis, reference, "lvis-v0.5") if source is not None),
             targets=targets,
             options=BuildOptions(edges=parse_edges(edges), **options),
-            extras=Extras(val, images, copy_images),
+            extras=Extras(val, images, bool(copy_images)),
             force=force,
             report=progress.step,
             progress=progress,
@@ -150,7 +152,7 @@ def group_stats(path: Path, style: str, edges: str | None, by: str, plot: Path |
     if plot is not None:
         check_output_file(plot, force=force, inputs=[path], suffixes=FORMATS)
     with Progress("reading") as progress:
-        stats = count(path, parse_edges(edges) if edges else None, by=by, progress=progress)
+        stats = count(path, None if edges is None else parse_edges(edges), by=by, progress=progress)
     click.echo(format_stats(stats, style))
     if plot is not None:
         from lt_data.plots_dataset import stats_figure
@@ -323,7 +325,7 @@ def plot(path: Path, kind: str, out: Path, edges: str | None, by: str, force: bo
     from lt_data.group_presets import parse_edges
     from lt_data.plots_dataset import format_plots, plot_dataset
 
-    bounds = parse_edges(edges) if edges else None
+    bounds = None if edges is None else parse_edges(edges)
     with Progress("reading") as progress:
         plots = plot_dataset(path, kind, out, edges=bounds, by=by, force=force, report=progress.step, progress=progress)
     click.echo(format_plots(plots))

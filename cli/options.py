@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
 from typing import Any, Final, Self
 
 import click
@@ -16,13 +21,73 @@ INPUT_IS_WRONG = 1
 SECONDS_BETWEEN_LINES: Final = 10.0
 
 
+class Terminated(KeyboardInterrupt):
+    """Somebody asked this process to end, or its terminal went away."""
+
+
+class FilePath(click.Path):
+    """A path for the library to open: what is wrong with the file is the library's to say."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, readable=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuses an empty text, which would be the working directory."""
+        if value == "":
+            self.fail("the path is empty; give one, or leave the option out.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class CommandGroup(click.Group):
-    """Commands whose errors are lines, from their first import on."""
+    """Commands whose errors are lines, from parsing and their first import on."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Parses and runs."""
+        with error_lines(), signals_as_interrupts():
+            return super().main(*args, **kwargs)
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Parses; here, because click would print a word of its own for an interrupt."""
+        with error_lines():
+            return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> object:
         """Runs the command."""
         with error_lines():
             return super().invoke(ctx)
+
+
+@contextmanager
+def signals_as_interrupts() -> Iterator[None]:
+    """Makes SIGTERM and SIGHUP an exception, as Ctrl-C is, so that what is half written is removed.
+
+    A signal that somebody handles or ignores already (``nohup``) is left alone, and processes started by a fork die of
+    theirs as they would without this.
+    """
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    if threading.current_thread() is threading.main_thread():
+        numbers = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    else:
+        numbers = []
+    process = os.getpid()
+
+    def stop(number: int, _: FrameType | None) -> None:
+        if os.getpid() != process:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        # one is enough: a second must not stop the tidying
+        for each in numbers:
+            signal.signal(each, signal.SIG_IGN)
+        raise Terminated
+
+    for number in numbers:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager
@@ -37,6 +102,8 @@ def error_lines() -> Iterator[None]:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _leave(f"{where}{error.strerror or error}")
+    except Terminated:
+        _leave("terminated")
     except KeyboardInterrupt:
         # a terminal stands behind the ^C that it shows
         if sys.stderr.isatty():
@@ -45,9 +112,22 @@ def error_lines() -> Iterator[None]:
 
 
 def _leave(*problems: str) -> None:
-    for problem in problems:
-        click.echo(f"error: {problem}", err=True)
+    # the terminal itself may be what is gone
+    with suppress(OSError):
+        for problem in problems:
+            click.echo(f"error: {problem}", err=True)
+    _drop_unwritten()
     sys.exit(INPUT_IS_WRONG)
+
+
+def _drop_unwritten() -> None:
+    """What standard output could not take must not fail a second time when the interpreter ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 class Progress:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import CommandGroup, Progress
+from .options import CommandGroup, FilePath, Progress
 
 if TYPE_CHECKING:
     from lt_train.evaluation.measure import Choices, Measured
 
-FILE = click.Path(path_type=Path)
+FILE = FilePath()
 OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 PACKAGES = ("torch", "torchvision", "pydantic", "yaml", "tensorboard")
 

@@ -8,7 +8,9 @@ Shapes: N images, A annotations.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Sequence
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from operator import attrgetter
@@ -20,7 +22,7 @@ import numpy as np
 
 from lt_data.arrays import BoolArray, FloatArray, IntArray
 from lt_data.errors import DataError
-from lt_data.file_bytes import Bytes
+from lt_data.file_bytes import Bytes, other_format
 
 # beyond it JSON readers do not keep whole numbers exactly
 LARGEST_ID: Final = 2**53
@@ -144,21 +146,51 @@ def split_records(path: Path, data: Bytes) -> dict[str, list[msgspec.Raw]]:
     """The raw records of the three lists, after one validating pass over the file.
 
     Raises:
-        DataError: The file is no JSON object with these lists.
+        DataError: The file is no JSON object with these lists, or has a member twice.
     """
     try:
         file = msgspec.json.decode(data, type=_RawFile)
     except msgspec.ValidationError as error:
         raise DataError(f"{path}: not an annotation file ({error}); give a COCO or LVIS annotation file") from None
     except UNREADABLE as error:
-        raise DataError(f"{path}: not a JSON object ({error}); give a COCO or LVIS annotation file") from None
+        kind = other_format(data) or f"not a JSON object ({error}); give a COCO or LVIS annotation file"
+        raise DataError(f"{path}: {kind}") from None
     records: dict[str, list[msgspec.Raw]] = {}
     for key in LISTS:
         found: list[msgspec.Raw] | None = getattr(file, key)
         if found is None:
             raise DataError(f"{path}: member '{key}' is missing; a COCO or LVIS file has it")
         records[key] = found
+    twice = repeated_members(data, [span_of(data, found) for found in records.values() if found])
+    if twice:
+        raise DataError(f"{path}: more than one member is called {', '.join(map(repr, twice))}; keep one of each")
     return records
+
+
+def repeated_members(data: Bytes, spans: Iterable[tuple[int, int]]) -> list[str]:
+    """Names that occur twice among the top-level members; JSON readers keep only the last of these.
+
+    Args:
+        data: A sound JSON object.
+        spans: First byte and the byte behind the last, of values that need not be looked into: the members as a
+            parser found them, or the records in them. What such a span does not cover is a lost value.
+    """
+    parts, done = [], 0
+    for first, end in sorted(spans):
+        parts += [bytes(data[done:first]), b"0"]
+        done = end
+    text = b"".join([*parts, bytes(data[done:])]).decode("utf-8", "surrogateescape")
+    names: list[str] = []
+
+    def keep(pairs: list[tuple[str, Any]]) -> None:
+        # objects within come first, the outermost last
+        names[:] = [name for name, _ in pairs]
+
+    try:
+        json.JSONDecoder(object_pairs_hook=keep, parse_int=len, strict=False).decode(text)
+    except (ValueError, RecursionError):
+        return []
+    return [name for name, count in Counter(names).items() if count > 1]
 
 
 def image_columns(rows: Sequence[ImageRecord]) -> ImageColumns:

@@ -36,7 +36,7 @@ from lt_data.annotation_records import (
 from lt_data.arrays import BoolArray, FloatArray, IntArray, all_distinct, positions_of
 from lt_data.checks import structural_problems
 from lt_data.errors import DataError
-from lt_data.file_bytes import Bytes, Progress, map_file
+from lt_data.file_bytes import Bytes, FileStamp, Progress, check_unchanged, map_file, stamp_of
 
 _SEGMENTATION = msgspec.json.Decoder(SegmentationRecord)
 
@@ -73,6 +73,7 @@ class AnnotationFile:
         annotation_category_ids: Dataset category id of each annotation, shape [A].
         crowd: True for ``iscrowd`` annotations, shape [A].
         categories: The category list.
+        stamp: Of the file at ``path`` before it was read; ``None`` where the bytes did not come from there.
     """
 
     path: Path
@@ -85,6 +86,16 @@ class AnnotationFile:
     annotation_category_ids: IntArray
     crowd: BoolArray
     categories: Categories
+    stamp: FileStamp | None = None
+
+    def check_unchanged(self) -> None:
+        """Refuses what was read if someone has written into the file since; bytes that were unpacked cannot change.
+
+        Raises:
+            DataError: The file is another than when it was read.
+        """
+        if isinstance(self.data, memoryview):
+            check_unchanged(self.path, self.stamp)
 
     @property
     def image_records(self) -> list[msgspec.Raw]:
@@ -99,13 +110,22 @@ class AnnotationFile:
     @cached_property
     def _records(self) -> dict[str, list[msgspec.Raw]]:
         """Where every record begins and ends; one more pass over the file, when first asked for."""
-        with without_cycle_collection():
-            return split_records(self.path, self.data)
+        try:
+            with without_cycle_collection():
+                return split_records(self.path, self.data)
+        except DataError as error:
+            raise self._explained(error) from None
 
     @cached_property
     def sha256(self) -> str:
-        """Hex digest of the file's bytes."""
-        return hashlib.sha256(self.data).hexdigest()
+        """Hex digest of the file's bytes.
+
+        Raises:
+            DataError: The file was written to since it was read.
+        """
+        digest = hashlib.sha256(self.data).hexdigest()
+        self.check_unchanged()
+        return digest
 
     @property
     def areas(self) -> FloatArray:
@@ -131,7 +151,11 @@ class AnnotationFile:
             with without_cycle_collection():
                 return geometry(self.path, self.data, self.annotation_records)
         except DataError as error:
-            raise _explained(error, self.path, self.data) from None
+            raise self._explained(error) from None
+
+    def _explained(self, error: DataError) -> DataError:
+        self.check_unchanged()
+        return _explained(error, self.path, self.data)
 
     @cached_property
     def members(self) -> dict[str, msgspec.Raw]:
@@ -183,30 +207,35 @@ def read_annotations(path: Path, *, progress: Progress | None = None) -> Annotat
     Raises:
         DataError: The file is missing, not JSON, lacks a member, has a record with a wrong field, an id twice,
             or an annotation of an image or category that the file does not list; one line a problem, the same as
-            ``lt-data check`` says.
+            ``lt-data check`` says. A member that occurs twice is refused when the records are first asked for.
     """
     path = Path(path)
-    return parse_annotations(map_file(path, progress), path)
+    stamp = stamp_of(path)
+    return parse_annotations(map_file(path, progress), path, stamp=stamp)
 
 
-def parse_annotations(data: Bytes, path: Path) -> AnnotationFile:
+def parse_annotations(data: Bytes, path: Path, *, stamp: FileStamp | None = None) -> AnnotationFile:
     """The same for the bytes of a file that is in memory.
 
     Args:
         data: JSON in UTF-8; kept as long as the result is.
         path: What to call it.
+        stamp: Of the file that ``data`` maps, taken before.
 
     Raises:
         DataError: See :func:`read_annotations`.
     """
     try:
         with without_cycle_collection():
-            return _parse(data, path)
+            file = _parse(data, path, stamp)
     except DataError as error:
+        check_unchanged(path, stamp)
         raise _explained(error, path, data) from None
+    file.check_unchanged()
+    return file
 
 
-def _parse(data: Bytes, path: Path) -> AnnotationFile:
+def _parse(data: Bytes, path: Path, stamp: FileStamp | None) -> AnnotationFile:
     records = decode_records(path, data)
     images, annotations = image_columns(records.images), annotation_columns(records.annotations)
     file = AnnotationFile(
@@ -220,6 +249,7 @@ def _parse(data: Bytes, path: Path) -> AnnotationFile:
         annotation_category_ids=annotations.category_ids,
         crowd=annotations.crowd,
         categories=_categories(records.categories),
+        stamp=stamp,
     )
     for key, ids in (
         ("images", file.image_ids),
@@ -267,6 +297,9 @@ def write_subset(
         images: Images to keep, shape [N].
         annotations: Annotations to keep, shape [A].
         ignored: Annotations to keep as ``iscrowd: 1``, shape [A]; only that field of theirs changes.
+
+    Raises:
+        DataError: A member occurs twice, or the file was written to since it was read.
     """
     kept = annotations if ignored is None else annotations | ignored
     as_crowd = np.zeros(len(kept), bool) if ignored is None else ignored & ~file.crowd
@@ -282,6 +315,7 @@ def write_subset(
             _write_records(out, written)
             done = end
         out.write(file.data[done:])
+    file.check_unchanged()
 
 
 def _record(file: AnnotationFile, index: int, as_crowd: BoolArray) -> msgspec.Raw:

@@ -41,20 +41,31 @@ _CATEGORY_COLUMNS = (
 
 
 def write_build(
-    build: Build, out: Path, *, copy_images: bool = False, report: Callable[[str], None] = lambda _: None
+    build: Build,
+    out: Path,
+    *,
+    copy_images: bool = False,
+    force: bool = False,
+    report: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Writes the dataset directory; nothing is left behind if a step fails.
 
     Args:
         build: What was chosen.
-        out: The directory; an existing one is replaced.
+        out: The directory.
         copy_images: Copy images instead of linking them, where the build has any.
+        force: Replace a dataset directory that exists.
         report: Called with a line before each long step.
 
     Raises:
-        OutputError: The directory cannot be written.
+        OutputError: The directory exists, or cannot be written.
     """
-    with names.replacing_directory(out) as work:
+    out = Path(out)
+
+    def check() -> None:
+        names.check_output(out, force=force)
+
+    with names.replacing_directory(out, force=force, check=check) as work:
         annotations = work / names.ANNOTATIONS
         ignored = build.left_over if build.options.surplus == "ignore" else None
         chosen = build.selection
@@ -68,6 +79,7 @@ def write_build(
         names.write_csv(work / names.REPEAT_FACTORS, ("image_id", "repeat_factor"), rows)
         if build.val is not None:
             (work / names.VALIDATION).write_bytes(build.val.data)
+            build.val.check_unchanged()
         names.write_json(work / names.BUILD, _build_record(build, work))
         names.write_json(work / names.ENVIRONMENT, _environment(build, out))
         report(f"drawing {names.ALIGNMENT_PLOT}")

@@ -81,7 +81,10 @@ def check(
     check_geometry(file, log)
     if other is not None:
         other = annotations_path(Path(other))
-        beside = _read(other, map_file(other), FindingList(), only=("images", "categories"))
+        of_other = FindingList()
+        beside = _read(other, map_file(other), of_other, only=("images", "categories"))
+        check_lists(beside, of_other)
+        log.add_refused_of(of_other, other.name)
         _check_pair(file, beside, other.name, log)
     if images is not None:
         check_image_files(file, Path(images), log, progress)
@@ -133,7 +136,7 @@ def _read(
     only: tuple[str, ...] = ("images", "annotations", "categories"),
 ) -> FileColumns:
     with without_cycle_collection():
-        data, records = split_leniently(path, data, log)
+        data, records = split_leniently(path, data, log, only)
 
         def reader(key: str, progress: Progress | None = None) -> RecordReader:
             return RecordReader(data, key, (records[key] or []) if key in only else [], log, progress)
@@ -156,7 +159,8 @@ def _check_pair(file: FileColumns, other: FileColumns, other_name: str, log: Fin
 
     log.add_many("LT601", same, describe)
     log.add_many("LT602", sorted(set(pairs) - set(same)), describe)
-    _check_pair_of_categories(_names_by_id(file), _names_by_id(other), other_name, log)
+    if "categories" not in file.missing | other.missing:
+        _check_pair_of_categories(_names_by_id(file), _names_by_id(other), other_name, log)
 
 
 def _same_picture(file: FileColumns, other: FileColumns, row: int, other_row: int) -> bool:

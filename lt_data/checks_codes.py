@@ -71,6 +71,7 @@ CODES: Final[dict[str, Code]] = {
     "LT006": _refused("a record lacks id, image_id or category_id", "add the field, or remove the record"),
     "LT007": _refused("a field has a wrong type", "write whole numbers without quotes or point, names as strings"),
     "LT008": _refused("an id is too large", "keep ids within 2^53: JSON readers do not keep larger ones exactly"),
+    "LT009": _refused("a member occurs twice", "keep one of each; JSON readers take the last and lose the others"),
     "LT101": _refused("an image id occurs more than once", "give every image an id of its own"),
     "LT102": _refused("an annotation id occurs more than once", "give every annotation an id of its own"),
     "LT103": _refused("a category id occurs more than once", "give every category an id of its own"),
@@ -147,6 +148,13 @@ class FindingList:
         examples = self._examples.setdefault(code, [])
         examples += [one_line(describe(place)) for place in found[: MOST_EXAMPLES - len(examples)]]
         self._counts[code] = self._counts.get(code, 0) + len(found)
+
+    def add_refused_of(self, other: FindingList, name: str) -> None:
+        """What another file called ``name`` would be refused for, beside what was found in this one."""
+        for code in (code for code in other._counts if CODES[code].structural):
+            examples = self._examples.setdefault(code, [])
+            examples += [one_line(f"{name}: {text}") for text in other._examples[code]][: MOST_EXAMPLES - len(examples)]
+            self._counts[code] = self._counts.get(code, 0) + other._counts[code]
 
     def findings(self) -> tuple[Finding, ...]:
         """All of them: errors first, then by code."""

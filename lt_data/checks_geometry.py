@@ -27,14 +27,14 @@ AREA_TOLERANCE: Final = 64.0
 
 def check_geometry(file: FileColumns, log: FindingList) -> None:
     """Every check of boxes, masks and areas."""
-    boxes = file.annotations.boxes.copy()
-    with np.errstate(invalid="ignore"):
+    boxes, sizes = file.annotations.boxes.copy(), _image_sizes(file)
+    # numbers near the end of the range become infinite, those that are missing stay NaN
+    with np.errstate(invalid="ignore", over="ignore"):
         boxes[:, 2:] += boxes[:, :2]
-    sizes = _image_sizes(file)
-    _check_boxes(file, boxes, sizes, log)
-    _check_segmentations(file, sizes, log)
-    _check_masks(file, boxes, log)
-    _check_areas(file, log)
+        _check_boxes(file, boxes, sizes, log)
+        _check_segmentations(file, sizes, log)
+        _check_masks(file, boxes, log)
+        _check_areas(file, log)
 
 
 def _box_text(file: FileColumns, row: int) -> str:
@@ -96,13 +96,12 @@ def _check_segmentations(file: FileColumns, width_height: IntArray, log: Finding
 def _check_masks(file: FileColumns, boxes: FloatArray, log: FindingList) -> None:
     extents = file.annotations.masks.extents
     comparable = np.isfinite(boxes).all(1) & (boxes[:, 2:] > boxes[:, :2]).all(1) & np.isfinite(extents).all(1)
-    with np.errstate(invalid="ignore"):
-        low, high = extents[:, :2] - boxes[:, :2], boxes[:, 2:] - extents[:, 2:]
-        apart = np.maximum(extents[:, :2] - boxes[:, 2:], boxes[:, :2] - extents[:, 2:]).max(1, initial=-np.inf)
-        # positive: the box is wider than the mask; negative: the mask is wider than the box
-        slack = np.concatenate([low, high], 1)
-        sides = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
-        loose = (slack > np.maximum(MASK_TOLERANCE, LOOSE_SHARE * sides)).any(1)
+    low, high = extents[:, :2] - boxes[:, :2], boxes[:, 2:] - extents[:, 2:]
+    apart = np.maximum(extents[:, :2] - boxes[:, 2:], boxes[:, :2] - extents[:, 2:]).max(1, initial=-np.inf)
+    # positive: the box is wider than the mask; negative: the mask is wider than the box
+    slack = np.concatenate([low, high], 1)
+    sides = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
+    loose = (slack > np.maximum(MASK_TOLERANCE, LOOSE_SHARE * sides)).any(1)
     outside = comparable & (apart > MASK_TOLERANCE)
     beyond = comparable & ~outside & (slack < -MASK_TOLERANCE).any(1)
 
@@ -119,9 +118,8 @@ def _check_areas(file: FileColumns, log: FindingList) -> None:
     areas, masks = file.annotations.areas, file.annotations.masks
     given = areas > 0
     log.add_many("LT411", np.flatnonzero(~given), lambda row: f"{file.annotation(row)}: area {areas[row]:g}")
-    with np.errstate(invalid="ignore"):
-        smaller, larger = np.minimum(areas, masks.areas), np.maximum(areas, masks.areas)
-        differs = (larger > AREA_FACTOR * smaller) & (larger - smaller > AREA_TOLERANCE)
+    smaller, larger = np.minimum(areas, masks.areas), np.maximum(areas, masks.areas)
+    differs = (larger > AREA_FACTOR * smaller) & (larger - smaller > AREA_TOLERANCE)
     log.add_many(
         "LT410",
         np.flatnonzero(given & np.isfinite(areas) & differs),

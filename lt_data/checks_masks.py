@@ -137,7 +137,8 @@ def _store(out: MaskColumns, owner: IntArray, extents: FloatArray, areas: FloatA
     rows = owner[first]
     low = np.minimum.reduceat(extents[:, :2], first, axis=0)
     high = np.maximum.reduceat(extents[:, 2:], first, axis=0)
-    total = np.add.reduceat(areas, first)
+    with np.errstate(over="ignore"):
+        total = np.add.reduceat(areas, first)
     finite = np.isfinite(low).all(1) & np.isfinite(high).all(1) & np.isfinite(total)
     out.faults[rows[~finite]] |= BROKEN
     rows = rows[finite]
@@ -196,6 +197,17 @@ def unpack_runs(texts: Sequence[bytes]) -> tuple[IntArray, IntArray, BoolArray]:
     owner_of_run = np.repeat(np.arange(len(texts)), lengths)
     broken[owner_of_run[runs < 0]] = True
     return runs[~broken[owner_of_run]], lengths[~broken], broken
+
+
+def fills(counts: str, pixels: int) -> bool:
+    """Whether compressed run lengths can be read and add up to so many pixels.
+
+    Ask before pycocotools decodes a text that a user gave: it reads and writes behind the end of one that breaks off.
+    """
+    if not counts.isascii():
+        return False
+    runs, _, broken = unpack_runs([counts.encode("ascii")])
+    return not broken[0] and int(runs.sum()) == pixels
 
 
 def _undo_differences(values: IntArray, lengths: IntArray) -> IntArray:

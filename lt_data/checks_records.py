@@ -25,6 +25,7 @@ from lt_data.annotation_records import (
     CategoryRecord,
     GeometryRecord,
     ImageRecord,
+    repeated_members,
     span_of,
     split_records,
     whole,
@@ -101,13 +102,16 @@ class CategoryColumns:
     instance_counts: IntArray
 
 
-def split_leniently(path: Path, data: Bytes, log: FindingList) -> tuple[Bytes, dict[str, list[msgspec.Raw] | None]]:
+def split_leniently(
+    path: Path, data: Bytes, log: FindingList, only: Sequence[str] = LISTS
+) -> tuple[Bytes, dict[str, list[msgspec.Raw] | None]]:
     """The raw records of the three lists; ``None`` for a list that is missing or none.
 
     Args:
         path: What to call the file.
         data: Its bytes.
         log: Takes what is wrong.
+        only: Lists that are looked for.
 
     Returns:
         The bytes that the records lie in (a changed copy where NaN or Infinity stood for numbers), and the records.
@@ -125,7 +129,9 @@ def split_leniently(path: Path, data: Bytes, log: FindingList) -> tuple[Bytes, d
         members, data = (_members(changed), changed) if changed is not None else (None, data)
     if members is None or not any(key in members for key in LISTS):
         raise refused
-    return data, {key: _records(key, members, log) for key in LISTS}
+    spans = [span_of(data, [value]) for value in members.values()]
+    log.add_many("LT009", repeated_members(data, spans), shown)
+    return data, {key: _records(key, members, log) if key in only else None for key in LISTS}
 
 
 def _members(data: Bytes) -> dict[str, msgspec.Raw] | None:

@@ -25,7 +25,7 @@ from lt_data.annotations import read_annotations
 from lt_data.arrays import FloatArray
 from lt_data.counts import CategoryCounts, count_categories
 from lt_data.dataset_dir import annotations_path
-from lt_data.errors import DataError
+from lt_data.errors import DataError, one_line
 from lt_data.file_bytes import Progress
 
 Kind = Literal["inverse", "effective-number"]
@@ -167,6 +167,8 @@ def class_weight_table(
     """
     path = Path(path)
     counts = count_categories(read_annotations(annotations_path(path), progress=progress))
+    if not (counts.instances > 0).any():
+        raise DataError(f"{path}: no annotation is of an instance (crowds do not count); give a training set")
     weights = class_weights(counts.instances, kind=kind, beta=beta, lower=lower, upper=upper, background=background)
     return ClassWeightTable(
         name=path.name,
@@ -212,8 +214,8 @@ def _as_table(table: ClassWeightTable) -> str:
     beta = f", beta {options['beta']}" if options["kind"] == "effective-number" else ""
     empty = int((counts.instances == 0).sum())
     lines = [
-        f"{table.name}: {options['kind']}{beta}, {len(counts.names):,} classes; raw weights divided by their mean "
-        f"{table.mean:.7f}",
+        f"{one_line(table.name)}: {options['kind']}{beta}, {len(counts.names):,} classes; raw weights divided "
+        f"by their mean {table.mean:.7f}",
         f"background {options['background']:g}; capped: {_caps(table)}",
         "",
         f"{'instances':>10}{'weight':>12}  category",
@@ -232,7 +234,7 @@ def _as_table(table: ClassWeightTable) -> str:
 def _line(table: ClassWeightTable, row: int | None) -> str:
     if row is None:
         return f"{'...':>10}{'...':>12}"
-    return f"{table.counts.instances[row]:>10,}{table.weights[row + 1]:>12.5f}  {table.counts.names[row]}"
+    return f"{table.counts.instances[row]:>10,}{table.weights[row + 1]:>12.5f}  {one_line(table.counts.names[row])}"
 
 
 def _caps(table: ClassWeightTable) -> str:

@@ -9,11 +9,13 @@ images differs from the published 9,100; the instances per category do not.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
+from numbers import Integral, Real
 from pathlib import Path
+from typing import Final, get_args
 
 import numpy as np
 
@@ -21,13 +23,23 @@ from lt_data import dataset_dir as names
 from lt_data.alignment import Alignment, align, explicit, largest_scale
 from lt_data.annotations import AnnotationFile, read_annotations
 from lt_data.arrays import IntArray
-from lt_data.build import Build, BuildOptions, Extras, left_over_counts, shortages, source_name, totals
+from lt_data.build import (
+    Build,
+    BuildOptions,
+    Extras,
+    OnShortage,
+    Surplus,
+    left_over_counts,
+    shortages,
+    source_name,
+    totals,
+)
 from lt_data.build_files import write_build
 from lt_data.counts import CategoryCounts, Reference, count_categories
 from lt_data.errors import DataError
 from lt_data.file_bytes import Progress
 from lt_data.groups import check_edges, make_groups
-from lt_data.image_files import find_images
+from lt_data.image_files import find_images, normal_name, refuse_images_inside
 from lt_data.references import Targets, check_reference, check_targets, load_reference, load_targets
 from lt_data.repeat_factors import category_repeat_factors
 from lt_data.sampling import Order, Selection, select
@@ -65,8 +77,9 @@ def build_coco_lt(
         DataError: An input cannot be used, an option is out of range, or the pool is short of instances.
         OutputError: ``out`` exists, or cannot be written.
     """
-    options, extras = options or BuildOptions(), extras or Extras()
-    coco = names.annotations_path(Path(coco))
+    options, extras = options or BuildOptions(), _with_paths(extras or Extras())
+    coco, out = names.annotations_path(Path(coco)), None if out is None else Path(out)
+    reference, targets = _source(reference, "--reference"), None if targets is None else _source(targets, "--targets")
     check_options(options)
     if targets is None:
         check_reference(reference)
@@ -91,20 +104,66 @@ def build_coco_lt(
     build = _plan(pool, reference, targets, options, report, progress)
     build = replace(build, val=val, image_paths=_image_paths(build, extras.images))
     if out is not None:
+        refuse_images_inside(out, build.image_paths)
         report(f"writing {out}")
-        write_build(build, out, copy_images=extras.copy_images, report=report)
+        write_build(build, out, copy_images=extras.copy_images, force=force, report=report)
     return build
+
+
+def _with_paths(extras: Extras) -> Extras:
+    """The same with paths where the caller gave text."""
+    val, images = (None if path is None else Path(path) for path in (extras.val, extras.images))
+    return replace(extras, val=val, images=images)
+
+
+def _source(given: str | Path, option: str) -> str | Path:
+    """What was given as a path but is not there may be a name, such as ``lvis-v1``."""
+    if not str(given):
+        raise DataError(f"{option}: is empty; give a name or a file, or leave it out")
+    return given if isinstance(given, str) or given.exists() else str(given)
 
 
 def check_options(options: BuildOptions) -> None:
     """Refuses options out of range before anything is read.
 
     Raises:
-        DataError: An option is out of range.
+        DataError: An option is out of range or of another type; one line each.
     """
+    words = {"order": get_args(Order), "surplus": get_args(Surplus), "on_shortage": get_args(OnShortage)}
+    problems = [
+        f"{_flag(name)}: got {getattr(options, name)!r}; allowed are {', '.join(allowed)}"
+        for name, allowed in words.items()
+        if getattr(options, name) not in allowed
+    ]
+    problems += [
+        f"{_flag(name)}: got {getattr(options, name)!r}; allowed is {needed}"
+        for name, (fits, needed) in _TYPES.items()
+        if not fits(getattr(options, name))
+    ]
+    if problems:
+        raise DataError(problems)
     check_edges(options.edges)
     parse_scale(options.scale)
     category_repeat_factors(np.ones(1, np.int64), 1, options.threshold)
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+_TYPES: Final[Mapping[str, tuple[Callable[[object], bool], str]]] = {
+    "seed": (_is_whole, "a whole number"),
+    "scale": (lambda value: isinstance(value, str), "decimal text, for example '0.01', so that it is taken exactly"),
+    "edges": (
+        lambda value: isinstance(value, tuple | list) and all(map(_is_whole, value)),
+        "whole numbers in ascending order, for example (10, 100, 1000)",
+    ),
+    "threshold": (lambda value: isinstance(value, Real) and not isinstance(value, bool), "a number"),
+}
 
 
 def parse_scale(text: str) -> Fraction:
@@ -192,7 +251,9 @@ def _image_paths(build: Build, folder: Path | None) -> tuple[Path, ...]:
     if folder is None:
         return ()
     taken = [build.pool.file_names[i] for i in np.flatnonzero(build.selection.images)]
-    twice = [name for name, count in Counter(taken).items() if count > 1]
+    if nameless := taken.count(""):
+        raise DataError(f"{build.pool.path}: {nameless} images have no file_name; --images needs one for every image")
+    twice = [name for name, count in Counter(map(normal_name, taken)).items() if count > 1]
     if twice:
         raise DataError(
             f"{build.pool.path}: {len(twice)} image file names occur more than once ('{twice[0]}'); "

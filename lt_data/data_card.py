@@ -10,6 +10,7 @@ from typing import Literal
 from lt_data import dataset_dir as names
 from lt_data.build import Build, BuildOptions, left_over_counts, shortages, totals
 from lt_data.counts import CategoryCounts
+from lt_data.errors import one_line
 
 
 @dataclass(frozen=True)
@@ -77,11 +78,12 @@ def render_card(facts: CardFacts) -> str:
     total, (surplus, crowds) = facts.total, facts.left_over
     fate = "dropped" if facts.options.surplus == "drop" else "kept as `iscrowd: 1` regions that training ignores"
     parts = [
-        f"# Long-tailed subset of {facts.pool}",
+        f"# Long-tailed subset of {one_line(facts.pool)}",
         f"{total['images']:,} images, {total['instances']:,} instances, {total['categories']} categories; "
-        f"{facts.kind} {facts.source}. {surplus:,} surplus instances and {crowds:,} crowds of these images are {fate}.",
+        f"{facts.kind} {one_line(facts.source)}. {surplus:,} surplus instances and {crowds:,} crowds of these images "
+        f"are {fate}.",
         f"Made with (the words as typed, with paths, stand in `{names.ENVIRONMENT}`):",
-        f"    {command(facts)}",
+        f"    {one_line(command(facts))}",
         _identity_note(facts),
         "## Groups by training instances",
         _group_table(facts),
@@ -93,7 +95,7 @@ def render_card(facts: CardFacts) -> str:
         f"`{names.BUILD}` (inputs, rule, digests), `{names.ENVIRONMENT}`. `lt-data verify` recomputes every figure of "
         "the data files.",
         "## Sources and licences",
-        f"Annotations and images are those of the pool ({facts.pool}, sha256 {facts.pool_sha256}) and stay "
+        f"Annotations and images are those of the pool ({one_line(facts.pool)}, sha256 {facts.pool_sha256}) and stay "
         "under its licences: COCO and LVIS annotations are CC BY 4.0; each image has the licence that the member "
         "`licenses` names. Long-tail recipe: Li et al., Balanced Group Softmax, CVPR 2020, supplement 4.1.",
     ]
@@ -137,5 +139,10 @@ def _category_table(facts: CardFacts, most: int = 5) -> str:
     ranked = list(enumerate(facts.categories, start=1))
     shown = ranked if len(ranked) <= 2 * most else ranked[:most] + ranked[-most:]
     lines = ["| rank | category | instances | images |", "|---|---|---|---|"]
-    lines += [f"| {rank} | {name} | {instances:,} | {images:,} |" for rank, (name, instances, images) in shown]
+    lines += [f"| {rank} | {_cell(name)} | {instances:,} | {images:,} |" for rank, (name, instances, images) in shown]
     return "\n".join(lines)
+
+
+def _cell(name: str) -> str:
+    """A name within a table: a line break or a bar would end the cell."""
+    return one_line(name).replace("|", r"\|")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import lzma
 import mmap
+import stat
 import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 
@@ -23,21 +25,88 @@ _STEP: Final = 2**24
 _PAGE: Final = 4096
 
 
+# how files begin that are no JSON in UTF-8 at all
+_OTHER_STARTS: Final = (
+    (b"\x1f\x8b", "is a gzip file; name it .gz"),
+    (b"PK\x03\x04", "is a zip file; name it .zip"),
+    (codecs.BOM_UTF8, "starts with a byte-order mark; save it as UTF-8 without one"),
+    (codecs.BOM_UTF16_LE, "starts with a byte-order mark; save it as UTF-8 without one"),
+    (codecs.BOM_UTF16_BE, "starts with a byte-order mark; save it as UTF-8 without one"),
+    (b"{\0", "is not UTF-8 (UTF-16?); save it as UTF-8"),
+    (b"\0", "is not UTF-8 (UTF-16?); save it as UTF-8"),
+)
+
+
 class _Source(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
+class FileStamp(NamedTuple):
+    """Which file a path led to, and its size and time of change; equal while nobody writes to it."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+
+
+def stamp_of(path: Path) -> FileStamp | None:
+    """The stamp of a file, ``None`` if there is none to look at."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return FileStamp(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def check_unchanged(path: Path, stamp: FileStamp | None) -> None:
+    """Refuses a file that was written to since its stamp was taken.
+
+    One that was replaced by another (written beside, then renamed) or removed is no harm: its bytes stay mapped.
+
+    Raises:
+        DataError: Its size or its time of change is another.
+    """
+    now = stamp_of(path)
+    if stamp is not None and now is not None and now[:2] == stamp[:2] and now != stamp:
+        raise DataError(f"{path}: changed while it was read; start again when nothing writes to it any more")
+
+
+def check_plain(path: Path) -> None:
+    """Refuses pipes and devices: they hang or end, and cannot be read twice.
+
+    Raises:
+        DataError: The path is one.
+        OSError: There is no such path.
+    """
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise DataError(f"{path}: is not a plain file; save it first")
+
+
+def other_format(data: Bytes) -> str | None:
+    """What a file that should be JSON is by its first bytes, and what to do; ``None`` if they do not tell."""
+    start = bytes(data[:4])
+    return next((text for first, text in _OTHER_STARTS if start.startswith(first)), None)
+
+
 def map_file(path: Path, progress: Progress | None = None) -> Bytes:
-    """The bytes of a file; a plain file is mapped, so that its pages come and go with the page cache.
+    """The bytes of a file; one that is not packed is mapped, so that its pages come and go with the page cache.
+
+    A mapped file must stay as it is while it is used: bytes written into it show up in the result
+    (:func:`check_unchanged` finds that afterwards), and if it is cut short, the operating system ends the process
+    where it reads behind the new end.
 
     Args:
-        path: Any file; ``.gz`` and ``.zip`` (with one member) are unpacked.
+        path: Any plain file; ``.gz`` and ``.zip`` (with one member) are unpacked.
         progress: Called with the bytes read and the bytes in all, of the unpacked file where that is known.
 
     Raises:
-        DataError: The file is missing, cannot be read, is empty or broken, or the archive has several members.
+        DataError: The file is missing, a pipe or a device, cannot be read, is empty or broken, or the archive has
+            several members.
     """
     try:
+        check_plain(path)
         with path.open("rb") as handle:
             if path.stat().st_size == 0:
                 raise DataError(f"{path}: the file is empty; fetch or write it again")
@@ -76,8 +145,10 @@ def _unpack(source: _Source, done: Callable[[], int], whole: int, progress: Prog
 
 def _only_member(path: Path, progress: Progress | None) -> bytes:
     with zipfile.ZipFile(path) as archive:
-        members = [member for member in archive.infolist() if not member.is_dir()]
+        # macOS packs what it knows of a file beside it
+        found = [member for member in archive.infolist() if not member.filename.startswith("__MACOSX/")]
+        members = [member for member in found if not member.is_dir()]
         if len(members) != 1:
-            raise DataError(f"{path}: holds {len(members)} files; give a .zip with one annotation file, or unpack it")
+            raise DataError(f"{path}: holds {len(members)} files; give a .zip with one file, or unpack it")
         with archive.open(members[0]) as source:
             return _unpack(source, source.tell, members[0].file_size, progress)

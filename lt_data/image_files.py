@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import Path, PureWindowsPath
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from lt_data.errors import DataError
+from lt_data.errors import DataError, OutputError
 
 # LVIS v1 names an image by its URL only; its images lie in both folders of COCO 2017
 SUBFOLDERS = ("", "train2017", "val2017")
@@ -24,6 +24,7 @@ def find_images(folder: Path, file_names: Iterable[str], *, most: int = 5) -> li
     Raises:
         DataError: The folder is missing, a name would leave it, or files are missing.
     """
+    folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; give the folder that the image file names are relative to")
     names = list(file_names)
@@ -35,6 +36,26 @@ def find_images(folder: Path, file_names: Iterable[str], *, most: int = 5) -> li
             + [f"{folder}: {len(missing)} of {len(names)} images are missing; check the image folder"]
         )
     return [path for path in found if path is not None]
+
+
+def normal_name(name: str) -> str:
+    """A file name without what does not change which file it is: ``./a//b.jpg`` is ``a/b.jpg``; empty stays empty."""
+    return str(PurePosixPath(name)) if name else ""
+
+
+def refuse_images_inside(out: Path, images: Sequence[Path]) -> None:
+    """Refuses to replace a directory that holds images which the build reads, by whatever links they lead there.
+
+    Raises:
+        OutputError: Such an image lies in ``out``.
+    """
+    place = out.resolve()
+    inside = [path for path in images if path.resolve().is_relative_to(place)] if out.exists() else []
+    if inside:
+        raise OutputError(
+            f"{out}: holds {len(inside)} of the images of --images ({_shown(str(inside[0]))} leads there), which would "
+            "be replaced; choose another --out"
+        )
 
 
 def _find(folder: Path, name: str) -> Path | None:

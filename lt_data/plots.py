@@ -9,6 +9,7 @@ Shapes: C pool categories by rank, n_ref reference categories by rank, G groups.
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -252,11 +253,13 @@ def write_figure(figure: Figure, path: Path) -> None:
 def plain(text: str, longest: int = 60) -> str:
     """Text to draw as it is: one line, shortened in the middle, a dollar sign no start of a formula.
 
+    Characters that only format are left out: those for the direction of writing would turn round what stands beside.
+
     Args:
         text: For example a category's or a file's name.
         longest: Characters to keep at most; the start and the end of a longer text stay.
     """
-    text = "".join(c if ord(c) in _drawn_characters() else "?" for c in " ".join(text.split()))
+    text = "".join(c if ord(c) in _drawn_characters() else "?" for c in " ".join(_shown(text).split()))
     if len(text) > longest:
         tail = longest // 3
         text = f"{text[: longest - tail - 1]}\u2026{text[-tail:]}"
@@ -265,8 +268,13 @@ def plain(text: str, longest: int = 60) -> str:
 
 def category_label(name: str, category_id: int, longest: int = 24) -> str:
     """A category's name as :func:`plain` gives it, or its id where the font lacks most of the name's characters."""
-    missing = sum(ord(c) not in _drawn_characters() for c in name)
-    return f"id {category_id}" if 2 * missing > len(name) else plain(name, longest)
+    shown = _shown(name)
+    missing = sum(ord(c) not in _drawn_characters() for c in shown)
+    return f"id {category_id}" if not shown or 2 * missing > len(shown) else plain(name, longest)
+
+
+def _shown(text: str) -> str:
+    return "".join(c for c in text if unicodedata.category(c) != "Cf")
 
 
 @lru_cache(maxsize=1)

@@ -83,11 +83,14 @@ def plot_dataset(
         progress: Called with the bytes read and the bytes in all.
 
     Raises:
-        DataError: The path cannot be read, the edges are not ascending, or nothing of this kind can be drawn.
+        DataError: The path cannot be read, the edges are not ascending or do not go with ``by``, or nothing of this
+            kind can be drawn.
         OutputError: A picture exists, or cannot be written.
     """
     kinds = _kinds(kind)
     check_by(by)
+    if kinds == ("groups",) and by == "frequency" and edges is not None:
+        raise DataError("--edges: rare, common and frequent have bounds of their own; leave it out, or use --by images")
     path, out = Path(path), Path(out)
     _refuse_overwrite([out / name for name in _file_names(kinds)], out, force=force)
     source = _Source(path, None if edges is None else check_edges(edges), by, progress)

@@ -25,7 +25,7 @@ from lt_data.counts import (
     read_table,
     reference_from_file,
 )
-from lt_data.csv_tables import other_columns, read_csv, whole_number
+from lt_data.csv_tables import LARGEST, Row, other_columns, read_csv, shown
 from lt_data.dataset_dir import annotations_path
 from lt_data.errors import DataError
 from lt_data.file_bytes import Progress
@@ -168,9 +168,7 @@ def reference_from_csv(path: Path) -> Reference:
     column = next((name for name in COUNT_COLUMNS if name in found), None)
     if column is None:
         raise other_columns(path, found, "instance counts in a column 'instances'")
-    counts = np.sort(np.array([whole_number(row[column], path, i, column) for i, row in enumerate(rows)], np.int64))[
-        ::-1
-    ]
+    counts = np.sort(np.array([row.whole(column) for row in rows], np.int64))[::-1]
     if not (counts > 0).any():
         raise DataError(f"{path}: every count is 0; a reference needs at least one category with instances")
     return Reference(path.name, counts[counts > 0].copy(), _sha256(path))
@@ -180,33 +178,50 @@ def load_targets(source: str | Path, counts: CategoryCounts) -> Targets:
     """The targets that ``--targets`` names, one for every pool category.
 
     Args:
-        source: ``simcal``, or a CSV with the columns ``target`` and ``category_id`` or ``name``.
+        source: ``simcal``, or a CSV with the columns ``target`` and ``category_id`` or ``name``; if it has both,
+            names that are filled in must be the pool's.
         counts: The pool's categories.
 
     Raises:
         DataError: The source cannot be read, or its categories are not those of the pool.
     """
     if isinstance(source, str) and source in NAMED_TARGETS:
-        rows, where = read_table(NAMED_TARGETS[source]), f"--targets {source}"
-        wanted = {int(row["category_id"]): int(row["instances"]) for row in rows}
+        table, where = read_table(NAMED_TARGETS[source]), f"--targets {source}"
+        wanted = {int(row["category_id"]): int(row["instances"]) for row in table}
         fixes = ("the pool must list COCO's categories",) * 2
         return Targets(source, _by_row(wanted, counts, where, fixes), count_crowds=True)
     path = Path(source)
     rows = _read_targets(path)
     by_name = dict(zip(counts.names, counts.category_ids.tolist(), strict=True))
     wanted = {}
-    for i, row in enumerate(rows):
-        if "category_id" in row:
-            category_id = whole_number(row["category_id"], path, i, "category_id", least=-(2**53))
+    for row in rows:
+        if "category_id" in row.cells:
+            category_id = row.whole("category_id", least=-LARGEST)
         else:
-            category_id = by_name.get(row["name"], f"'{row['name']}'")
-        wanted[category_id] = whole_number(row["target"], path, i, "target")
+            category_id = by_name.get(row.text("name"), shown(row.text("name")))
+        wanted[category_id] = row.whole("target")
+    _refuse_other_names(path, rows, counts)
     if len(wanted) < len(rows):
         raise DataError(f"{path}: a category occurs twice; give every category one row")
     return Targets(path.name, _by_row(wanted, counts, str(path), ("add them", "remove them")), sha256=_sha256(path))
 
 
-def _read_targets(path: Path) -> list[dict[str, str]]:
+def _refuse_other_names(path: Path, rows: list[Row], counts: CategoryCounts) -> None:
+    """Where a row has both, id and name must be of the same category of the pool."""
+    names = dict(zip(counts.category_ids.tolist(), counts.names, strict=True))
+    other = []
+    for row in rows:
+        given = row.cells.get("name")
+        if given and "category_id" in row.cells:
+            key = row.whole("category_id", least=-LARGEST)
+            if names.get(key, given) != given:
+                other.append(f"line {row.line}: id {key} is {shown(given)}, in the pool {shown(names[key])}")
+    if other:
+        first = "; ".join(other[:3]) + ("; ..." if len(other) > 3 else "")
+        raise DataError(f"{path}: {len(other)} names are not the pool's ({first}); mend them, or leave the names out")
+
+
+def _read_targets(path: Path) -> list[Row]:
     if not path.exists():
         names = ", ".join(NAMED_TARGETS)
         raise DataError(f"--targets: got '{path}'; allowed are {names}, or a CSV with category_id and target")

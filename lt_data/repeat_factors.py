@@ -316,6 +316,7 @@ def write_repeat_factors(path: Path, table: RepeatFactorTable, *, force: bool = 
     Raises:
         OutputError: The file exists and ``force`` is not set, or it cannot be written.
     """
+    path = Path(path)
     if path.is_dir() or (path.exists() and not force):
         raise OutputError(f"{path}: exists; choose another file" + ("" if path.is_dir() else ", or use --force"))
     work = beside(path)

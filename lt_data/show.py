@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from lt_data.annotations import AnnotationFile, Categories, read_annotations
 from lt_data.arrays import IntArray
+from lt_data.checks_masks import fills
 from lt_data.dataset_dir import annotations_path, check_output_file
 from lt_data.errors import DataError
 from lt_data.file_bytes import Progress
@@ -338,18 +339,12 @@ def decode_rle(segmentation: Any) -> npt.NDArray[np.uint8] | None:
     area = size[0] * size[1]
     if area > _LARGEST_MASK:
         return None
-    try:
-        if isinstance(counts, str):
-            code = {"size": size, "counts": counts.encode("ascii")}
-            mask = rle.decode(code)
-            # runs that stop short leave the rest of the mask undefined: only what encodes to the same runs is sound
-            sound = mask.max() <= 1 and rle.encode(np.asfortranarray(mask))["counts"] == code["counts"]
-        else:
-            sound = isinstance(counts, list) and all(type(v) is int and v >= 0 for v in counts) and sum(counts) == area
-            mask = rle.decode(rle.frPyObjects({"size": size, "counts": counts}, *size)) if sound else None
-    except (ValueError, OverflowError, TypeError):
-        return None
-    return mask if sound else None
+    code: Any = None
+    if isinstance(counts, str) and fills(counts, area):
+        code = {"size": size, "counts": counts.encode("ascii")}
+    elif isinstance(counts, list) and all(type(v) is int and v >= 0 for v in counts) and sum(counts) == area:
+        code = rle.frPyObjects({"size": size, "counts": counts}, *size)
+    return None if code is None else rle.decode(code)
 
 
 def _borders(mask: npt.NDArray[np.uint8]) -> Iterator[Points]:

@@ -85,11 +85,12 @@ def write_pool(
         OutputError: ``out`` exists and is not an empty folder, or cannot be written.
     """
     options = _Options(images, categories, size, exponent, instances_per_image, seed, minimum_instances)
+    out = Path(out)
     _check_options(options)
     _refuse_overwrite(out)
     kinds = shape_categories(categories)
     dealt = _deal(options, kinds)
-    with replacing_directory(out) as work:
+    with replacing_directory(out, force=False) as work:
         (work / IMAGES).mkdir()
         content = _header(options, kinds)
         for number, members in enumerate(dealt, start=1):

@@ -12,7 +12,7 @@ import numpy as np
 
 from lt_data.annotations import read_annotations
 from lt_data.counts import CategoryCounts, count_categories
-from lt_data.csv_tables import other_columns, read_csv, whole_number
+from lt_data.csv_tables import LARGEST, other_columns, read_csv
 from lt_data.dataset_dir import annotations_path
 from lt_data.errors import DataError
 from lt_data.file_bytes import Progress
@@ -49,21 +49,19 @@ def _from_csv(path: Path) -> CategoryCounts:
         raise other_columns(path, found, "'category_id' and 'instances'")
     if not rows:
         raise DataError(f"{path}: has no rows; list every category of the training set")
-    ids = [whole_number(row["category_id"], path, i, "category_id", least=-(2**53)) for i, row in enumerate(rows)]
+    ids = [row.whole("category_id", least=-LARGEST) for row in rows]
     if len(set(ids)) < len(ids):
         raise DataError(f"{path}: a category occurs twice; give every category one row")
     order = np.argsort(ids)
     rows, ids = [rows[i] for i in order], [ids[i] for i in order]
-    instances = [whole_number(row["instances"], path, int(i), "instances") for i, row in zip(order, rows, strict=True)]
-    images = [UNKNOWN] * len(rows)
-    if "images" in found:
-        images = [whole_number(row["images"], path, int(i), "images") for i, row in zip(order, rows, strict=True)]
-    stated = [row.get("frequency") or "" for row in rows]
+    instances = [row.whole("instances") for row in rows]
+    images = [row.whole("images") if "images" in found else UNKNOWN for row in rows]
+    stated = [row.cells.get("frequency") or "" for row in rows]
     from_field = all(letter in FREQUENCY_NAMES for letter in stated)
     counted = [frequency_of(n) if n != UNKNOWN else "" for n in images]
     return CategoryCounts(
         category_ids=np.array(ids, np.int64),
-        names=tuple(row.get("name") or str(key) for key, row in zip(ids, rows, strict=True)),
+        names=tuple(row.cells.get("name") or str(key) for key, row in zip(ids, rows, strict=True)),
         instances=np.array(instances, np.int64),
         images=np.array(images, np.int64),
         frequencies=tuple(stated if from_field else counted),

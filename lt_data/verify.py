@@ -30,6 +30,7 @@ from lt_data.verify_sources import (
     check_selection,
     check_warnings,
     load_source,
+    refuse_unused,
     source_of,
 )
 from lt_data.verify_tables import check_tables
@@ -80,10 +81,12 @@ def verify_dataset(
         progress: Called with the bytes read of an annotation file and the bytes in all.
 
     Raises:
-        DataError: There is no build record, or ``pool`` or ``reference`` cannot be read.
+        DataError: There is no build record, ``pool`` or ``reference`` cannot be read, or there is a ``reference`` for
+            a build that took its own from no file.
     """
     directory = Path(directory)
     record = read_build_record(directory)
+    refuse_unused(record, reference, directory)
     checks = Checks()
     report(f"reading {directory}")
     checks.run(f"{BUILD}: sha256 of {len(record.files)} files", check_digests(directory, record))
@@ -164,13 +167,14 @@ def _build_again(
     if source is None:
         checks.skip(CHOICE, f"it needs the {kind} {recorded.name}, which was not given", "--reference FILE")
         return None
-    targets, reference = (source, "") if kind == "targets" else (None, source)
+    # beside targets the reference is not looked at
+    targets = source if kind == "targets" else None
     return checks.read(
         BUILD,
         lambda: build_coco_lt(
             path,
             None,
-            reference=reference,
+            reference=source,
             targets=targets,
             options=data.options,
             report=report,

@@ -27,6 +27,7 @@ from lt_data.dataset_record import (
     differing_fields,
     differing_ids,
 )
+from lt_data.errors import DataError
 from lt_data.references import Targets, load_reference, load_targets
 
 # what the builder writes for a region that training ignores
@@ -47,6 +48,20 @@ def source_of(record: BuildRecord, given: Path | None) -> tuple[str, Input, str 
     kind = "reference" if record.inputs.reference is not None else "targets"
     recorded: Input = getattr(record.inputs, kind)
     return kind, recorded, recorded.name if recorded.sha256 is None else given
+
+
+def refuse_unused(record: BuildRecord, given: Path | None, directory: Path) -> None:
+    """Refuses a file for a build that read none: nothing could be compared with it.
+
+    Raises:
+        DataError: There is one, and the reference or the targets of the build are a name or a law.
+    """
+    kind, recorded, _ = source_of(record, None)
+    if given is not None and recorded.sha256 is None:
+        raise DataError(
+            f"--reference: got '{given}'; {directory} has its {kind} from the name '{recorded.name}', not from a file; "
+            "leave --reference out"
+        )
 
 
 def load_source(

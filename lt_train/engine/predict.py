@@ -18,7 +18,7 @@ from lt_data.category_ids import CategoryIds
 from lt_data.counts import CategoryCounts, count_categories
 from lt_data.dataset_dir import annotations_path, refuse_inputs_inside, replacing_directory
 from lt_data.errors import DataError, OutputError
-from lt_data.file_bytes import map_file
+from lt_data.file_bytes import map_file, stamp_of
 from lt_data.groups import group_name_of
 from lt_data.image_files import find_images
 from lt_train.data.dataset import DetectionData, read_image
@@ -104,8 +104,11 @@ def predict_images(
         OutputError: The output exists or cannot be written.
     """
 
-    def work(processes: Processes) -> tuple[Trained, _Wanted, Found] | None:
+    def check() -> None:
         _check_output(out, force=force, inputs=[run, images, *([annotations] if annotations else [])])
+
+    def work(processes: Processes) -> tuple[Trained, _Wanted, Found] | None:
+        check()
         trained = load_trained(RunDir(run), checkpoint, device=device, processes=processes)
         ids = CategoryIds(trained.counts.category_ids.tolist())
         wanted = _listed(images, annotations, trained.counts) if annotations else _files(images, out)
@@ -128,7 +131,7 @@ def predict_images(
     if not found.images:
         raise DataError(list(found.unreadable.values()))
     results = found.results()
-    with replacing_directory(out) as directory:
+    with replacing_directory(out, force=force, check=check) as directory:
         write_results(directory / RESULTS, results)
         (directory / IMAGES).write_text(_image_file(wanted, found, trained.counts), encoding="utf-8")
         drawn = _draw(
@@ -201,14 +204,14 @@ def _listed(images: Path, annotations: Path, counts: CategoryCounts) -> _Wanted:
 
 def _read_images(path: Path) -> AnnotationFile:
     """An annotation file; one without annotations, as test sets come, has none."""
-    data = map_file(path)
+    stamp, data = stamp_of(path), map_file(path)
     try:
         members = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
     except (msgspec.DecodeError, UnicodeDecodeError):
         # the reader says what is wrong
-        return parse_annotations(data, path)
+        return parse_annotations(data, path, stamp=stamp)
     if "annotations" in members:
-        return parse_annotations(data, path)
+        return parse_annotations(data, path, stamp=stamp)
     return parse_annotations(msgspec.json.encode({**members, "annotations": []}), path)
 
 

@@ -7,8 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 from lt_cli import options
+from lt_cli.data import main
+from lt_cli.train import main as train_main
 
 POOL = "pool/annotations.json"
 LT_DATA = Path(sys.executable).with_name("lt-data")
@@ -91,6 +95,18 @@ def test_dry_run_writes_nothing(folder):
         (("repeat-factors", "pool/annotations.json", "--out", "/dev/null", "--force"), 1, "not a plain file"),
         (("repeat-factors", "pool/annotations.json", "--threshold", "1e300"), 1, "up to 1e6"),
         (("demo-pool", "--out", "pool"), 1, "exists and is not empty"),
+        (("build-coco-lt", "--coco", POOL, "--out", "x", "--reference", ""), 1, "--reference: is empty"),
+        (("build-coco-lt", "--coco", POOL, "--out", "x", "--targets", ""), 1, "--targets: is empty"),
+        (("build-coco-lt", "--coco", POOL, "--out", "x", "--lvis", ""), 2, "'--lvis': the path is empty"),
+        (("build-coco-lt", "--coco", POOL, "--out", ""), 2, "'--out': the path is empty"),
+        (("group-stats", POOL, "--edges", ""), 1, "edges: got ''"),
+        (("build-coco-lt", "--coco", POOL, "--out", "x", "--copy"), 2, "they need --images"),
+        (("build-coco-lt", "--coco", POOL, "--out", "x", "--link"), 2, "they need --images"),
+        (
+            ("plot", POOL, "--kind", "groups", "--by", "frequency", "--edges", "10", "--out", "x"),
+            1,
+            "leave it out, or use --by images",
+        ),
     ],
 )
 def test_mistakes(folder, arguments, code, says):
@@ -173,8 +189,18 @@ def large_pool(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("step", ["reading", "writing", "drawing"])
-def test_ctrl_c_is_one_line_and_leaves_nothing(large_pool, tmp_path, step):
+@pytest.mark.parametrize(
+    ("step", "number", "says"),
+    [
+        ("reading", signal.SIGINT, "interrupted"),
+        ("writing", signal.SIGINT, "interrupted"),
+        ("drawing", signal.SIGINT, "interrupted"),
+        ("writing", signal.SIGTERM, "terminated"),
+        ("drawing", signal.SIGTERM, "terminated"),
+        ("drawing", signal.SIGHUP, "terminated"),
+    ],
+)
+def test_a_signal_is_one_line_and_leaves_nothing(large_pool, tmp_path, step, number, says):
     command = [LT_DATA, "build-coco-lt", "--coco", large_pool, "--out", tmp_path / "lt", "--reference", "exp:9"]
     run = subprocess.Popen(
         command,
@@ -182,20 +208,72 @@ def test_ctrl_c_is_one_line_and_leaves_nothing(large_pool, tmp_path, step):
         stderr=subprocess.PIPE,
         text=True,
         # a parent that ignores the signal would hand that down
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     )
     lines = []
     while not lines or not lines[-1].startswith(step):
         lines.append(run.stderr.readline())
         assert lines[-1], lines
-    run.send_signal(signal.SIGINT)
+    run.send_signal(number)
     output, rest = run.communicate(timeout=60)
     assert run.returncode == 1
     assert output == ""
-    assert rest.splitlines()[-1] == "error: interrupted"
+    assert rest.splitlines()[-1] == f"error: {says}"
     assert "Traceback" not in rest
     assert "Aborted" not in rest
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_signal_that_is_ignored_stays_ignored(monkeypatch):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with options.signals_as_interrupts():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            with pytest.raises(options.Terminated):
+                os.kill(os.getpid(), signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("command", ["lt-data", "lt-train"])
+@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("not-a-command",)])
+def test_output_that_takes_nothing_is_one_line(command, arguments):
+    with Path("/dev/full").open("w") as full:
+        run = subprocess.run(
+            [LT_DATA.with_name(command), *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    if arguments == ("not-a-command",):
+        assert run.returncode == 2
+        assert "No such command" in run.stderr
+    else:
+        assert (run.returncode, run.stderr) == (1, "error: No space left on device\n")
+
+
+@pytest.mark.parametrize("method", ["parse_args", "resolve_command", "invoke"])
+def test_ctrl_c_while_parsing_is_one_line(monkeypatch, method):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(click.Group, method, interrupt)
+    result = CliRunner().invoke(main, ["group-stats", "a.json"])
+    assert (result.exit_code, result.stderr) == (1, "error: interrupted\n")
+
+
+def test_a_file_that_may_not_be_read_is_one_line(tmp_path):
+    (tmp_path / "a.json").touch(mode=0o000)
+    if os.access(tmp_path / "a.json", os.R_OK):
+        pytest.skip("root reads every file")
+    run = lt_data("group-stats", "a.json", cwd=tmp_path)
+    assert (run.returncode, run.stderr) == (1, "error: a.json: cannot be read (Permission denied); check the path\n")
+
+
+@pytest.mark.parametrize("command", [main, train_main])
+def test_whether_a_file_can_be_read_is_the_librarys_to_say(command):
+    paths = [p.type for c in command.commands.values() for p in c.params if isinstance(p.type, click.Path)]
+    assert len(paths) > 5
+    assert not any(kind.readable or kind.exists for kind in paths)
 
 
 def test_without_a_terminal_progress_is_a_line_every_ten_seconds(monkeypatch, capsys):

@@ -1,8 +1,11 @@
 """Reading COCO and LVIS files, and writing kept records back byte for byte."""
 
 import gzip
+import hashlib
 import json
+import os
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -204,3 +207,67 @@ def test_real_coco_file(shared_data):
     assert file.annotation_ids.tolist() == [a["id"] for a in content["annotations"]]
     assert file.crowd.tolist() == [bool(a["iscrowd"]) for a in content["annotations"]]
     np.testing.assert_array_equal(file.boxes, [a["bbox"] for a in content["annotations"]])
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"\xef\xbb\xbf" + HOSTILE.encode(), "starts with a byte-order mark; save it as UTF-8 without one"),
+        (HOSTILE.encode("utf-16"), "starts with a byte-order mark; save it as UTF-8 without one"),
+        (HOSTILE.encode("utf-16-le"), "is not UTF-8 .UTF-16..; save it as UTF-8"),
+        (HOSTILE.encode("utf-16-be"), "is not UTF-8 .UTF-16..; save it as UTF-8"),
+        (gzip.compress(HOSTILE.encode()), "is a gzip file; name it .gz"),
+    ],
+)
+def test_other_encodings_are_named(tmp_path, data, says):
+    path = tmp_path / "annotations.json"
+    path.write_bytes(data)
+    for function in (read_annotations, structural_problems):
+        with pytest.raises(DataError, match=f"^[^ ]*annotations.json: {says}$"):
+            function(path)
+
+
+def test_an_archive_made_on_macos(tmp_path):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.json", HOSTILE)
+        archive.writestr("__MACOSX/._a.json", b"\0\5\x16\7")
+    assert read_annotations(path).image_ids.tolist() == [2, 1]
+
+
+def test_pipes_and_devices(tmp_path):
+    os.mkfifo(tmp_path / "a.json")
+    for path in (tmp_path / "a.json", Path("/dev/null")):
+        with pytest.raises(DataError, match="is not a plain file; save it first"):
+            read_annotations(path)
+
+
+def test_a_file_that_is_written_to_while_it_is_used(tmp_path):
+    path = write(tmp_path, HOSTILE)
+    everything = {"images": np.ones(2, bool), "annotations": np.ones(2, bool)}
+    file, other = read_annotations(path), read_annotations(path)
+    assert len(other.sha256) == 64
+    with path.open("r+b") as handle:
+        handle.write(b"\n")
+    os.utime(path, ns=(1, 1))
+    for use in (lambda: file.sha256, lambda: write_subset(other, tmp_path / "out.json", **everything)):
+        with pytest.raises(DataError, match="changed while it was read"):
+            use()
+
+    def damage(done, total):
+        with path.open("r+b") as handle:
+            handle.write(b"\0")
+        os.utime(path, ns=(2, 2))
+
+    with pytest.raises(DataError, match="changed while it was read"):
+        read_annotations(path, progress=damage)
+
+
+def test_a_file_that_is_replaced_or_removed_while_it_is_used(tmp_path):
+    path = write(tmp_path, HOSTILE)
+    file = read_annotations(path)
+    (tmp_path / "new.json").write_text("{}")
+    os.replace(tmp_path / "new.json", path)
+    file.check_unchanged()
+    path.unlink()
+    assert file.sha256 == hashlib.sha256(HOSTILE.encode()).hexdigest()

@@ -175,6 +175,49 @@ def test_two_images_of_one_file_cannot_be_put_beside(tmp_path):
         build_coco_lt(source, tmp_path / "lt", options=options, extras=Extras(images=tmp_path / "images"))
 
 
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        ({1: "same.jpg", 2: "./same.jpg"}, "1 image file names occur more than once .'same.jpg'."),
+        ({1: "a/b.jpg", 2: "a//./b.jpg"}, "1 image file names occur more than once .'a/b.jpg'."),
+        ({1: "", 2: ""}, "2 images have no file_name"),
+    ],
+)
+def test_file_names_that_mean_the_same_or_nothing(tmp_path, names, says):
+    content = pool({1: [1], 2: [2]})
+    for image in content["images"]:
+        image["file_name"] = names[image["id"]]
+    (tmp_path / "images/a").mkdir(parents=True)
+    (tmp_path / "images/same.jpg").touch()
+    (tmp_path / "images/a/b.jpg").touch()
+    options = BuildOptions(scale="0.0001", on_shortage="cap")
+    source = save(content, tmp_path / "pool.json")
+    with pytest.raises(DataError, match=says) as error:
+        build_coco_lt(source, tmp_path / "lt", options=options, extras=Extras(images=tmp_path / "images"))
+    assert len(error.value.problems) == 1
+    assert not (tmp_path / "lt").exists()
+
+
+@pytest.mark.parametrize("copy", [False, True])
+def test_images_that_lead_into_the_output_are_refused(path, tmp_path, copy):
+    options = BuildOptions(scale="0.0005", on_shortage="cap")
+    (tmp_path / "images").mkdir()
+    for i in range(1, 21):
+        (tmp_path / f"images/{i:012d}.jpg").write_bytes(b"image")
+    build_coco_lt(path, tmp_path / "lt", options=options, extras=Extras(images=tmp_path / "images", copy_images=True))
+    inside = {p.name for p in (tmp_path / "lt/images").iterdir()}
+    (tmp_path / "links").mkdir()
+    for image in (tmp_path / "images").iterdir():
+        source = tmp_path / ("lt/images" if image.name in inside else "images")
+        (tmp_path / "links" / image.name).symlink_to(source / image.name)
+    extras = Extras(images=tmp_path / "links", copy_images=copy)
+    with pytest.raises(OutputError, match=f"holds {len(inside)} of the images of --images") as error:
+        build_coco_lt(path, tmp_path / "lt", options=options, extras=extras, force=True)
+    assert len(error.value.problems) == 1
+    assert {p.name for p in (tmp_path / "lt/images").iterdir()} == inside
+    build_coco_lt(path, tmp_path / "other", options=options, extras=extras)
+
+
 def test_data_card(path, tmp_path):
     build_coco_lt(path, tmp_path / "lt", options=BuildOptions(3, "0.0005", on_shortage="cap"))
     card = (tmp_path / "lt/README.md").read_text()

@@ -1,6 +1,7 @@
 """What `lt-data check` finds: one file for every code, real files, and masks against pycocotools."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -102,6 +103,8 @@ CASES = {
     "LT006": (on_annotation(image_id=None), 1, "annotations[1]: image_id is missing"),
     "LT007": (on_annotation(category_id="2"), 1, "annotations[1]: category_id is '2' (Expected `int`, got `str`)"),
     "LT008": (on_annotation(id=2**53 + 1), 1, "annotations[1]: id is 9007199254740993"),
+    # both keys are written as "1"
+    "LT009": (lambda: {**base(), "1": [2, {"2": 3}], 1: {}, "2": 4}, 1, "'1'"),
     "LT101": (appended("images", {**IMAGE, "id": 2}, {**IMAGE, "id": 2}), 1, "id 2: images[1], images[3], images[4]"),
     "LT102": (on_annotation(id=1), 1, "id 1: annotations[0], annotations[1]"),
     "LT103": (appended("categories", {"id": 2, "name": "x"}), 1, "id 2: categories[1], categories[2]"),
@@ -493,3 +496,58 @@ def test_a_crowd_whose_run_lengths_fit_its_box_is_only_a_note(tmp_path):
     assert set(found(tmp_path, content)) == {"LT209"}
     record["segmentation"]["counts"] = "broken!"
     assert set(found(tmp_path, content)) == {"LT209", "LT405"}
+
+
+@pytest.mark.parametrize("first", ["images", "annotations", "info", "note"])
+@pytest.mark.parametrize("value", ['[{"id": 7, "a": {"images": 1}}]', "[]", "null", '"]}, \\"info\\": 1e999"'])
+def test_a_member_that_occurs_twice(tmp_path, first, value):
+    text = json.dumps({**base(), "note": 1}).replace('"note": 1', '"note": ' + "9" * 5000)
+    escaped = f"\\u{ord(first[0]):04x}{first[1:]}"
+    path = tmp_path / "a.json"
+    for name in (first, escaped):
+        path.write_text(f'{{ "{name}" : {value},{text[1:]}', encoding="utf-8")
+        assert codes(check(path))["LT009"].examples == (repr(first),)
+        with pytest.raises(DataError, match=f"LT009: a member occurs twice: 1 .'{first}'") as error:
+            read_annotations(path).annotation_records  # noqa: B018
+        assert error.value.problems == structural_problems(path)
+    path.write_text(f'{{"{first}2" : {value}, "in": {text}, {text[1:]}', encoding="utf-8")
+    assert "LT009" not in codes(check(path))
+
+
+def test_numbers_near_the_end_of_the_range(tmp_path):
+    content = base()
+    content["annotations"][0]["bbox"] = [1e308, 2, 1e308, 4]
+    content["annotations"][1].update(bbox=[-1.7e308, 0, 1.7e308, 1], area=1.7e308)
+    content["annotations"][1]["segmentation"] = [[-1.7e308, 0, 1.7e308, 0, 1, 1], [-1e308, 0, 1e308, 0, 1, 1.5]]
+    content["annotations"][2]["segmentation"] = [[0, 0, 1e154, 0, 1e154, 1e154]] * 9
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        findings = found(tmp_path, content)
+    assert findings["LT305"].count == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "says"),
+    [
+        (lambda c: c.pop("images"), "LT001", "val.json: 'images' (found: "),
+        (lambda c: c.update(images={"a": 1}), "LT002", "val.json: 'images': Expected `array`, got `object`"),
+        (lambda c: c.update(categories=[]), "LT005", "val.json: categories: []"),
+        (lambda c: c["images"].append(7), "LT003", "val.json: images[3]: "),
+        (lambda c: c["categories"][1].update(id=1), "LT103", "val.json: id 1: categories[0], categories[1]"),
+        (lambda c: c.update({1: 1, "1": 1}), "LT009", "val.json: '1'"),
+        (lambda c: c.pop("categories"), "LT001", "val.json: 'categories' (found: "),
+        (lambda c: c.pop("annotations"), None, ""),
+        (lambda c: c.update(annotations=[{"id": "x"}]), None, ""),
+    ],
+)
+def test_what_is_wrong_with_the_other_file(tmp_path, change, code, says):
+    other = base()
+    change(other)
+    findings = found(tmp_path, base(), other=save(other, tmp_path / "val.json"))
+    told = {name: finding for name, finding in findings.items() if not name.startswith("LT6")}
+    assert list(told) == ([code] if code else [])
+    if code:
+        assert told[code].examples[0].startswith(says)
+        assert told[code].count == 1
+    assert ("LT601" in findings) == ("'images'" not in says)
+    assert "LT604" not in findings or code in ("LT005", "LT103")

@@ -134,3 +134,14 @@ def test_long_lists_are_shortened(tmp_path):
 def test_beta_is_shown_with_all_its_digits(tail):
     text = format_class_weights(class_weight_table(tail, kind="effective-number", beta=0.9999999999999999))
     assert "effective-number, beta 0.9999999999999999, 3 classes" in text
+
+
+def test_a_file_without_instances_is_named(tmp_path):
+    path = save(pool({1: [(3, "crowd")]}), tmp_path / "test.json")
+    with pytest.raises(DataError, match="test.json: no annotation is of an instance"):
+        class_weight_table(path, kind="inverse")
+
+
+def test_names_of_several_lines_stay_on_one(tmp_path):
+    path = save(pool({1: [3, 3]}, names={3: "cup\n| b"}), tmp_path / "a.json")
+    assert format_class_weights(class_weight_table(path, kind="inverse")).splitlines()[-1].endswith(r"  cup\n| b")

@@ -3,7 +3,7 @@
 import pytest
 
 from lt_data.errors import DataError
-from lt_data.image_files import find_images
+from lt_data.image_files import find_images, normal_name
 
 
 @pytest.fixture
@@ -54,3 +54,14 @@ def test_a_long_name_that_is_refused_is_cut(folder):
     with pytest.raises(DataError, match=r"\(5,0\d\d characters\) is not a name inside") as error:
         find_images(folder, ["../" + "x" * 5000])
     assert len(str(error.value)) < len(str(folder)) + 400
+
+
+def test_a_folder_may_be_text(folder):
+    assert find_images(str(folder), ["./a.jpg"]) == [folder / "a.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("name", "normal"), [("./a.jpg", "a.jpg"), ("a//./b.jpg", "a/b.jpg"), ("", ""), ("a.jpg", "a.jpg")]
+)
+def test_normal_names(name, normal):
+    assert normal_name(name) == normal

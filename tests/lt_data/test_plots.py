@@ -181,6 +181,8 @@ def test_text_is_shortened_in_the_middle_and_names_the_font_lacks_become_ids() -
     assert plain("caf\u00e9 \u4e2d") == "caf\u00e9 ?"
     assert category_label("caf\u00e9", 3) == "caf\u00e9"
     assert category_label("\u4e2d\u6587", 3) == "id 3"
+    assert plain("cup\u202e (id 3)\u2066") == "cup (id 3)"
+    assert category_label("\u202e\u200f", 3) == "id 3"
 
 
 @settings(max_examples=40, deadline=None)

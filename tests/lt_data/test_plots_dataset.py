@@ -94,14 +94,18 @@ def test_unknown_kinds_and_edges_are_refused(annotations, tmp_path, kind, edges,
 
 
 def test_groups_may_be_made_by_images_or_by_frequency(annotations, tmp_path):
-    def text(by):
-        plot_dataset(annotations, "groups", tmp_path / by, edges=(2, 4), by=by)
+    def text(by, edges):
+        plot_dataset(annotations, "groups", tmp_path / by, edges=edges, by=by)
         return (tmp_path / by / "groups.svg").read_text(encoding="utf-8")
 
-    assert "training images per category" in text("images")
-    drawn = text("frequency")
+    assert "training images per category" in text("images", (2, 4))
+    drawn = text("frequency", None)
     assert "LVIS frequency of a category" in drawn
     assert "frequent" in drawn
+    with pytest.raises(DataError, match="--edges: .* leave it out, or use --by images"):
+        plot_dataset(annotations, "groups", tmp_path / "no", edges=(2, 4), by="frequency")
+    # the other pictures have bands by these bounds
+    assert plot_dataset(annotations, "all", tmp_path / "all", edges=(2, 4), by="frequency").files
     with pytest.raises(DataError, match="--by: got 'area'"):
         plot_dataset(annotations, "groups", tmp_path / "no", by="area")
 

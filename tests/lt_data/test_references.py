@@ -1,6 +1,7 @@
 """Where targets come from: names, files, CSVs, laws, explicit targets."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -151,3 +152,40 @@ def test_explicit_targets_have_no_reference_rank(path, tmp_path):
     record = json.loads((tmp_path / "lt/build.json").read_text())
     assert record["inputs"]["targets"]["name"] == "targets.csv"
     assert "reference" not in record["inputs"]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("category_id,target\n1,26,148\n", "line 2: 3 cells, but the header has 2; "),
+        ("category_id,target,target\n1,2,3\n", "line 1: more than one column is called 'target'; keep one"),
+        ("category_id,target\n1,2\n\n\n2\n", "line 5, target: is missing"),
+        ("target,name\n3\n", "line 2, name: is missing"),
+        (f"category_id,target\n1,{10**30}\n", "got '1000000000000000000000000000000'; .* from 0 to 2.53"),
+        (f"category_id,target\n{'9' * 5000},1\n", r"got '9{40}\.\.\.' \(5,000 characters\); .* from -2.53 to 2.53"),
+        (f"name,target\n{'n' * 5000},1\n", r"\('n{40}\.\.\.' \(5,000 characters\)\)"),
+        (
+            "category_id,name,target\n1,category 1,2\n2,category 3,2\n3,,1\n",
+            r"targets.csv: 1 names are not the pool's \(line 3: id 2 is 'category 3', in the pool 'two, too'\); mend",
+        ),
+        ("category_id,name,target\n1,a,2\n2,a,2\n3,a,1\n", "3 names .*line 2: .*; line 3: .*; line 4: "),
+    ],
+)
+def test_tables_that_would_be_misread(path, tmp_path, content, says):
+    table = tmp_path / "targets.csv"
+    table.write_text(content)
+    with pytest.raises(DataError, match=says) as error:
+        load_targets(table, count_categories(read_annotations(path)))
+    assert all(len(line) < 400 for line in error.value.problems)
+
+
+def test_names_beside_ids_may_be_left_out(path, tmp_path):
+    table = tmp_path / "targets.csv"
+    table.write_text('category_id,name,target,note,,\n1,category 1,2,,,\n2,"two, too",4,,,\n3,,1\n')
+    assert load_targets(table, count_categories(read_annotations(path))).instances.tolist() == [2, 4, 1]
+
+
+def test_pipes_are_no_tables(tmp_path):
+    os.mkfifo(tmp_path / "counts.csv")
+    with pytest.raises(DataError, match="is not a plain file; save it first"):
+        load_reference(tmp_path / "counts.csv", 1, 1)

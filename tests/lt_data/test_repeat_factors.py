@@ -245,3 +245,8 @@ def test_a_file_is_replaced_only_when_asked_and_never_half(small, tmp_path, monk
 def test_options_are_checked_before_the_file_is_read(tmp_path, options, words):
     with pytest.raises(DataError, match=words):
         repeat_factor_table(tmp_path / "missing.json", **options)
+
+
+def test_paths_may_be_text(small, tmp_path):
+    write_repeat_factors(str(tmp_path / "factors.csv"), repeat_factor_table(str(small), 0.5))
+    assert (tmp_path / "factors.csv").read_text().startswith("image_id,repeat_factor\n")

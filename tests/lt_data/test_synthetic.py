@@ -273,3 +273,7 @@ def test_an_empty_folder_is_filled_and_a_failure_leaves_nothing(tmp_path: Path) 
     assert files_of(tmp_path) == {}
     assert [p.name for p in tmp_path.iterdir()] == ["p"]
     assert write_pool(tmp_path / "p", images=8, size=64).is_file()
+
+
+def test_the_folder_may_be_text(tmp_path):
+    assert write_pool(str(tmp_path / "p"), images=8, size=64) == tmp_path / "p" / "annotations.json"

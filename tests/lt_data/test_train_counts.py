@@ -54,7 +54,10 @@ def test_frequency_column_wins_over_images(tmp_path):
         ("category_id,instances\n", "no rows"),
         ("category_id,instances\n1,2\n1,3\n", "occurs twice"),
         ("category_id,instances\n2,2\n1,-3\n", "line 3, instances: got '-3'"),
-        ("category_id,instances\n1\n", "line 2, instances: got 'None'"),
+        ("category_id,instances\n1\n", "line 2, instances: is missing"),
+        ("category_id,instances\n2,2\n\n1,x\n", "line 4, instances: got 'x'"),
+        ("category_id,instances\n1,26,148\n", "line 2: 3 cells, but the header has 2"),
+        ("category_id,instances,instances\n1,26,148\n", "more than one column is called 'instances'"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path, text, says):

@@ -11,6 +11,7 @@ from tampering import edit_json, edit_row, found, sign_again
 
 from lt_data.build import BuildOptions, Extras
 from lt_data.coco_lt import build_coco_lt
+from lt_data.errors import DataError
 from lt_data.verify import format_verify, verify_dataset
 
 OPTIONS = BuildOptions(seed=3, scale="0.001", on_shortage="cap", edges=(2, 5), threshold=0.2)
@@ -281,3 +282,19 @@ def test_cards_of_all_kinds_of_builds(source, tmp_path, order, surplus):
     report = verify_dataset(tmp_path / "lt", pool=source, reference=wanted)
     assert [str(problem) for problem in report.problems] == []
     assert "README.md: every line, rendered again" in report.checked
+
+
+def test_a_file_for_a_build_that_read_none_is_refused(tmp_path):
+    source = save(pool({i: [1, 2] for i in range(1, 9)}), tmp_path / "pool.json")
+    build_coco_lt(source, tmp_path / "lt", reference="zipf:1")
+    with pytest.raises(DataError, match="has its reference from the name 'zipf:1', .*; leave --reference out"):
+        verify_dataset(tmp_path / "lt", reference=source)
+
+
+def test_odd_names_keep_the_card_whole(tmp_path):
+    source = save(pool({i: [1, 2] for i in range(1, 9)}, names={1: "a\n\n# b|c\u202e"}), tmp_path / "po\nol.json")
+    build_coco_lt(source, tmp_path / "lt", reference="zipf:1")
+    lines = (tmp_path / "lt/README.md").read_text(encoding="utf-8").splitlines()
+    assert r"| 1 | a\n\n# b\|c\u202e | 8 | 8 |" in lines
+    assert [line for line in lines if line.startswith("# ")] == [r"# Long-tailed subset of po\nol.json"]
+    assert verify_dataset(tmp_path / "lt", pool=source).problems == ()
