@@ -196,9 +196,12 @@ def repeated_members(data: Bytes, spans: Iterable[tuple[int, int]]) -> list[str]
 def image_columns(rows: Sequence[ImageRecord]) -> ImageColumns:
     """The columns of N images."""
     sizes = np.empty((len(rows), 2), np.int64)
-    sizes[:, 0] = [whole(row.width) for row in rows]
-    sizes[:, 1] = [whole(row.height) for row in rows]
-    return ImageColumns(_column(rows, "id"), sizes, [row.name() for row in rows])
+    for i, side in enumerate(("width", "height")):
+        try:
+            sizes[:, i] = _column(rows, side)
+        except (TypeError, OverflowError):
+            sizes[:, i] = [whole(getattr(row, side)) for row in rows]
+    return ImageColumns(_column(rows, "id"), sizes, [row.file_name or row.name() for row in rows])
 
 
 def annotation_columns(rows: Sequence[AnnotationRecord]) -> AnnotationColumns:

@@ -23,7 +23,16 @@ def sorted_unique(values: IntArray) -> IntArray:
     return ordered[first]
 
 
-def all_distinct(values: IntArray) -> bool:
+def stable_argsort(values: IntArray) -> IntArray:
+    """Order of values from 0 on that are not huge, equal ones as they stand.
+
+    Sorting numbers that hold value and place is twice as fast as sorting places by value.
+    """
+    count = max(len(values), 1)
+    return np.sort(values * count + np.arange(len(values))) % count
+
+
+def all_distinct(values: npt.NDArray[np.int64] | npt.NDArray[np.uint64]) -> bool:
     """Whether no value occurs twice."""
     if (values[1:] > values[:-1]).all():
         return True
