@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ def need_training() -> None:
 @click.version_option(package_name="lt-detection")
 def main() -> None:
     """Train torchvision detectors on long-tailed data and measure AP per group."""
+    if logging.lastResort:
+        logging.lastResort.setFormatter(logging.Formatter("warning: %(message)s"))
 
 
 @main.command()
@@ -101,7 +104,7 @@ def fit(
 @click.option("--predictions", type=FILE, help="Measure this COCO results file of any framework instead of a RUN.")
 @click.option("--annotations", type=FILE, help="What to measure against  [default: the recipe's data.val].")
 @click.option("--images", type=FILE, help="Image folder of --annotations, for a RUN.")
-@click.option("--checkpoint", type=click.Choice(["last", "best"]), default="last", show_default=True)
+@click.option("--checkpoint", type=click.Choice(["last", "best"]), help="For a RUN  [default: last].")
 @click.option("--train-counts", type=FILE, help="For --predictions: the training set, as a directory, file or CSV.")
 @click.option("--groups", help="A preset, bounds such as 10,100,1000, or coco-lt-paper  [default: the recipe's; bags].")
 @click.option("--protocol", type=click.Choice(["auto", "coco", "lvis"]), default="auto", show_default=True)
@@ -109,14 +112,14 @@ def fit(
 @click.option("--fixed-ap", is_flag=True, help="Add AP with 10,000 detections per class over all images.")
 @click.option("--skip-invalid", is_flag=True, help="Leave out invalid predictions instead of refusing all.")
 @click.option("--out", type=FILE, help="Where to write  [default: RUN/eval, which is renewed; else RUN/eval-...].")
-@click.option("--device", help="auto, cpu, cuda or cuda:N  [default: the recipe's].")
+@click.option("--device", help="For a RUN: auto, cpu, cuda or cuda:N  [default: the recipe's].")
 @click.option("--force", is_flag=True, help="Replace an evaluation that exists.")
 def evaluate(
     run: Path | None,
     predictions: Path | None,
     annotations: Path | None,
     images: Path | None,
-    checkpoint: str,
+    checkpoint: str | None,
     train_counts: Path | None,
     groups: str | None,
     out: Path | None,
@@ -132,6 +135,8 @@ def evaluate(
         raise click.UsageError("Give a RUN, or --predictions with --annotations.")
     if predictions is not None and (annotations is None or images is not None):
         raise click.UsageError("--predictions needs --annotations, and no --images.")
+    if predictions is not None and (checkpoint or device):
+        raise click.UsageError("--checkpoint and --device are for a RUN: --predictions are measured as they are.")
     if run is not None and (annotations is None) != (images is None):
         raise click.UsageError("--annotations and --images belong together: give both or neither.")
     if run is not None and train_counts is not None:
@@ -150,7 +155,7 @@ def evaluate(
     files = Files(annotations=annotations, images=images) if annotations and images else None
     finished = evaluate_run(
         run,
-        checkpoint=checkpoint,
+        checkpoint=checkpoint or "last",
         files=files,
         groups=groups,
         choices=choices,
@@ -195,13 +200,27 @@ def _show(measured: Measured, out: Path | None) -> None:
     click.echo(f"written: {out}" if out is not None else "nothing written; give --out for the per-class table")
 
 
+def _score(ctx: click.Context, param: click.Parameter, value: float) -> float:
+    """Refuses what is no score; a range of click lets NaN pass."""
+    if not 0 <= value <= 1:
+        raise click.BadParameter(f"{value} is not in the range 0<=x<=1.", ctx, param)
+    return value
+
+
 @main.command()
 @click.argument("run", type=FILE)
 @click.argument("images", type=FILE)
 @click.option("--out", type=FILE, required=True, help="Directory for predictions.json, images.json and pictures/.")
 @click.option("--annotations", type=FILE, help="Take the image ids from this annotation file.")
 @click.option("--checkpoint", type=click.Choice(["last", "best"]), default="last", show_default=True)
-@click.option("--score-threshold", type=float, default=0.5, show_default=True, help="For the pictures only.")
+@click.option(
+    "--score-threshold",
+    type=float,
+    callback=_score,
+    default=0.5,
+    show_default=True,
+    help="0 to 1, for the pictures only.",
+)
 @click.option("--pictures", type=click.IntRange(0), default=50, show_default=True, help="How many to draw at most.")
 @click.option("--device", help="auto, cpu, cuda or cuda:N  [default: the recipe's].")
 @click.option("--force", is_flag=True, help="Replace predictions that exist.")
@@ -223,9 +242,9 @@ def predict(run: Path, images: Path, out: Path, **options: Any) -> None:
 
 @main.command()
 @click.argument("systems", type=FILE, nargs=-1, required=True, metavar="A B ...")
-@click.option("--annotations", type=FILE, help="Where the annotations are now  [default: where they were].")
+@click.option("--annotations", type=FILE, help="Where the annotation file or dataset is now  [default: where it was].")
 @click.option("--resamples", type=click.IntRange(1), default=1000, show_default=True, help="Of the paired bootstrap.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the bootstrap.")
 @click.option("--paper", type=click.Choice(["coco-lt", "lvis"]), help="Print published rows beside ours.")
 @click.option("--format", "style", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
 def compare(systems: tuple[Path, ...], **options: Any) -> None:

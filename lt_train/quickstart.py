@@ -25,7 +25,7 @@ from lt_train.engine.fit import fit
 from lt_train.engine.log import make_bar
 from lt_train.engine.run_dir import RunDir, next_free_directory
 from lt_train.recipe import Recipe, load_recipe, make_recipe
-from lt_train.report.comparison import format_comparison, mean_comparison
+from lt_train.report.comparison import format_runs, mean_comparison
 from lt_train.report.curves import plot_loss_curves
 from lt_train.report.group_bars import plot_group_ap
 from lt_train.report.sample_predictions import plot_sample_predictions
@@ -202,5 +202,5 @@ def draw_report(out: Path, recipe: Recipe, softmax: RunDir, bags: RunDir) -> Non
 
 def _table(pairs: list[tuple[dict[str, Any], dict[str, Any]]]) -> str:
     if len(pairs) == 1:
-        return format_comparison(*pairs[0], names=NAMES, iou_types=("bbox", "segm"))
+        return format_runs(*pairs[0], names=NAMES, iou_types=("bbox", "segm"))
     return mean_comparison(pairs, names=NAMES, iou_types=("bbox", "segm"))

@@ -35,7 +35,8 @@ class LongTailTransform(GeneralizedRCNNTransform):
         height, width = image.shape[-2:]
         short_side = self._short_side(target)
         scale = min(short_side / min(height, width), self.max_size / max(height, width))
-        size = (math.floor(height * scale), math.floor(width * scale))
+        # a side of a very long image must not vanish
+        size = (max(1, math.floor(height * scale)), max(1, math.floor(width * scale)))
         if size != (height, width):
             image = F.interpolate(image[None], size=size, mode="bilinear", align_corners=False)[0]
         if target is not None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import msgspec
@@ -17,10 +17,10 @@ from lt_data.annotations import AnnotationFile, parse_annotations
 from lt_data.category_ids import CategoryIds
 from lt_data.counts import CategoryCounts, count_categories
 from lt_data.dataset_dir import annotations_path, refuse_inputs_inside, replacing_directory
-from lt_data.errors import DataError, OutputError
+from lt_data.errors import DataError, OutputError, one_line
 from lt_data.file_bytes import map_file, stamp_of
 from lt_data.groups import group_name_of
-from lt_data.image_files import find_images
+from lt_data.image_files import find_images, normal_name
 from lt_train.data.dataset import DetectionData, read_image
 from lt_train.engine.distributed import Processes, run_together
 from lt_train.engine.inference import Found, ImageList, ImageProgress, Trained, detect, load_trained
@@ -59,10 +59,11 @@ class Predicted:
 
 @dataclass(frozen=True)
 class _Wanted:
-    """Images to look at, with their names below the image folder."""
+    """Images to look at, with their names below the image folder; one line for each name that cannot be written."""
 
     images: ImageList
     names: dict[int, str]
+    unreadable: tuple[str, ...] = ()
 
 
 def predict_images(
@@ -128,17 +129,22 @@ def predict_images(
     if done is None:
         return None
     trained, wanted, found = done
+    unreadable = (*wanted.unreadable, *found.unreadable.values())
     if not found.images:
-        raise DataError(list(found.unreadable.values()))
+        raise DataError(unreadable)
     results = found.results()
     with replacing_directory(out, force=force, check=check) as directory:
         write_results(directory / RESULTS, results)
         (directory / IMAGES).write_text(_image_file(wanted, found, trained.counts), encoding="utf-8")
-        drawn = _draw(
-            directory / PICTURES, wanted, found, trained,
-            most=pictures, score_threshold=score_threshold, console=console,
-        )  # fmt: skip
-    return Predicted(out, len(found.images), len(results), drawn, tuple(found.unreadable.values()))
+        try:
+            drawn = _draw(
+                directory / PICTURES, wanted, found, trained,
+                most=pictures, score_threshold=score_threshold, console=console,
+            )  # fmt: skip
+        except OutputError as error:
+            # the directory is called otherwise until all is written
+            raise OutputError(line.replace(str(directory), str(out)) for line in error.problems) from None
+    return Predicted(out, len(found.images), len(results), drawn, unreadable)
 
 
 def _check_output(out: Path, *, force: bool, inputs: Sequence[Path]) -> None:
@@ -168,9 +174,23 @@ def _files(images: Path, out: Path) -> _Wanted:
         raise DataError(f"{images}: no such image or folder")
     if not names:
         raise DataError(f"{images}: no image in it or below it; images end in {', '.join(SUFFIXES)}")
+    unreadable = tuple(_not_unicode(folder, name) for name in names if not _is_unicode(name))
+    names = [name for name in names if _is_unicode(name)]
+    if not names:
+        raise DataError(unreadable)
     ids = np.arange(1, len(names) + 1)
     listed = ImageList(ids, [folder / name for name in names], np.zeros((len(names), 2), np.int64))
-    return _Wanted(listed, dict(zip(ids.tolist(), names, strict=True)))
+    return _Wanted(listed, dict(zip(ids.tolist(), names, strict=True)), unreadable)
+
+
+def _is_unicode(name: str) -> bool:
+    """Whether the name of a file, as the system gives it, can be written into JSON."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
+
+
+def _not_unicode(folder: Path, name: str) -> str:
+    path = os.fsencode(folder / name).decode("utf-8", "backslashreplace")
+    return one_line(f"{path}: the file name is not UTF-8, so no results file can name it; rename the file")
 
 
 def _names_below(folder: Path, out: Path) -> Iterator[str]:
@@ -247,7 +267,7 @@ def _draw(
     names = dict(zip(trained.counts.category_ids.tolist(), trained.counts.names, strict=True))
     paths = dict(zip(wanted.images.ids.tolist(), wanted.images.paths, strict=True))
     group_of = group_name_of(trained.groups)
-    files = picture_names([wanted.names[image_id] for image_id in image_ids])
+    files = picture_names({image_id: wanted.names[image_id] for image_id in image_ids})
     with ImageProgress("drawing", len(image_ids), console) as progress:
         for image_id, name in zip(image_ids, files, strict=True):
             image = found.images[image_id]
@@ -264,8 +284,19 @@ def _draw(
     return len(image_ids)
 
 
-def picture_names(names: Sequence[str]) -> list[str]:
-    """Names of pictures of images: ``.png`` in place of their endings, or behind these if two would be the same."""
-    stems = [os.path.splitext(name)[0] for name in names]
-    distinct = len({stem.casefold() for stem in stems}) == len(stems)
-    return [f"{name}.png" for name in (stems if distinct else names)]
+def picture_names(names: Mapping[int, str]) -> list[str]:
+    """Names of pictures of images, by image id: ``.png`` behind the image's name.
+
+    No two are the same, nor is one a folder of another, whether or not the disk tells capitals apart: what would be
+    gets the image id too.
+    """
+    normal = {image_id: normal_name(name) for image_id, name in names.items()}
+    taken = {str(folder).casefold() for name in normal.values() for folder in PurePosixPath(name).parents}
+    pictures = []
+    for image_id, name in normal.items():
+        picture = f"{name}.png"
+        while picture.casefold() in taken:
+            picture = f"{picture.removesuffix('.png')}.{image_id}.png"
+        taken.add(picture.casefold())
+        pictures.append(picture)
+    return pictures

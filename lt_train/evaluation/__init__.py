@@ -5,7 +5,7 @@ Nothing here imports torch.
 
 from .detections import Detections, check_results, read_detections
 from .evaluate import Evaluation, evaluate
-from .files import read_results, write_evaluation, write_per_class, write_results
+from .files import write_evaluation, write_per_class, write_results
 from .ground_truth import GroundTruth, load_ground_truth
 from .group_sets import evaluation_groups
 from .metrics import summarise
@@ -29,7 +29,6 @@ __all__ = [
     "paste_masks_to_rle",
     "per_class_rows",
     "read_detections",
-    "read_results",
     "summarise",
     "write_evaluation",
     "write_per_class",

@@ -1,4 +1,4 @@
-"""A small built-in case on which hotcoco must give the official figures before `auto` trusts it.
+"""A small built-in case on which hotcoco must give the official figures before it is used.
 
 It has what evaluators differ on: crowds (or, by LVIS, negative and not exhaustive categories), tied scores, areas on
 the limits, a category without ground truth, an image with nothing, more detections than are kept, boxes and masks. By
@@ -54,9 +54,9 @@ def disagreement(protocol: Protocol = "coco") -> str | None:
             return f"hotcoco failed its self-check ({type(error).__name__}: {error})"
         if protocol == "lvis":
             if not np.allclose(sums(fast), LVIS_SUMS[iou_type], rtol=0, atol=1e-8):
-                return f"hotcoco differs from lvis 0.5.3 on its {iou_type} self-check"
+                return f"hotcoco failed its self-check (its {iou_type} figures differ from those of lvis 0.5.3)"
         elif not _equal(fast, run_pycocotools(truth, found, **options)):
-            return f"hotcoco differs from pycocotools on its {iou_type} self-check"
+            return f"hotcoco failed its self-check (its {iou_type} figures differ from those of pycocotools)"
     return None
 
 

@@ -133,7 +133,8 @@ def compare(
         seed: Seed of the resamples; the same images are drawn for every system and IoU type.
 
     Raises:
-        DataError: Fewer than two systems, two of one name, or systems that were measured on different things.
+        DataError: Fewer than two systems, two of one name, systems that were measured on different things, or on
+            no image.
         ValueError: No resample.
     """
     types = _check(systems)
@@ -215,6 +216,8 @@ def _check(systems: Sequence[System]) -> tuple[IouType, ...]:
     if not types:
         have = "; ".join(f"{system.name}: {', '.join(system.matches) or 'none'}" for system in systems)
         raise DataError(f"compare: no IoU type that all systems have ({have}); evaluate them with the same one")
+    if not len(systems[0].matches[types[0]].image_ids):
+        raise DataError("compare: the annotations hold no image, so there is nothing to draw resamples of")
     for iou_type in types:
         for system in systems[1:]:
             _check_same(systems[0].matches[iou_type], system.matches[iou_type], names[0], system.name)

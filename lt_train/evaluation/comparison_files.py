@@ -14,7 +14,7 @@ from lt_data.errors import RecipeError
 
 from .compare import FEWEST_IMAGES, LEVEL, Change, Comparison, Row, compare
 from .published import Paper, format_published
-from .systems import IOU_TYPES, load_systems, read_stored, shared_groups
+from .systems import IOU_TYPES, load_systems, read_all, shared_groups
 from .tables import percent
 
 Style = Literal["table", "csv", "json"]
@@ -39,7 +39,7 @@ def compare_evaluations(
 
     Args:
         paths: Runs or evaluation directories; the first is the baseline. One is enough beside published rows.
-        annotations: Where the annotation file is now; where it was unless given.
+        annotations: Where the annotation file, or its dataset directory, is now; where it was unless given.
         resamples: Resamples of the paired bootstrap.
         seed: Their seed.
         paper: Published rows to print beside ours: ``coco-lt`` or ``lvis``; in the table only.
@@ -53,7 +53,7 @@ def compare_evaluations(
         raise RecipeError("compare: got one evaluation; give at least two, or --paper for published rows beside it")
     if paper is not None and style != "table":
         raise RecipeError(f"--paper {paper}: published rows are printed in the table only; leave out --format {style}")
-    stored = [read_stored(path) for path in paths]
+    stored = read_all(paths)
     parts = []
     if len(stored) > 1:
         systems = load_systems(stored, annotations=annotations)

@@ -23,6 +23,7 @@ from .ground_truth import GroundTruth, load_ground_truth
 from .problems import Problem, find_problems
 from .result_records import IouType, Results, decode_results
 from .rle_counts import areas_of
+from .truth_masks import require_sizes
 
 __all__ = ["Detections", "IouType", "Predictions", "Results", "check_results", "read_detections"]
 
@@ -109,9 +110,11 @@ def read_detections(
             how many of each (one that is wrong in two ways counts in both).
 
     Raises:
-        DataError: The file cannot be read, is no list, or (one line for each kind) predictions lack a field, name an
-            unknown image or category, have a score outside 0..1, a box that is not finite or of negative size, a mask
-            of another size than its image or that cannot be read, or repeat another one exactly; or there are none.
+        DataError: The file cannot be read, is no list, or (one line for each kind) predictions lack a field, have a
+            box or mask that the first record has not, name an unknown image or category, have a score outside 0..1, a
+            box that is not finite or of negative size, a mask of another size than its image or that cannot be read,
+            or repeat another one exactly; a file holds none, or all are invalid; images have no size, but masks are
+            to be measured.
     """
     if source is None:
         source = Path(predictions).name if isinstance(predictions, str | Path) else "predictions"
@@ -122,11 +125,18 @@ def read_detections(
         else:
             decoded, total, problems, types = decode_results(predictions, iou_types, source=source)
             columns = Detections(*decoded)
+        if isinstance(predictions, str | Path) and not total:
+            raise DataError(f"{source}: holds no predictions at all; if the model really finds nothing, AP is 0")
+        if "segm" in types:
+            require_sizes(ground_truth.image_sizes, ground_truth.source)
         columns, pixels = _with_masks(columns, types)
         found, bad = find_problems(columns, ground_truth, types, mask_pixels=pixels, source=source, total=total)
     problems += found
     if problems and not skip_invalid:
         raise DataError([problem.line for problem in problems])
+    if total and bad.all():
+        nothing = f"{source}: none of {total:,} predictions is left without the invalid ones; mend or write them again"
+        raise DataError([*(problem.line for problem in problems), nothing])
     return replace(columns.take(~bad), skipped=tuple(problems), checked_for=ground_truth, iou_types=types)
 
 

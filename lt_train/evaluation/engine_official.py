@@ -130,6 +130,8 @@ def _areas(detections: Detections, iou_type: IouType) -> FloatArray:
     from pycocotools import mask as rle
 
     if iou_type == "bbox":
-        return detections.boxes[:, 2] * detections.boxes[:, 3]
+        # areas beyond the largest float are infinite: large
+        with np.errstate(over="ignore"):
+            return detections.boxes[:, 2] * detections.boxes[:, 3]
     # one by one: given a list of more than 255 masks, pycocotools 2.0 overflows on NumPy 2
     return np.array([rle.area(mask) for mask in detections.segmentations or []], dtype=np.float64)

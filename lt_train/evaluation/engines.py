@@ -7,6 +7,7 @@ large (limits 32^2 and 96^2 px^2).
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import logging
 import sys
@@ -37,13 +38,13 @@ def choose_engine(engine: EngineName, protocol: Protocol) -> Engine:
     """Name the evaluator to use.
 
     Args:
-        engine: ``fast`` is hotcoco; ``official`` is pycocotools or, for the protocol ``lvis``, the package of that
-            name; ``auto`` is hotcoco when it is installed and gives the official figures on a small built-in case
-            (checked once per process), else the official one with a warning.
+        engine: ``fast`` is hotcoco, which must give the official figures on a small built-in case (checked once per
+            process); ``official`` is pycocotools or, for the protocol ``lvis``, the package of that name; ``auto`` is
+            hotcoco where ``fast`` would be taken, else the official one with a warning (once per process).
         protocol: The protocol to measure by.
 
     Raises:
-        RecipeError: Another name, or an engine that is not installed.
+        RecipeError: Another name, an engine that is not installed, or hotcoco does not give the official figures.
     """
     if engine not in ("auto", "fast", "official"):
         raise RecipeError(f"evaluation engine {engine!r} is unknown; allowed are auto, fast, official")
@@ -57,19 +58,21 @@ def choose_engine(engine: EngineName, protocol: Protocol) -> Engine:
             )
         return official
     installed = importlib.util.find_spec("hotcoco") is not None
-    if engine == "fast":
-        if not installed:
-            raise RecipeError(
-                f"evaluation engine 'fast' needs the package hotcoco: {_INSTALL_FAST}, or choose 'official'"
-            )
-        return "hotcoco"
     reason = disagreement(protocol) if installed else f"hotcoco is not installed ({_INSTALL_FAST})"
     if not reason:
         return "hotcoco"
+    if engine == "fast":
+        raise RecipeError(f"evaluation engine 'fast': {reason}; choose official or auto")
     if not has_official:
         raise RecipeError(f"nothing can evaluate the protocol lvis: {reason}, and lvis is not there ({_INSTALL_LVIS})")
-    log.warning("Evaluating with %s, which is slower and uses more memory: %s", official, reason)
+    _warn(official, reason)
     return official
+
+
+@functools.cache
+def _warn(official: Engine, reason: str) -> None:
+    """Once per process, not for boxes, masks and every evaluation of a training anew."""
+    log.warning("evaluating with %s, which is slower and uses more memory: %s", official, reason)
 
 
 def engine_version(engine: Engine) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from lt_data.errors import DataError, OutputError
+from lt_data.errors import OutputError
 
 from .detections import Results
 from .ground_truth import plain_number
@@ -71,19 +71,17 @@ def write_results(path: Path | str, results: Results) -> None:
     _write(Path(path), b"[\n" + lines + b"\n]\n" if results else b"[]\n")
 
 
-def read_results(path: Path | str) -> list[dict[str, Any]]:
-    """Read a COCO results file; :func:`lt_train.evaluation.check_results` checks its content.
+def remove_results(out_dir: Path | str) -> None:
+    """Remove the ``predictions.json`` of an evaluation that was replaced by one of another results file.
 
     Raises:
-        DataError: The file cannot be read or is no JSON list of records.
+        OutputError: It cannot be removed.
     """
-    name = Path(path).name
+    path = Path(out_dir) / "predictions.json"
     try:
-        return msgspec.json.decode(Path(path).read_bytes(), type=list[dict[str, Any]])
+        path.unlink(missing_ok=True)
     except OSError as error:
-        raise DataError(f"{name}: cannot be read ({error.strerror}); check the path {path}") from error
-    except msgspec.DecodeError as error:
-        raise DataError(f"{name}: not a COCO results file: {error}; it must be a JSON list of records") from error
+        raise OutputError(f"{path}: of an earlier evaluation, cannot be removed ({error.strerror})") from error
 
 
 def _with_text_counts(record: Mapping[str, Any]) -> Mapping[str, Any]:

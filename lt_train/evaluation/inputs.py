@@ -10,6 +10,7 @@ import msgspec
 
 from lt_data.errors import DataError
 from lt_data.groups import Group
+from lt_data.train_counts import UNKNOWN
 
 from .protocols import Protocol
 
@@ -40,12 +41,12 @@ class TrainCount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         category_id: Dataset id.
-        images: Training images with it.
+        images: Training images with it; None where only instances are known.
         instances: Training annotations, without crowds.
     """
 
     category_id: int
-    images: int
+    images: int | None
     instances: int
 
 
@@ -94,7 +95,8 @@ def evaluation_inputs(
     counts = None
     if train_counts is not None:
         columns = (train_counts.category_ids, train_counts.images, train_counts.instances)
-        counts = tuple(TrainCount(*row) for row in zip(*(column.tolist() for column in columns), strict=True))
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        counts = tuple(TrainCount(i, None if images == UNKNOWN else images, n) for i, images, n in rows)
     return EvaluationInputs(
         schema=1,
         annotations=str(Path(annotations).resolve()),

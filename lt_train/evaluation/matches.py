@@ -95,10 +95,6 @@ class Matches:
         start, end = np.searchsorted(self.truth_categories, [category, category + 1])
         return self.truth_images[start:end], self.truth_counts[start:end]
 
-    def images_with_truth(self) -> IntArray:
-        """Number of images with ground truth of each category, [K]."""
-        return np.bincount(self.truth_categories, minlength=len(self.category_ids)).astype(np.int64)
-
 
 class _Columns(NamedTuple):
     """Detections and ground truth of some categories by dataset id, in any order; hits and ignored are [T, n]."""

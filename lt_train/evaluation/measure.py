@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from lt_data.annotations import AnnotationFile, read_annotations
 from lt_data.counts import CategoryCounts, count_categories
@@ -18,7 +21,7 @@ from lt_data.train_counts import load_train_counts
 from .detections import IouType, Predictions, read_detections
 from .engines import EngineName
 from .evaluate import Evaluation, evaluate
-from .files import write_evaluation
+from .files import remove_results, write_evaluation
 from .ground_truth import load_ground_truth
 from .group_sets import GROUP_SETS, evaluation_groups
 from .inputs import EvaluationInputs, evaluation_inputs
@@ -38,7 +41,7 @@ class Choices:
 
     Attributes:
         protocol: ``auto`` (what the annotation file is made for), ``coco`` or ``lvis``.
-        engine: ``auto`` (hotcoco if it agrees with the official tool here), ``fast`` or ``official``.
+        engine: ``auto`` (hotcoco if it agrees with the official tool here), ``fast`` (refused if not) or ``official``.
         fixed: Add AP with the best 10,000 detections of a category over all images.
         skip_invalid: Leave out invalid predictions instead of refusing all.
     """
@@ -174,6 +177,8 @@ def evaluate_predictions(
         counts = load_train_counts(train_counts)
     report(f"reading {path}")
     file = read_annotations(path, progress=progress)
+    if counts is not None:
+        _check_counts(counts, file, train_counts)
     chosen = _groups(groups, counts, file)
     report(f"measuring {predictions}")
     stored_as = str(Path(predictions).resolve())
@@ -181,8 +186,23 @@ def evaluate_predictions(
         file, Path(predictions), groups=chosen, train_counts=counts, choices=choices, stored_as=stored_as
     )
     if out is not None:
+        replaced = (out / "metrics.json").exists()
         write_evaluation(out, measured.metrics, measured.per_class, inputs=measured.inputs)
+        if replaced and force:
+            # an input lies elsewhere: check_evaluation_dir saw to that
+            remove_results(out)
     return measured
+
+
+def _check_counts(counts: CategoryCounts, file: AnnotationFile, source: Path | None) -> None:
+    """Refuses counts that would leave every group empty."""
+    ours, theirs = file.categories.ids, counts.category_ids
+    if not np.isin(ours, theirs).any():
+        shown = [", ".join(map(str, ids[:3].tolist())) for ids in (theirs, ours)]
+        raise DataError(
+            f"--train-counts {source}: has none of the category ids of {file.path} ({shown[0]}, ... there; {shown[1]}, "
+            "... here), so they may be labels or ids of another data set; write the ids of the annotation file"
+        )
 
 
 def _groups(name: str | None, counts: CategoryCounts | None, file: AnnotationFile) -> tuple[Group, ...]:
@@ -208,10 +228,14 @@ def check_evaluation_dir(out: Path, *, force: bool, inputs: Sequence[Path] = ())
         inputs: Files that are read, which are never replaced.
 
     Raises:
-        OutputError: It is a file, or holds an evaluation or an input.
+        OutputError: It is a file, cannot be written, or holds an evaluation or an input.
     """
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{out}: is a file; choose another --out")
+    # Path.exists raises in a directory that one may not look into
+    there_already = next(path for path in (out, *out.absolute().parents) if os.path.exists(path))
+    if not there_already.is_dir():
+        raise OutputError(f"{there_already}: is a file; choose another --out")
+    if not os.access(there_already, os.W_OK | os.X_OK):
+        raise OutputError(f"{out}: cannot be written (no permission in {there_already}); choose another --out")
     names = [out / name for name in EVALUATION_FILES if (out / name).exists()]
     for path in inputs:
         if any(path.exists() and path.resolve() == name.resolve() for name in names):

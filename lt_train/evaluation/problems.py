@@ -26,8 +26,8 @@ class Problem:
     """One kind of defect.
 
     Attributes:
-        kind: ``record``, ``image``, ``category``, ``score``, ``box``, ``mask_size``, ``mask``, ``duplicate`` or
-            ``empty``.
+        kind: ``record``, ``mixed`` (has more than the first record has), ``image``, ``category``, ``score``, ``box``,
+            ``mask_size``, ``mask`` or ``duplicate``.
         count: Predictions that have it.
         line: Where, what, what is allowed and how to mend it.
     """

@@ -52,10 +52,9 @@ def choose_protocol(protocol: ProtocolChoice, ground_truth: GroundTruth) -> Prot
     return protocol
 
 
-def describe(protocol: str, max_detections: int, *, fixed: bool = False) -> str:
+def describe(protocol: str, max_detections: int) -> str:
     """The protocol in words, e.g. ``coco (100 detections per image and category)``."""
-    where = "per category over all images" if fixed else _WHERE[protocol]
-    return f"{protocol} ({max_detections:,} detections {where})"
+    return f"{protocol} ({max_detections:,} detections {_WHERE[protocol]})"
 
 
 def as_counted(ground_truth: GroundTruth, protocol: Protocol) -> GroundTruth:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple, TypedDict
 
@@ -30,13 +32,19 @@ Results = Sequence[Mapping[str, Any]]
 # ids are read as floats, which hold them exactly: writers that keep all numbers as floats write 42.0
 _Id = Annotated[float, msgspec.Meta(multiple_of=1, ge=-LARGEST_ID, le=LARGEST_ID)]
 _Box = tuple[float, float, float, float]
+_LARGEST_SIDE: Final = 2**31 - 1
+_Side = (
+    Annotated[int, msgspec.Meta(ge=0, le=_LARGEST_SIDE)]
+    | Annotated[float, msgspec.Meta(multiple_of=1, ge=0, le=_LARGEST_SIDE)]
+)
+_FIELDS: Final[Mapping[IouType, str]] = {"bbox": "bbox", "segm": "segmentation"}
 _NEEDED: Final[Mapping[IouType, str]] = {"bbox": "bbox [x, y, width, height]", "segm": "segmentation (RLE)"}
 
 
 class Rle(TypedDict):
     """A run-length encoded mask; ``counts`` are text, or a list of numbers."""
 
-    size: tuple[int, int]
+    size: tuple[_Side, _Side]
     counts: Any
 
 
@@ -61,7 +69,8 @@ class _FullRecord(_Record, gc=False):
 
 class _AnyRecord(_Record, gc=False):
     bbox: _Box | None = None
-    segmentation: Rle | None = None
+    # some writers give every record the field, and an empty list where there is no mask
+    segmentation: Rle | tuple[()] | None = None
 
 
 class Columns(NamedTuple):
@@ -99,16 +108,15 @@ def decode_results(predictions: Path | str | Results, iou_types: Sequence[IouTyp
         rows, faults, total = _from_file(Path(predictions), kind, source)
     else:
         rows, faults, total = _from_records(predictions, kind, source)
+    mixed: list[Problem] = []
     if iou_types is None:
         iou_types = _types_of(rows)
         rows, missing = _with_all(rows, iou_types)
         faults |= missing
+        mixed = _with_more(rows, iou_types, total, source)
     columns = _columns(rows, iou_types)
     problems = [_no_records(faults, total, iou_types, source)] if faults else []
-    if isinstance(predictions, str | Path) and not total:
-        text = f"{source}: holds no predictions at all; if the model really finds nothing, AP is 0"
-        problems.append(Problem("empty", 0, text))
-    return Decoded(columns, total, problems, tuple(iou_types))
+    return Decoded(columns, total, problems + mixed, tuple(iou_types))
 
 
 def _kind(iou_types: Sequence[IouType] | None) -> type[Any]:
@@ -157,8 +165,17 @@ def _one_by_one(content: Sequence[Any], kind: type[Any]) -> tuple[list[Any], dic
             plain = msgspec.to_builtins(record, enc_hook=plain_number, builtin_types=(bytes,))
             rows.append(msgspec.convert(plain, kind))
         except msgspec.ValidationError as error:
-            faults[number] = str(error)
+            faults[number] = _fault(record, str(error))
     return rows, faults, len(content)
+
+
+def _fault(record: Any, error: str) -> str:
+    given = record.get("segmentation") if isinstance(record, Mapping) else None
+    if "$.segmentation" not in error or not isinstance(given, list | tuple):
+        return error
+    if not given:
+        return "Object missing required field `segmentation`"
+    return "polygons; results need run lengths (RLE): encode with pycocotools"
 
 
 def _other_content(content: Any) -> str:
@@ -174,18 +191,30 @@ def _types_of(rows: Sequence[_AnyRecord]) -> tuple[IouType, ...]:
     if not rows:
         return ("bbox",)
     given: list[tuple[IouType, object]] = [("bbox", rows[0].bbox), ("segm", rows[0].segmentation)]
-    return tuple(name for name, value in given if value is not None) or ("bbox",)
+    return tuple(name for name, value in given if value) or ("bbox",)
 
 
 def _with_all(rows: list[Any], iou_types: Sequence[IouType]) -> tuple[list[Any], dict[int, str]]:
-    names = ["segmentation" if name == "segm" else name for name in iou_types]
+    names = [_FIELDS[name] for name in iou_types]
     missing = {
         number: f"missing `{name}`, which the first record has"
         for number, row in enumerate(rows)
         for name in names
-        if getattr(row, name) is None
+        if not getattr(row, name)
     }
     return [row for number, row in enumerate(rows) if number not in missing] if missing else rows, missing
+
+
+def _with_more(rows: Sequence[_AnyRecord], iou_types: Sequence[IouType], total: int, source: str) -> list[Problem]:
+    """Boxes or masks that would go unmeasured without a word, because the first record has none."""
+    problems = []
+    for kind, name in _FIELDS.items():
+        count = 0 if kind in iou_types else sum(bool(getattr(row, name)) for row in rows)
+        if count:
+            line = f"{source}: {count:,} of {total:,} predictions have a {name}, which the first has not, so that it is"
+            fix = f"give all of them a {name}, or none"
+            problems.append(Problem("mixed", count, f"{line} not measured; {fix}"))
+    return problems
 
 
 def _no_records(faults: Mapping[int, str], total: int, iou_types: Iterable[IouType], source: str) -> Problem:
@@ -209,8 +238,15 @@ def _columns(rows: Sequence[Any], iou_types: Sequence[IouType]) -> Columns:
         categories=table[:, 1].astype(np.int64),
         boxes=np.ascontiguousarray(table[:, 3:]),
         scores=np.ascontiguousarray(table[:, 2]),
-        masks=(masks or []) if "segm" in iou_types else None,
+        masks=_whole_sizes(masks or []) if "segm" in iou_types else None,
     )
+
+
+def _whole_sizes(masks: list[Rle]) -> list[Rle]:
+    """The same with sizes as whole numbers, which the engines want, where a writer kept all numbers as floats."""
+    if float not in set(map(type, chain.from_iterable(map(itemgetter("size"), masks)))):
+        return masks
+    return [{"size": (int(mask["size"][0]), int(mask["size"][1])), "counts": mask["counts"]} for mask in masks]
 
 
 def _table(rows: Sequence[Any], *, boxes: bool) -> FloatArray:

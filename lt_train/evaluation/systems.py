@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
 from lt_data.annotations import AnnotationFile, read_annotations
+from lt_data.dataset_dir import annotations_path
 from lt_data.errors import DataError
 from lt_data.groups import Group
 
@@ -25,6 +28,38 @@ METRICS: Final = "metrics.json"
 IOU_TYPES: Final[tuple[IouType, ...]] = ("bbox", "segm")
 # metrics.json may come from another engine than the one that matches here
 _TOLERANCE: Final = 1e-9
+
+_Figure = Annotated[float, msgspec.Meta(ge=0, le=1)] | None
+_Number = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class _Block(msgspec.Struct):
+    """The figures of one IoU type that are read here or stand beside published ones."""
+
+    AP: _Figure
+    AP50: _Figure
+    AP75: _Figure
+    groups: dict[str, _Figure]
+    frequency: dict[str, _Figure]
+
+
+class _Classes(msgspec.Struct):
+    AP: _Number
+    groups: dict[str, _Number]
+    frequency: dict[str, _Number]
+
+
+class _Counts(msgspec.Struct):
+    classes: _Classes
+
+
+class _Metrics(msgspec.Struct):
+    """What must be as it was written; the rest of the file is nobody's concern here."""
+
+    schema: Literal[1]
+    counts: _Counts
+    bbox: _Block | msgspec.UnsetType = msgspec.UNSET
+    segm: _Block | msgspec.UnsetType = msgspec.UNSET
 
 
 @dataclass(frozen=True)
@@ -62,14 +97,42 @@ def read_stored(path: Path | str, *, name: str | None = None) -> Stored:
     path = Path(path)
     directory = path if (path / METRICS).is_file() or not (path / "eval").is_dir() else path / "eval"
     metrics = _read_metrics(directory)
-    return Stored(name or _name(path.resolve()), directory, read_inputs(directory), metrics)
+    return Stored(name or distinct_names([directory])[0], directory, read_inputs(directory), metrics)
 
 
-def _name(path: Path) -> str:
-    """The run's name, with that of its evaluation unless it is the usual one."""
-    if path.name == "eval":
-        return path.parent.name
-    return f"{path.parent.name}/{path.name}" if path.name.startswith("eval-") else path.name
+def read_all(paths: Sequence[Path | str]) -> tuple[Stored, ...]:
+    """Evaluations with distinct names; see :func:`read_stored`.
+
+    Raises:
+        DataError: One cannot be read, or is given twice.
+    """
+    stored = [read_stored(path) for path in paths]
+    places = [one.directory.resolve() for one in stored]
+    for i, place in enumerate(places):
+        if place in places[:i]:
+            raise DataError(f"compare: {paths[i]} is the same evaluation as {paths[places.index(place)]}; give it once")
+    names = distinct_names([one.directory for one in stored])
+    return tuple(replace(one, name=name) for one, name in zip(stored, names, strict=True))
+
+
+def distinct_names(directories: Sequence[Path]) -> list[str]:
+    """What to call evaluation directories: the run's name, with that of the evaluation unless it is the usual one.
+
+    Args:
+        directories: No directory twice.
+
+    Returns:
+        One a directory, led by as many parent folders as it takes to tell them apart.
+    """
+    places = [Path(os.path.abspath(directory)) for directory in directories]
+    shown = [place.parent if place.name == "eval" and place.parent not in places else place for place in places]
+    lengths = [2 if place.name.startswith("eval-") else 1 for place in shown]
+    while True:
+        names = [Path(*place.parts[-length:]).as_posix() for place, length in zip(shown, lengths, strict=True)]
+        times = Counter(names)
+        if len(times) == len(names):
+            return names
+        lengths = [length + (times[name] > 1) for name, length in zip(names, lengths, strict=True)]
 
 
 def _read_metrics(directory: Path) -> dict[str, Any]:
@@ -86,6 +149,10 @@ def _read_metrics(directory: Path) -> dict[str, Any]:
         raise DataError(f"{path}: not the metrics of an evaluation ({error}); evaluate again") from None
     if content.get("schema") != 1 or not any(isinstance(content.get(kind), dict) for kind in IOU_TYPES):
         raise DataError(f"{path}: not metrics that this version knows (schema 1 with bbox or segm); evaluate again")
+    try:
+        msgspec.convert(content, _Metrics)
+    except msgspec.ValidationError as error:
+        raise DataError(f"{path}: not the metrics of an evaluation ({error}); evaluate again") from None
     return content
 
 
@@ -100,7 +167,8 @@ def load_systems(
 
     Args:
         stored: At least one, of :func:`read_stored`.
-        annotations: Where the annotation file is now; where it was when the first was evaluated unless given.
+        annotations: Where the annotation file, or its dataset directory, is now; where it was when the first was
+            evaluated unless given.
         iou_types: ``bbox`` and/or ``segm``; those that all of them have unless given.
         engine: See :func:`lt_train.evaluation.engines.choose_engine`.
 
@@ -165,7 +233,7 @@ def _shared_types(stored: Sequence[Stored], wanted: Sequence[IouType] | None) ->
 
 def _read_same(inputs: EvaluationInputs, annotations: Path | str | None) -> AnnotationFile:
     """The annotation file that was measured on, once its content is known to be the same."""
-    path = Path(annotations or inputs.annotations)
+    path = annotations_path(Path(annotations or inputs.annotations))
     if not path.is_file():
         raise DataError(f"{path}: the annotations that were measured on are not there; say where with --annotations")
     file = read_annotations(path)
@@ -184,7 +252,8 @@ def _system(stored: Stored, ground_truth: GroundTruth, types: Sequence[IouType],
     detections = read_detections(
         stored.predictions,
         ground_truth,
-        iou_types=types,
+        # as they were read then: detections that differ in their masks alone are no repetitions
+        iou_types=[kind for kind in IOU_TYPES if kind in stored.metrics],
         source=str(stored.predictions),
         skip_invalid=inputs.skip_invalid,
     )

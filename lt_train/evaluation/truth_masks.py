@@ -35,6 +35,7 @@ def read_masks(file: AnnotationFile, source: str) -> list[Any]:
     Raises:
         DataError: Annotations without a mask or with one that cannot be read, or images without a size.
     """
+    require_sizes(file.image_sizes, source)
     decoder = msgspec.json.Decoder(_MaskRecord)
     masks = [_decoded(decoder, record) for record in file.annotation_records]
     without = np.array([mask is None or mask == [] for mask in masks], bool)
@@ -46,12 +47,25 @@ def read_masks(file: AnnotationFile, source: str) -> list[Any]:
     if broken.any():
         fix = "polygons have three points or more near the image, run lengths fill it; lt-data check says more"
         problems.append(_line(file, source, broken, f"have a segmentation that cannot be read; {fix}"))
-    if len(file.image_sizes) and file.image_sizes.min() < 1:
-        count = int((file.image_sizes.min(axis=1) < 1).sum())
-        problems.append(f"{source}: {count:,} images have no height and width; masks cannot be read without")
     if problems:
         raise DataError(problems)
     return [_plain(mask) for mask in masks]
+
+
+def require_sizes(image_sizes: IntArray, source: str) -> None:
+    """Refuses images without a size before masks are compared with it.
+
+    Args:
+        image_sizes: [N, 2] pixels, 0 where the file says none.
+        source: What to call the annotations.
+
+    Raises:
+        DataError: Some have none.
+    """
+    count = int((image_sizes < 1).any(axis=1).sum())
+    if count:
+        fix = "masks cannot be read without; add them, or evaluate boxes only"
+        raise DataError(f"{source}: {count:,} of {len(image_sizes):,} images have no height and width; {fix}")
 
 
 def _decoded(decoder: msgspec.json.Decoder[_MaskRecord], record: msgspec.Raw) -> Segmentation:

@@ -51,7 +51,7 @@ def comparison_rows(baseline: Metrics, other: Metrics, *, iou_type: str) -> list
     return [(name, first[name], second[name], _difference(first[name], second[name])) for name in first]
 
 
-def format_comparison(baseline: Metrics, other: Metrics, *, names: tuple[str, str], iou_types: Sequence[str]) -> str:
+def format_runs(baseline: Metrics, other: Metrics, *, names: tuple[str, str], iou_types: Sequence[str]) -> str:
     """The rows of ``comparison_rows`` as a table of fixed width, one block per IoU type.
 
     Args:

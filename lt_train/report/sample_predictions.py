@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from lt_data.annotations import AnnotationFile, read_annotations
+from lt_data.arrays import IntArray
 from lt_data.dataset_dir import read_groups
+from lt_data.errors import DataError
 from lt_data.groups import group_name_of
 from lt_data.image_files import find_images
-from lt_train.evaluation import read_results
+from lt_train.evaluation.result_records import Columns, decode_results
 from lt_train.report.prediction_grid import Panel, plot_predictions
 
 # weaker detections would cover the picture
@@ -48,7 +49,7 @@ def plot_sample_predictions(
     _, groups = read_groups(dataset)
     group_of = group_name_of(groups)
     chosen = images_of_the_rarest_group(file, [group.category_ids for group in groups], rows)
-    results = {name: by_image(read_results(source)) for name, source in predictions.items()}
+    results = {name: _read(source) for name, source in predictions.items()}
     paths = find_images(images, [file.file_names[row] for row in chosen])
     names = dict(zip(file.categories.ids.tolist(), file.categories.names, strict=True))
     panels = []
@@ -57,7 +58,8 @@ def plot_sample_predictions(
             pixels = np.array(image.convert("RGB"))
         image_id = int(file.image_ids[row])
         panels.append(_truth_panel(file, image_id, pixels, names, group_of))
-        panels += [_found_panel(found.get(image_id, []), pixels, names, group_of) for found in results.values()]
+        for found in results.values():
+            panels.append(_found_panel(found, best_of_image(found, image_id), pixels, names, group_of))
     columns = ("ground truth", *(f"{name} (score > {LOWEST_SCORE})" for name in results))
     plot_predictions(path, panels, columns=columns, groups=[group.name for group in groups])
 
@@ -72,13 +74,18 @@ def images_of_the_rarest_group(file: AnnotationFile, groups: Sequence[Sequence[i
     return list(range(min(rows, len(file.image_ids))))
 
 
-def by_image(results: Sequence[Mapping[str, Any]]) -> dict[int, list[Mapping[str, Any]]]:
-    """Strong results of each image, best first."""
-    table: dict[int, list[Mapping[str, Any]]] = {}
-    for record in sorted(results, key=lambda record: -record["score"]):
-        if record["score"] > LOWEST_SCORE:
-            table.setdefault(record["image_id"], []).append(record)
-    return {image_id: records[:MOST_PER_IMAGE] for image_id, records in table.items()}
+def _read(path: Path) -> Columns:
+    """A results file; no predictions at all are as good as any."""
+    decoded = decode_results(path, None, source=str(path))
+    if decoded.problems:
+        raise DataError([problem.line for problem in decoded.problems])
+    return decoded.columns
+
+
+def best_of_image(found: Columns, image_id: int) -> IntArray:
+    """Rows of the strong results of an image, best first; the earlier of two with the same score."""
+    rows = np.flatnonzero((found.images == image_id) & (found.scores > LOWEST_SCORE))
+    return rows[np.argsort(-found.scores[rows], kind="stable")][:MOST_PER_IMAGE]
 
 
 def _truth_panel(
@@ -98,21 +105,22 @@ def _truth_panel(
 
 
 def _found_panel(
-    records: Sequence[Mapping[str, Any]],
+    found: Columns,
+    rows: IntArray,
     pixels: npt.NDArray[np.uint8],
     names: Mapping[int, str],
     group_of: Mapping[int, str],
 ) -> Panel:
     from pycocotools import mask as rle
 
-    masks = [rle.decode(record["segmentation"]).astype(bool) for record in records if "segmentation" in record]
-    categories = [record["category_id"] for record in records]
+    masks = [rle.decode(found.masks[row]).astype(bool) for row in rows.tolist()] if found.masks is not None else []
+    categories = found.categories[rows].tolist()
     return Panel(
         pixels,
-        _corners(np.array([record["bbox"] for record in records], np.float64).reshape(-1, 4)),
+        _corners(found.boxes[rows]),
         [names[c] for c in categories],
         [group_of[c] for c in categories],
-        scores=[record["score"] for record in records],
+        scores=found.scores[rows].tolist(),
         masks=np.stack(masks) if masks else None,
     )
 

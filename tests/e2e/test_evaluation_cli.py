@@ -1,6 +1,7 @@
 """``lt-train eval --predictions``, ``compare`` and ``predict`` as people type them."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -9,6 +10,8 @@ from click.testing import CliRunner
 from lt_cli.train import main
 
 from lt_data.synthetic import write_pool
+
+RESULTS = ("eval", "--predictions", "exact.json", "--annotations", "pool")
 
 
 def lt_train(*arguments):
@@ -94,6 +97,15 @@ def test_compare_prints_differences(evaluated):
     assert json.loads(content)["systems"] == ["eval_exact", "eval_moved"]
 
 
+def test_compare_runs_of_one_name(evaluated, tmp_path):
+    for seed, name in enumerate(("exact", "moved")):
+        shutil.copytree(evaluated / f"eval_{name}", tmp_path / f"s{seed}/bags")
+    options = ("--resamples", 20, "--annotations", evaluated / "pool", "--format", "json")
+    run = lt_train("compare", tmp_path / "s0/bags", tmp_path / "s1/bags", *options)
+    assert run.exit_code == 0, run.output
+    assert json.loads(run.stdout)["systems"] == ["s0/bags", "s1/bags"]
+
+
 def test_published_rows_are_marked(evaluated):
     run = lt_train("compare", evaluated / "eval_exact", "--paper", "coco-lt")
     assert run.exit_code == 0, run.output
@@ -114,6 +126,13 @@ def test_published_rows_are_marked(evaluated):
         (["compare", "eval_exact"], 1, "at least two"),
         (["compare", "eval_exact", "pool"], 1, "holds no metrics.json"),
         (["compare", "eval_exact", "--paper", "lvis", "--format", "csv"], 1, "in the table only"),
+        (["compare", "eval_exact", "eval_exact"], 1, "give it once"),
+        (["compare", "eval_exact", "eval_moved", "--annotations", "eval_exact"], 1, "no annotations.json in it"),
+        (["compare", "eval_exact", "eval_moved", "--seed", "-1"], 2, "--seed"),
+        ([*RESULTS, "--device", "cpu"], 2, "for a RUN"),
+        ([*RESULTS, "--checkpoint", "last"], 2, "for a RUN"),
+        (["predict", "run", "pool/images", "--out", "predicted", "--score-threshold", "nan"], 2, "--score-threshold"),
+        (["predict", "run", "pool/images", "--out", "predicted", "--score-threshold", "1.5"], 2, "--score-threshold"),
         (["predict", "nowhere", "pool/images", "--out", "predicted"], 1, "not a run directory"),
     ],
 )

@@ -1,7 +1,9 @@
 """Predicting on images: ids, files, pictures, and what is never overwritten."""
 
 import json
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -60,8 +62,8 @@ def test_a_folder(run, folder, tmp_path):
     assert len(results) == done.detections > 0
     assert {r["category_id"] for r in results} <= {c["id"] for c in images["categories"]}
     names = {str(p.relative_to(tmp_path / "out/pictures")) for p in (tmp_path / "out/pictures").rglob("*.png")}
-    assert names == {"c.png", "sub/a.png"}
-    with Image.open(tmp_path / "out/pictures/c.png") as picture:
+    assert names == {"c.jpg.png", "sub/a.JPG.png"}
+    with Image.open(tmp_path / "out/pictures/c.jpg.png") as picture:
         assert picture.size[0] >= 640
     coco = COCO(tmp_path / "out/images.json").loadRes(str(tmp_path / "out/predictions.json"))
     assert coco.annToMask(coco.loadAnns([1])[0]).shape == (64, 64)
@@ -156,8 +158,59 @@ def test_places_without_images(run, tmp_path):
 
 
 def test_names_of_pictures_never_meet():
-    assert picture_names(["a/b.jpg", "c.tar.png"]) == ["a/b.png", "c.tar.png"]
-    assert picture_names(["a.jpg", "A.png"]) == ["a.jpg.png", "A.png.png"]
+    assert picture_names({1: "a/b.jpg", 2: "c.tar.png"}) == ["a/b.jpg.png", "c.tar.png.png"]
+    assert picture_names({4: "a.jpg", 7: "A.JPG", 9: "./a.jpg"}) == ["a.jpg.png", "A.JPG.7.png", "a.jpg.9.png"]
+    assert picture_names({1: "im/x.jpg", 2: "im/x.jpg.png/y.jpg"}) == ["im/x.jpg.1.png", "im/x.jpg.png/y.jpg.png"]
+    assert picture_names({1: "x", 2: "x", 3: "x.2"}) == ["x.png", "x.2.png", "x.2.3.png"]
+
+
+def test_pictures_beside_folders_that_are_called_like_images(run, folder, tmp_path):
+    (folder / "c.png").mkdir()
+    shutil.copy(folder / "c.jpg", folder / "c.png/y.jpg")
+    done = predict_images(run, folder, tmp_path / "out", score_threshold=0, console=QUIET)
+    assert done.pictures == 4 == sum(path.is_file() for path in (tmp_path / "out/pictures").rglob("*"))
+
+
+def test_two_ids_of_one_file_have_a_picture_each(run, tiny_pool, tmp_path):
+    listed = content(tiny_pool / "annotations.json")
+    first = listed["images"][0]
+    test_set = {"images": [first, {**first, "id": 900}], "categories": listed["categories"]}
+    (tmp_path / "test.json").write_text(json.dumps(test_set))
+    predict_images(run, tiny_pool / "images", tmp_path / "out", annotations=tmp_path / "test.json", console=QUIET)
+    name = first["file_name"]
+    assert {p.name for p in (tmp_path / "out/pictures").iterdir()} == {f"{name}.png", f"{name}.900.png"}
+
+
+def test_pictures_that_cannot_be_written(run, folder, tmp_path):
+    """The ending makes the name too long for the disk."""
+    (folder / "c.jpg").rename(folder / f"{'c' * 248}.jpg")
+    with pytest.raises(OutputError, match="cannot be written") as error:
+        predict_images(run, folder, tmp_path / "out", console=QUIET)
+    assert error.value.problems[0].startswith(f"{tmp_path / 'out/pictures'}/ccc")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["images"]
+
+
+def test_names_that_are_not_utf_8(run, folder, tmp_path):
+    odd = os.fsdecode(os.fsencode(folder) + b"/caf\xe9.jpg")
+    try:
+        shutil.copy(folder / "c.jpg", odd)
+    except OSError:
+        pytest.skip("this disk takes no such name")
+    done = predict_images(run, folder, tmp_path / "out", pictures=0, console=QUIET)
+    assert done.images == 3
+    assert [line.split(": ")[0] for line in done.unreadable] == [rf"{folder}/caf\xe9.jpg"]
+    assert [i["file_name"] for i in content(tmp_path / "out/images.json")["images"]] == [
+        *("c.jpg", "sub/a.JPG", "sub/b.jpg")
+    ]
+    with pytest.raises(DataError, match="not UTF-8") as error:
+        predict_images(run, Path(odd), tmp_path / "none", console=QUIET)
+    assert len(error.value.problems) == 1
+
+
+def test_an_image_of_one_column(run, tmp_path):
+    Image.new("RGB", (1, 2000), "white").save(tmp_path / "line.png")
+    done = predict_images(run, tmp_path / "line.png", tmp_path / "out", score_threshold=0, console=QUIET)
+    assert (done.images, done.pictures) == (1, 1)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (30, 900), (2000, 40)])

@@ -198,12 +198,78 @@ def test_missing_and_packed_files(tmp_path):
     check_results(tmp_path / "r.json.gz", TRUTH)
 
 
-def test_an_empty_list_may_be_measured_if_asked(tmp_path):
+@pytest.mark.parametrize("skip_invalid", [False, True])
+def test_an_empty_file_is_refused_but_a_model_may_find_nothing(tmp_path, skip_invalid):
     path = tmp_path / "r.json"
     path.write_text("[]", encoding="utf-8")
-    evaluation = evaluate(TRUTH, path, iou_type="bbox", skip_invalid=True)
-    assert evaluation.class_ap()[0] == 0
-    assert [problem.kind for problem in evaluation.skipped] == ["empty"]
+    with pytest.raises(DataError, match=r"^r\.json: holds no predictions at all; .* AP is 0$"):
+        evaluate(TRUTH, path, iou_type="bbox", skip_invalid=skip_invalid)
+    assert evaluate(TRUTH, [], iou_type="bbox", skip_invalid=skip_invalid).class_ap()[0] == 0
+
+
+@pytest.mark.parametrize("wrong", [prediction(image_id=9), {"image_id": 1}])
+def test_nothing_is_measured_where_all_are_invalid(wrong):
+    with pytest.raises(DataError) as caught:
+        skipped(spread([wrong, wrong]))
+    first, last = caught.value.problems
+    assert "2 of 2 predictions" in first
+    assert last.startswith("predictions: none of 2 predictions is left without the invalid ones")
+
+
+@pytest.mark.parametrize("size", [[10**30, 5], [2**31, 2**31], [-1, 30], [20.5, 30], [1e300, 30]])
+def test_sizes_of_masks_that_are_none(size):
+    mask = {"size": size, "counts": "0"}
+    wrong = spread([prediction(), prediction(segmentation=mask)])
+    (line,) = problems(*wrong, iou_types=["segm"])
+    assert "1 of 2 predictions are no COCO results ([1]: Expected `" in line
+    assert skipped(wrong) == (1, {"record": 1})
+
+
+def test_sizes_of_masks_may_be_whole_floats():
+    mask = {"size": [20.0, 30.0], "counts": [100, 5, 495]}
+    found = read_detections([prediction(segmentation=mask)], load_ground_truth(TRUTH, masks=False))
+    assert str(found.segmentations[0]["size"]) == "(20, 30)"
+
+
+@pytest.mark.parametrize("none", [[], None])
+def test_an_empty_segmentation_is_none(none, tmp_path):
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps([prediction(segmentation=none)] * 1), encoding="utf-8")
+    truth = load_ground_truth(TRUTH, masks=False)
+    assert read_detections(path, truth).iou_types == ("bbox",)
+    assert read_detections([prediction(segmentation=none)], truth).iou_types == ("bbox",)
+    with pytest.raises(DataError, match=r"1 of 2 .*\[1\]: missing `segmentation`, which the first record has"):
+        read_detections([prediction(), prediction(segmentation=none)], truth)
+
+
+@pytest.mark.parametrize("iou_types", [None, ["segm"]])
+def test_polygons_are_called_by_their_name(iou_types):
+    polygon = prediction(segmentation=[[1, 1, 5, 5, 5, 1]])
+    (line,) = problems(prediction(), polygon, iou_types=iou_types)
+    assert "([1]: polygons; results need run lengths (RLE): encode with pycocotools)" in line
+
+
+def test_masks_that_only_later_records_have_are_not_dropped_in_silence():
+    without = spread([prediction(segmentation=None), prediction(), prediction()])
+    (line,) = problems(*without, iou_types=None)
+    assert "2 of 3 predictions have a segmentation, which the first has not, so that it is not measured" in line
+    assert skipped(without) == (3, {"mixed": 2})
+    check_results(without, TRUTH, iou_types=["bbox"])
+    masks = spread([prediction(), prediction()])
+    del masks[0]["bbox"]
+    (line,) = problems(*masks, iou_types=None)
+    assert "1 of 2 predictions have a bbox, which the first has not" in line
+
+
+def test_annotations_without_sizes_are_told_apart_from_wrong_masks():
+    truth = {**TRUTH, "images": [{"id": 1}, {"id": 2, "height": 20, "width": 30}]}
+    for measured in (
+        lambda: evaluate(truth, [prediction()], iou_type="segm"),
+        lambda: check_results([prediction()], truth, iou_types=["segm"]),
+    ):
+        with pytest.raises(DataError, match=r"^annotations: 1 of 2 images have no height and width; "):
+            measured()
+    check_results([prediction()], truth, iou_types=["bbox"])
 
 
 def test_what_the_first_record_has_is_read():

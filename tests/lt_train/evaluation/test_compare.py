@@ -2,6 +2,7 @@ import csv
 import io
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,13 +10,15 @@ import pytest
 from lt_data.annotations import read_annotations
 from lt_data.errors import DataError
 from lt_data.groups import Group
-from lt_train.evaluation import evaluate, load_ground_truth, read_detections, summarise, write_evaluation
+from lt_data.train_counts import UNKNOWN
+from lt_train.evaluation import evaluate, load_ground_truth, read_detections, summarise, write_evaluation, write_results
 from lt_train.evaluation.bootstrap import class_ap, image_weights, mean_ap, percentile_interval, weighted_class_ap
 from lt_train.evaluation.compare import System, compare
 from lt_train.evaluation.comparison_files import comparison_csv, comparison_json, format_comparison
 from lt_train.evaluation.inputs import evaluation_inputs, inputs_to_json, read_inputs
 from lt_train.evaluation.matches import match
-from lt_train.evaluation.systems import load_systems, read_stored, shared_groups
+from lt_train.evaluation.measure import measure
+from lt_train.evaluation.systems import distinct_names, load_systems, read_all, read_stored, shared_groups
 
 GROUPS = (Group("(0, 10)", 0, 10, (7,)), Group("[10, ~)", 10, None, (1, 2)))
 
@@ -319,6 +322,96 @@ def test_what_is_no_evaluation(stored):
             read_stored(stored / "other")
 
 
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        (("bbox", "AP"), "0.5"),
+        (("bbox", "AP50"), 50),
+        (("bbox", "AP75"), KeyError),
+        (("bbox", "groups"), [0.1]),
+        (("bbox", "frequency"), None),
+        (("counts",), KeyError),
+        (("counts", "classes", "AP"), "three"),
+        (("bbox",), None),
+        (("segm",), 3),
+    ],
+)
+def test_metrics_that_somebody_edited(stored, where, value):
+    path = stored / "other/metrics.json"
+    metrics = json.loads(path.read_text())
+    inner = metrics
+    for key in where[:-1]:
+        inner = inner[key]
+    if value is KeyError:
+        del inner[where[-1]]
+    else:
+        inner[where[-1]] = value
+    path.write_text(json.dumps(metrics))
+    with pytest.raises(DataError, match=r"metrics.json: not (the )?metrics .*evaluate again") as error:
+        read_stored(stored / "other")
+    assert len(error.value.problems) == 1
+
+
+def test_names_are_distinct():
+    assert distinct_names([Path("c/s0/bags"), Path("c/s1/bags"), Path("d/plain")]) == ["s0/bags", "s1/bags", "plain"]
+    assert distinct_names([Path("a/s0/x/eval"), Path("b/s0/x/eval")]) == ["a/s0/x", "b/s0/x"]
+    assert distinct_names([Path("r/eval"), Path("r/eval-best")]) == ["r", "r/eval-best"]
+    assert distinct_names([Path("/q/eval-best"), Path("/p/q/eval-best")]) == ["/q/eval-best", "p/q/eval-best"]
+    assert distinct_names([Path("r"), Path("r/eval")]) == ["r", "eval"]
+
+
+def test_one_evaluation_twice(stored):
+    assert [one.name for one in read_all([stored / "base", stored / "other"])] == ["base", "other"]
+    (stored / "link").symlink_to(stored / "base")
+    for again in ("base/eval", "link"):
+        with pytest.raises(DataError, match="is the same evaluation as .*; give it once") as error:
+            read_all([stored / "base", stored / "other", stored / again])
+        assert len(error.value.problems) == 1
+
+
+def test_annotations_of_a_dataset_directory(stored):
+    (stored / "set").mkdir()
+    (stored / "val.json").rename(stored / "set/annotations.json")
+    assert len(load_systems(both(stored), annotations=stored / "set")) == 2
+
+
+def test_boxes_and_masks_against_boxes_alone(truth, tmp_path):
+    """Two masks in one box are two detections, of which boxes alone would make a repetition."""
+    rle = [{"size": [200, 200], "counts": mask_counts(columns)} for columns in (40, 60)]
+    annotations = [{**a, "segmentation": {"size": [200, 200], "counts": mask_counts(50)}} for a in truth["annotations"]]
+    path = tmp_path / "val.json"
+    path.write_text(json.dumps({**truth, "annotations": annotations}))
+    file = read_annotations(path)
+    boxes = [record(1, 1, [10, 5, 20, 25], 0.9), record(2, 1, [10, 5, 20, 25], 0.8)]
+    masked = [{**boxes[0], "segmentation": segmentation} for segmentation in rle]
+    for name, found in (("both", masked), ("boxes", boxes)):
+        (tmp_path / name).mkdir()
+        write_results(tmp_path / name / "predictions.json", found)
+        measured = measure(file, tmp_path / name / "predictions.json")
+        write_evaluation(tmp_path / name, measured.metrics, measured.per_class, inputs=measured.inputs)
+    systems = load_systems(read_all([tmp_path / "both", tmp_path / "boxes"]))
+    assert [list(system.matches) for system in systems] == [["bbox"]] * 2
+    assert [len(system.matches["bbox"].scores) for system in systems] == [2, 2]
+
+
+def mask_counts(columns):
+    from pycocotools import mask as rle
+
+    mask = np.zeros((200, 200), np.uint8, order="F")
+    mask[:, :columns] = 1
+    return rle.encode(mask)["counts"].decode()
+
+
+def test_no_image():
+    """Nothing can be drawn from nothing."""
+    nothing = {"images": [], "categories": [{"id": 1, "name": "x"}], "annotations": []}
+    ground_truth = load_ground_truth(nothing, masks=False)
+    found = {"bbox": matched(ground_truth, [])}
+    with pytest.raises(DataError, match="hold no image") as error:
+        compare([System("a", found), System("b", found)])
+    assert len(error.value.problems) == 1
+
+
 def test_iou_types_that_were_not_measured(stored):
     with pytest.raises(DataError, match="has no segm figures") as error:
         load_systems(both(stored), iou_types=["bbox", "segm"])
@@ -345,6 +438,10 @@ def test_inputs_survive_a_round_trip(stored, truth):
         (2, 20, 20),
         (7, 4, 4),
     ]
+    unknown = replace(counts, images=np.full_like(counts.images, UNKNOWN))
+    inputs = evaluation_inputs("v", "0", protocol="coco", max_detections=100, train_counts=unknown)
+    (stored / "inputs.json").write_bytes(inputs_to_json(inputs))
+    assert [c.images for c in read_inputs(stored).train_counts] == [None] * 4
     for text in ('{"schema": 2}', "[]", "{"):
         (stored / "inputs.json").write_text(text, encoding="utf-8")
         with pytest.raises(DataError, match=r"inputs.json: not the record of an evaluation"):

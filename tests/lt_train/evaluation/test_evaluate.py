@@ -4,6 +4,7 @@ import json
 import logging
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -247,11 +248,13 @@ def faulty_hotcoco(monkeypatch):
             monkeypatch.setitem(sys.modules, "hotcoco", None)
 
     agreement.disagreement.cache_clear()
+    engines._warn.cache_clear()
     yield make
     agreement.disagreement.cache_clear()
+    engines._warn.cache_clear()
 
 
-FAULTS = {"wrong": "differs from", "raises": "no such symbol", "missing": "hotcoco is not installed"}
+FAULTS = {"wrong": "figures differ from those of", "raises": "no such symbol", "missing": "hotcoco is not installed"}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -259,8 +262,20 @@ def test_auto_falls_back_and_says_so(truth, results, fault, faulty_hotcoco, capl
     faulty_hotcoco(fault)
     with caplog.at_level(logging.WARNING):
         evaluation = evaluate(truth, results, iou_type="bbox")
+        evaluate(truth, results, iou_type="bbox")
     assert evaluation.engine.startswith("pycocotools ")
     assert FAULTS[fault] in caplog.text
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("protocol", ["coco", "lvis"])
+def test_fast_is_refused_where_it_fails_its_self_check(fault, protocol, faulty_hotcoco):
+    faulty_hotcoco(fault)
+    with pytest.raises(RecipeError, match=r"^evaluation engine 'fast': .*; choose official or auto$") as caught:
+        engines.choose_engine("fast", protocol)
+    assert FAULTS[fault] in str(caught.value)
+    assert fault == "missing" or "failed its self-check" in str(caught.value)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -293,6 +308,14 @@ def test_unknown_or_missing_engine(truth, lists, results, monkeypatch):
     monkeypatch.setitem(sys.modules, "hotcoco", None)
     with pytest.raises(RecipeError, match="pip install"):
         evaluate(truth, results, iou_type="bbox", engine="fast")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_boxes_beyond_all_images_are_measured_without_a_warning(truth, engine):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        evaluation = evaluate(truth, [found(2, [0, 0, 1e308, 1e308], 0.5)], iou_type="bbox", engine=engine)
+    assert evaluation.class_ap()[1] == 0
 
 
 def test_annotations_that_cannot_be_used(truth, tmp_path):
@@ -338,7 +361,7 @@ def test_evaluating_files_needs_no_torch(truth, results, tmp_path):
 import sys
 import lt_train.evaluation as e
 assert not {{"pycocotools", "hotcoco", "pandas", "matplotlib"}} & set(sys.modules)
-e.evaluate({str(tmp_path / "t.json")!r}, e.read_results({str(tmp_path / "r.json")!r}), iou_type="bbox")
+e.evaluate({str(tmp_path / "t.json")!r}, {str(tmp_path / "r.json")!r}, iou_type="bbox")
 assert "torch" not in sys.modules and "torchvision" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)

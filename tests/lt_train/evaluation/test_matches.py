@@ -130,7 +130,6 @@ def test_hand_made(engine):
     assert ours.ignored.sum(axis=0).tolist() == [0, 0, 0, 0, 10]
     assert [part.tolist() for part in ours.truth_of(1)] == [[0, 1], [1, 1]]
     assert [part.tolist() for part in ours.truth_of(0)] == [[], []]
-    assert ours.images_with_truth().tolist() == [0, 2]
     second = ours.detections_of(1)
     assert second.images.tolist() == [0, 0, 1, 1]
     assert second.hits.shape == second.ignored.shape == (10, 4)

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from lt_data.errors import DataError, OutputError
+from lt_train.evaluation.files import write_evaluation
 from lt_train.evaluation.inputs import read_inputs
 from lt_train.evaluation.measure import Choices, evaluate_predictions
 
@@ -78,6 +79,42 @@ def test_predictions_in_the_output_folder_are_not_replaced(files):
     (out / "predictions.json").write_bytes((files / "found.json").read_bytes())
     with pytest.raises(OutputError, match="which is read"):
         evaluate_predictions(out / "predictions.json", files / "val.json", out=out, force=True)
+
+
+def test_predictions_of_a_replaced_evaluation_do_not_stay(files):
+    out = files / "eval"
+    write_evaluation(out, {"schema": 1}, [], [{"image_id": 1}])
+    evaluate_predictions(files / "found.json", files / "val.json", out=out, force=True)
+    assert sorted(path.name for path in out.iterdir()) == ["inputs.json", "metrics.json", "per_class.csv"]
+    assert (files / "found.json").exists()
+
+
+def test_predictions_that_no_evaluation_wrote_stay(files):
+    out = files / "results"
+    out.mkdir()
+    (out / "predictions.json").write_text("[]")
+    evaluate_predictions(files / "found.json", files / "val.json", out=out, force=True)
+    assert (out / "predictions.json").read_text() == "[]"
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_read(files, monkeypatch):
+    with pytest.raises(OutputError, match=r"val\.json: is a file"):
+        evaluate_predictions(files / "none.json", files / "none.json", out=files / "val.json" / "deep" / "eval")
+    monkeypatch.setattr("lt_train.evaluation.measure.os.access", lambda path, _: path != files)
+    with pytest.raises(OutputError, match=r"new/eval: cannot be written \(no permission in "):
+        evaluate_predictions(files / "none.json", files / "none.json", out=files / "new" / "eval")
+    assert not (files / "new").exists()
+
+
+def test_counts_of_another_label_map_are_refused(files):
+    (files / "counts.csv").write_text("category_id,instances\n1,12\n2,3\n")
+    with pytest.raises(DataError, match=r"has none of the category ids of .*val\.json \(1, 2, \.\.\. there; 3, 7, 9, "):
+        evaluate_predictions(files / "found.json", files / "val.json", train_counts=files / "counts.csv", groups="10")
+    (files / "counts.csv").write_text("category_id,instances\n3,12\n2,3\n")
+    measured = evaluate_predictions(
+        files / "found.json", files / "val.json", train_counts=files / "counts.csv", groups="10"
+    )
+    assert measured.metrics["bbox"]["groups"]["[10, ~)"] == 1.0
 
 
 def test_groups_need_counts(files):

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from lt_data.errors import DataError
-from lt_train.report.comparison import Spread, comparison_rows, format_comparison, mean_comparison, mean_rows, spread_of
+from lt_train.report.comparison import Spread, comparison_rows, format_runs, mean_comparison, mean_rows, spread_of
 
 Metrics = dict[str, Any]
 NAMES = ("softmax", "bags")
@@ -45,19 +45,19 @@ AP50            22     35.0  34.9    -0.1
 (0, 10)          8      0.0  10.4   +10.4
 [10, 100)       14     33.5  35.3    +1.8
 [100, ~)         0        -     -       -"""
-    assert format_comparison(BASELINE, OTHER, names=NAMES, iou_types=["bbox"]) == expected
+    assert format_runs(BASELINE, OTHER, names=NAMES, iou_types=["bbox"]) == expected
 
 
 def test_one_block_for_each_iou_type() -> None:
     both = [{**content, "segm": content["bbox"]} for content in (BASELINE, OTHER)]
-    text = format_comparison(both[0], both[1], names=NAMES, iou_types=["segm", "bbox"])
+    text = format_runs(both[0], both[1], names=NAMES, iou_types=["segm", "bbox"])
     segm, bbox = text.split("\n\n")
     assert segm.startswith("segm ")
-    assert bbox == format_comparison(BASELINE, OTHER, names=NAMES, iou_types=["bbox"])
+    assert bbox == format_runs(BASELINE, OTHER, names=NAMES, iou_types=["bbox"])
 
 
 def test_long_names_keep_the_columns_straight() -> None:
-    text = format_comparison(BASELINE, OTHER, names=("a rather long name", "b"), iou_types=["bbox"])
+    text = format_runs(BASELINE, OTHER, names=("a rather long name", "b"), iou_types=["bbox"])
     assert len({len(line) for line in text.splitlines()}) == 1
 
 
@@ -95,6 +95,6 @@ def test_what_cannot_be_compared_is_refused() -> None:
         comparison_rows(BASELINE, OTHER, iou_type="segm")
     renamed = {**OTHER, "bbox": {**OTHER["bbox"], "groups": {"(0, 5)": 0.1}}}
     with pytest.raises(DataError, match="different groups"):
-        format_comparison(BASELINE, renamed, names=NAMES, iou_types=["bbox"])
+        format_runs(BASELINE, renamed, names=NAMES, iou_types=["bbox"])
     with pytest.raises(DataError, match="nothing to compare"):
         mean_comparison([], names=NAMES, iou_types=["bbox"])
