@@ -93,7 +93,7 @@ def check(text, metrics, log, coco):
     val = json.loads((coco / "annotations/instances_val2017_with_images.json").read_text())
     assert metrics["counts"]["images"] == len(val["images"]) == 72
     assert metrics["counts"]["ground_truth"] == sum(not a["iscrowd"] for a in val["annotations"])
-    assert set(metrics) == {"schema", "bbox", "segm", "counts"}
+    assert set(metrics) == {"schema", "protocol", "engine", "max_detections", "bbox", "segm", "counts"}
     assert sum(metrics["counts"]["classes"]["groups"].values()) == metrics["counts"]["classes"]["AP"]
     assert "groups weighted by their classes = AP" in text
     assert "trainable: 2 tensors" in log
