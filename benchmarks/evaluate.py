@@ -1,6 +1,6 @@
 """Loading and evaluating result files against pycocotools and the lvis package: CPU ratios.
 
-    python benchmarks/evaluate.py [--images 5000] [--lvis-images 1000]
+    python benchmarks/evaluate.py [--images 5000] [--lvis-images 5000]
 
 Seeded data of the size of COCO val2017 (100 detections an image, 80 categories) and of LVIS (300 detections an image,
 1,203 categories) is written to a temporary folder; the lvis package takes minutes and 6 GB for 5,000 images of it.
@@ -24,7 +24,7 @@ from typing import Any
 
 import click
 import numpy as np
-from record import machine, record
+from record import anonymous, machine, record
 
 RESULTS = Path(__file__).parent / "results" / "evaluate.csv"
 COLUMNS = ("date", "machine", "job", "contestant", "runs", "cpu_s", "anonymous_mib", "cpu_ratio", "AP")
@@ -139,7 +139,7 @@ def outline(box: np.ndarray, rng: np.random.Generator) -> list[float]:
     return np.stack(points, axis=1).round(2).ravel().tolist()
 
 
-def run(code: str, **names: str) -> tuple[float, float, float]:
+def run(code: str, **names: object) -> tuple[float, float, float]:
     """CPU seconds, the largest anonymous memory in MiB and the AP that a script in its own process prints last."""
     header = "".join(f"{k} = {v!r}\n" for k, v in names.items())
     one_thread = {**os.environ, "RAYON_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
@@ -155,15 +155,6 @@ def run(code: str, **names: str) -> tuple[float, float, float]:
         out.seek(0)
         ap = float(out.read().split()[-1])
     return ended[2].ru_utime + ended[2].ru_stime, peak / 1024, ap
-
-
-def anonymous(pid: int) -> int:
-    """Anonymous memory in KiB: without pages of mapped files, which the system can drop."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("RssAnon")), 0)
 
 
 def contest(job: str, contestants: dict[str, str], runs: int, names: dict[str, str]) -> list[tuple[object, ...]]:
@@ -190,7 +181,7 @@ def contest(job: str, contestants: dict[str, str], runs: int, names: dict[str, s
 
 @click.command()
 @click.option("--images", default=5000, show_default=True, help="Images of the COCO-like data; 0 leaves it out.")
-@click.option("--lvis-images", default=1000, show_default=True, help="Images of the LVIS-like data; 0 leaves it out.")
+@click.option("--lvis-images", default=5000, show_default=True, help="Images of the LVIS-like data; 0 leaves it out.")
 @click.option("--runs", default=3, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=RESULTS, help="The CSV file to write.")
 def main(images: int, lvis_images: int, runs: int, out: Path) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import click
 import numpy as np
-from record import machine, record
+from record import anonymous, machine, record
 
 RESULTS = Path(__file__).parent / "results" / "paste_masks.csv"
 COLUMNS = ("date", "machine", "job", "contestant", "runs", "cpu_ms_per_image", "anonymous_mib", "cpu_ratio")
@@ -94,15 +94,6 @@ def run(code: str, **names: object) -> tuple[float, float]:
     if process.returncode:
         raise SystemExit(f"a contestant failed:\n{code}")
     return 1000 * float(process.stdout.readline()), (peak - before) / 1024
-
-
-def anonymous(pid: int) -> int:
-    """Anonymous memory in KiB: without pages of mapped files, which the system can drop."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("RssAnon")), 0)
 
 
 def detections(path: Path, width: int, height: int) -> None:

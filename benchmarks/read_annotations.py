@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
-from record import machine, record
+from record import anonymous, machine, record
 
 RESULTS = Path(__file__).parent / "results" / "read_annotations.csv"
 COLUMNS = ("date", "machine", "job", "contestant", "runs", "cpu_s", "anonymous_mib", "cpu_ratio")
@@ -71,15 +71,6 @@ def run(code: str, **names: str) -> tuple[float, float]:
         raise SystemExit(f"a contestant failed:\n{code}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, peak / 1024
-
-
-def anonymous(pid: int) -> int:
-    """Anonymous memory in KiB: without pages of mapped files, which the system can drop."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("RssAnon")), 0)
 
 
 def contest(job: str, contestants: dict[str, tuple[str, dict[str, str]]], runs: int) -> list[tuple[object, ...]]:

@@ -1,4 +1,4 @@
-"""Recording a benchmark: what it was measured on, and the table of its figures."""
+"""What benchmarks share: the machine's name, the memory of a process, and writing the table of figures."""
 
 from __future__ import annotations
 
@@ -14,6 +14,15 @@ def machine() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def anonymous(pid: int) -> int:
+    """Anonymous memory in KiB: without pages of mapped files, which the system can drop."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("RssAnon")), 0)
 
 
 def record(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

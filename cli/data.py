@@ -265,7 +265,7 @@ def repeat_factors(
     PATH is a COCO or LVIS annotation file or a dataset directory.
     """
     from lt_data.dataset_dir import check_output_file
-    from lt_data.repeat_factors import format_repeat_factors, repeat_factor_table, write_repeat_factors
+    from lt_data.repeat_factor_table import format_repeat_factors, repeat_factor_table, write_repeat_factors
 
     if out is not None:
         check_output_file(out, force=force, inputs=[path])

@@ -3,6 +3,10 @@
 import json
 from pathlib import Path
 
+from lt_data.build import BuildOptions
+
+SMALL = BuildOptions(scale="0.001", on_shortage="cap", edges=(2, 5))
+
 
 def annotation(number, image_id, category_id, *, crowd=0, box=(1.0, 2.0, 3.0, 4.0)):
     x, y, w, h = box

@@ -1,33 +1,17 @@
-"""What `lt-data check` finds: one file for every code, real files, and masks against pycocotools."""
+"""What `lt-data check` finds: one file for every code, and real files."""
 
 import json
 import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from PIL import Image
+from findings import base, codes, found
 from pools import annotation, pool, save
 from pycocotools import mask as coco_mask
 
 from lt_data.annotations import read_annotations
 from lt_data.checks import CODES, Finding, check, format_report, problem_lines, structural_problems
-from lt_data.checks_masks import EMPTY, MaskColumns, RunLengths, measure_masks, unpack_runs
 from lt_data.errors import DataError
-
-
-def base():
-    """Three images and two categories without anything to find but information on nothing."""
-    return pool({1: [1, 2], 2: [1], 3: [2]})
-
-
-def codes(report):
-    return {finding.code: finding for finding in report.findings}
-
-
-def found(tmp_path, content, **options):
-    return codes(check(save(content, tmp_path / "a.json"), **options))
 
 
 def on_annotation(**fields):
@@ -209,83 +193,6 @@ def test_every_code_has_a_case():
     assert set(CASES) | of_other_files == set(CODES)
 
 
-@pytest.fixture
-def images(tmp_path):
-    """Files of the three images: PNG content whatever the name, the last one a JPEG."""
-    folder = tmp_path / "images"
-    folder.mkdir()
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8))
-    for number, kind in ((1, "PNG"), (2, "PNG"), (3, "JPEG")):
-        picture.save(folder / f"{number:012d}.jpg", kind)
-    return folder
-
-
-def test_whole_image_files(tmp_path, images):
-    assert found(tmp_path, base(), images=images) == {}
-
-
-@pytest.mark.parametrize(
-    ("name", "damage", "code", "says"),
-    [
-        ("000000000001.jpg", lambda data: None, "LT501", "images[0] (id 1): '000000000001.jpg'"),
-        ("000000000002.jpg", lambda data: b"", "LT502", "images[1] (id 2): '000000000002.jpg': UnidentifiedImageError"),
-        ("000000000002.jpg", lambda data: data[: len(data) // 2], "LT502", "images[1]"),
-        ("000000000002.jpg", lambda data: data[:999] + bytes(9) + data[1008:], "LT502", "images[1]"),
-        (
-            "000000000003.jpg",
-            lambda data: data[: len(data) // 2],
-            "LT502",
-            "images[2] (id 3): '000000000003.jpg': OSErr",
-        ),
-    ],
-)
-def test_damaged_image_files(tmp_path, images, name, damage, code, says):
-    data = damage((images / name).read_bytes())
-    if data is None:
-        (images / name).unlink()
-    else:
-        (images / name).write_bytes(data)
-    findings = found(tmp_path, base(), images=images)
-    assert list(findings) == [code]
-    assert says in findings[code].examples[0]
-
-
-def test_image_files_of_another_size(tmp_path, images):
-    content = base()
-    content["images"][0].update(width=48, height=64)
-    content["images"][1].update(width=65)
-    finding = found(tmp_path, content, images=images)["LT503"]
-    assert finding.examples == (
-        "images[0] (id 1): '000000000001.jpg': 64 x 48 px, the record says 48 x 64 (turned: see its EXIF orientation)",
-        "images[1] (id 2): '000000000002.jpg': 64 x 48 px, the record says 65 x 48",
-    )
-
-
-def test_names_that_no_file_can_have_are_missing_files(tmp_path, images):
-    content = base()
-    content["images"][0]["file_name"] = "x" * 5000
-    content["images"][1]["file_name"] = "a\0b"
-    content["images"][2]["file_name"] = "../x.jpg"
-    findings = found(tmp_path, content, images=images)
-    assert findings["LT501"].count == 2
-    assert findings["LT202"].count == 1
-
-
-def test_image_folder_that_is_none(tmp_path):
-    with pytest.raises(DataError, match="no such folder"):
-        found(tmp_path, base(), images=tmp_path / "none")
-
-
-def test_progress_reaches_its_end_twice(tmp_path, images):
-    path = save(base(), tmp_path / "a.json")
-    calls = []
-    check(path, images=images, progress=lambda done, total: calls.append((done, total)))
-    in_bytes = [call for call in calls if call[1] == path.stat().st_size]
-    assert in_bytes
-    assert all(done <= total for done, total in in_bytes)
-    assert [call for call in calls if call not in in_bytes] == [(1, 3), (2, 3), (3, 3)]
-
-
 def test_two_files_that_share_images_and_disagree_on_categories(tmp_path):
     other = base()
     other["images"][1]["width"] = 63
@@ -419,70 +326,6 @@ def test_real_lvis_file_has_masks_of_other_objects(shared_data):
             outside.append(record["id"])
     assert finding.count == len(outside) > 0
     assert all(f"(id {i})" in text for i, text in zip(outside, finding.examples, strict=False))
-
-
-@st.composite
-def masks(draw):
-    height, width = draw(st.integers(1, 12)), draw(st.integers(1, 12))
-    bits = draw(st.lists(st.booleans(), min_size=height * width, max_size=height * width))
-    return np.array(bits, np.uint8).reshape(height, width)
-
-
-def runs_of(mask):
-    flat = np.concatenate([[0], mask.flatten("F"), [2]])
-    ends = np.flatnonzero(flat[1:] != flat[:-1])
-    runs = np.diff(np.concatenate([[0], ends])).tolist()
-    return runs if mask.flatten("F")[0] == 0 or runs[0] == 0 else [0, *runs]
-
-
-@given(st.lists(masks(), min_size=1, max_size=5), st.booleans())
-@settings(max_examples=60, deadline=None)
-def test_run_lengths_measure_as_pycocotools(given_masks, as_strings):
-    packed = [coco_mask.encode(np.asfortranarray(mask)) for mask in given_masks]
-    counts = [rle["counts"].decode() for rle in packed] if as_strings else [runs_of(mask) for mask in given_masks]
-    segmentations = [RunLengths(rle["size"], c) for rle, c in zip(packed, counts, strict=True)]
-    columns = MaskColumns.empty(len(segmentations))
-    measure_masks(segmentations, columns)
-    for row, (mask, rle) in enumerate(zip(given_masks, packed, strict=True)):
-        if not mask.any():
-            assert columns.faults[row] == EMPTY
-            continue
-        x, y, width, height = coco_mask.toBbox(rle)
-        assert columns.faults[row] == 0
-        assert columns.extents[row].tolist() == [x, y, x + width, y + height]
-        assert columns.areas[row] == coco_mask.area(rle) == mask.sum()
-
-
-@given(st.lists(st.binary(max_size=12), max_size=4), st.integers(2, 2**20))
-@settings(max_examples=80, deadline=None)
-def test_any_string_is_unpacked_or_called_broken(noise, length):
-    """Noise never changes what is read of its neighbours."""
-    sound = coco_mask.frPyObjects({"size": [1, length], "counts": [1, length - 1]}, 1, length)["counts"]
-    runs, lengths, broken = unpack_runs([sound, *noise, sound])
-    assert not broken[0]
-    assert not broken[-1]
-    assert len(lengths) == (~broken).sum()
-    assert runs[:2].tolist() == runs[-2:].tolist() == [1, length - 1]
-
-
-@given(st.lists(st.lists(st.lists(st.integers(0, 99), min_size=6, max_size=9), max_size=3), min_size=1, max_size=4))
-@settings(max_examples=60, deadline=None)
-def test_polygons_measure_one_by_one_as_together(segmentations):
-    columns = MaskColumns.empty(len(segmentations))
-    measure_masks([[[float(v) for v in polygon] for polygon in s] for s in segmentations], columns)
-    for row, polygons in enumerate(segmentations):
-        sound = [np.reshape(polygon, (-1, 2)) for polygon in polygons if len(polygon) % 2 == 0]
-        if not sound:
-            assert np.isnan(columns.areas[row])
-            continue
-        points = np.concatenate(sound)
-        assert columns.extents[row].tolist() == [*points.min(0), *points.max(0)]
-        assert columns.areas[row] == sum(shoelace(polygon) for polygon in sound)
-
-
-def shoelace(points):
-    pairs = zip(points.tolist(), np.roll(points, -1, 0).tolist(), strict=True)
-    return abs(sum(x1 * y2 - x2 * y1 for (x1, y1), (x2, y2) in pairs)) / 2
 
 
 def test_a_crowd_whose_run_lengths_fit_its_box_is_only_a_note(tmp_path):

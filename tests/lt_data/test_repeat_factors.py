@@ -13,17 +13,19 @@ from pools import pool, save
 
 from lt_data.annotations import read_annotations
 from lt_data.errors import DataError, OutputError
+from lt_data.repeat_factor_table import (
+    format_repeat_factors,
+    repeat_factor_table,
+    threshold_advice,
+    write_repeat_factors,
+)
 from lt_data.repeat_factors import (
     ROUNDINGS,
     category_repeat_factors,
     expected_copies,
-    format_repeat_factors,
     image_repeat_factors,
     instance_aware_category_factors,
-    repeat_factor_table,
-    threshold_advice,
     whole_copies,
-    write_repeat_factors,
 )
 
 IMAGES = st.dictionaries(

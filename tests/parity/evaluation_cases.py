@@ -6,6 +6,8 @@ from random import Random
 import numpy as np
 from pycocotools import mask as rle
 
+from lt_train.evaluation import evaluate
+
 SIZE = 200
 LIMITS = [(32, 32), (96, 96), (16, 64), (144, 64), (32, 33), (97, 96)]
 
@@ -184,3 +186,16 @@ def perturbed_case(path, images):
             }
         )
     return truth, results
+
+
+def assert_same_curves(truth, results, iou_type, *, protocol, **options):
+    """Both engines give the same arrays; the evaluation of the official one."""
+    options = {"protocol": protocol, **options}
+    fast = evaluate(truth, results, iou_type=iou_type, engine="fast", **options)
+    official = evaluate(truth, results, iou_type=iou_type, engine="official", **options)
+    assert fast.engine.startswith("hotcoco")
+    assert official.engine.startswith({"coco": "pycocotools", "lvis": "lvis"}[protocol])
+    np.testing.assert_array_equal(fast.category_ids, official.category_ids)
+    np.testing.assert_allclose(fast.precision, official.precision, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(fast.recall, official.recall, rtol=0, atol=1e-12)
+    return official

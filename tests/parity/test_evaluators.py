@@ -4,23 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from evaluation_cases import perturbed_case, random_case, seeded_case
+from evaluation_cases import assert_same_curves, perturbed_case, random_case, seeded_case
 
 from lt_train.evaluation import evaluate
 
 pytest.importorskip("hotcoco")
-
-
-def assert_same_curves(truth, results, iou_type, **options):
-    options = {"protocol": "coco", **options}
-    fast = evaluate(truth, results, iou_type=iou_type, engine="fast", **options)
-    official = evaluate(truth, results, iou_type=iou_type, engine="official", **options)
-    assert fast.engine.startswith("hotcoco")
-    assert official.engine.startswith("pycocotools")
-    np.testing.assert_array_equal(fast.category_ids, official.category_ids)
-    np.testing.assert_allclose(fast.precision, official.precision, rtol=0, atol=1e-12)
-    np.testing.assert_allclose(fast.recall, official.recall, rtol=0, atol=1e-12)
-    return official
 
 
 @pytest.mark.parametrize("iou_type", ["bbox", "segm"])
@@ -29,7 +17,7 @@ def assert_same_curves(truth, results, iou_type, **options):
 )
 def test_random_data(seed, options, iou_type):
     truth, results = random_case(seed)
-    found = assert_same_curves(truth, results, iou_type, **options)
+    found = assert_same_curves(truth, results, iou_type, protocol="coco", **options)
     unmeasured = found.category_ids[np.isnan(found.class_ap())]
     assert unmeasured.tolist() == [5, 7]
     assert found.precision.max() > 0.1
@@ -38,7 +26,7 @@ def test_random_data(seed, options, iou_type):
 @pytest.mark.parametrize("iou_type", ["bbox", "segm"])
 def test_no_detections_at_all(iou_type):
     truth, _ = random_case(0)
-    found = assert_same_curves(truth, [], iou_type)
+    found = assert_same_curves(truth, [], iou_type, protocol="coco")
     assert np.nanmax(found.class_ap()) == 0
 
 
@@ -51,7 +39,7 @@ def test_negative_ids():
     for record in [*truth["annotations"], *results]:
         record["image_id"] -= 6
         record["category_id"] -= 6
-    found = assert_same_curves(truth, results, "bbox")
+    found = assert_same_curves(truth, results, "bbox", protocol="coco")
     np.testing.assert_array_equal(found.precision, expected.precision)
 
 
@@ -127,5 +115,5 @@ def real_case(shared_data):
 def test_real_annotations(real_case, iou_type):
     truth, results = real_case
     assert any(a["iscrowd"] for a in truth["annotations"])
-    found = assert_same_curves(truth, results, iou_type)
+    found = assert_same_curves(truth, results, iou_type, protocol="coco")
     assert 0.2 < np.nanmean(found.class_ap()) < 0.9

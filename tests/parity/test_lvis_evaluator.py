@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from evaluation_cases import perturbed_case, random_case, seeded_case
+from evaluation_cases import assert_same_curves, perturbed_case, random_case, seeded_case
 
 from lt_train.evaluation import agreement, evaluate
 from lt_train.evaluation.engine_official import run_lvis
@@ -15,18 +15,6 @@ from lt_train.evaluation.lvis_package import find_lvis
 
 pytest.importorskip("hotcoco")
 needs_lvis = pytest.mark.skipif(find_lvis() is None, reason="the package lvis is not installed (extra official)")
-
-
-def assert_same_curves(truth, results, iou_type, **options):
-    options = {"protocol": "lvis", **options}
-    fast = evaluate(truth, results, iou_type=iou_type, engine="fast", **options)
-    official = evaluate(truth, results, iou_type=iou_type, engine="official", **options)
-    assert fast.engine.startswith("hotcoco")
-    assert official.engine.startswith("lvis")
-    np.testing.assert_array_equal(fast.category_ids, official.category_ids)
-    np.testing.assert_allclose(fast.precision, official.precision, rtol=0, atol=1e-12)
-    np.testing.assert_allclose(fast.recall, official.recall, rtol=0, atol=1e-12)
-    return official
 
 
 @needs_lvis
@@ -39,7 +27,7 @@ def test_random_data(seed, options, iou_type):
     truth, results = random_case(seed, federated=True)
     truth["annotations"][10] |= {"area": 0}
     assert sum(r["image_id"] == 1 for r in results) > 300
-    found = assert_same_curves(truth, results, iou_type, **options)
+    found = assert_same_curves(truth, results, iou_type, protocol="lvis", **options)
     assert found.category_ids[np.isnan(found.class_ap())].tolist() == [7]
     assert found.precision.max() > 0.1
     assert found.instances.sum() == len(truth["annotations"]) - 1
@@ -49,7 +37,7 @@ def test_random_data(seed, options, iou_type):
 @pytest.mark.parametrize("iou_type", ["bbox", "segm"])
 def test_no_detections_at_all(iou_type):
     truth, _ = random_case(0, federated=True)
-    assert np.nanmax(assert_same_curves(truth, [], iou_type).class_ap()) == 0
+    assert np.nanmax(assert_same_curves(truth, [], iou_type, protocol="lvis").class_ap()) == 0
 
 
 @needs_lvis
@@ -161,6 +149,6 @@ def test_real_annotations(real_case, iou_type):
         {**r, "category_id": int(rng.choice(lists[r["image_id"]])), "score": float(np.float32(rng.random()))}
         for r in results[::2]
     ]
-    found = assert_same_curves(truth, results + wrong, iou_type)
+    found = assert_same_curves(truth, results + wrong, iou_type, protocol="lvis")
     assert 0.2 < np.nanmean(found.class_ap()) < 0.9
     assert found.max_detections == 300

@@ -1,0 +1,87 @@
+"""Image files that are missing, damaged or of another size than their record."""
+
+import numpy as np
+import pytest
+from findings import base, found
+from PIL import Image
+from pools import save
+
+from lt_data.checks import check
+from lt_data.errors import DataError
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Files of the three images: PNG content whatever the name, the last one a JPEG."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8))
+    for number, kind in ((1, "PNG"), (2, "PNG"), (3, "JPEG")):
+        picture.save(folder / f"{number:012d}.jpg", kind)
+    return folder
+
+
+def test_whole_image_files(tmp_path, images):
+    assert found(tmp_path, base(), images=images) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "code", "says"),
+    [
+        ("000000000001.jpg", lambda data: None, "LT501", "images[0] (id 1): '000000000001.jpg'"),
+        ("000000000002.jpg", lambda data: b"", "LT502", "images[1] (id 2): '000000000002.jpg': UnidentifiedImageError"),
+        ("000000000002.jpg", lambda data: data[: len(data) // 2], "LT502", "images[1]"),
+        ("000000000002.jpg", lambda data: data[:999] + bytes(9) + data[1008:], "LT502", "images[1]"),
+        (
+            "000000000003.jpg",
+            lambda data: data[: len(data) // 2],
+            "LT502",
+            "images[2] (id 3): '000000000003.jpg': OSErr",
+        ),
+    ],
+)
+def test_damaged_image_files(tmp_path, images, name, damage, code, says):
+    data = damage((images / name).read_bytes())
+    if data is None:
+        (images / name).unlink()
+    else:
+        (images / name).write_bytes(data)
+    findings = found(tmp_path, base(), images=images)
+    assert list(findings) == [code]
+    assert says in findings[code].examples[0]
+
+
+def test_image_files_of_another_size(tmp_path, images):
+    content = base()
+    content["images"][0].update(width=48, height=64)
+    content["images"][1].update(width=65)
+    finding = found(tmp_path, content, images=images)["LT503"]
+    assert finding.examples == (
+        "images[0] (id 1): '000000000001.jpg': 64 x 48 px, the record says 48 x 64 (turned: see its EXIF orientation)",
+        "images[1] (id 2): '000000000002.jpg': 64 x 48 px, the record says 65 x 48",
+    )
+
+
+def test_names_that_no_file_can_have_are_missing_files(tmp_path, images):
+    content = base()
+    content["images"][0]["file_name"] = "x" * 5000
+    content["images"][1]["file_name"] = "a\0b"
+    content["images"][2]["file_name"] = "../x.jpg"
+    findings = found(tmp_path, content, images=images)
+    assert findings["LT501"].count == 2
+    assert findings["LT202"].count == 1
+
+
+def test_image_folder_that_is_none(tmp_path):
+    with pytest.raises(DataError, match="no such folder"):
+        found(tmp_path, base(), images=tmp_path / "none")
+
+
+def test_progress_reaches_its_end_twice(tmp_path, images):
+    path = save(base(), tmp_path / "a.json")
+    calls = []
+    check(path, images=images, progress=lambda done, total: calls.append((done, total)))
+    in_bytes = [call for call in calls if call[1] == path.stat().st_size]
+    assert in_bytes
+    assert all(done <= total for done, total in in_bytes)
+    assert [call for call in calls if call not in in_bytes] == [(1, 3), (2, 3), (3, 3)]
