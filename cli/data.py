@@ -287,10 +287,11 @@ def repeat_factors(
     show_default=True,
     help="1 / n, or (1 - beta) / (1 - beta^n), of a class with n instances.",
 )
-@click.option("--beta", type=float, default=0.999, show_default=True, help="For the effective number, 0 <= beta < 1.")
+@click.option("--beta", type=float, default=0.999, show_default=True, help="For the effective number, 0 <= beta <= 1.")
 @click.option("--lower", type=float, help="Smallest weight  [default: no bound].")
 @click.option("--upper", type=float, help="Largest weight  [default: no bound].")
 @click.option("--background", type=float, default=1.0, show_default=True, help="Weight of the background.")
+@click.option("--background-ratio", type=float, help="Count the background as so many times all instances instead.")
 @TABLE_CSV_OR_JSON
 def class_weights(path: Path, style: str, **options: Any) -> None:
     """Loss weights by inverse count or effective number, with mean 1 over the classes that have instances.

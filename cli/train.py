@@ -255,8 +255,57 @@ def compare(systems: tuple[Path, ...], **options: Any) -> None:
 
 
 @main.command()
+@click.argument("run", type=FILE)
+@OVERRIDES
+@click.option("--method", required=True, metavar="METHOD", help="tau-norm, tau-norm-select, ncm-fc or ncm-conv.")
+@click.option("--out", type=FILE, required=True, help="The run directory to write.")
+@click.option("--search", "searched", metavar="OPTION=FIRST:LAST:STEP", help="Take the value with the best box AP.")
+@click.option("--annotations", type=FILE, help="What the search measures on  [default: the recipe's data.val].")
+@click.option("--images", type=FILE, help="Image folder of --annotations.")
+@click.option("--checkpoint", type=click.Choice(["last", "best"]), default="last", show_default=True)
+@click.option("--force", is_flag=True, help="Replace a run that exists.")
+def calibrate(
+    run: Path,
+    overrides: tuple[str, ...],
+    method: str,
+    searched: str | None,
+    annotations: Path | None,
+    images: Path | None,
+    **options: Any,
+) -> None:
+    """Give a trained RUN other scores without training: a new run, with overrides such as calibration.tau=0.7."""
+    if (annotations is None) != (images is None):
+        raise click.UsageError("--annotations and --images belong together: give both or neither.")
+    if annotations is not None and searched is None:
+        raise click.UsageError("--annotations is for --search: without it nothing is searched.")
+    from lt_train.methods import METHODS
+
+    post_hoc = [name for name, entry in METHODS.items() if entry.fills["calibration"]["name"] != "none"]
+    if method not in post_hoc:
+        raise click.UsageError(f"--method: got '{method}'; allowed are {', '.join(post_hoc)}.")
+    need_training()
+    from lt_train.engine.calibrate import calibrate_run
+    from lt_train.engine.calibration_search import Search, parse_search
+    from lt_train.recipe import Files
+
+    files = Files(annotations=annotations, images=images) if annotations and images else None
+    search = Search(*parse_search(searched), files) if searched else None
+    click.echo(f"written: {calibrate_run(run, method, overrides=overrides, search=search, **options).path}")
+
+
+@main.command()
 def methods() -> None:
-    """List the methods: what each does, where it comes from, what it needs."""
+    """List the methods: what each does and trains, what it needs, what was published."""
     from lt_train.methods import format_methods
 
     click.echo(format_methods())
+
+
+@main.command()
+@click.argument("text", required=False)
+def recipes(text: str | None) -> None:
+    """List the recipes that come with the package, those with TEXT in their name if given."""
+    need_training()
+    from lt_train.recipe import recipe_names
+
+    click.echo("\n".join(name for name in recipe_names() if (text or "") in name))

@@ -4,7 +4,7 @@ A raw weight falls with the instances n of a class; raw weights are divided by t
 instances, so that the average class weighs 1, and then capped:
 
     inverse           1 / n
-    effective-number  (1 - beta) / (1 - beta^n)
+    effective-number  (1 - beta) / (1 - beta^n), which for beta = 1 is taken as its limit 1 / n
 
 Shapes: C foreground classes by ascending dataset id; a table of weights has C + 1 rows, row 0 is the background.
 """
@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lt_data.annotations import read_annotations
-from lt_data.arrays import FloatArray
+from lt_data.arrays import FloatArray, IntArray
 from lt_data.counts import CategoryCounts, count_categories
 from lt_data.dataset_dir import annotations_path
 from lt_data.errors import DataError, one_line
@@ -42,7 +42,7 @@ def raw_class_weights(instances: npt.ArrayLike, *, kind: str, beta: float = DEFA
     Args:
         instances: Non-crowd instances of classes 1..C, shape [C].
         kind: ``inverse`` or ``effective-number``.
-        beta: 0 <= beta < 1, for the effective number only; 0 gives equal weights, towards 1 it nears ``inverse``.
+        beta: 0 <= beta <= 1, for the effective number only; 0 gives equal weights, 1 is ``inverse``.
 
     Raises:
         DataError: The kind does not exist, beta is out of range, a count is negative, or no class has an instance.
@@ -52,14 +52,14 @@ def raw_class_weights(instances: npt.ArrayLike, *, kind: str, beta: float = DEFA
     """
     if kind not in KINDS:
         raise DataError(f"--kind: got '{kind}'; allowed are {', '.join(KINDS)}")
-    if not 0 <= beta < 1:
-        raise DataError(f"--beta: got {beta}; allowed is 0 <= beta < 1, for example 0.999")
+    if not 0 <= beta <= 1:
+        raise DataError(f"--beta: got {beta}; allowed is 0 <= beta <= 1, for example 0.999")
     counts = np.asarray(instances, np.int64)
     if (counts < 0).any() or not (counts > 0).any():
         got = f"{int(counts.min())} for a class" if (counts < 0).any() else "no class with an instance"
         raise DataError(f"class weights: got {got}; needed are counts >= 0, at least one of them positive")
     n = np.where(counts > 0, counts, np.nan)
-    if kind == "inverse":
+    if kind == "inverse" or beta == 1:
         return 1.0 / n
     with np.errstate(divide="ignore"):
         # expm1 keeps 1 - beta^n exact where beta is so close to 1 that the power rounds
@@ -75,8 +75,11 @@ def class_weights(
     lower: float | None = None,
     upper: float | None = None,
     background: float = 1.0,
+    background_ratio: float | None = None,
 ) -> FloatArray:
     """Weight of every label, background first: divided by the mean over classes with instances, then capped.
+
+    The background has a weight of its own, or is counted like a class: then it takes part in mean and caps.
 
     A class without instances is never the label of a training box, so its weight matters only where a loss looks at
     all classes; it gets ``upper``, or without an upper cap the largest weight of the others.
@@ -84,10 +87,11 @@ def class_weights(
     Args:
         instances: Non-crowd instances of classes 1..C, shape [C].
         kind: ``inverse`` or ``effective-number``.
-        beta: 0 <= beta < 1, for the effective number only.
+        beta: 0 <= beta <= 1, for the effective number only.
         lower: Smallest weight of a class, or ``None``; the released code of BAGS has 0.1, its supplement 0.01.
         upper: Largest weight of a class, or ``None``; BAGS has 5.
         background: Weight of label 0, taken as it is.
+        background_ratio: Count the background as so many times all instances, in place of ``background``; BAGS has 3.
 
     Returns:
         Shape [C + 1], indexed by label; finite everywhere.
@@ -98,10 +102,29 @@ def class_weights(
     Source: order of the steps and the background: the weight tables of the released code of BAGS (CVPR 2020).
     """
     _check_caps(lower, upper, background)
-    raw = raw_class_weights(instances, kind=kind, beta=beta)
-    weights = raw / np.nanmean(raw)
-    weights = np.where(np.isnan(weights), np.nanmax(weights) if upper is None else upper, weights)
-    return np.concatenate([[background], np.clip(weights, lower, upper)])
+    counts = np.asarray(instances, np.int64)
+    if background_ratio is None:
+        weights = _normalised(raw_class_weights(counts, kind=kind, beta=beta), upper)
+        return np.concatenate([[background], np.clip(weights, lower, upper)])
+    if background != 1.0:
+        raise DataError("--background, --background-ratio: both are given; the second takes the place of the first")
+    raw = raw_class_weights(_with_background(counts, background_ratio), kind=kind, beta=beta)
+    return np.clip(_normalised(raw, upper), lower, upper)
+
+
+def _with_background(counts: IntArray, ratio: float | None) -> IntArray:
+    """The counts; with a ratio, the background's in front of them."""
+    if ratio is None:
+        return counts
+    if not 0 < ratio < float("inf"):
+        raise DataError(f"--background-ratio: got {ratio}; allowed is a number > 0, for example 3")
+    return np.concatenate([[round(ratio * int(counts.sum()))], counts])
+
+
+def _normalised(raw: FloatArray, upper: float | None) -> FloatArray:
+    """Raw weights divided by their mean; those of classes without instances filled in."""
+    weights: FloatArray = raw / np.nanmean(raw)
+    return np.where(np.isnan(weights), np.nanmax(weights) if upper is None else upper, weights)
 
 
 def _check_caps(lower: float | None, upper: float | None, background: float) -> None:
@@ -123,7 +146,8 @@ class ClassWeightTable:
         name: Base name of the file or dataset directory.
         options: ``kind``, ``beta``, ``lower``, ``upper``, ``background``.
         counts: Instances of each category, C rows; row i is label i + 1.
-        mean: Mean of the raw weights over the classes with instances, by which they were divided.
+        mean: Mean of the raw weights over the classes with instances (and a counted background), by which they were
+            divided.
         weights: Weight of each label, background first, shape [C + 1].
     """
 
@@ -149,6 +173,7 @@ def class_weight_table(
     lower: float | None = None,
     upper: float | None = None,
     background: float = 1.0,
+    background_ratio: float | None = None,
     progress: Progress | None = None,
 ) -> ClassWeightTable:
     """Class weights of a dataset directory or of any COCO or LVIS annotation file, by its non-crowd annotations.
@@ -160,6 +185,7 @@ def class_weight_table(
         lower: Smallest weight of a class, or ``None``.
         upper: Largest weight of a class, or ``None``.
         background: Weight of label 0.
+        background_ratio: Count the background as so many times all instances instead.
         progress: Called with the bytes read and the bytes in all.
 
     Raises:
@@ -169,12 +195,15 @@ def class_weight_table(
     counts = count_categories(read_annotations(annotations_path(path), progress=progress))
     if not (counts.instances > 0).any():
         raise DataError(f"{path}: no annotation is of an instance (crowds do not count); give a training set")
-    weights = class_weights(counts.instances, kind=kind, beta=beta, lower=lower, upper=upper, background=background)
+    caps: dict[str, Any] = {"lower": lower, "upper": upper, "background": background}
+    caps["background_ratio"] = background_ratio
+    weights = class_weights(counts.instances, kind=kind, beta=beta, **caps)
+    raw = raw_class_weights(_with_background(counts.instances, background_ratio), kind=kind, beta=beta)
     return ClassWeightTable(
         name=path.name,
-        options={"kind": kind, "beta": beta, "lower": lower, "upper": upper, "background": background},
+        options={"kind": kind, "beta": beta, **caps},
         counts=counts,
-        mean=float(np.nanmean(raw_class_weights(counts.instances, kind=kind, beta=beta))),
+        mean=float(np.nanmean(raw)),
         weights=weights,
     )
 
@@ -216,7 +245,7 @@ def _as_table(table: ClassWeightTable) -> str:
     lines = [
         f"{one_line(table.name)}: {options['kind']}{beta}, {len(counts.names):,} classes; raw weights divided "
         f"by their mean {table.mean:.7f}",
-        f"background {options['background']:g}; capped: {_caps(table)}",
+        f"background {table.weights[0]:g}{_background_count(table)}; capped: {_caps(table)}",
         "",
         f"{'instances':>10}{'weight':>12}  category",
     ]
@@ -229,6 +258,11 @@ def _as_table(table: ClassWeightTable) -> str:
         weight = table.weights[1:][counts.instances == 0][0]
         lines.append(f"classes without instances: {empty:,}, each of weight {weight:.5f}")
     return "\n".join(lines)
+
+
+def _background_count(table: ClassWeightTable) -> str:
+    ratio = table.options["background_ratio"]
+    return "" if ratio is None else f" (counted as {ratio:g} x all instances)"
 
 
 def _line(table: ClassWeightTable, row: int | None) -> str:

@@ -8,76 +8,51 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from lt_data.errors import DataError, RecipeError
-from lt_data.groups import BAGS_EDGES, check_edges
+from lt_data.errors import RecipeError
+from lt_data.groups import BAGS_EDGES
 from lt_train.methods import METHODS
+from lt_train.options import (
+    CalibrationOptions,
+    HeadOptions,
+    NoCalibration,
+    SamplerOptions,
+    Section,
+    ShuffleSampler,
+    SoftmaxHead,
+    checked_edges,
+    sections_of,
+)
+from lt_train.recipe_errors import error_lines
 
 Side = Annotated[int, Field(ge=32, le=10_000)]
 Part = Literal["all", "head", "head+reg", "classifier", "none"]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
-
-
-class SoftmaxHead(_Section):
-    """Softmax over C + 1 logits."""
-
-    name: Literal["softmax"] = "softmax"
-
-
-class BagsHead(_Section):
-    """Balanced group softmax."""
-
-    name: Literal["bags"]
-    others_ratio: float = Field(
-        8.0, ge=0, allow_inf_nan=True, description="'Others' kept per positive of a group; .inf keeps all."
-    )
-    edges: tuple[int, ...] | None = Field(None, description="Bounds between the groups; null takes data.groups.")
-
-    @field_validator("edges")
-    @classmethod
-    def _ascending(cls, edges: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        return None if edges is None else _checked_edges(edges)
-
-
-class ShuffleSampler(_Section):
-    """Every image once per epoch."""
-
-    name: Literal["shuffle"] = "shuffle"
-
-
-class RepeatFactorSampler(_Section):
-    """Images with rare categories more often (LVIS, appendix B)."""
-
-    name: Literal["repeat-factor"]
-    threshold: float = Field(0.001, gt=0, description="Image share below which a category is repeated.")
-    rounding: Literal["stochastic", "ceil", "bags"] = Field(
-        "stochastic", description="Copies of an image with factor r: r on average, ceil(r), or 1 + ceil(r)."
-    )
-
-
-class Files(_Section):
+class Files(Section):
     """An annotation file and the folder of its images."""
 
     annotations: Path = Field(description="COCO or LVIS file, or a dataset directory.")
     images: Path = Field(description="Folder that the file names are relative to.")
 
 
-class DataSection(_Section):
+class DataSection(Section):
     """What is trained on and evaluated on."""
 
     train: Files
     val: Files | None = Field(None, description="Validation data; without it there is no evaluation and no best.")
     groups: tuple[int, ...] = Field(BAGS_EDGES, description="Bounds between the instance-count groups.")
+    classes_below: int | None = Field(
+        None, ge=1, description="Train only on classes with fewer instances; objects of the others become background."
+    )
     keep_empty: bool = Field(False, description="Train on images without annotations too.")
     flip: float = Field(0.5, ge=0, le=1, description="Probability of a horizontal flip.")
     workers: int = Field(2, ge=0, description="Processes that load images.")
@@ -85,10 +60,10 @@ class DataSection(_Section):
     @field_validator("groups")
     @classmethod
     def _ascending(cls, edges: tuple[int, ...]) -> tuple[int, ...]:
-        return _checked_edges(edges)
+        return checked_edges(edges)
 
 
-class ModelSection(_Section):
+class ModelSection(Section):
     """Detector and its test settings."""
 
     name: Literal["mask_rcnn_r50_fpn", "faster_rcnn_r50_fpn", "mask_rcnn_small", "faster_rcnn_small"] = Field(
@@ -107,7 +82,7 @@ class ModelSection(_Section):
         return (value,) if isinstance(value, int) else value
 
 
-class OptimSection(_Section):
+class OptimSection(Section):
     """SGD; the learning rate scales linearly with the images per step."""
 
     lr: float = Field(0.01, gt=0, description="Learning rate for base_batch images per step.")
@@ -132,10 +107,13 @@ class OptimSection(_Section):
         return self.lr * self.images_per_step / self.base_batch
 
 
-class ScheduleSection(_Section):
+class ScheduleSection(Section):
     """How long, and how the learning rate changes."""
 
     epochs: int = Field(12, ge=1)
+    epoch: Literal["dataset", "sampler"] = Field(
+        "dataset", description="Images in an epoch: those of the data, for every sampler; or one pass of the sampler."
+    )
     iterations: int | None = Field(
         None, ge=1, description="Optimiser steps instead of epochs; decay counts steps then."
     )
@@ -157,19 +135,20 @@ class ScheduleSection(_Section):
         return self
 
 
-class EvalSection(_Section):
+class EvalSection(Section):
     """When the validation data is evaluated; always at the end."""
 
     every: int | None = Field(None, ge=1, description="Epochs (or steps) between evaluations; null: only at the end.")
     batch: int = Field(1, ge=1, description="Images per forward pass; padding makes scores depend on it.")
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """A complete run description."""
 
-    method: str = Field("softmax", description="Preset that fills head, sampler and train.")
-    head: Annotated[SoftmaxHead | BagsHead, Field(discriminator="name")] = SoftmaxHead()
-    sampler: Annotated[ShuffleSampler | RepeatFactorSampler, Field(discriminator="name")] = ShuffleSampler()
+    method: str = Field("softmax", description="Preset that fills head, sampler, calibration and train.")
+    head: HeadOptions = SoftmaxHead()
+    sampler: SamplerOptions = ShuffleSampler()
+    calibration: CalibrationOptions = NoCalibration()
     train: Part = Field("all", description="Parameters that are trained.")
     data: DataSection
     model: ModelSection = ModelSection()
@@ -186,6 +165,15 @@ class Recipe(_Section):
             raise ValueError(f"method: got '{self.method}'; allowed are {', '.join(METHODS)}")
         return self
 
+    @model_validator(mode="after")
+    def _calibration_trains_nothing(self) -> Recipe:
+        if self.calibration.name != "none" and self.train != "none":
+            raise ValueError(
+                f"calibration: '{self.calibration.name}' is fitted to a trained run, so train is none with it; "
+                f"got train={self.train}"
+            )
+        return self
+
     @property
     def head_options(self) -> dict[str, Any]:
         """Options of the head without its name; groups of ``data.groups`` where the head has none of its own."""
@@ -199,13 +187,6 @@ class Recipe(_Section):
         return self.model_dump(mode="json")
 
 
-def _checked_edges(edges: tuple[int, ...]) -> tuple[int, ...]:
-    try:
-        return check_edges(edges)
-    except DataError as error:
-        raise ValueError(error.problems[0]) from None
-
-
 class _Loader(yaml.SafeLoader):
     """YAML 1.1 reads ``1e-4`` as text; here it is a number."""
 
@@ -217,8 +198,15 @@ _Loader.add_implicit_resolver(
 
 def recipe_names() -> list[str]:
     """Recipes that come with the package."""
-    entries = resources.files("lt_train.recipes").iterdir()
-    return sorted(entry.name.removesuffix(".yaml") for entry in entries if entry.name.endswith(".yaml"))
+    return sorted(_shipped())
+
+
+def _shipped() -> dict[str, Traversable]:
+    """Shipped recipe files by bare name; a folder holds those of one data set."""
+    root = resources.files("lt_train.recipes")
+    folders = [root, *(entry for entry in root.iterdir() if entry.is_dir())]
+    files = [entry for folder in folders for entry in folder.iterdir() if entry.name.endswith(".yaml")]
+    return {entry.name.removesuffix(".yaml"): entry for entry in files}
 
 
 def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -246,7 +234,7 @@ def make_recipe(content: Mapping[str, Any], overrides: Sequence[str] = (), *, wh
         merged = _without_preset(merged)
     for key, value, override in parsed:
         merged = _with_value(merged, key.split("."), value, override)
-    for key in ("head", "sampler"):
+    for key in ("head", "sampler", "calibration"):
         if isinstance(merged.get(key), str):
             merged[key] = {"name": merged[key]}
     method = METHODS.get(str(merged.get("method", "softmax")))
@@ -254,18 +242,29 @@ def make_recipe(content: Mapping[str, Any], overrides: Sequence[str] = (), *, wh
     try:
         return Recipe.model_validate(filled)
     except ValidationError as error:
-        raise RecipeError([f"{where}: {line}" for line in _error_lines(error)]) from None
+        raise RecipeError([f"{where}: {line}" for line in error_lines(error, Recipe, _TAGS)]) from None
 
 
 def _without_preset(content: Mapping[str, Any]) -> dict[str, Any]:
     """A recipe without the keys that its own method filled: a resolved recipe can be given another method."""
     method = METHODS.get(str(content.get("method", "softmax")))
+    return _without(content, method.fills) if method else dict(content)
+
+
+def _without(content: Mapping[str, Any], preset: Mapping[str, Any]) -> dict[str, Any]:
+    """``content`` without the values of ``preset``; a section with a name goes as a whole."""
     kept = dict(content)
-    for key, value in method.fills.items() if method else ():
+    for key, value in preset.items():
         have = kept.get(key)
-        if have == value or (isinstance(have, dict) and isinstance(value, dict) and have.get("name") == value["name"]):
+        if have == value or (isinstance(value, Mapping) and isinstance(have, Mapping) and _same_name(have, value)):
             del kept[key]
+        elif isinstance(value, Mapping) and isinstance(have, Mapping) and "name" not in value:
+            kept[key] = _without(have, value)
     return kept
+
+
+def _same_name(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return "name" in one and one["name"] == other.get("name")
 
 
 def read_recipe_file(source: str | Path) -> dict[str, Any]:
@@ -274,16 +273,18 @@ def read_recipe_file(source: str | Path) -> dict[str, Any]:
     Raises:
         RecipeError: There is no such recipe, or it is not a YAML mapping.
     """
-    name = str(source)
-    if name in recipe_names():
-        text = resources.files("lt_train.recipes").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+    name, shipped = str(source), _shipped()
+    if name in shipped:
+        text = shipped[name].read_text(encoding="utf-8")
     else:
         try:
             text = Path(source).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
+            close = difflib.get_close_matches(name, shipped, n=3, cutoff=0.3)
             raise RecipeError(
                 f"recipe '{name}': no such shipped recipe and not a readable file ({error}); "
-                f"shipped are {', '.join(recipe_names())}"
+                f"{len(shipped)} are shipped, for example {', '.join(close or sorted(shipped)[:3])}; "
+                "lt-train recipes lists them"
             ) from None
     return _parse_mapping(text, name)
 
@@ -319,48 +320,17 @@ def _with_value(content: Mapping[str, Any], keys: list[str], value: Any, text: s
 
 
 def _fill(content: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """``content`` with the keys of ``defaults`` that it does not have."""
+    """``content`` with the keys of ``defaults`` that it does not have; options of another head are not filled in."""
     filled = dict(content)
     for key, value in defaults.items():
-        if isinstance(value, Mapping) and isinstance(filled.get(key), Mapping):
-            filled[key] = _fill(filled[key], value)
-        elif filled.get(key) is None:
+        have = filled.get(key)
+        if isinstance(value, Mapping) and isinstance(have, Mapping):
+            if have.get("name", value.get("name")) == value.get("name"):
+                filled[key] = _fill(have, value)
+        elif have is None:
             filled[key] = value
     return filled
 
 
-def _error_lines(error: ValidationError) -> Iterator[str]:
-    """One line for each pydantic problem: key, what we got, what is allowed."""
-    for problem in error.errors():
-        # the tag of a union member is not a key that the user wrote
-        parts = [str(p) for p in problem["loc"] if str(p) not in _UNION_TAGS]
-        key = ".".join(parts)
-        if problem["type"] == "extra_forbidden":
-            yield f"unknown key '{key}'{_did_you_mean(parts)}"
-        elif problem["type"] == "missing":
-            yield f"key '{key}' is missing; set it in the recipe or with {key}=VALUE"
-        elif problem["type"] == "value_error":
-            yield ": ".join(filter(None, [key, problem["msg"].removeprefix("Value error, ")]))
-        else:
-            yield f"{key}: got {problem['input']!r}; {problem['msg'][:1].lower()}{problem['msg'][1:]}"
-
-
-_UNION_TAGS = {"softmax", "bags", "shuffle", "repeat-factor"}
-
-
-def _did_you_mean(parts: list[str]) -> str:
-    close = difflib.get_close_matches(".".join(parts), list(_all_keys(Recipe)), n=1, cutoff=0.6)
-    return f"; did you mean '{close[0]}'?" if close else ""
-
-
-def _all_keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    for name, field in section.model_fields.items():
-        yield prefix + name
-        for kind in _sections_in(field.annotation):
-            yield from _all_keys(kind, f"{prefix}{name}.")
-
-
-def _sections_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [kind for part in getattr(annotation, "__args__", ()) for kind in _sections_in(part)]
+# names that stand in the location of a problem but are no keys
+_TAGS = {name for union in (HeadOptions, SamplerOptions, CalibrationOptions) for name in sections_of(union)}

@@ -1,14 +1,11 @@
 """Images and targets of an annotation file as training samples.
 
-Labels are 1..C, 0 is the background; boxes are xyxy in pixels of the (flipped, not yet resized) image. Crowd
-annotations are no targets: their boxes travel beside them as regions that training ignores. The box stands for the
-crowd, its mask is not read: what is ignored are anchors and proposals, which are boxes themselves.
+Labels are 1..C, 0 is the background; boxes are xyxy in pixels of the (flipped, not yet resized) image.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,115 +16,16 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lt_data.annotations import AnnotationFile, read_annotations
+from lt_data.annotations import AnnotationFile
 from lt_data.arrays import BoolArray, IntArray
-from lt_data.category_ids import CategoryIds
-from lt_data.counts import CategoryCounts, count_categories
-from lt_data.dataset_dir import annotations_path
 from lt_data.errors import DataError, LtError
-from lt_data.image_files import find_images
-from lt_train.data.instance_masks import InstanceMasks, MaskKind, mask_kinds
+from lt_train.data.detection_data import DetectionData, annotation_names, clipped_boxes
+from lt_train.data.instance_masks import InstanceMasks
 from lt_train.data.plan import Draw
 from lt_train.randomness import draw_seed, keyed_generator
 
 Sample = tuple[Tensor, dict[str, Any]]
 Batch = tuple[list[Tensor], list[dict[str, Any]]]
-# a share of unusable boxes beyond this is a mistake in the file, not noise
-LARGEST_DROPPED_SHARE = 0.05
-# px; the boxes are float32, and a narrower one can lose its area when it is mirrored
-SMALLEST_SIDE = 2**-8
-# records whose masks are measured at a time: few enough that their polygons stay in the processor's cache
-MASK_CHUNK = 512
-_MASK_ERRORS = {
-    MaskKind.UNREADABLE: "have a segmentation that is neither polygons of numbers within a million pixels nor COCO run "
-    "lengths",
-    MaskKind.WRONG_SIZE: "have run lengths of another size than their image",
-    MaskKind.UNFILLED: "have run lengths that do not fill their size",
-}
-
-
-@dataclass(frozen=True)
-class DetectionData:
-    """An annotation file with its images, ready to be sampled.
-
-    Attributes:
-        file: The annotations.
-        paths: Path of each image, N.
-        ids: Dataset ids and labels.
-        counts: Non-crowd instances and images per category, over the whole file.
-        usable: Annotations that become targets: not crowd, box inside the image with an area, shape [A].
-        regions: Annotations that become ignore regions: crowd, box inside the image with an area, shape [A].
-        notes: What was left out, one line each with counts.
-    """
-
-    file: AnnotationFile
-    paths: list[Path]
-    ids: CategoryIds
-    counts: CategoryCounts
-    usable: BoolArray
-    regions: BoolArray
-    notes: tuple[str, ...]
-
-
-def load_data(annotations: Path, images: Path) -> DetectionData:
-    """Reads an annotation file and finds its images.
-
-    Args:
-        annotations: COCO or LVIS file, or a dataset directory.
-        images: Folder that the file names are relative to.
-
-    Raises:
-        DataError: The file cannot be used, images are missing, or more than 5 % of the boxes are unusable.
-    """
-    file = read_annotations(annotations_path(annotations))
-    paths = find_images(images, file.file_names)
-    boxes = clipped_boxes(file).astype(np.float32)
-    has_area = (boxes[:, 2] - boxes[:, 0] >= SMALLEST_SIDE) & (boxes[:, 3] - boxes[:, 1] >= SMALLEST_SIDE)
-    return DetectionData(
-        file=file,
-        paths=paths,
-        ids=CategoryIds(file.categories.ids.tolist()),
-        counts=count_categories(file),
-        usable=has_area & ~file.crowd,
-        regions=has_area & file.crowd,
-        notes=(*_crowd_notes(file, has_area), *_dropped_notes(file, ~has_area & ~file.crowd)),
-    )
-
-
-def _crowd_notes(file: AnnotationFile, has_area: BoolArray) -> list[str]:
-    """One line on crowds, if there are any."""
-    if not file.crowd.any():
-        return []
-    line = (
-        f"{file.path.name}: {int(file.crowd.sum())} crowd annotations are regions to ignore: no targets, and what lies "
-        "at least half in one is not trained as background"
-    )
-    lost = int((file.crowd & ~has_area).sum())
-    return [f"{line}; {lost} of them have no box with an area inside the image and are left out" if lost else line]
-
-
-def _dropped_notes(file: AnnotationFile, bad: BoolArray) -> list[str]:
-    """One line on annotations without a usable box, if there are any; an error if there are many."""
-    notes = []
-    if bad.any():
-        examples = ", ".join(str(i) for i in file.annotation_ids[bad][:3].tolist())
-        line = (
-            f"{file.path.name}: {int(bad.sum())} of {len(bad)} annotations have no box with an area inside the image "
-            f"(annotation ids {examples})"
-        )
-        if bad.mean() > LARGEST_DROPPED_SHARE:
-            raise DataError(f"{line}; allowed are at most 5 %; mend the boxes")
-        notes.append(f"{line}; they are left out")
-    return notes
-
-
-def clipped_boxes(file: AnnotationFile) -> npt.NDArray[np.float64]:
-    """Boxes as xyxy, clipped to the image where its size is known; NaN where the file has none; shape [A, 4]."""
-    boxes = file.boxes.copy()
-    boxes[:, 2:] += boxes[:, :2]
-    size = file.image_sizes[file.image_index()].astype(np.float64)
-    limit = np.where(size > 0, size, np.inf)
-    return np.clip(boxes, 0, np.concatenate([limit, limit], 1))
 
 
 class DetectionDataset(Dataset[Sample]):
@@ -175,6 +73,20 @@ class DetectionDataset(Dataset[Sample]):
         """Dataset id of the image in a row."""
         return int(self.data.file.image_ids[self.rows[row]])
 
+    def pairs(self) -> tuple[IntArray, IntArray]:
+        """Row and label (1..C) of every target, both int64 [targets], in the order of the file."""
+        row_of_image = np.full(len(self.data.file.image_ids), -1)
+        row_of_image[self.rows] = np.arange(len(self.rows))
+        rows = row_of_image[self.data.file.image_index()[self.data.usable]]
+        labels = self.labels.numpy()[self.data.usable]
+        return rows[rows >= 0], labels[rows >= 0]
+
+    def rows_of_classes(self) -> tuple[IntArray, ...]:
+        """Rows of the images of each class that has any, ascending."""
+        rows, labels = self.pairs()
+        pairs = np.unique(np.stack([labels, rows]), axis=1)
+        return tuple(np.split(pairs[1], np.flatnonzero(np.diff(pairs[0])) + 1))
+
     def __getitem__(self, draw: Draw) -> Sample:
         """The sample of a draw."""
         image_row = int(self.rows[draw.row])
@@ -210,7 +122,7 @@ class DetectionDataset(Dataset[Sample]):
         if any(wrong):
             raise DataError(
                 f"{file.path}: run lengths of another size than the image, which is {size[0]} high and {size[1]} wide "
-                f"({_annotation_names(file, part[wrong])}); correct their size"
+                f"({annotation_names(file, part[wrong])}); correct their size"
             )
         return InstanceMasks.from_segmentations(segmentations, *size, boxes=self.boxes[part])
 
@@ -265,80 +177,6 @@ def flip_horizontally(image: Tensor, target: dict[str, Any]) -> Sample:
     if "masks" in target:
         flipped["masks"] = target["masks"].flip_horizontal()
     return image.flip(-1), flipped
-
-
-def check_segmentations(data: DetectionData) -> tuple[str, ...]:
-    """Refuses masks that cannot be trained on, and counts the annotations that have none.
-
-    Looks at the usable annotations only, a few hundred at a time.
-
-    Returns:
-        Notes: how many annotations are trained with their box in place of a mask, and how many with an empty mask.
-
-    Raises:
-        DataError: No annotation has a mask; or a segmentation cannot be read, is of another size than its image, or its
-            runs do not fill it: one line each with the count and the first three.
-    """
-    file, rows = data.file, np.flatnonzero(data.usable)
-    sizes = file.image_sizes[file.image_index()[rows]]
-    kinds = np.full(len(rows), MaskKind.MASK, np.uint8)
-    for start in range(0, len(rows), MASK_CHUNK):
-        part = slice(start, start + MASK_CHUNK)
-        kinds[part] = mask_kinds([file.annotation_records[i] for i in rows[part].tolist()], sizes[part])
-
-    def line(name: object, kind: MaskKind, text: str) -> str:
-        found = rows[kinds == kind]
-        return f"{name}: {len(found)} of {len(rows)} annotations {text} ({_annotation_names(file, found)})"
-
-    present = set(kinds.tolist())
-    problems = [
-        f"{line(file.path, kind, text)}; mend or remove them, or use model.name=faster_rcnn_..."
-        for kind, text in _MASK_ERRORS.items()
-        if kind in present
-    ]
-    if present == {MaskKind.BOX}:
-        problems = [
-            f"{file.path}: the annotations have no segmentation, but the model predicts masks; "
-            "use model.name=faster_rcnn_..., or a file with masks"
-        ]
-    if problems:
-        raise DataError(problems)
-    notes = {
-        MaskKind.BOX: "have no polygon of three points and no run lengths; their box is their mask",
-        MaskKind.EMPTY: "have a mask whose area is 0 and are trained with it",
-    }
-    return tuple(line(file.path.name, kind, text) for kind, text in notes.items() if kind in present)
-
-
-def _annotation_names(file: AnnotationFile, rows: IntArray, most: int = 3) -> str:
-    """The first few annotations with their images, as text."""
-    pairs = zip(file.annotation_ids[rows[:most]].tolist(), file.annotation_image_ids[rows[:most]].tolist(), strict=True)
-    names = [f"annotation {number} of image {image}" for number, image in pairs]
-    return ", ".join(names + ["..."] * (len(rows) > most))
-
-
-def training_rows(data: DetectionData, *, keep_empty: bool) -> tuple[IntArray, tuple[str, ...]]:
-    """Images to train on, and a note about those left out.
-
-    Args:
-        data: The training data.
-        keep_empty: Keep images without any usable annotation.
-
-    Raises:
-        DataError: No image is left.
-    """
-    has_target = np.zeros(len(data.file.image_ids), bool)
-    has_target[data.file.image_index()[data.usable]] = True
-    empty = int((~has_target).sum())
-    if not has_target.any():
-        raise DataError(f"{data.file.path}: no image has a usable annotation; there is nothing to train on")
-    if keep_empty or not empty:
-        return np.arange(len(has_target)), ()
-    note = (
-        f"{data.file.path.name}: {empty} images without usable annotations are left out "
-        "(data.keep_empty=true keeps them)"
-    )
-    return np.flatnonzero(has_target), (note,)
 
 
 def make_loader(

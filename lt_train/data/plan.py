@@ -1,18 +1,20 @@
 """The order in which a run sees its images: a function of (seed, epoch) alone.
 
-Nothing here depends on worker or process counts, so a run can stop after any step and go on as if it had not.
+Nothing here depends on worker or process counts, so a run can stop after any step and go on as if it had not. An epoch
+has as many images as the data, whatever the sampler, so that methods are compared after seeing equally many.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from lt_data.arrays import IntArray
 from lt_data.repeat_factors import whole_copies
 from lt_train.randomness import keyed_generator
 
@@ -70,6 +72,32 @@ def image_copies(factors: FloatArray, rounding: str, seed: int, epoch: int) -> n
     return whole_copies(factors, rounding)
 
 
+def class_aware_rows(class_rows: Sequence[IntArray], length: int, seed: int, epoch: int) -> list[int]:
+    """``length`` rows: the classes in turn, in a new random order each time round; of each, its images in turn.
+
+    A class has gone through all its images before one comes again.
+
+    Args:
+        class_rows: Rows of the images of each class that has any.
+        length: Images of the epoch.
+        seed: Seed of the run.
+        epoch: Counts from 0.
+
+    Source: Shen et al., "Relay Backpropagation for Effective Learning of Deep Convolutional Neural Networks",
+    ECCV 2016, class-aware sampling.
+    """
+    generator = keyed_generator(seed, "classes", epoch)
+    queues: list[list[int]] = [[] for _ in class_rows]
+    rows: list[int] = []
+    while len(rows) < length:
+        for index in torch.randperm(len(class_rows), generator=generator).tolist():
+            if not queues[index]:
+                own = class_rows[index]
+                queues[index] = own[torch.randperm(len(own), generator=generator).numpy()].tolist()
+            rows.append(queues[index].pop())
+    return rows[:length]
+
+
 @dataclass(frozen=True)
 class Plan:
     """Every step of a run.
@@ -83,6 +111,8 @@ class Plan:
         iterations: Length of the run in steps, or ``None``.
         factors: Repeat factor of each row, or ``None``: every image once an epoch.
         rounding: How factors become whole numbers.
+        class_rows: Rows of the images of each class, for class-aware sampling, or ``None``.
+        whole_passes: An epoch is one pass of the sampler, however many images that is, instead of ``images``.
     """
 
     seed: int
@@ -93,25 +123,55 @@ class Plan:
     iterations: int | None = None
     factors: FloatArray | None = None
     rounding: str = "stochastic"
+    class_rows: tuple[IntArray, ...] | None = None
+    whole_passes: bool = False
 
     def epoch_rows(self, epoch: int) -> list[int]:
         """Rows in the order of the epoch."""
+        if self.class_rows is not None:
+            return class_aware_rows(self.class_rows, self.images, self.seed, epoch)
         rows = torch.arange(self.images)
         if self.factors is not None:
             rows = torch.repeat_interleave(rows, torch.from_numpy(self._copies(epoch)))
         order = torch.randperm(len(rows), generator=keyed_generator(self.seed, "order", epoch))
-        return [int(row) for row in rows[order]]
+        # the start of a random order is a fair share of it
+        return [int(row) for row in rows[order][: self.epoch_images(epoch)]]
+
+    def epoch_images(self, epoch: int) -> int:
+        """Images that an epoch sees."""
+        if self.whole_passes and self.factors is not None:
+            return int(self._copies(epoch).sum())
+        return self.images
 
     def epoch_steps(self, epoch: int) -> int:
         """Steps of an epoch; the last one may see fewer images."""
-        images = self.images if self.factors is None else int(self._copies(epoch).sum())
-        return math.ceil(images / (self.batch * self.accumulate))
+        return math.ceil(self.epoch_images(epoch) / (self.batch * self.accumulate))
+
+    def seen(self, done: int) -> IntArray:
+        """How often the first ``done`` steps see each row, shape [images]."""
+        counts = np.zeros(self.images, np.int64)
+        epoch = 0
+        while done > 0:
+            rows = self.epoch_rows(epoch)
+            counts += np.bincount(rows[: done * self.batch * self.accumulate], minlength=self.images)
+            done -= self.epoch_steps(epoch)
+            epoch += 1
+        return counts
 
     def total_steps(self) -> int:
         """Steps of the whole run."""
         if self.iterations is not None:
             return self.iterations
         return sum(self.epoch_steps(epoch) for epoch in range(self.epochs or 0))
+
+    def total_images(self) -> int:
+        """Images that the whole run sees."""
+        left, epoch, images = self.total_steps(), 0, 0
+        while left > 0:
+            images += min(left * self.batch * self.accumulate, self.epoch_images(epoch))
+            left -= self.epoch_steps(epoch)
+            epoch += 1
+        return images
 
     def steps(self, done: int = 0) -> Iterator[Step]:
         """The steps that remain after the first ``done``, in order."""

@@ -113,6 +113,7 @@ def build_detector(
         stock = stock_model(spec, head.num_classes, pretrained=pretrained, **settings)
         predictor = stock.roi_heads.box_predictor
         predictor.cls_score = make_classifier(classifier, predictor.cls_score.in_features, head.num_logits)
+        nn.init.constant_(predictor.cls_score.bias, head.initial_bias)
     model = LongTailDetector.from_stock(
         stock, head, pretrained=pretrained, pre_nms_topk=pre_nms_topk, micro_batch_images=micro_batch_images
     )

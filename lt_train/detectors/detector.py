@@ -104,6 +104,36 @@ class LongTailDetector(GeneralizedRCNN):
             return {**losses, **rpn_losses}
         return self.transform.postprocess(detections, batch.image_sizes, original_sizes)
 
+    @torch.no_grad()
+    def labelled_features(
+        self, images: Sequence[Tensor], targets: Sequence[dict[str, Any]], *, kind: str, regions: str
+    ) -> tuple[Tensor, Tensor]:
+        """Features and labels of the objects of a training batch, for a calibration to be fitted on.
+
+        Args:
+            images: N float tensors [3, H, W] in 0..1.
+            targets: N targets, see :meth:`forward`.
+            kind: ``fc`` or ``conv``, see :meth:`~lt_train.detectors.roi_heads.LongTailRoIHeads.calibration_features`.
+            regions: ``ground-truth`` (the boxes of the targets), or ``proposals`` (what training would sample as
+                foreground, which holds the boxes of the targets too).
+
+        Returns:
+            [R, size of the kind] and [R] int64 in 1..C.
+
+        Raises:
+            DataError: A target cannot be used.
+        """
+        check_targets(targets, self.head.num_classes)
+        batch, resized = self.transform(images, targets)
+        features = self.backbone(batch.tensors)
+        boxes, labels = [t["boxes"] for t in resized], [t["labels"] for t in resized]
+        if regions == "proposals":
+            proposals, _ = self.rpn(batch, features, resized, with_losses=False)
+            found = self.roi_heads.propose(proposals, resized).foreground()
+            boxes, labels = found.boxes, found.labels
+        pooled = self.roi_heads.box_roi_pool(features, boxes, batch.image_sizes)
+        return self.roi_heads.calibration_features(pooled, kind), torch.cat(labels)
+
     def train(self, mode: bool = True) -> LongTailDetector:
         """Training or evaluation mode; batch norms stay on stored statistics where ``stored_statistics`` says so."""
         super().train(mode)

@@ -19,6 +19,7 @@ from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
 from torchvision.ops import boxes as box_ops
 
 from lt_data.errors import DataError
+from lt_train.calibration.base import Calibration
 from lt_train.data.instance_masks import mask_targets
 from lt_train.detectors.freeze import is_trainable
 from lt_train.detectors.ignore import ignore_negatives
@@ -58,12 +59,15 @@ class LongTailRoIHeads(RoIHeads):
 
     Attributes:
         head: The head; its buffers are saved under ``roi_heads.head``.
+        calibration: What makes scores of logits in place of the head, or ``None``; saved under
+            ``roi_heads.calibration``.
         pre_nms_topk: (region, class) pairs of an image that reach NMS, best scores first; ``None`` is all. As long
             as ``detections_per_img`` of them survive, the detections are those of all pairs.
         micro_batch_images: Images per micro-batch of the head's loss; ``None`` is the whole batch.
     """
 
     head: Head
+    calibration: Calibration | None
     pre_nms_topk: int | None
     micro_batch_images: int | None
 
@@ -103,6 +107,7 @@ class LongTailRoIHeads(RoIHeads):
         )
         roi_heads.fg_bg_sampler = KeyedSampler(sampler.batch_size_per_image, sampler.positive_fraction)
         roi_heads.head = head
+        roi_heads.calibration = None
         roi_heads.pre_nms_topk = pre_nms_topk
         roi_heads.micro_batch_images = micro_batch_images
         return roi_heads
@@ -145,8 +150,9 @@ class LongTailRoIHeads(RoIHeads):
     def _detect(
         self, features: dict[str, Tensor], proposals: list[Tensor], image_shapes: list[tuple[int, int]]
     ) -> list[dict[str, Tensor]]:
-        box_features = self.pool(features, proposals, image_shapes)
-        found = self.detections(self.classify(box_features), box_features, proposals, image_shapes)
+        pooled = self.box_roi_pool(features, proposals, image_shapes)
+        box_features = self.embed(pooled)
+        found = self.detections(self.scores(box_features, pooled), box_features, proposals, image_shapes)
         if self.has_mask():
             boxes, labels = [d["boxes"] for d in found], [d["labels"] for d in found]
             probabilities = self.masks(features, boxes, torch.cat(labels), image_shapes).sigmoid()
@@ -189,8 +195,41 @@ class LongTailRoIHeads(RoIHeads):
 
     def pool(self, features: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
         """Features [R, D] of the regions in front of classifier and box regressor."""
-        pooled: Tensor = self.box_head(self.box_roi_pool(features, boxes, image_shapes))
-        return pooled.flatten(start_dim=1)
+        return self.embed(self.box_roi_pool(features, boxes, image_shapes))
+
+    def embed(self, pooled: Tensor) -> Tensor:
+        """Pooled feature maps [R, channels, P, P] -> features [R, D]."""
+        box_features: Tensor = self.box_head(pooled)
+        return box_features.flatten(start_dim=1)
+
+    def scores(self, box_features: Tensor, pooled: Tensor) -> Tensor:
+        """Features [R, D] and the maps that they come from -> scores [R, C+1], by the calibration if there is one."""
+        logits = self.classify(box_features)
+        if self.calibration is None:
+            return self.head.scores(logits)
+        return self.calibration.scores(logits, self.calibration_features(pooled, self.calibration.features))
+
+    def calibration_features(self, pooled: Tensor, kind: str) -> Tensor | None:
+        """Features that a calibration looks at.
+
+        Args:
+            pooled: Pooled feature maps [R, channels, P, P].
+            kind: ``conv`` (the map, flattened), ``fc`` (the second fully connected layer in front of its ReLU, as in
+                the released code of BAGS) or ``none``.
+
+        Returns:
+            [R, size of the kind], or ``None``.
+        """
+        flat = pooled.flatten(start_dim=1)
+        if kind == "fc":
+            hidden: Tensor = self.box_head.fc7(F.relu(self.box_head.fc6(flat)))
+            return hidden
+        return flat if kind == "conv" else None
+
+    @property
+    def calibration_sizes(self) -> dict[str, int]:
+        """Size of each kind of features that a calibration can look at."""
+        return {"fc": self.box_head.fc7.out_features, "conv": self.box_head.fc6.in_features}
 
     def classify(self, box_features: Tensor) -> Tensor:
         """Features [R, D] -> logits [R, L]."""
@@ -239,7 +278,7 @@ class LongTailRoIHeads(RoIHeads):
 
     def detections(
         self,
-        logits: Tensor,
+        scores: Tensor,
         box_features: Tensor,
         proposals: list[Tensor],
         image_shapes: list[tuple[int, int]],
@@ -247,7 +286,7 @@ class LongTailRoIHeads(RoIHeads):
         """Scores above the threshold, NMS within each class, the best ``detections_per_img`` of an image.
 
         Args:
-            logits: [R, L].
+            scores: [R, C+1], column 0 is background.
             box_features: [R, D], for the box regressor.
             proposals: N tensors [R_i, 4].
             image_shapes: (height, width) of the N resized images.
@@ -256,9 +295,8 @@ class LongTailRoIHeads(RoIHeads):
             N dicts of ``boxes`` [n, 4], ``labels`` [n] and ``scores`` [n], best first.
         """
         sizes = [len(boxes) for boxes in proposals]
-        scores = self.head.scores(logits).split(sizes)
         deltas = self.box_predictor.bbox_pred(box_features).split(sizes)
-        rows = zip(scores, deltas, proposals, image_shapes, strict=True)
+        rows = zip(scores.split(sizes), deltas, proposals, image_shapes, strict=True)
         return [self._image_detections(*row) for row in rows]
 
     def _image_detections(

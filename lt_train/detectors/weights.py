@@ -23,6 +23,8 @@ from lt_train.detectors.backbone import is_resnet
 from lt_train.detectors.norm import fold_zero_eps
 
 HEAD = "roi_heads.head."
+# state of the new model's own method, never taken from another model
+OWN_STATE = (HEAD, "roi_heads.calibration.")
 CLASSIFIER = "roi_heads.box_predictor.cls_score"
 # first dimension of their weights and biases is a number of classes or logits
 CLASS_LAYERS = (CLASSIFIER, "roi_heads.box_predictor.bbox_pred", "roi_heads.mask_predictor.mask_fcn_logits")
@@ -218,7 +220,7 @@ def _load(model: nn.Module, source: Mapping[str, Tensor], where: str, *, other_c
         state = {f"{TRUNK}{key}": value for key, value in state.items() if not key.startswith("fc.")}
     own = model.state_dict()
     anew = _class_layers(own) if other_categories else _layers_anew(model, own, state)
-    state = {k: v for k, v in state.items() if not k.startswith(HEAD) and k.rpartition(".")[0] not in anew}
+    state = {k: v for k, v in state.items() if not k.startswith(OWN_STATE) and k.rpartition(".")[0] not in anew}
     problems = [
         f"weights {where}: {key} is {tuple(state[key].shape)}, the model has {tuple(value.shape)}; "
         "choose the model that the weights belong to"
@@ -229,14 +231,15 @@ def _load(model: nn.Module, source: Mapping[str, Tensor], where: str, *, other_c
         raise DataError(problems)
     missing, unexpected = _copy(model, state, where)
     if trunk_only:
-        anew += [layer for layer in _layers(k for k in missing if not k.startswith((TRUNK, HEAD))) if layer not in anew]
-    missing = [key for key in missing if not key.startswith(HEAD) and key.rpartition(".")[0] not in anew]
+        beside_trunk = _layers(key for key in missing if not key.startswith((TRUNK, *OWN_STATE)))
+        anew += [layer for layer in beside_trunk if layer not in anew]
+    missing = [key for key in missing if not key.startswith(OWN_STATE) and key.rpartition(".")[0] not in anew]
     if missing or unexpected:
         raise DataError(
             [f"weights {where}: {key} is missing; needed is every layer of the model" for key in missing]
             + [f"weights {where}: {key} has no place in the model; choose its own model" for key in unexpected]
         )
-    taken = [k for k in own if not k.startswith(HEAD) and not k.endswith("num_batches_tracked")]
+    taken = [k for k in own if not k.startswith(OWN_STATE) and not k.endswith("num_batches_tracked")]
     return LoadReport(sum(k.rpartition(".")[0] not in anew for k in taken), tuple(anew))
 
 

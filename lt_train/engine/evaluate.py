@@ -11,7 +11,7 @@ from rich.console import Console
 from lt_data.counts import CategoryCounts
 from lt_data.errors import RecipeError
 from lt_data.groups import Group
-from lt_train.data.dataset import DetectionData
+from lt_train.data.detection_data import DetectionData
 from lt_train.detectors import LongTailDetector
 from lt_train.engine.distributed import Processes, run_together
 from lt_train.engine.inference import ImageList, detect, load_trained

@@ -6,7 +6,6 @@ import json
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,57 +13,25 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from lt_data.errors import DataError, LtError, RecipeError
+from lt_data.errors import LtError, RecipeError
 from lt_train.data.dataset import make_loader
 from lt_train.data.plan import Draw, Plan, Step
-from lt_train.detectors import LongTailDetector, initialise_from, set_trainable
-from lt_train.detectors.weights import checkpoint_categories
-from lt_train.engine.checkpoint import load_checkpoint, save_checkpoint
+from lt_train.engine.budget import write_seen, write_trainable
+from lt_train.engine.calibrate import calibrate
+from lt_train.engine.checkpoint import save_checkpoint
 from lt_train.engine.evaluate import evaluate_model, selection_ap
-from lt_train.engine.log import RunLog, drop_later_metrics
-from lt_train.engine.optim import describe_lr, lr_at, make_optimizer, set_lr
+from lt_train.engine.log import RunLog
+from lt_train.engine.optim import describe_lr, lr_at, set_lr
 from lt_train.engine.run_dir import RunDir, check_run_dir, create_run_dir, write_environment, write_recipe, write_text
-from lt_train.engine.setup import (
-    RunData,
-    choose_device,
-    counts_to_plain,
-    data_record,
-    describe_data,
-    label_table,
-    load_run_data,
-    make_model,
-    make_plan,
-    resolve_checkpoint,
-)
-from lt_train.methods import METHODS
+from lt_train.engine.setup import RunData, choose_device, data_record, describe_data, load_run_data, make_plan
+from lt_train.engine.state import RunState, checkpoint_content, restore_state, start_state
+from lt_train.methods import beaten_keys
 from lt_train.recipe import Recipe
-from lt_train.report.curves import plot_loss_curves
-from lt_train.report.group_bars import plot_group_ap
-
-# a run may go on with another number of workers, on another device, with other log lines
-FREE_TO_CHANGE = ("device", "log_every", "data.workers", "eval.batch")
+from lt_train.report.run_report import draw_run_report
 
 
 class TrainingStopped(LtError):
     """The run cannot go on: a loss is not finite."""
-
-
-@dataclass
-class RunState:
-    """Everything that changes during a run.
-
-    Attributes:
-        model: The detector, on its device.
-        optimizer: SGD over its trainable parameters.
-        done: Optimiser steps taken.
-        best: Best validation AP so far, or ``None``.
-    """
-
-    model: LongTailDetector
-    optimizer: torch.optim.SGD
-    done: int = 0
-    best: float | None = None
-    notes: list[str] = field(default_factory=list)
 
 
 def fit(
@@ -93,61 +60,36 @@ def fit(
         TrainingStopped: A loss became infinite or NaN.
     """
     _refuse_several_processes()
+    if recipe.calibration.name != "none":
+        if resume:
+            raise RecipeError("--resume: a calibration takes no steps, there is nothing to continue; start it again")
+        return calibrate(recipe, out, init_from=init_from, force=force, console=console)
     if not resume:
         check_run_dir(out, force=force)
     device = choose_device(recipe.device)
     data = load_run_data(recipe)
     plan = make_plan(recipe, data)
-    state = _start(recipe, data, device, init_from=init_from, resume=resume)
+    state = start_state(recipe, data, device, init_from=init_from, resume=resume)
     if resume:
         run = RunDir(out)
-        _restore(state, run, recipe, data)
+        restore_state(state, run, recipe, data)
     else:
         run = create_run_dir(out, force=force)
         write_recipe(run, recipe)
         write_text(run.data, json.dumps(data_record(data), indent=2, ensure_ascii=False) + "\n")
     write_environment(run, device)
     with RunLog(run, total=plan.total_steps(), every=recipe.log_every, console=console) as log:
-        for line in _opening_lines(recipe, data, plan, state, resume=resume):
+        for line in _opening_lines(recipe, data, plan, state, run, resume=resume):
             log.line(line)
         try:
             _train(recipe, data, plan, state, run, log)
         except KeyboardInterrupt:
             _save_interrupted(recipe, data, state, run, log)
             raise
-        draw_report(run)
+        for line in write_seen(run.report / "seen.csv", data, plan, state.done):
+            log.line(line)
+        draw_run_report(run.report, run.path.name, losses=run.metrics, metrics=run.evaluation / "metrics.json")
     return run
-
-
-def _start(recipe: Recipe, data: RunData, device: torch.device, *, init_from: Path | None, resume: bool) -> RunState:
-    """A model with its first weights and an optimiser over what is trained."""
-    fresh_start = init_from is None and not resume
-    model = make_model(recipe, data.train.counts, load_pretrained=fresh_start)
-    notes = []
-    if fresh_start and recipe.model.weights != "none":
-        report = model.load_report
-        fresh = ", ".join(report.reinitialised) or "nothing"
-        notes.append(f"weights '{recipe.model.weights}': {report.loaded} tensors; newly initialised: {fresh}")
-    if init_from is not None and not resume:
-        source = resolve_checkpoint(init_from)
-        content = load_checkpoint(source)
-        report = initialise_from(
-            model,
-            content["model"],
-            own_categories=label_table(data.train.counts),
-            source_categories=checkpoint_categories(content, source),
-        )
-        fresh = ", ".join(report.reinitialised) or "nothing"
-        notes.append(f"weights from {init_from}; newly initialised: {fresh}")
-    elif fresh_start and recipe.train in ("head", "head+reg", "classifier"):
-        notes.append(
-            f"warning: train={recipe.train} without --init-from trains on top of weights '{recipe.model.weights}'"
-        )
-    names = set_trainable(model, recipe.train)
-    if not names:
-        raise RecipeError(f"train: '{recipe.train}' trains nothing; there is nothing to fit")
-    optimizer = make_optimizer(model.to(device).parameters(), recipe.optim)
-    return RunState(model, optimizer, notes=notes)
 
 
 def _train(recipe: Recipe, data: RunData, plan: Plan, state: RunState, run: RunDir, log: RunLog) -> None:
@@ -171,7 +113,7 @@ def _train(recipe: Recipe, data: RunData, plan: Plan, state: RunState, run: RunD
         finished = state.done == plan.total_steps()
         evaluating = finished or _is_due(step, recipe, recipe.eval.every)
         if evaluating or _is_due(step, recipe, _save_every(recipe)):
-            save_checkpoint(run.last, _checkpoint(recipe, data, state))
+            save_checkpoint(run.last, checkpoint_content(recipe, data, state))
         if evaluating:
             _evaluate(recipe, data, state, run, log)
 
@@ -278,94 +220,31 @@ def _evaluate(recipe: Recipe, data: RunData, state: RunState, run: RunDir, log: 
     ap = selection_ap(measured.metrics)
     if ap is not None and (state.best is None or ap > state.best):
         state.best = ap
-        save_checkpoint(run.best, _checkpoint(recipe, data, state))
-        save_checkpoint(run.last, _checkpoint(recipe, data, state))
+        save_checkpoint(run.best, checkpoint_content(recipe, data, state))
+        save_checkpoint(run.last, checkpoint_content(recipe, data, state))
 
 
 def _save_interrupted(recipe: Recipe, data: RunData, state: RunState, run: RunDir, log: RunLog) -> None:
     """Keeps what an interrupted run has learnt."""
     if state.done:
-        save_checkpoint(run.last, _checkpoint(recipe, data, state))
+        save_checkpoint(run.last, checkpoint_content(recipe, data, state))
         log.line(f"interrupted after step {state.done}; continue with --resume")
 
 
-def draw_report(run: RunDir) -> None:
-    """Draws loss curves and, where there is an evaluation, AP per group into ``report``."""
-    run.report.mkdir(exist_ok=True)
-    plot_loss_curves(run.report / "loss_curves.png", {run.path.name: run.metrics})
-    metrics = run.evaluation / "metrics.json"
-    if metrics.is_file():
-        content = json.loads(metrics.read_text(encoding="utf-8"))
-        for kind in ("bbox", "segm"):
-            if kind in content:
-                plot_group_ap(run.report / f"group_ap_{kind}.png", {run.path.name: content}, iou_type=kind)
-
-
-def _checkpoint(recipe: Recipe, data: RunData, state: RunState) -> dict[str, Any]:
-    return {
-        "model": state.model.state_dict(),
-        "optimizer": state.optimizer.state_dict(),
-        "done": state.done,
-        "best": state.best,
-        "recipe": recipe.to_plain(),
-        "categories": counts_to_plain(data.train.counts),
-        "train_sha256": data.train.file.sha256,
-    }
-
-
-def _restore(state: RunState, run: RunDir, recipe: Recipe, data: RunData) -> None:
-    """Puts a run back to its last checkpoint; anything that cannot be restored is an error."""
-    content = load_checkpoint(run.last)
-    changed = _differences(content["recipe"], recipe.to_plain())
-    if changed:
-        raise RecipeError(
-            [f"--resume: {line}" for line in changed]
-            + ["--resume continues the same run; start a new one from its weights with --init-from"]
-        )
-    if content["train_sha256"] != data.train.file.sha256:
-        raise DataError(f"--resume: {data.train.file.path} is not the file the run was started with (sha256 differs)")
-    state.model.load_state_dict(content["model"])
-    state.optimizer.load_state_dict(content["optimizer"])
-    state.done, state.best = int(content["done"]), content["best"]
-    drop_later_metrics(run, state.done)
-
-
-def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    lines = []
-    for key in sorted({*old, *new}):
-        name, a, b = prefix + key, old.get(key), new.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            lines += _differences(a, b, f"{name}.")
-        elif a != b and name not in FREE_TO_CHANGE:
-            lines.append(f"{name} was {a!r}, is now {b!r}")
-    return lines
-
-
-def _opening_lines(recipe: Recipe, data: RunData, plan: Plan, state: RunState, *, resume: bool) -> list[str]:
+def _opening_lines(
+    recipe: Recipe, data: RunData, plan: Plan, state: RunState, run: RunDir, *, resume: bool
+) -> list[str]:
     """What the run is going to do, for people."""
-    trainable = [parameter for parameter in state.model.parameters() if parameter.requires_grad]
-    numbers = sum(parameter.numel() for parameter in trainable)
     lines = [
         f"method {recipe.method}: head={recipe.head.name} sampler={recipe.sampler.name} train={recipe.train}",
-        *_beaten_presets(recipe),
+        *beaten_keys(recipe.method, recipe.to_plain()),
         *describe_data(recipe, data, plan),
         describe_lr(recipe.optim),
-        f"trainable: {len(trainable)} tensors, {numbers:,} numbers",
+        *write_trainable(run.report / "trainable.csv", state.model),
         *state.notes,
     ]
     if resume:
         lines.append(f"continuing at step {state.done} of {plan.total_steps()}")
-    return lines
-
-
-def _beaten_presets(recipe: Recipe) -> list[str]:
-    """Keys that the recipe sets itself although its method would fill them with something else."""
-    plain = recipe.to_plain()
-    lines = []
-    for key, value in METHODS[recipe.method].fills.items():
-        have, preset = (plain[key]["name"], value["name"]) if isinstance(value, dict) else (plain[key], value)
-        if have != preset:
-            lines.append(f"note: {key}={have} is set explicitly and beats {preset} of method {recipe.method}")
     return lines
 
 

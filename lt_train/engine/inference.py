@@ -23,7 +23,8 @@ from lt_data.category_ids import CategoryIds
 from lt_data.counts import CategoryCounts
 from lt_data.errors import DataError
 from lt_data.groups import Group, make_groups
-from lt_train.data.dataset import DetectionData, read_image
+from lt_train.data.dataset import read_image
+from lt_train.data.detection_data import DetectionData
 from lt_train.detectors import LongTailDetector
 from lt_train.engine.checkpoint import load_checkpoint
 from lt_train.engine.distributed import Processes, process_device
@@ -170,7 +171,7 @@ def detect(
     was_training = model.training
     model.eval()
     with torch.inference_mode(), progress:
-        for batch in _loaded(images, share, recipe.data.workers):
+        for batch in loaded_images(images, share, recipe.data.workers):
             processes.check()
             _detect_batch(model, images, batch, category_ids, found)
             if found.unreadable and not skip_unreadable:
@@ -253,7 +254,7 @@ class _Images(Dataset[tuple[int, Tensor | DataError]]):
             return row, error
 
 
-def _loaded(
+def loaded_images(
     images: ImageList, batches: Sequence[list[int]], workers: int
 ) -> Iterator[list[tuple[int, Tensor | DataError]]]:
     """The images of each batch, loaded ahead by worker processes."""

@@ -58,7 +58,7 @@ class RunLog:
 
     Args:
         run: The run directory.
-        total: Steps of the whole run.
+        total: Steps of the whole run; 0 for one that takes none and needs no bar.
         every: Steps between lines.
         console: Where people read; standard error unless given.
     """
@@ -77,7 +77,8 @@ class RunLog:
         self._first: tuple[int, float] | None = None
 
     def __enter__(self) -> RunLog:
-        self._bar.start()
+        if self.total:
+            self._bar.start()
         return self
 
     def __exit__(

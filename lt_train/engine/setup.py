@@ -14,14 +14,23 @@ from lt_data.counts import CategoryCounts
 from lt_data.dataset_dir import is_dataset_dir, read_groups
 from lt_data.errors import DataError, RecipeError
 from lt_data.groups import Group, make_groups
-from lt_data.repeat_factors import image_repeat_factors
-from lt_train.data.dataset import DetectionData, DetectionDataset, check_segmentations, load_data, training_rows
+from lt_data.repeat_factors import expected_copies, image_repeat_factors
+from lt_train.calibration import make_calibration
+from lt_train.data.dataset import DetectionDataset
+from lt_train.data.detection_data import (
+    DetectionData,
+    check_segmentations,
+    keep_classes_below,
+    load_data,
+    training_rows,
+)
 from lt_train.data.plan import Plan
 from lt_train.detectors import LongTailDetector, build_detector
 from lt_train.evaluation import load_ground_truth
 from lt_train.heads import make_head
+from lt_train.options import ClassAwareSampler, RepeatFactorSampler
 from lt_train.randomness import keyed_generator
-from lt_train.recipe import Files, Recipe, RepeatFactorSampler
+from lt_train.recipe import Files, Recipe
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,8 @@ def load_run_data(recipe: Recipe) -> RunData:
         DataError: A file cannot be used, images are missing, or the categories of the two files differ.
     """
     train = load_data(recipe.data.train.annotations, recipe.data.train.images)
+    if recipe.data.classes_below is not None:
+        train = keep_classes_below(train, recipe.data.classes_below)
     val = load_validation(recipe.data.val, train.counts, masks=has_masks(recipe)) if recipe.data.val else None
     mask_notes = check_segmentations(train) if needs_mask_targets(recipe) else ()
     rows, notes = training_rows(train, keep_empty=recipe.data.keep_empty)
@@ -130,6 +141,7 @@ def make_plan(recipe: Recipe, data: RunData) -> Plan:
     if isinstance(recipe.sampler, RepeatFactorSampler):
         factors = image_repeat_factors(data.train.file, recipe.sampler.threshold)[data.dataset.rows]
         rounding = recipe.sampler.rounding
+    class_rows = data.dataset.rows_of_classes() if isinstance(recipe.sampler, ClassAwareSampler) else None
     return Plan(
         seed=recipe.seed,
         images=len(data.dataset),
@@ -139,6 +151,8 @@ def make_plan(recipe: Recipe, data: RunData) -> Plan:
         iterations=recipe.schedule.iterations,
         factors=factors,
         rounding=rounding,
+        class_rows=class_rows,
+        whole_passes=recipe.schedule.epoch == "sampler",
     )
 
 
@@ -154,7 +168,7 @@ def make_model(recipe: Recipe, counts: CategoryCounts, *, load_pretrained: bool)
         DataError: The weights cannot be used.
     """
     head = make_head(recipe.head.name, instance_counts=counts.instances.tolist(), **recipe.head_options)
-    return build_detector(
+    model = build_detector(
         recipe.model.name,
         head,
         weights=recipe.model.weights,
@@ -168,6 +182,15 @@ def make_model(recipe: Recipe, counts: CategoryCounts, *, load_pretrained: bool)
         micro_batch_images=recipe.optim.micro_batch,
         generator=keyed_generator(recipe.seed, "weights"),
     )
+    if recipe.calibration.name != "none":
+        model.roi_heads.calibration = make_calibration(
+            recipe.calibration.name,
+            head=head,
+            classifier=model.roi_heads.box_predictor.cls_score,
+            feature_sizes=model.roi_heads.calibration_sizes,
+            **recipe.calibration.model_dump(exclude={"name"}),
+        )
+    return model
 
 
 def label_table(counts: CategoryCounts) -> list[tuple[int, str]]:
@@ -229,13 +252,16 @@ def describe_data(recipe: Recipe, data: RunData, plan: Plan) -> list[str]:
     ]
     if plan.factors is not None:
         lines.append(
-            f"repeat-factor sampling: {int((plan.factors > 1).sum()):,} images are repeated, "
-            f"{plan.factors.sum():,.0f} images expected per epoch"
+            f"repeat-factor sampling: {int((plan.factors > 1).sum()):,} images are repeated, a pass has "
+            f"{expected_copies(plan.factors, plan.rounding).sum():,.0f} images on average"
         )
+    if plan.class_rows is not None:
+        lines.append(f"class-aware sampling: {len(plan.class_rows):,} classes with images take turns")
     if data.val is None:
         lines.append("no validation data: no evaluation, only the checkpoint 'last'")
     length = f"{plan.total_steps():,} steps of {recipe.optim.images_per_step} images"
-    return [*lines, f"schedule: {length}, about {plan.epoch_steps(0):,} steps per epoch"]
+    budget = f"{plan.total_images():,} images seen, {plan.epoch_images(0):,} an epoch"
+    return [*lines, f"budget: {length}, {budget}"]
 
 
 def data_record(data: RunData) -> dict[str, Any]:

@@ -19,6 +19,8 @@ __all__ = ["HEADS", "head_options", "make_head"]
 
 HEADS: dict[str, str] = {
     "softmax": "lt_train.heads.softmax:SoftmaxHead",
+    "reweight": "lt_train.heads.reweight:ReweightHead",
+    "focal": "lt_train.heads.focal:FocalHead",
     "bags": "lt_train.heads.bags:BagsHead",
 }
 

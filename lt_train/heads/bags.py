@@ -2,6 +2,7 @@
 
 Logits: ``[background, foreground | others, classes of group 1 | others, classes of group 2 | ...]``, classes ascending.
 Shapes: R regions, C foreground classes, G groups, L = C + 2 + G logits; a "bin" is the position inside a slice.
+Without the gate the first two logits are missing: L = C + G.
 
 Source: Li et al., "Overcoming Classifier Imbalance for Long-tail Object Detection with Balanced Group Softmax",
 CVPR 2020, section 4 and the released code.
@@ -9,16 +10,19 @@ CVPR 2020, section 4 and the released code.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from lt_data.errors import DataError, RecipeError
 from lt_data.groups import BAGS_EDGES, group_index
-from lt_train.heads.base import Head, dense_rank, micro_batch_mean
+from lt_train.heads.base import Head, dense_rank
+from lt_train.heads.grouped_softmax import others_weights, shares, slice_losses
+
+IN_GROUP = ("none", "inverse")
+MERGES = ("product", "gated", "softmax", "softmax-foreground", "best-group")
+GATELESS_MERGES = ("product", "best-group")
 
 
 class BagsHead(Head):
@@ -28,40 +32,78 @@ class BagsHead(Head):
         instance_counts: Non-crowd training instances of classes 1..C; a class without instances is in group 1.
         edges: Ascending counts that part the groups; a count on an edge belongs to the upper group.
         others_ratio: Regions of other groups (and background) kept per region of the group; ``inf`` keeps all.
+        gate: Whether there is a group 0, background against foreground.
+        in_group: ``inverse`` weighs the classes of a group by the inverse count over the group's mean.
+        in_group_lower: Smallest such weight.
+        in_group_upper: Largest such weight.
+        merge: How probabilities become scores, see :meth:`scores`.
 
     Attributes:
-        slices: (start, length) of the gate and of each group in the logits, G + 1 pairs.
-        label_to_bin: [G+1, C+1] int64, bin of each label in each slice; row 0 is the gate (0 background, 1 foreground).
+        slices: (start, length) of the gate, if there is one, and of each group in the logits.
+        label_to_bin: [S, C+1] int64, bin of each label in each slice; the gate's row is 0 background, 1 foreground.
         class_logit: [C] int64, logit of each class.
+        label_weights: [S, C+1] float32, in-group weight of each label in each slice.
 
     Raises:
-        RecipeError: The edges are not ascending positive numbers, or the ratio is negative.
+        RecipeError: The edges are not ascending positive numbers, or an option is out of range.
     """
 
     layout_buffers = ("label_to_bin",)
     label_to_bin: Tensor
     class_logit: Tensor
+    label_weights: Tensor
 
     def __init__(
-        self, instance_counts: Sequence[int], *, edges: Sequence[int] = BAGS_EDGES, others_ratio: float = 8.0
+        self,
+        instance_counts: Sequence[int],
+        *,
+        edges: Sequence[int] = BAGS_EDGES,
+        others_ratio: float = 8.0,
+        gate: bool = True,
+        in_group: str = "none",
+        in_group_lower: float = 0.1,
+        in_group_upper: float = 5.0,
+        merge: str = "product",
     ) -> None:
         super().__init__(instance_counts)
         self.edges = tuple(int(edge) for edge in edges)
-        self.others_ratio = float(others_ratio)
-        if not self.others_ratio >= 0:
-            raise RecipeError(f"head bags: others_ratio is {others_ratio}; allowed are numbers >= 0 and .inf")
+        self.others_ratio, self.gate, self.in_group, self.merge = float(others_ratio), bool(gate), in_group, merge
+        self._check(in_group_lower, in_group_upper)
         try:
             groups = torch.from_numpy(group_index(list(instance_counts), self.edges))
         except DataError as error:
             raise RecipeError(f"head bags: {problem}" for problem in error.problems) from None
-        label_to_bin = _label_to_bin(groups, len(self.edges) + 1)
-        lengths = [2, *(label_to_bin[1:].amax(dim=1) + 1).tolist()]
+        label_to_bin = _label_to_bin(groups, len(self.edges) + 1, gate=self.gate)
+        lengths = (label_to_bin.amax(dim=1) + 1).tolist()
         starts = [sum(lengths[:i]) for i in range(len(lengths))]
+        self.lengths: tuple[int, ...] = tuple(lengths)
         self.slices: tuple[tuple[int, int], ...] = tuple(zip(starts, lengths, strict=True))
         self.num_logits = sum(lengths)
         self.register_buffer("label_to_bin", label_to_bin)
-        bins = label_to_bin[1:, 1:].amax(dim=0)
-        self.register_buffer("class_logit", torch.tensor(starts)[groups + 1] + bins)
+        own = label_to_bin[int(self.gate) :, 1:]
+        self.register_buffer("class_logit", torch.tensor(starts)[groups + int(self.gate)] + own.amax(dim=0))
+        weights = torch.ones_like(label_to_bin, dtype=torch.float32)
+        if in_group == "inverse":
+            weights[int(self.gate) :, 1:] = _in_group_weights(self.instance_counts, own > 0).clamp(
+                in_group_lower, in_group_upper
+            )
+        weights[label_to_bin == 0] = 1
+        self.register_buffer("label_weights", weights)
+
+    def _check(self, lower: float, upper: float) -> None:
+        problems = []
+        if not self.others_ratio >= 0:
+            problems.append(f"others_ratio is {self.others_ratio}; allowed are numbers >= 0 and .inf")
+        if self.in_group not in IN_GROUP:
+            problems.append(f"in_group is {self.in_group!r}; allowed are {', '.join(IN_GROUP)}")
+        if not 0 <= lower <= upper:
+            problems.append(f"in_group_lower is {lower}, in_group_upper {upper}; allowed is 0 <= lower <= upper")
+        merges = MERGES if self.gate else GATELESS_MERGES
+        if self.merge not in merges:
+            without = "" if self.gate else " without a gate"
+            problems.append(f"merge is {self.merge!r}; allowed{without} are {', '.join(merges)}")
+        if problems:
+            raise RecipeError(f"head bags: {problem}" for problem in problems)
 
     def loss(
         self,
@@ -71,91 +113,86 @@ class BagsHead(Head):
         micro_batch: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
-        """``loss_group_0`` (the gate) ... ``loss_group_G``, see :meth:`Head.loss`.
+        """``loss_group_0`` (the gate, if there is one) and ``loss_group_1`` ... ``loss_group_G``.
 
         Each is the mean cross-entropy over its kept regions. A group without a region in the micro-batch counts 0
-        there: its "others" logit is not trained.
+        there: its "others" logit is not trained. See :meth:`Head.loss`.
         """
+        first = 0 if self.gate else 1
         logits = logits.float()
         if len(labels) == 0:
-            return {f"loss_group_{i}": logits.sum() * 0 for i in range(len(self.slices))}
+            return {f"loss_group_{first + i}": logits.sum() * 0 for i in range(len(self.slices))}
         if micro_batch is not None:
             micro_batch = dense_rank(micro_batch)
         bins = self.label_to_bin.index_select(1, labels)
-        kept = others_weights(bins[1:], self.others_ratio, micro_batch=micro_batch, generator=generator)
-        weights = torch.cat([torch.ones_like(kept[:1]), kept])
-        losses = {}
-        for i, (start, length) in enumerate(self.slices):
-            per_region = F.cross_entropy(logits[:, start : start + length], bins[i], reduction="none")
-            losses[f"loss_group_{i}"] = micro_batch_mean(per_region, weights[i], micro_batch)
-        return losses
+        groups = bins[1:] if self.gate else bins
+        kept = others_weights(groups, self.others_ratio, micro_batch=micro_batch, generator=generator)
+        weights = torch.cat([torch.ones_like(kept[:1]), kept]) if self.gate else kept
+        if self.in_group != "none":
+            weights = weights * self.label_weights.index_select(1, labels)
+        place = torch.stack([row + start for row, (start, _) in zip(bins, self.slices, strict=True)], dim=1)
+        losses = slice_losses(logits, self.lengths, place, shares(weights, micro_batch))
+        return {f"loss_group_{first + i}": loss for i, loss in enumerate(losses.unbind())}
 
     def scores(self, logits: Tensor) -> Tensor:
-        """[R, L] -> [R, C+1]: softmax in the class's group times the gate's foreground probability.
+        """[R, L] -> [R, C+1]; the "others" probabilities never become scores, and nothing is normalised again.
 
-        The "others" probabilities are dropped and nothing is normalised again: a row may sum to more than 1.
+        - ``product``: probability in the class's group times the gate's foreground probability; a row may sum to more
+          than 1. Without a gate: the probability in the group.
+        - ``gated``: probability in the group where the gate's foreground is above 0.5, else 0.
+        - ``softmax``: a softmax over the row of ``product``.
+        - ``softmax-foreground``: a softmax over the probabilities in all groups, times the foreground probability.
+        - ``best-group``: ``product``, kept only for the group that has the highest probability of a class.
+
+        Column 0 is the gate's background probability (its own place in the row for ``softmax``); without a gate the
+        smallest "others" probability: a region is background as far as every group says so.
         """
-        probabilities = torch.cat([part.softmax(dim=1) for part in logits.float().split(self._lengths, dim=1)], dim=1)
-        foreground = probabilities.index_select(1, self.class_logit) * probabilities[:, 1:2]
-        return torch.cat([probabilities[:, :1], foreground], dim=1)
+        parts = [part.softmax(dim=1) for part in logits.float().split(self.lengths, dim=1)]
+        classes = torch.cat(parts, dim=1).index_select(1, self.class_logit)
+        if not self.gate:
+            background = torch.stack([part[:, 0] for part in parts if part.shape[1] > 1]).amin(dim=0)[:, None]
+            return torch.cat([background, self._of_best_group(classes)], dim=1)
+        background, foreground = parts[0][:, :1], parts[0][:, 1:]
+        if self.merge == "gated":
+            classes = classes * (foreground > 0.5)
+        elif self.merge == "softmax-foreground":
+            classes = classes.softmax(dim=1) * foreground
+        else:
+            classes = self._of_best_group(classes) * foreground
+        scores = torch.cat([background, classes], dim=1)
+        return scores.softmax(dim=1) if self.merge == "softmax" else scores
 
-    @property
-    def _lengths(self) -> list[int]:
-        return [length for _, length in self.slices]
+    def _of_best_group(self, classes: Tensor) -> Tensor:
+        """[R, C] probabilities in the groups, 0 outside the best group where ``merge`` is ``best-group``."""
+        if self.merge != "best-group":
+            return classes
+        groups = self.label_to_bin[int(self.gate) :, 1:] > 0
+        best = torch.stack([classes.where(group, 0).amax(dim=1) for group in groups]).argmax(dim=0)
+        return classes * groups.index_select(0, best)
 
     def extra_repr(self) -> str:
         """Options, for ``print(model)``."""
-        return f"edges={self.edges}, others_ratio={self.others_ratio}, slices={self.slices}"
+        options = (
+            f"others_ratio={self.others_ratio}, gate={self.gate}, in_group={self.in_group!r}, merge={self.merge!r}"
+        )
+        return f"edges={self.edges}, {options}, slices={self.slices}"
 
 
-def _label_to_bin(groups: Tensor, num_groups: int) -> Tensor:
-    """[C] group of each class -> [G+1, C+1] bin of each label in the gate and in each group."""
+def _label_to_bin(groups: Tensor, num_groups: int, *, gate: bool) -> Tensor:
+    """[C] group of each class -> [S, C+1] bin of each label in the gate, if there is one, and in each group."""
     member = groups[None] == torch.arange(num_groups)[:, None]
     table = torch.zeros(num_groups + 1, len(groups) + 1, dtype=torch.int64)
     table[0, 1:] = 1
     table[1:, 1:] = member.cumsum(dim=1) * member
-    return table
+    return table if gate else table[1:]
 
 
-def others_weights(
-    bins: Tensor,
-    ratio: float,
-    *,
-    micro_batch: Tensor | None = None,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """Which regions train each group: its own, and at most ``floor(ratio * own)`` others, drawn uniformly.
+def _in_group_weights(counts: Tensor, member: Tensor) -> Tensor:
+    """[C] counts and [G, C] membership -> [G, C]: 1 / count over the group's mean; infinite without instances.
 
-    Args:
-        bins: [G, R] int64, bin of each region in each group; 0 = others.
-        ratio: Others kept per own region, counted in each micro-batch; ``inf`` keeps all where there is an own one.
-        micro_batch: [R] ranks from :func:`lt_train.heads.base.dense_rank`, or ``None`` for one micro-batch.
-        generator: Source of the draw; a CPU generator serves regions on any device.
-
-    Returns:
-        [G, R] float32 of 0 and 1. Without an own region all weights of the group are 0.
-
-    Source: ``_sample_others`` of the released BAGS code; nothing here waits for the device.
+    Source: ``get_bin_weight`` of the released BAGS code.
     """
-    own = bins > 0
-    if micro_batch is None:
-        micro_batch = torch.zeros_like(bins[0])
-    counts = torch.zeros_like(own, dtype=torch.float64).index_add_(1, micro_batch, own.double())
-    own_count = counts.index_select(1, micro_batch)
-    if math.isinf(ratio):
-        return (own_count > 0).float()
-    # one sort lays the micro-batches side by side, in each the others in random order and then the own regions
-    draw = _uniform(own.shape, own.device, generator)
-    order = (micro_batch + torch.where(own, 0.75, draw / 2)).argsort(dim=1)
-    size = torch.zeros_like(micro_batch).index_add_(0, micro_batch, torch.ones_like(micro_batch))
-    first = (size.cumsum(0) - size).index_select(0, micro_batch)
-    place = torch.arange(len(micro_batch), device=own.device).expand_as(order)
-    rank = torch.empty_like(order).scatter_(1, order, place) - first
-    return (own | (rank < (own_count * ratio).floor())).float()
-
-
-def _uniform(shape: torch.Size, device: torch.device, generator: torch.Generator | None) -> Tensor:
-    """Float64 draws in [0, 1) on ``device``, made where the generator lives."""
-    source = device if generator is None else generator.device
-    draw = torch.rand(shape, generator=generator, device=source, dtype=torch.float64)
-    return draw.to(device, non_blocking=True)
+    inverse = 1 / counts.double()
+    counted = member & (counts > 0)
+    mean = inverse.where(counted, 0).sum(dim=1) / counted.sum(dim=1).clamp(min=1)
+    return (inverse / mean.where(mean > 0, 1)[:, None]).float()

@@ -24,6 +24,7 @@ class Head(nn.Module, ABC):
     Attributes:
         num_classes: C.
         num_logits: L, the width of the classifier in front of this head.
+        initial_bias: What the bias of a fresh classifier in front of this head starts from.
         layout_buffers: Names of the buffers that say which logit stands for what; a classifier trained under other
             values of them has other columns.
 
@@ -31,6 +32,7 @@ class Head(nn.Module, ABC):
         RecipeError: There is no class, or a count is negative.
     """
 
+    initial_bias: float = 0.0
     layout_buffers: ClassVar[tuple[str, ...]] = ()
     instance_counts: Tensor
 
@@ -77,6 +79,20 @@ def dense_rank(ids: Tensor) -> Tensor:
     step = torch.zeros_like(ordered)
     step[1:] = ordered[1:] != ordered[:-1]
     return torch.empty_like(ids).scatter_(0, order, step.cumsum(0))
+
+
+def micro_batch_sum(losses: Tensor, micro_batch: Tensor | None) -> Tensor:
+    """Sum over the number of regions in each micro-batch, then the mean over the micro-batches; 0 without regions.
+
+    Args:
+        losses: [R] loss of each region, weights included.
+        micro_batch: [R] int64, any numbers, or ``None`` for one micro-batch.
+    """
+    if not len(losses):
+        return losses.sum()
+    if micro_batch is None:
+        return losses.mean()
+    return micro_batch_mean(losses, torch.ones_like(losses), dense_rank(micro_batch))
 
 
 def micro_batch_mean(losses: Tensor, weights: Tensor, micro_batch: Tensor | None) -> Tensor:

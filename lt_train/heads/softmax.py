@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lt_train.heads.base import Head, dense_rank, micro_batch_mean
+from lt_train.heads.base import Head, micro_batch_sum
 
 
 class SoftmaxHead(Head):
@@ -24,13 +24,11 @@ class SoftmaxHead(Head):
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
         """``loss_classifier``: mean cross-entropy over the regions, see :meth:`Head.loss`; draws nothing."""
-        logits = logits.float()
-        if len(labels) == 0:
-            return {"loss_classifier": logits.sum() * 0}
-        if micro_batch is None:
-            return {"loss_classifier": F.cross_entropy(logits, labels)}
-        losses = F.cross_entropy(logits, labels, reduction="none")
-        return {"loss_classifier": micro_batch_mean(losses, torch.ones_like(losses), dense_rank(micro_batch))}
+        if len(labels) and micro_batch is None:
+            # the fused mean, bit for bit torchvision's
+            return {"loss_classifier": F.cross_entropy(logits.float(), labels)}
+        losses = F.cross_entropy(logits.float(), labels, reduction="none")
+        return {"loss_classifier": micro_batch_sum(losses, micro_batch)}
 
     def scores(self, logits: Tensor) -> Tensor:
         """Softmax: [R, C+1] -> [R, C+1] float32."""

@@ -48,7 +48,7 @@ def test_linear_scaling_rule():
         ("optim.lrr=1", "unknown key 'optim.lrr'; did you mean 'optim.lr'?"),
         ("model.weigths=none", "did you mean 'model.weights'?"),
         ("head.others=1", "unknown key 'head.others'"),
-        ("method=foo", "method: got 'foo'; allowed are softmax, bags, rfs"),
+        ("method=foo", "method: got 'foo'; allowed are softmax, x2, finetune-tail, rfs"),
         ("optim.lr=-1", "optim.lr: got -1; input should be greater than 0"),
         ("data.groups=[10,5]", "ascending order"),
         ("head.name=zzz", "does not match any of the expected tags"),

@@ -8,15 +8,8 @@ import torch
 from PIL import Image
 
 from lt_data.errors import DataError
-from lt_train.data.dataset import (
-    DetectionDataset,
-    check_segmentations,
-    flip_horizontally,
-    load_data,
-    make_loader,
-    read_image,
-    training_rows,
-)
+from lt_train.data.dataset import DetectionDataset, flip_horizontally, make_loader, read_image
+from lt_train.data.detection_data import check_segmentations, load_data, training_rows
 from lt_train.data.plan import Draw
 
 

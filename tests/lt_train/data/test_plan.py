@@ -2,13 +2,14 @@
 
 import json
 from collections import Counter
+from itertools import permutations
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lt_train.data.plan import Plan, image_copies
+from lt_train.data.plan import Plan, class_aware_rows, image_copies
 
 
 def make_plan(images=10, batch=2, accumulate=1, epochs=3, iterations=None, **more):
@@ -53,7 +54,7 @@ def test_epochs_and_seeds_differ():
 @given(st.lists(st.floats(1, 8), min_size=1, max_size=30), st.sampled_from(["stochastic", "ceil", "bags"]))
 def test_copies_follow_the_factors(factors, rounding):
     factors = np.array(factors)
-    plan = make_plan(len(factors), factors=factors, rounding=rounding)
+    plan = make_plan(len(factors), factors=factors, rounding=rounding, whole_passes=True)
     copies = image_copies(factors, rounding, 0, 1)
     seen = Counter(plan.epoch_rows(1))
     assert [seen[i] for i in range(len(factors))] == copies.tolist()
@@ -62,6 +63,63 @@ def test_copies_follow_the_factors(factors, rounding):
         assert copies.tolist() == expected[rounding].tolist()
     else:
         assert (np.abs(copies - factors) < 1).all()
+
+
+@given(st.lists(st.floats(1, 8), min_size=1, max_size=30), st.integers(1, 4), st.integers(1, 4))
+def test_an_epoch_is_as_long_as_the_data_whatever_the_sampler(factors, batch, epochs):
+    """Equal budget: repeat factors and classes change which images are seen, not how many."""
+    count = len(factors)
+    classes = (np.arange(count), np.array([0]))
+    plans = [
+        make_plan(count, batch, epochs=epochs),
+        make_plan(count, batch, epochs=epochs, factors=np.array(factors)),
+        make_plan(count, batch, epochs=epochs, class_rows=classes),
+    ]
+    for plan in plans:
+        assert len(flat(plan.steps())) == epochs * count == plan.total_images()
+        assert plan.total_steps() == plans[0].total_steps()
+        assert plan.seen(plan.total_steps()).sum() == epochs * count
+
+
+def test_part_of_a_pass_follows_the_factors():
+    """The images of an epoch are a fair share of the repeated list: mean over many epochs within 5 deviations."""
+    factors = np.array([1.0, 1, 1, 1, 4, 2])
+    plan = make_plan(6, factors=factors, rounding="ceil")
+    seen = np.mean([np.bincount(plan.epoch_rows(epoch), minlength=6) for epoch in range(2000)], axis=0)
+    np.testing.assert_allclose(seen, 6 * factors / factors.sum(), atol=5 * (1 / 2000) ** 0.5)
+
+
+CLASSES = st.lists(
+    st.lists(st.integers(0, 19), min_size=1, max_size=8, unique=True).map(sorted), min_size=1, max_size=6
+)
+
+
+@given(CLASSES, st.integers(1, 60), st.integers(0, 3))
+def test_class_aware_sampling_takes_turns(classes, length, epoch):
+    rows = class_aware_rows([np.array(own) for own in classes], length, 0, epoch)
+    assert len(rows) == length
+    rounds = [rows[i : i + len(classes)] for i in range(0, length, len(classes))]
+    # every full round has one image of each class: some assignment of its images to the classes exists
+    for turn in rounds:
+        if len(turn) == len(classes):
+            assert any(all(row in own for row, own in zip(order, classes, strict=True)) for order in permutations(turn))
+    assert rows == class_aware_rows([np.array(own) for own in classes], length, 0, epoch)
+
+
+def test_class_aware_sampling_goes_through_a_class_before_repeating():
+    rows = class_aware_rows([np.arange(5), np.array([9])], 20, 3, 0)
+    own = [row for row in rows if row < 9]
+    assert len(own) == rows.count(9) == 10
+    assert sorted(own[:5]) == sorted(own[5:]) == list(range(5))
+
+
+@given(st.integers(1, 25), st.integers(1, 4), st.integers(1, 3), st.integers(0, 30), st.booleans())
+def test_what_was_seen_is_what_the_steps_held(images, batch, accumulate, done, repeated):
+    factors = np.linspace(1, 3, images) if repeated else None
+    plan = make_plan(images, batch, accumulate, epochs=4, factors=factors, whole_passes=repeated)
+    done = min(done, plan.total_steps())
+    held = Counter(draw.row for draw in flat(list(plan.steps())[:done]))
+    assert plan.seen(done).tolist() == [held[row] for row in range(images)]
 
 
 def test_stochastic_rounding_has_the_right_mean():

@@ -1,0 +1,101 @@
+"""Nearest class mean: a region scores by the cosine of its feature to the mean feature of each class.
+
+Shapes: R regions, C foreground classes, D features.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lt_data.errors import DataError, RecipeError
+from lt_train.calibration.base import Calibration
+from lt_train.heads.base import Head
+
+Kind = Literal["fc", "conv"]
+Boxes = Literal["ground-truth", "proposals"]
+
+
+class NearestClassMean(Calibration):
+    """``(1 - p_background)`` times a softmax over the cosines to the class means; the background keeps its score.
+
+    Args:
+        head: Any head; gives the background's probability.
+        classifier: Not used.
+        feature_sizes: Size of the ``fc`` and ``conv`` features.
+        features: ``fc`` (second fully connected layer) or ``conv`` (pooled feature map).
+        boxes: Whose features are averaged: ``ground-truth`` or ``proposals``.
+        temperature: What the cosines are divided by.
+
+    Attributes:
+        sums: [C, D] float64, sum of the features of each class.
+        seen: [C] int64, how many they are.
+
+    Raises:
+        RecipeError: An option is out of range.
+
+    Source: BAGS (CVPR 2020), models 10 and 11. The supplement averages over proposals, the released code over
+    ground-truth boxes; neither has a temperature (1).
+    """
+
+    sums: Tensor
+    seen: Tensor
+
+    def __init__(
+        self,
+        head: Head,
+        *,
+        classifier: nn.Linear,
+        feature_sizes: Mapping[str, int],
+        features: Kind = "fc",
+        boxes: Boxes = "ground-truth",
+        temperature: float = 1.0,
+    ) -> None:
+        super().__init__(head)
+        for key, value, kinds in (("features", features, get_args(Kind)), ("boxes", boxes, get_args(Boxes))):
+            if value not in kinds:
+                raise RecipeError(f"calibration ncm: {key} is {value!r}; allowed are {', '.join(kinds)}")
+        if not 0 < temperature < math.inf:
+            raise RecipeError(f"calibration ncm: temperature is {temperature}; allowed is a number > 0")
+        self.features, self.regions, self.temperature = features, boxes, float(temperature)
+        self.register_buffer("sums", torch.zeros(head.num_classes, feature_sizes[features], dtype=torch.float64))
+        self.register_buffer("seen", torch.zeros(head.num_classes, dtype=torch.int64))
+
+    def attach(self, classifier: nn.Linear) -> None:
+        """Forgets what was fitted."""
+        self.sums.zero_()
+        self.seen.zero_()
+
+    def fit(self, features: Tensor, labels: Tensor) -> None:
+        """See :meth:`Calibration.fit`; sums in float64, so that the order of the batches does not matter."""
+        objects = labels > 0
+        rows = labels[objects] - 1
+        self.sums.index_add_(0, rows, features[objects].double())
+        self.seen.index_add_(0, rows, torch.ones_like(rows))
+
+    def finish(self) -> list[str]:
+        """See :meth:`Calibration.finish`."""
+        missing = int((self.seen == 0).sum())
+        if missing == len(self.seen):
+            raise DataError("calibration ncm: no region of any class was seen; give a training set with objects")
+        notes = [f"class means of {int(self.seen.sum()):,} regions, {self.features} features of {self.regions} boxes"]
+        return notes + [f"{missing} classes have no region to average: they always score 0"] * (missing > 0)
+
+    def scores(self, logits: Tensor, features: Tensor | None) -> Tensor:
+        """See :meth:`Calibration.scores`."""
+        assert features is not None, "internal error: ncm needs features"
+        background = self.head.scores(logits)[:, :1]
+        # the length of a mean is that of the sum over its count, and falls out of the cosine
+        centres = F.normalize(self.sums, dim=1).float()
+        cosines = F.normalize(features.float(), dim=1) @ centres.T / self.temperature
+        share = cosines.masked_fill(self.seen == 0, -math.inf).softmax(dim=1)
+        return torch.cat([background, (1 - background) * share], dim=1)
+
+    def extra_repr(self) -> str:
+        """Options, for ``print(model)``."""
+        return f"features={self.features!r}, boxes={self.regions!r}, temperature={self.temperature}"

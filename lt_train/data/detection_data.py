@@ -1,0 +1,220 @@
+"""An annotation file with its images: what of it is trained on, and refusing what cannot be.
+
+Crowd annotations are no targets: their boxes are regions that training ignores. The box stands for the crowd, its mask
+is not read: what is ignored are anchors and proposals, which are boxes themselves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from lt_data.annotations import AnnotationFile, read_annotations
+from lt_data.arrays import BoolArray, IntArray
+from lt_data.category_ids import CategoryIds
+from lt_data.counts import CategoryCounts, count_categories
+from lt_data.dataset_dir import annotations_path
+from lt_data.errors import DataError
+from lt_data.image_files import find_images
+from lt_train.data.instance_masks import MaskKind, mask_kinds
+
+# a share of unusable boxes beyond this is a mistake in the file, not noise
+LARGEST_DROPPED_SHARE = 0.05
+# px; the boxes are float32, and a narrower one can lose its area when it is mirrored
+SMALLEST_SIDE = 2**-8
+# records whose masks are measured at a time: few enough that their polygons stay in the processor's cache
+MASK_CHUNK = 512
+_MASK_ERRORS = {
+    MaskKind.UNREADABLE: "have a segmentation that is neither polygons of numbers within a million pixels nor COCO run "
+    "lengths",
+    MaskKind.WRONG_SIZE: "have run lengths of another size than their image",
+    MaskKind.UNFILLED: "have run lengths that do not fill their size",
+}
+
+
+@dataclass(frozen=True)
+class DetectionData:
+    """An annotation file with its images, ready to be sampled.
+
+    Attributes:
+        file: The annotations.
+        paths: Path of each image, N.
+        ids: Dataset ids and labels.
+        counts: Non-crowd instances and images per category, over the whole file.
+        usable: Annotations that become targets: not crowd, box inside the image with an area, shape [A].
+        regions: Annotations that become ignore regions: crowd, box inside the image with an area, shape [A].
+        notes: What was left out, one line each with counts.
+    """
+
+    file: AnnotationFile
+    paths: list[Path]
+    ids: CategoryIds
+    counts: CategoryCounts
+    usable: BoolArray
+    regions: BoolArray
+    notes: tuple[str, ...]
+
+
+def load_data(annotations: Path, images: Path) -> DetectionData:
+    """Reads an annotation file and finds its images.
+
+    Args:
+        annotations: COCO or LVIS file, or a dataset directory.
+        images: Folder that the file names are relative to.
+
+    Raises:
+        DataError: The file cannot be used, images are missing, or more than 5 % of the boxes are unusable.
+    """
+    file = read_annotations(annotations_path(annotations))
+    paths = find_images(images, file.file_names)
+    boxes = clipped_boxes(file).astype(np.float32)
+    has_area = (boxes[:, 2] - boxes[:, 0] >= SMALLEST_SIDE) & (boxes[:, 3] - boxes[:, 1] >= SMALLEST_SIDE)
+    return DetectionData(
+        file=file,
+        paths=paths,
+        ids=CategoryIds(file.categories.ids.tolist()),
+        counts=count_categories(file),
+        usable=has_area & ~file.crowd,
+        regions=has_area & file.crowd,
+        notes=(*_crowd_notes(file, has_area), *_dropped_notes(file, ~has_area & ~file.crowd)),
+    )
+
+
+def _crowd_notes(file: AnnotationFile, has_area: BoolArray) -> list[str]:
+    """One line on crowds, if there are any."""
+    if not file.crowd.any():
+        return []
+    line = (
+        f"{file.path.name}: {int(file.crowd.sum())} crowd annotations are regions to ignore: no targets, and what lies "
+        "at least half in one is not trained as background"
+    )
+    lost = int((file.crowd & ~has_area).sum())
+    return [f"{line}; {lost} of them have no box with an area inside the image and are left out" if lost else line]
+
+
+def _dropped_notes(file: AnnotationFile, bad: BoolArray) -> list[str]:
+    """One line on annotations without a usable box, if there are any; an error if there are many."""
+    notes = []
+    if bad.any():
+        examples = ", ".join(str(i) for i in file.annotation_ids[bad][:3].tolist())
+        line = (
+            f"{file.path.name}: {int(bad.sum())} of {len(bad)} annotations have no box with an area inside the image "
+            f"(annotation ids {examples})"
+        )
+        if bad.mean() > LARGEST_DROPPED_SHARE:
+            raise DataError(f"{line}; allowed are at most 5 %; mend the boxes")
+        notes.append(f"{line}; they are left out")
+    return notes
+
+
+def clipped_boxes(file: AnnotationFile) -> npt.NDArray[np.float64]:
+    """Boxes as xyxy, clipped to the image where its size is known; NaN where the file has none; shape [A, 4]."""
+    boxes = file.boxes.copy()
+    boxes[:, 2:] += boxes[:, :2]
+    size = file.image_sizes[file.image_index()].astype(np.float64)
+    limit = np.where(size > 0, size, np.inf)
+    return np.clip(boxes, 0, np.concatenate([limit, limit], 1))
+
+
+def check_segmentations(data: DetectionData) -> tuple[str, ...]:
+    """Refuses masks that cannot be trained on, and counts the annotations that have none.
+
+    Looks at the usable annotations only, a few hundred at a time.
+
+    Returns:
+        Notes: how many annotations are trained with their box in place of a mask, and how many with an empty mask.
+
+    Raises:
+        DataError: No annotation has a mask; or a segmentation cannot be read, is of another size than its image, or its
+            runs do not fill it: one line each with the count and the first three.
+    """
+    file, rows = data.file, np.flatnonzero(data.usable)
+    sizes = file.image_sizes[file.image_index()[rows]]
+    kinds = np.full(len(rows), MaskKind.MASK, np.uint8)
+    for start in range(0, len(rows), MASK_CHUNK):
+        part = slice(start, start + MASK_CHUNK)
+        kinds[part] = mask_kinds([file.annotation_records[i] for i in rows[part].tolist()], sizes[part])
+
+    def line(name: object, kind: MaskKind, text: str) -> str:
+        found = rows[kinds == kind]
+        return f"{name}: {len(found)} of {len(rows)} annotations {text} ({annotation_names(file, found)})"
+
+    present = set(kinds.tolist())
+    problems = [
+        f"{line(file.path, kind, text)}; mend or remove them, or use model.name=faster_rcnn_..."
+        for kind, text in _MASK_ERRORS.items()
+        if kind in present
+    ]
+    if present == {MaskKind.BOX}:
+        problems = [
+            f"{file.path}: the annotations have no segmentation, but the model predicts masks; "
+            "use model.name=faster_rcnn_..., or a file with masks"
+        ]
+    if problems:
+        raise DataError(problems)
+    notes = {
+        MaskKind.BOX: "have no polygon of three points and no run lengths; their box is their mask",
+        MaskKind.EMPTY: "have a mask whose area is 0 and are trained with it",
+    }
+    return tuple(line(file.path.name, kind, text) for kind, text in notes.items() if kind in present)
+
+
+def annotation_names(file: AnnotationFile, rows: IntArray, most: int = 3) -> str:
+    """The first few annotations with their images, as text."""
+    pairs = zip(file.annotation_ids[rows[:most]].tolist(), file.annotation_image_ids[rows[:most]].tolist(), strict=True)
+    names = [f"annotation {number} of image {image}" for number, image in pairs]
+    return ", ".join(names + ["..."] * (len(rows) > most))
+
+
+def keep_classes_below(data: DetectionData, limit: int) -> DetectionData:
+    """The same data with the objects of classes below ``limit`` instances as its only targets.
+
+    Objects of the other classes are neither targets nor regions to ignore: they are trained as background.
+
+    Args:
+        data: The training data.
+        limit: Non-crowd instances that a class must stay below.
+
+    Raises:
+        DataError: No class with an instance is below.
+    """
+    counts = data.counts
+    kept = counts.instances < limit
+    usable = data.usable & kept[data.ids.to_labels(data.file.annotation_category_ids) - 1]
+    if not usable.any():
+        raise DataError(
+            f"data.classes_below={limit}: no class of {data.file.path} has between 1 and {limit - 1} usable instances; "
+            f"the smallest has {int(counts.instances[counts.instances > 0].min())}"
+        )
+    note = (
+        f"classes_below={limit}: {int(kept.sum()):,} of {len(kept):,} categories are trained; "
+        f"{int((data.usable & ~usable).sum()):,} objects of the others are unlabelled and count as background"
+    )
+    return replace(data, usable=usable, notes=(*data.notes, note))
+
+
+def training_rows(data: DetectionData, *, keep_empty: bool) -> tuple[IntArray, tuple[str, ...]]:
+    """Images to train on, and a note about those left out.
+
+    Args:
+        data: The training data.
+        keep_empty: Keep images without any usable annotation.
+
+    Raises:
+        DataError: No image is left.
+    """
+    has_target = np.zeros(len(data.file.image_ids), bool)
+    has_target[data.file.image_index()[data.usable]] = True
+    empty = int((~has_target).sum())
+    if not has_target.any():
+        raise DataError(f"{data.file.path}: no image has a usable annotation; there is nothing to train on")
+    if keep_empty or not empty:
+        return np.arange(len(has_target)), ()
+    note = (
+        f"{data.file.path.name}: {empty} images without usable annotations are left out "
+        "(data.keep_empty=true keeps them)"
+    )
+    return np.flatnonzero(has_target), (note,)

@@ -1,0 +1,221 @@
+"""Post-hoc methods: a trained run gets other scores, no gradient is taken. Read ``calibrate`` first.
+
+The result is a run directory of its own, which can be evaluated, compared and used to predict like any other.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from lt_data.errors import DataError, RecipeError
+from lt_train.calibration.base import Calibration
+from lt_train.data.dataset import make_loader
+from lt_train.data.plan import Plan
+from lt_train.detectors import LongTailDetector, set_trainable
+from lt_train.engine.calibration_search import Search, search_option, write_search
+from lt_train.engine.checkpoint import save_checkpoint
+from lt_train.engine.evaluate import evaluate_model
+from lt_train.engine.inference import ImageProgress
+from lt_train.engine.log import RunLog
+from lt_train.engine.run_dir import RunDir, check_run_dir, create_run_dir, write_environment, write_recipe, write_text
+from lt_train.engine.setup import RunData, choose_device, data_record, load_run_data
+from lt_train.engine.state import model_from_run, weights_content
+from lt_train.methods import METHODS, beaten_keys
+from lt_train.recipe import Recipe, make_recipe
+from lt_train.report.run_report import draw_run_report
+
+
+def calibrate_run(
+    run: Path,
+    method: str,
+    out: Path,
+    *,
+    overrides: Sequence[str] = (),
+    checkpoint: str = "last",
+    search: Search | None = None,
+    force: bool = False,
+    console: Console | None = None,
+) -> RunDir:
+    """Fits a method to a run with the run's own recipe: its head and data stay.
+
+    Args:
+        run: The trained run directory.
+        method: A key of ``METHODS`` with a calibration.
+        out: The run directory to write.
+        overrides: ``dotted.key=value`` texts.
+        checkpoint: ``last`` or ``best``.
+        search: Which option to search and where, or ``None``.
+        force: Replace a run that exists.
+        console: Where progress goes; standard error unless given.
+
+    Raises:
+        LtError: As :func:`calibrate`.
+    """
+    source = RunDir(run)
+    content = source.load_recipe().to_plain()
+    content |= {"method": method, "train": "none", "calibration": dict(METHODS[method].fills["calibration"])}
+    recipe = make_recipe(content, overrides, where=f"{run} with {method}")
+    start = source.checkpoint(checkpoint)
+    return calibrate(recipe, out, init_from=start, search=search, force=force, console=console)
+
+
+def calibrate(
+    recipe: Recipe,
+    out: Path,
+    *,
+    init_from: Path | None,
+    search: Search | None = None,
+    force: bool = False,
+    console: Console | None = None,
+) -> RunDir:
+    """Fits a calibration to a trained run and writes a run directory.
+
+    Args:
+        recipe: What to do; its ``calibration`` says which method.
+        out: The run directory to write.
+        init_from: The trained run directory or checkpoint.
+        search: Which option to search and where, or ``None``.
+        force: Replace a run that exists.
+        console: Where progress goes; standard error unless given.
+
+    Raises:
+        DataError: Data or weights cannot be used, or the calibration finds nothing to go by.
+        RecipeError: The recipe has no calibration, no run is given, or the method does not fit the head.
+        OutputError: ``out`` exists.
+    """
+    if recipe.calibration.name == "none":
+        raise RecipeError("calibration: the recipe has none; choose a method with --method, see lt-train methods")
+    if init_from is None:
+        raise RecipeError(
+            f"calibration '{recipe.calibration.name}' is fitted to a trained run; name one with --init-from RUN"
+        )
+    if out.resolve() in (init_from.resolve(), *init_from.resolve().parents):
+        raise RecipeError(f"{out}: is the run that is calibrated; choose another --out")
+    check_run_dir(out, force=force)
+    device = choose_device(recipe.device)
+    data = load_run_data(recipe)
+    model = _trained_model(recipe, data, init_from).to(device)
+    run = create_run_dir(out, force=force)
+    _write_record(run, recipe, data, device)
+    with RunLog(run, total=0, every=1, console=console) as log:
+        for line in _opening_lines(recipe, data, init_from):
+            log.line(line)
+        for line in _fit(model, recipe, data, console=log.console):
+            log.line(line)
+        if search is not None:
+            recipe = _searched(model, recipe, data, search, run, log)
+            write_recipe(run, recipe)
+        save_checkpoint(run.last, weights_content(recipe, data, model))
+        _evaluate(model, recipe, data, run, log)
+        draw_run_report(run.report, run.path.name, losses=None, metrics=run.evaluation / "metrics.json")
+    return run
+
+
+def _trained_model(recipe: Recipe, data: RunData, source: Path) -> LongTailDetector:
+    """The model of a run, all of it: a fresh layer could not be calibrated."""
+    model, report = model_from_run(recipe, data, source)
+    if report.reinitialised:
+        raise DataError(
+            f"{source}: {', '.join(report.reinitialised)} does not fit head={recipe.head.name} and these categories, "
+            "and would start anew; a calibration needs trained layers: give the run's own head and data"
+        )
+    set_trainable(model, "none")
+    return model
+
+
+def _write_record(run: RunDir, recipe: Recipe, data: RunData, device: torch.device) -> None:
+    write_recipe(run, recipe)
+    write_text(run.data, json.dumps(data_record(data), indent=2, ensure_ascii=False) + "\n")
+    write_environment(run, device)
+
+
+def _opening_lines(recipe: Recipe, data: RunData, source: Path) -> list[str]:
+    options = " ".join(f"{key}={value}" for key, value in recipe.calibration.model_dump().items() if key != "name")
+    return [
+        f"method {recipe.method}: head={recipe.head.name} calibration={recipe.calibration.name} {options}",
+        *beaten_keys(recipe.method, recipe.to_plain()),
+        f"weights from {source}; trainable: 0 numbers",
+        f"data: {len(data.dataset):,} images, {len(data.train.counts.names)} categories",
+        *data.notes,
+    ]
+
+
+def _fit(model: LongTailDetector, recipe: Recipe, data: RunData, *, console: Console) -> list[str]:
+    """What the calibration takes from the classifier and from one pass over the training images; notes."""
+    calibration = _calibration_of(model)
+    classifier: nn.Linear = model.roi_heads.box_predictor.cls_score
+    calibration.attach(classifier)
+    if calibration.regions != "none":
+        one_pass = Plan(recipe.seed, len(data.dataset), recipe.optim.batch, accumulate=1, epochs=1)
+        batches = [list(batch) for step in one_pass.steps() for batch in step.batches]
+        device = classifier.weight.device
+        model.train()
+        with ImageProgress("fitting", len(data.dataset), console) as progress:
+            for images, targets in make_loader(data.dataset, batches, workers=recipe.data.workers):
+                calibration.fit(
+                    *model.labelled_features(
+                        [image.to(device).float() / 255 for image in images],
+                        [_on_device(target, device) for target in targets],
+                        kind=calibration.features,
+                        regions=calibration.regions,
+                    )
+                )
+                progress.advance(len(images))
+        model.eval()
+    return calibration.finish()
+
+
+def _on_device(target: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    return {key: value.to(device) if isinstance(value, Tensor) else value for key, value in target.items()}
+
+
+def _calibration_of(model: LongTailDetector) -> Calibration:
+    calibration = model.roi_heads.calibration
+    assert isinstance(calibration, Calibration), "internal error: the recipe has a calibration"
+    return calibration
+
+
+def _searched(
+    model: LongTailDetector, recipe: Recipe, data: RunData, search: Search, run: RunDir, log: RunLog
+) -> Recipe:
+    """The recipe with the best value of the option; the model's calibration takes it too."""
+    recipes = [_with_option(recipe, search.option, value) for value in search.values]
+    tried = search_option(model, recipe, data, search, console=log.console)
+    for line in write_search(run.report, search, tried):
+        log.line(line)
+    best = max(range(len(tried)), key=lambda i: (tried[i]["bbox"]["AP"] or 0.0, -i))
+    setattr(_calibration_of(model), search.option, search.values[best])
+    return recipes[best]
+
+
+def _with_option(recipe: Recipe, option: str, value: float) -> Recipe:
+    """The recipe with another value of an option of its calibration.
+
+    Raises:
+        RecipeError: The calibration has no such option, or the value is out of range.
+    """
+    return make_recipe(recipe.to_plain(), [f"calibration.{option}={value!r}"], where="--search")
+
+
+def _evaluate(model: LongTailDetector, recipe: Recipe, data: RunData, run: RunDir, log: RunLog) -> None:
+    if data.val is None:
+        log.line("no validation data: no evaluation")
+        return
+    measured = evaluate_model(
+        model,
+        data.val,
+        recipe,
+        counts=data.train.counts,
+        groups=data.groups,
+        out=run.evaluation,
+        console=log.console,
+    )
+    for line in measured.text.splitlines():
+        log.line(line)

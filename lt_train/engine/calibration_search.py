@@ -1,0 +1,194 @@
+"""Searching an option of a calibration: every image goes through the detector once, its regions are scored often.
+
+Shapes: V values, D detections of one value over all images. Only boxes are measured: masks do not depend on scores.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from lt_data.errors import DataError, RecipeError
+from lt_train.data.detection_data import DetectionData
+from lt_train.detectors import LongTailDetector
+from lt_train.engine.inference import ImageList, ImageProgress, loaded_images
+from lt_train.engine.run_dir import write_text
+from lt_train.engine.setup import RunData, load_validation
+from lt_train.evaluation import Detections
+from lt_train.evaluation.measure import measure
+from lt_train.recipe import Files, Recipe
+from lt_train.report.search_curve import plot_search
+
+MOST_VALUES = 101
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is searched.
+
+    Attributes:
+        option: A numeric option of the calibration.
+        values: V values, ascending.
+        files: The split that decides; the recipe's validation data unless given.
+    """
+
+    option: str
+    values: tuple[float, ...]
+    files: Files | None = None
+
+
+def parse_search(text: str) -> tuple[str, tuple[float, ...]]:
+    """Option and values of a text: ``tau=0:1:0.1`` (first, last, step) or ``tau=0,0.5,1``.
+
+    Raises:
+        RecipeError: The text is neither, or asks for no value or very many.
+    """
+    option, sign, spelled = text.partition("=")
+    try:
+        if not sign or not option:
+            raise ValueError
+        if ":" in spelled:
+            first, last, step = (Decimal(part) for part in spelled.split(":"))
+            if not step > 0 or not first <= last or (last - first) / step >= MOST_VALUES:
+                raise ValueError
+            values = [first + step * i for i in range(int((last - first) / step) + 1)]
+        else:
+            values = sorted({Decimal(part) for part in spelled.split(",")})
+        if not all(value.is_finite() for value in values):
+            raise ValueError
+    except (ValueError, InvalidOperation):
+        raise RecipeError(
+            f"--search: got '{text}'; write OPTION=FIRST:LAST:STEP, for example tau=0:1:0.1, or OPTION=A,B,C; "
+            f"at most {MOST_VALUES} values"
+        ) from None
+    return option, tuple(float(value) for value in values)
+
+
+def search_option(
+    model: LongTailDetector, recipe: Recipe, data: RunData, search: Search, *, console: Console | None = None
+) -> list[dict[str, Any]]:
+    """Metrics of the detections with each value, in the order of the values.
+
+    Args:
+        model: The detector with a fitted calibration, on its device; its option is left at the last value.
+        recipe: Batch size and workers.
+        data: Data of the run.
+        search: Option, values and split.
+        console: Where the progress bar goes.
+
+    Raises:
+        DataError: There is no split, or it cannot be used.
+    """
+    files = search.files or recipe.data.val
+    if files is None:
+        raise DataError("--search: the recipe has no data.val; give the split with --annotations and --images")
+    split = load_validation(files, data.train.counts, masks=False)
+    found = _detections_of_values(model, split, recipe, search, console)
+    return [
+        measure(split.file, one, iou_types=("bbox",), groups=data.groups, train_counts=data.train.counts).metrics
+        for one in found
+    ]
+
+
+@dataclass
+class _Columns:
+    """Detections of one value, an array per image."""
+
+    images: list[np.ndarray] = field(default_factory=list)
+    labels: list[np.ndarray] = field(default_factory=list)
+    boxes: list[np.ndarray] = field(default_factory=list)
+    scores: list[np.ndarray] = field(default_factory=list)
+
+    def add(self, image_id: int, detection: dict[str, Tensor]) -> None:
+        """Adds the detections of an image."""
+        corners = detection["boxes"].double().cpu().numpy()
+        self.images.append(np.full(len(corners), image_id, np.int64))
+        self.labels.append(detection["labels"].cpu().numpy())
+        self.boxes.append(np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1))
+        self.scores.append(detection["scores"].double().cpu().numpy())
+
+    def detections(self, data: DetectionData) -> Detections:
+        """All of them with dataset ids."""
+        categories = data.ids.to_dataset(np.concatenate(self.labels))
+        boxes, scores = np.concatenate(self.boxes), np.concatenate(self.scores)
+        return Detections(np.concatenate(self.images), categories, boxes, scores)
+
+
+def _detections_of_values(
+    model: LongTailDetector, split: DetectionData, recipe: Recipe, search: Search, console: Console | None
+) -> list[Detections]:
+    images, size = ImageList.of(split), recipe.eval.batch
+    rows = list(range(len(images.ids)))
+    batches = [rows[start : start + size] for start in range(0, len(rows), size)]
+    columns = [_Columns() for _ in search.values]
+    model.eval()
+    with torch.inference_mode(), ImageProgress("searching", len(rows), console) as progress:
+        for batch in loaded_images(images, batches, recipe.data.workers):
+            for _, image in batch:
+                if isinstance(image, DataError):
+                    raise image
+            pixels = [image for _, image in batch if isinstance(image, Tensor)]
+            for one, found in zip(columns, _score_often(model, pixels, search), strict=True):
+                for (row, _), detection in zip(batch, found, strict=True):
+                    one.add(int(images.ids[row]), detection)
+            progress.advance(len(batch))
+    return [one.detections(split) for one in columns]
+
+
+def _score_often(model: LongTailDetector, images: Sequence[Tensor], search: Search) -> list[list[dict[str, Tensor]]]:
+    """Detections of the images with each value; everything in front of the scores is computed once."""
+    device, roi_heads = next(model.parameters()).device, model.roi_heads
+    sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
+    batch, _ = model.transform([image.to(device).float() / 255 for image in images], None)
+    features = model.backbone(batch.tensors)
+    proposals, _ = model.rpn(batch, features, None)
+    pooled = roi_heads.box_roi_pool(features, proposals, batch.image_sizes)
+    box_features = roi_heads.embed(pooled)
+    found = []
+    for value in search.values:
+        setattr(roi_heads.calibration, search.option, value)
+        scores = roi_heads.scores(box_features, pooled)
+        detections = roi_heads.detections(scores, box_features, proposals, batch.image_sizes)
+        found.append(model.transform.postprocess(detections, batch.image_sizes, sizes))
+    return found
+
+
+def write_search(report: Path, search: Search, tried: Sequence[dict[str, Any]]) -> list[str]:
+    """Writes ``search.csv`` and ``search.png``; lines for people.
+
+    Args:
+        report: Directory of the run's pictures.
+        search: What was searched.
+        tried: Metrics of each value.
+    """
+    report.mkdir(exist_ok=True)
+    names = list(tried[0]["bbox"]["groups"])
+    rows = [
+        [value, metrics["bbox"]["AP"], *(metrics["bbox"]["groups"][name] for name in names)]
+        for value, metrics in zip(search.values, tried, strict=True)
+    ]
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([[search.option, "AP", *names], *rows])
+    write_text(report / "search.csv", text.getvalue())
+    plot_search(report / "search.png", search.option, search.values, tried)
+    lines = [f"search of {search.option}, box AP in percent:"]
+    lines += ["  ".join([f"  {search.option}={row[0]:g}", *map(_percent, row[1:])]) for row in rows]
+    best = max(rows, key=lambda row: row[1] or 0.0)
+    lines.append(f"best: {search.option}={best[0]:g}")
+    if search.files is None:
+        lines.append("note: the search used the validation data, so the AP on it is optimistic for the chosen value")
+    return lines
+
+
+def _percent(value: float | None) -> str:
+    return "n/a" if value is None else f"{100 * value:.1f}"

@@ -1,0 +1,146 @@
+"""The changing state of a run: how it starts, what a checkpoint of it holds, how it is put back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lt_data.errors import DataError, RecipeError
+from lt_train.detectors import LongTailDetector, initialise_from, set_trainable
+from lt_train.detectors.weights import LoadReport, checkpoint_categories
+from lt_train.engine.checkpoint import load_checkpoint
+from lt_train.engine.log import drop_later_metrics
+from lt_train.engine.optim import make_optimizer
+from lt_train.engine.run_dir import RunDir
+from lt_train.engine.setup import RunData, counts_to_plain, label_table, make_model, resolve_checkpoint
+from lt_train.methods import METHODS
+from lt_train.recipe import Recipe
+
+# a run may go on with another number of workers, on another device, with other log lines
+FREE_TO_CHANGE = ("device", "log_every", "data.workers", "eval.batch")
+
+
+@dataclass
+class RunState:
+    """Everything that changes during a run.
+
+    Attributes:
+        model: The detector, on its device.
+        optimizer: SGD over its trainable parameters.
+        done: Optimiser steps taken.
+        best: Best validation AP so far, or ``None``.
+    """
+
+    model: LongTailDetector
+    optimizer: torch.optim.SGD
+    done: int = 0
+    best: float | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def start_state(
+    recipe: Recipe, data: RunData, device: torch.device, *, init_from: Path | None, resume: bool
+) -> RunState:
+    """A model with its first weights and an optimiser over what is trained.
+
+    Raises:
+        DataError: The weights cannot be used.
+        RecipeError: Nothing is trained.
+    """
+    if init_from is not None and not resume:
+        model, report = model_from_run(recipe, data, init_from)
+        notes = [f"weights from {init_from}; newly initialised: {_fresh(report)}"]
+    else:
+        model = make_model(recipe, data.train.counts, load_pretrained=not resume)
+        notes = [] if resume else _first_notes(recipe, model)
+    if not set_trainable(model, recipe.train):
+        raise RecipeError(
+            f"train: '{recipe.train}' trains nothing and there is no calibration; choose what to train, or what to fit"
+        )
+    optimizer = make_optimizer(model.to(device).parameters(), recipe.optim)
+    return RunState(model, optimizer, notes=notes)
+
+
+def model_from_run(recipe: Recipe, data: RunData, source: Path) -> tuple[LongTailDetector, LoadReport]:
+    """A model of the recipe with the weights of a run directory or checkpoint, on the CPU.
+
+    Raises:
+        DataError: The checkpoint cannot be read, or a weight is missing, unexpected or of another shape.
+    """
+    model = make_model(recipe, data.train.counts, load_pretrained=False)
+    path = resolve_checkpoint(source)
+    content = load_checkpoint(path)
+    report = initialise_from(
+        model,
+        content["model"],
+        own_categories=label_table(data.train.counts),
+        source_categories=checkpoint_categories(content, path),
+    )
+    return model, report
+
+
+def _first_notes(recipe: Recipe, model: LongTailDetector) -> list[str]:
+    """What a run that starts from no other run starts from."""
+    weights, notes = recipe.model.weights, []
+    if weights != "none":
+        report = model.load_report
+        notes.append(f"weights '{weights}': {report.loaded} tensors; newly initialised: {_fresh(report)}")
+    if METHODS[recipe.method].starts_from_run:
+        notes.append(
+            f"warning: method {recipe.method} needs {METHODS[recipe.method].needs}; without it, it trains on top of "
+            f"weights '{weights}'"
+        )
+    elif recipe.train != "all":
+        notes.append(f"warning: train={recipe.train} without --init-from trains on top of weights '{weights}'")
+    return notes
+
+
+def _fresh(report: LoadReport) -> str:
+    return ", ".join(report.reinitialised) or "nothing"
+
+
+def checkpoint_content(recipe: Recipe, data: RunData, state: RunState) -> dict[str, Any]:
+    """Everything that a checkpoint of a training holds."""
+    progress = {"optimizer": state.optimizer.state_dict(), "done": state.done, "best": state.best}
+    return {**weights_content(recipe, data, state.model), **progress}
+
+
+def weights_content(recipe: Recipe, data: RunData, model: LongTailDetector) -> dict[str, Any]:
+    """What a checkpoint holds for whoever uses the model: weights, recipe and categories."""
+    return {
+        "model": model.state_dict(),
+        "recipe": recipe.to_plain(),
+        "categories": counts_to_plain(data.train.counts),
+        "train_sha256": data.train.file.sha256,
+    }
+
+
+def restore_state(state: RunState, run: RunDir, recipe: Recipe, data: RunData) -> None:
+    """Puts a run back to its last checkpoint; anything that cannot be restored is an error."""
+    content = load_checkpoint(run.last)
+    changed = _differences(content["recipe"], recipe.to_plain())
+    if changed:
+        raise RecipeError(
+            [f"--resume: {line}" for line in changed]
+            + ["--resume continues the same run; start a new one from its weights with --init-from"]
+        )
+    if content["train_sha256"] != data.train.file.sha256:
+        raise DataError(f"--resume: {data.train.file.path} is not the file the run was started with (sha256 differs)")
+    state.model.load_state_dict(content["model"])
+    state.optimizer.load_state_dict(content["optimizer"])
+    state.done, state.best = int(content["done"]), content["best"]
+    drop_later_metrics(run, state.done)
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    lines = []
+    for key in sorted({*old, *new}):
+        name, a, b = prefix + key, old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            lines += _differences(a, b, f"{name}.")
+        elif a != b and name not in FREE_TO_CHANGE:
+            lines.append(f"{name} was {a!r}, is now {b!r}")
+    return lines

@@ -1,0 +1,40 @@
+"""Weights of labels by training count, for the heads that count classes differently."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lt_data.class_weights import class_weights
+from lt_data.errors import DataError, RecipeError
+
+
+def label_weights(head: str, instance_counts: Sequence[int], *, weighting: str, **options: Any) -> Tensor:
+    """Weight of labels 0..C, float32 [C+1].
+
+    Args:
+        head: Name of the head, for messages.
+        instance_counts: Training instances of classes 1..C; without any instance all weights are 1.
+        weighting: ``none``, ``inverse`` or ``effective-number``.
+        **options: ``beta``, ``lower``, ``upper``, ``background``, ``background_ratio`` of
+            :func:`lt_data.class_weights.class_weights`.
+
+    Raises:
+        RecipeError: An option is out of range.
+    """
+    if weighting == "none" or not any(instance_counts):
+        return torch.ones(len(instance_counts) + 1)
+    try:
+        return torch.from_numpy(class_weights(list(instance_counts), kind=weighting, **options)).float()
+    except DataError as error:
+        raise RecipeError(f"head {head}: {_in_words_of_recipes(line)}" for line in error.problems) from None
+
+
+def _in_words_of_recipes(line: str) -> str:
+    """An option of the command line as the key of a recipe."""
+    names, sign, rest = line.partition(": ")
+    keys = names.replace("--kind", "weighting").replace("--", "").replace("-", "_")
+    return f"{keys}{sign}{rest}"
