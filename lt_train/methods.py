@@ -5,11 +5,15 @@ Each is a head, a sampler, a calibration, and a regime: what is trained, from wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import csv
+import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from typing import Any, Final
 
 BASELINE = "--init-from RUN, a softmax baseline"
+MODEL: Final = "Faster R-CNN R50-FPN"
 TRAINED: Final = {
     "all": "all but conv1 and layer1",
     "head+reg": "the two fully connected layers, classifier and box regressor",
@@ -225,30 +229,34 @@ def _beaten(preset: Mapping[str, Any], have: Mapping[str, Any], method: str, pre
 def format_methods() -> str:
     """All methods as text: what each does, trains and needs, and what was published."""
     width = max(map(len, METHODS))
+    rows = _published_rows()
     blocks = []
     for name, method in METHODS.items():
         number = f"({method.row}) " if method.row else ""
         lines = [
             f"{number}{method.summary}",
             f"trains {TRAINED[method.fills['train']]}; needs {method.needs}",
-            f"{method.source}{_published(method)}",
+            f"{method.source}{_published(method, rows)}",
         ]
         blocks.append("\n".join([f"{name:<{width}}  {lines[0]}", *(f"{'':<{width}}  {line}" for line in lines[1:])]))
-    intro = (
-        "Numbers in brackets are the models of BAGS (CVPR 2020); published figures are box AP in percent, Faster R-CNN "
-        "R50-FPN."
-    )
+    intro = f"Numbers in brackets are the models of BAGS (CVPR 2020); published figures are box AP in percent, {MODEL}."
     return "\n".join([*blocks, "", intro])
 
 
-def _published(method: Method) -> str:
+def _published(method: Method, rows: Sequence[Mapping[str, str]]) -> str:
     """The published box AP of a method, per data set."""
-    from lt_train.evaluation.published import read_published
-
-    rows = [
-        row
-        for paper in ("lvis", "coco-lt")
-        for row in read_published(paper)
-        if row.method == method.published and row.iou_type == "bbox" and row.model == "Faster R-CNN R50-FPN"
+    found = [
+        f"; {row['dataset']} {row['AP']}"
+        for row in rows
+        if row["method"] == method.published and row["iou_type"] == "bbox" and row["model"] == MODEL
     ]
-    return "".join(f"; {row.dataset} {row.printed['AP']}" for row in rows) or "; nothing published by it"
+    return "".join(found) or "; nothing published"
+
+
+def _published_rows() -> list[dict[str, str]]:
+    """The published tables, read as files: importing the evaluation would take numpy."""
+    tables = resources.files("lt_train").joinpath("evaluation", "published")
+    rows: list[dict[str, str]] = []
+    for name in ("lvis.csv", "coco_lt.csv"):
+        rows += csv.DictReader(io.StringIO(tables.joinpath(name).read_text(encoding="utf-8")))
+    return rows

@@ -19,6 +19,7 @@ from lt_train.calibration.base import Calibration
 from lt_train.data.dataset import make_loader
 from lt_train.data.plan import Plan
 from lt_train.detectors import LongTailDetector, set_trainable
+from lt_train.engine.budget import write_trainable
 from lt_train.engine.calibration_search import Search, search_option, write_search
 from lt_train.engine.checkpoint import save_checkpoint
 from lt_train.engine.evaluate import evaluate_model
@@ -105,7 +106,7 @@ def calibrate(
     run = create_run_dir(out, force=force)
     _write_record(run, recipe, data, device)
     with RunLog(run, total=0, every=1, console=console) as log:
-        for line in _opening_lines(recipe, data, init_from):
+        for line in (*_opening_lines(recipe, data, init_from), *write_trainable(run.report / "trainable.csv", model)):
             log.line(line)
         for line in _fit(model, recipe, data, console=log.console):
             log.line(line)
@@ -141,7 +142,7 @@ def _opening_lines(recipe: Recipe, data: RunData, source: Path) -> list[str]:
     return [
         f"method {recipe.method}: head={recipe.head.name} calibration={recipe.calibration.name} {options}",
         *beaten_keys(recipe.method, recipe.to_plain()),
-        f"weights from {source}; trainable: 0 numbers",
+        f"weights from {source}",
         f"data: {len(data.dataset):,} images, {len(data.train.counts.names)} categories",
         *data.notes,
     ]

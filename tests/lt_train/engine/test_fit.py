@@ -162,9 +162,9 @@ def test_clip_limits_the_gradient():
 def test_repeat_factor_sampling_says_what_it_repeats(tiny_recipe, tmp_path):
     run = fit(tiny_recipe("method=rfs", "sampler.threshold=0.5", "schedule.iterations=1"), tmp_path / "run")
     log = run.log.read_text()
-    repeated = int(re.search(r"(\d+) images are repeated, (\d+) images expected", log)[1])
-    expected = int(re.search(r"(\d+) images are repeated, (\d+) images expected", log)[2])
-    assert 0 < repeated <= 12 < expected
+    repeated, in_a_pass = map(int, re.search(r"(\d+) images are repeated, a pass has (\d+) images", log).groups())
+    assert 0 < repeated <= 12 < in_a_pass
+    assert "1 steps of 2 images, 2 images seen, 12 an epoch" in log
 
 
 def test_several_short_sides(softmax_run, tiny_recipe, tmp_path):
@@ -267,7 +267,7 @@ def test_resume_survives_a_line_that_was_cut_off(tiny_recipe, tmp_path):
 
 def test_report_pictures(softmax_run):
     names = {path.name for path in softmax_run.report.iterdir()}
-    assert names == {"loss_curves.png", "group_ap_bbox.png", "group_ap_segm.png"}
+    assert names == {"loss_curves.png", "group_ap_bbox.png", "group_ap_segm.png", "seen.csv", "trainable.csv"}
 
 
 def test_stage_two_reads_no_masks(softmax_run, tiny_recipe, tiny_pool, tmp_path):
@@ -337,7 +337,7 @@ def test_device_that_is_not_here(tiny_recipe, tmp_path):
 
 
 def test_training_nothing_is_refused(tiny_recipe, tmp_path):
-    with pytest.raises(RecipeError, match="nothing to fit"):
+    with pytest.raises(RecipeError, match="nothing and there is no calibration"):
         fit(tiny_recipe("train=none"), tmp_path / "run")
 
 
