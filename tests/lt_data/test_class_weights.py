@@ -60,8 +60,20 @@ def test_caps_hold_and_spare_the_background(counts, lower, more):
     assert (weights[1:][np.array(counts) == 0] == lower + more).all()
 
 
+@given(COUNTS, st.sampled_from(KINDS), st.floats(0.1, 10))
+def test_a_counted_background_takes_part_in_the_mean(counts, kind, ratio):
+    weights = class_weights(counts, kind=kind, background_ratio=ratio)
+    held = np.concatenate([[round(ratio * sum(counts)) > 0], np.array(counts) > 0])
+    assert weights[held].mean() == pytest.approx(1)
+    as_a_class = raw_class_weights([round(ratio * sum(counts)) or 1, *counts], kind=kind)
+    if held[0]:
+        np.testing.assert_allclose(weights[held], as_a_class[held] / np.nanmean(as_a_class), rtol=1e-9)
+
+
 def test_limits_of_beta():
     counts = [1, 10, 400]
+    exactly_one = class_weights(counts, kind="effective-number", beta=1.0)
+    assert exactly_one.tolist() == class_weights(counts, kind="inverse").tolist()
     np.testing.assert_allclose(class_weights(counts, kind="effective-number", beta=0.0), np.ones(4))
     np.testing.assert_allclose(
         class_weights(counts, kind="effective-number", beta=1 - 1e-12), class_weights(counts, kind="inverse"), rtol=1e-3
@@ -72,12 +84,14 @@ def test_limits_of_beta():
     ("options", "words"),
     [
         ({"kind": "sqrt"}, "--kind: got 'sqrt'; allowed are inverse, effective-number"),
-        ({"beta": 1.0}, "--beta: got 1.0"),
+        ({"beta": 1.1}, "--beta: got 1.1"),
         ({"beta": float("nan")}, "--beta: got nan"),
         ({"lower": 2.0, "upper": 1.0}, "--lower, --upper: got 2.0 and 1.0"),
         ({"upper": 0.0}, "--lower, --upper"),
         ({"lower": float("nan")}, "--lower, --upper"),
         ({"background": -1.0}, "--background: got -1.0"),
+        ({"background_ratio": -1.0}, "--background-ratio: got -1.0; allowed is a number > 0"),
+        ({"background_ratio": 3.0, "background": 0.5}, "--background, --background-ratio: both are given"),
     ],
 )
 def test_options_out_of_range(options, words):

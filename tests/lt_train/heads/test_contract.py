@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lt_data.errors import RecipeError
 from lt_train.heads import HEADS, head_options, make_head
+from lt_train.heads.bags import MERGES
 from lt_train.randomness import keyed_generator
 
 torch.set_num_threads(1)
@@ -18,9 +19,32 @@ COUNTS = [5, 50, 500, 5000, 0, 20, 3]
 FEATURES = 16
 
 
-@pytest.fixture(params=sorted(HEADS))
-def name(request):
-    return request.param
+# every head with its defaults, and options that change the layout, the loss or the scores
+CASES = {name: (name, {}) for name in sorted(HEADS)} | {
+    "bags, 2 groups": ("bags", {"edges": (100,)}),
+    "bags, 8 groups": ("bags", {"edges": (5, 10, 50, 100, 500, 1000, 5000)}),
+    "bags, in-group weights": ("bags", {"in_group": "inverse"}),
+    "bags, no gate": ("bags", {"gate": False}),
+    "bags, no gate, in-group weights": ("bags", {"gate": False, "in_group": "inverse", "merge": "best-group"}),
+    **{f"bags, {merge}": ("bags", {"merge": merge}) for merge in MERGES[1:]},
+    "focal, softmax scores": ("focal", {"score": "softmax"}),
+    "focal, elements": ("focal", {"normalise": "elements"}),
+    "focal, weighted": ("focal", {"weighting": "effective-number", "gamma": 0.5, "background_ratio": 3}),
+    "reweight, uncapped": ("reweight", {"weighting": "effective-number", "lower": None, "upper": None}),
+    "reweight, background counted": ("reweight", {"background_ratio": 3}),
+}
+
+
+@pytest.fixture(params=CASES)
+def make(request):
+    """A head for counts: ``make(counts)``; ``make(counts, sampling=False)`` draws nothing."""
+    name, options = CASES[request.param]
+
+    def made(counts, *, sampling=True):
+        more = {} if sampling or "others_ratio" not in head_options(name) else {"others_ratio": float("inf")}
+        return make_head(name, instance_counts=counts, **options, **more)
+
+    return made
 
 
 def batch(head, labels, seed=0, std=1.0):
@@ -33,8 +57,8 @@ def total(losses):
     return torch.stack(list(losses.values())).sum()
 
 
-def test_has_buffers_and_no_parameters(name):
-    head = make_head(name, instance_counts=COUNTS)
+def test_has_buffers_and_no_parameters(make):
+    head = make(COUNTS)
     assert not list(head.parameters())
     assert head.num_classes == len(COUNTS)
     assert head.num_logits >= len(COUNTS) + 1
@@ -42,8 +66,8 @@ def test_has_buffers_and_no_parameters(name):
 
 
 @pytest.mark.parametrize("std", [1.0, 1e3])
-def test_finite_scalars_and_gradient(name, std):
-    head = make_head(name, instance_counts=COUNTS)
+def test_finite_scalars_and_gradient(make, std):
+    head = make(COUNTS)
     logits, labels = batch(head, [0, 0, 1, 2, 3, 4, 5, 6, 7, 0, 0, 0], std=std)
     logits.requires_grad_()
     losses = head.loss(logits, labels, generator=keyed_generator(0, "others"))
@@ -56,18 +80,21 @@ def test_finite_scalars_and_gradient(name, std):
     assert torch.isfinite(logits.grad).all()
 
 
-def test_gradient_reaches_every_row_of_the_classifier(name):
-    head = make_head(name, instance_counts=COUNTS)
+def test_gradient_reaches_every_row_of_the_classifier(make):
+    head = make(COUNTS)
     classifier = torch.nn.Linear(FEATURES, head.num_logits)
     labels = torch.arange(len(COUNTS) + 1)
     features = torch.rand(len(labels), FEATURES, generator=torch.Generator().manual_seed(0))
     total(head.loss(classifier(features), labels, generator=keyed_generator(0, "others"))).backward()
-    assert (classifier.weight.grad.abs().sum(dim=1) > 0).all()
+    # the "others" of a group without classes stands alone in its softmax
+    untrained = {start for start, length in getattr(head, "slices", ()) if length == 1}
+    reached = classifier.weight.grad.abs().sum(dim=1) > 0
+    assert {row for row, hit in enumerate(reached.tolist()) if not hit} == untrained
 
 
 @pytest.mark.parametrize("micro_batch", [None, torch.zeros(0, dtype=torch.int64)])
-def test_no_region(name, micro_batch):
-    head = make_head(name, instance_counts=COUNTS)
+def test_no_region(make, micro_batch):
+    head = make(COUNTS)
     logits = torch.zeros(0, head.num_logits, requires_grad=True)
     losses = head.loss(logits, torch.zeros(0, dtype=torch.int64), micro_batch=micro_batch)
     assert all(float(value.detach()) == 0 for value in losses.values())
@@ -75,34 +102,36 @@ def test_no_region(name, micro_batch):
     assert head.scores(logits).shape == (0, head.num_classes + 1)
 
 
-def test_no_foreground(name):
-    head = make_head(name, instance_counts=COUNTS)
+def test_no_foreground(make):
+    head = make(COUNTS)
     logits, labels = batch(head, [0] * 6)
     logits.requires_grad_()
     losses = head.loss(logits, labels, generator=keyed_generator(0, "others"))
     total(losses).backward()
     assert torch.isfinite(logits.grad).all()
-    assert float(total(losses).detach()) > 0
+    # without a gate, groups alone are trained, and each is silent without a region of its own
+    silent = not getattr(head, "gate", True)
+    assert (float(total(losses).detach()) > 0) != silent
 
 
 @pytest.mark.parametrize("count", [0, 1, 5000])
-def test_one_class(name, count):
-    head = make_head(name, instance_counts=[count])
+def test_one_class(make, count):
+    head = make([count])
     logits, labels = batch(head, [0, 1, 1, 0])
     losses = head.loss(logits, labels, generator=keyed_generator(0, "others"))
     assert all(torch.isfinite(value) for value in losses.values())
     assert head.scores(logits).shape == (4, 2)
 
 
-def test_all_classes_in_one_group(name):
-    head = make_head(name, instance_counts=[1, 2, 3])
+def test_all_classes_in_one_group(make):
+    head = make([1, 2, 3])
     logits, labels = batch(head, [0, 1, 2, 3])
     assert all(torch.isfinite(v) for v in head.loss(logits, labels, generator=keyed_generator(0, "others")).values())
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_is_computed_in_float32(name, dtype):
-    head = make_head(name, instance_counts=COUNTS)
+def test_half_precision_is_computed_in_float32(make, dtype):
+    head = make(COUNTS)
     logits, labels = batch(head, [0, 1, 2, 3, 4, 5, 6, 7])
     logits = logits.to(dtype)
     low = head.loss(logits, labels, generator=keyed_generator(0, "others"))
@@ -114,17 +143,17 @@ def test_half_precision_is_computed_in_float32(name, dtype):
 
 
 @pytest.mark.parametrize("std", [1.0, 1e4])
-def test_scores_are_probabilities(name, std):
-    head = make_head(name, instance_counts=COUNTS)
+def test_scores_are_probabilities(make, std):
+    head = make(COUNTS)
     logits, labels = batch(head, range(8), std=std)
     scores = head.scores(logits)
     assert scores.shape == (len(labels), head.num_classes + 1)
     assert bool(((scores >= 0) & (scores <= 1)).all())
 
 
-def test_a_high_logit_gives_its_class_the_best_score(name):
+def test_a_high_logit_gives_its_class_the_best_score(make):
     """Ties the layout of the loss to that of the scores: descend on one label, read the same label back."""
-    head = make_head(name, instance_counts=COUNTS)
+    head = make(COUNTS)
     labels = torch.arange(len(COUNTS) + 1)
     logits = torch.zeros(len(labels), head.num_logits, requires_grad=True)
     total(head.loss(logits, labels, generator=keyed_generator(0, "others"))).backward()
@@ -132,9 +161,8 @@ def test_a_high_logit_gives_its_class_the_best_score(name):
     assert torch.equal(scores.argmax(dim=1), labels)
 
 
-def test_region_order_is_irrelevant_when_nothing_is_sampled(name):
-    options = {"others_ratio": float("inf")} if "others_ratio" in head_options(name) else {}
-    head = make_head(name, instance_counts=COUNTS, **options)
+def test_region_order_is_irrelevant_when_nothing_is_sampled(make):
+    head = make(COUNTS, sampling=False)
     logits, labels = batch(head, [0, 1, 2, 3, 4, 5, 6, 7, 0, 0, 3, 3])
     micro_batch = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 2, 2])
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(1))
@@ -143,10 +171,9 @@ def test_region_order_is_irrelevant_when_nothing_is_sampled(name):
     torch.testing.assert_close(here, there)
 
 
-def test_micro_batches_average(name):
+def test_micro_batches_average(make):
     """One call with micro-batches equals the mean of one call each; their numbers do not matter."""
-    options = {"others_ratio": float("inf")} if "others_ratio" in head_options(name) else {}
-    head = make_head(name, instance_counts=COUNTS, **options)
+    head = make(COUNTS, sampling=False)
     logits, labels = batch(head, [0, 1, 2, 3, 0, 0, 4, 0, 5, 6])
     parts = torch.tensor([7, 7, 7, -1, -1, 7, 400, 400, 400, 7])
     together = head.loss(logits, labels, micro_batch=parts)
@@ -155,9 +182,27 @@ def test_micro_batches_average(name):
         torch.testing.assert_close(value, torch.stack([losses[key] for losses in each]).mean())
 
 
-def test_state_dict_round_trip(name):
-    head = make_head(name, instance_counts=COUNTS)
-    twin = make_head(name, instance_counts=[1] * len(COUNTS))
+def test_two_processes_give_the_gradient_of_one(make):
+    """Two ranks that average their gradients give the classifier what one process with two micro-batches gives."""
+    head = make(COUNTS, sampling=False)
+    features = torch.rand(14, FEATURES, generator=torch.Generator().manual_seed(1))
+    labels = torch.tensor([0, 1, 2, 3, 0, 0, 7, 4, 5, 6, 0, 0, 1, 1])
+    parts = torch.tensor([0] * 7 + [1] * 7)
+
+    def gradient(rows, micro_batch=None):
+        classifier = torch.nn.Linear(FEATURES, head.num_logits)
+        torch.nn.init.normal_(classifier.weight, generator=torch.Generator().manual_seed(2))
+        torch.nn.init.zeros_(classifier.bias)
+        total(head.loss(classifier(features[rows]), labels[rows], micro_batch=micro_batch)).backward()
+        return classifier.weight.grad
+
+    ranks = [gradient(parts == rank) for rank in (0, 1)]
+    torch.testing.assert_close(gradient(parts >= 0, parts), (ranks[0] + ranks[1]) / 2)
+
+
+def test_state_dict_round_trip(make):
+    head = make(COUNTS)
+    twin = make([1] * len(COUNTS))
     for buffer in twin.buffers():
         buffer.zero_()
     twin.load_state_dict(head.state_dict())
@@ -165,8 +210,8 @@ def test_state_dict_round_trip(name):
         assert torch.equal(value, twin.state_dict()[key])
 
 
-def test_equal_generators_give_equal_losses_and_leave_the_global_one_alone(name):
-    head = make_head(name, instance_counts=COUNTS)
+def test_equal_generators_give_equal_losses_and_leave_the_global_one_alone(make):
+    head = make(COUNTS)
     logits, labels = batch(head, [0] * 40 + [1, 2, 3, 4])
     state = torch.get_rng_state()
     first = head.loss(logits, labels, generator=keyed_generator(5, "others"))
@@ -197,8 +242,8 @@ class HostSyncs(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_loss_and_scores_never_wait_for_the_device(name):
-    head = make_head(name, instance_counts=COUNTS)
+def test_loss_and_scores_never_wait_for_the_device(make):
+    head = make(COUNTS)
     logits, labels = batch(head, [0] * 30 + [1, 2, 3, 4, 5, 6, 7])
     logits.requires_grad_()
     micro_batch = torch.arange(len(labels)) % 3
@@ -220,18 +265,18 @@ def test_the_watch_sees_a_wait():
 
 
 def test_unknown_names_list_the_known():
-    with pytest.raises(RecipeError, match="bags.*softmax"):
+    with pytest.raises(RecipeError, match="bags, focal, reweight, softmax"):
         make_head("bag", instance_counts=COUNTS)
-    with pytest.raises(RecipeError, match="'other_ratio'; allowed are edges, others_ratio"):
+    with pytest.raises(RecipeError, match="'other_ratio'; allowed are edges, others_ratio, gate"):
         make_head("bags", instance_counts=COUNTS, other_ratio=8)
     with pytest.raises(RecipeError, match="'edges'; allowed are none"):
         make_head("softmax", instance_counts=COUNTS, edges=(1, 2))
 
 
 @pytest.mark.parametrize("counts", [[], [3, -1]])
-def test_bad_counts(name, counts):
+def test_bad_counts(make, counts):
     with pytest.raises(RecipeError, match="instance counts"):
-        make_head(name, instance_counts=counts)
+        make(counts)
 
 
 def test_listing_the_heads_imports_no_torch():

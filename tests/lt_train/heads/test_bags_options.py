@@ -1,0 +1,160 @@
+"""Options of BAGS against an oracle written from the formulas: no gate, in-group weights, ways to merge scores."""
+
+import numpy as np
+import pytest
+import torch
+
+from lt_data.errors import RecipeError
+from lt_train.heads import make_head
+from lt_train.heads.bags import MERGES
+from lt_train.heads.grouped_softmax import others_weights
+from lt_train.randomness import keyed_generator
+
+torch.set_num_threads(1)
+
+# groups {2, 5}, {1, 4, 7}, {3}, {6}; class 7 and 5 have no instance or one
+COUNTS = [50, 5, 500, 60, 0, 5000, 30]
+GROUPS = [[2, 5], [1, 4, 7], [3], [6]]
+
+
+def softmax(z):
+    e = np.exp(z - z.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def columns_of(gate):
+    """Columns of each slice of the logits, written out."""
+    slices, first = ([[0, 1]], 2) if gate else ([], 0)
+    for group in GROUPS:
+        slices.append(list(range(first, first + 1 + len(group))))
+        first += 1 + len(group)
+    return slices
+
+
+def in_group_weight(label, group):
+    """1 / n over the mean of 1 / n in the group, between 0.1 and 5; a class without instances has the most."""
+    if label not in group:
+        return 1.0
+    count = COUNTS[label - 1]
+    inverse = [1 / COUNTS[c - 1] for c in group if COUNTS[c - 1]]
+    return 5.0 if not count else float(np.clip(1 / count / np.mean(inverse), 0.1, 5))
+
+
+def oracle(logits, labels, kept, *, gate, weighted, micro_batch):
+    """Losses and the gradient of their sum, one region and one micro-batch at a time, in float64."""
+    slices = columns_of(gate)
+    losses, gradient = np.zeros(len(slices)), np.zeros_like(logits)
+    parts = sorted(set(micro_batch))
+    for s, columns in enumerate(slices):
+        group = None if gate and s == 0 else GROUPS[s - int(gate)]
+        for part in parts:
+            here = [r for r in range(len(labels)) if micro_batch[r] == part]
+            weight = {}
+            for r in here:
+                weight[r] = 1.0 if group is None else kept[s - int(gate)][r]
+                if weighted and group is not None:
+                    weight[r] *= in_group_weight(labels[r], group)
+            divisor = max(sum(weight.values()), 1.0) * len(parts)
+            for r in here:
+                place = (
+                    int(labels[r] > 0) if group is None else (group.index(labels[r]) + 1 if labels[r] in group else 0)
+                )
+                p = softmax(logits[r, columns])
+                losses[s] -= weight[r] / divisor * np.log(p[place])
+                gradient[r, columns] += weight[r] / divisor * (p - np.eye(len(columns))[place])
+    return losses, gradient
+
+
+@pytest.mark.parametrize("gate", [True, False])
+@pytest.mark.parametrize("weighted", [True, False])
+@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("seed", range(3))
+def test_losses_and_gradients(gate, weighted, parts, seed):
+    random = np.random.default_rng(seed)
+    head = make_head(
+        "bags", instance_counts=COUNTS, gate=gate, in_group="inverse" if weighted else "none", others_ratio=2.0
+    )
+    labels = torch.from_numpy(random.choice(8, size=40, p=[0.5] + [0.5 / 7] * 7))
+    micro_batch = torch.from_numpy(random.integers(0, parts, 40))
+    logits = torch.from_numpy(random.normal(size=(40, head.num_logits))).float().requires_grad_()
+    losses = head.loss(logits, labels, micro_batch=micro_batch, generator=keyed_generator(seed, "others"))
+    torch.stack(list(losses.values())).sum().backward()
+    bins = head.label_to_bin[int(gate) :, labels]
+    kept = others_weights(bins, 2.0, micro_batch=micro_batch, generator=keyed_generator(seed, "others")).numpy()
+    want, gradient = oracle(
+        logits.detach().double().numpy(),
+        labels.tolist(),
+        kept,
+        gate=gate,
+        weighted=weighted,
+        micro_batch=micro_batch.tolist(),
+    )
+    assert list(losses) == [f"loss_group_{i}" for i in range(0 if gate else 1, 5)]
+    np.testing.assert_allclose([float(v.detach()) for v in losses.values()], want, rtol=3e-6, atol=1e-7)
+    np.testing.assert_allclose(logits.grad.numpy(), gradient, atol=1e-6)
+
+
+def scores_by_definition(logits, merge, gate):
+    """[R, C+1], one region and one class at a time."""
+    slices = columns_of(gate)
+    result = np.zeros((len(logits), len(COUNTS) + 1))
+    for r, row in enumerate(logits):
+        groups = [softmax(row[columns]) for columns in slices[int(gate) :]]
+        in_group = np.zeros(len(COUNTS))
+        for group, p in zip(GROUPS, groups, strict=True):
+            for place, label in enumerate(group, start=1):
+                in_group[label - 1] = p[place]
+        background, foreground = softmax(row[:2]) if gate else (min(p[0] for p in groups), 1.0)
+        product = in_group * foreground
+        if merge == "product":
+            result[r] = [background, *product]
+        elif merge == "gated":
+            result[r] = [background, *(in_group if foreground > 0.5 else 0 * in_group)]
+        elif merge == "softmax":
+            result[r] = softmax(np.array([background, *product]))
+        elif merge == "softmax-foreground":
+            result[r] = [background, *(softmax(in_group) * foreground)]
+        else:
+            best = max(range(4), key=lambda g, groups=groups: groups[g][1:].max())
+            result[r] = [background, *[product[c] if c + 1 in GROUPS[best] else 0.0 for c in range(len(COUNTS))]]
+    return result
+
+
+@pytest.mark.parametrize(("merge", "gate"), [*((m, True) for m in MERGES), ("product", False), ("best-group", False)])
+def test_scores(merge, gate):
+    head = make_head("bags", instance_counts=COUNTS, merge=merge, gate=gate)
+    logits = np.random.default_rng(0).normal(size=(60, head.num_logits), scale=2)
+    got = head.scores(torch.from_numpy(logits)).numpy()
+    np.testing.assert_allclose(
+        got, scores_by_definition(logits.astype(np.float32).astype(float), merge, gate), atol=1e-6
+    )
+
+
+def test_in_group_weights():
+    head = make_head("bags", instance_counts=COUNTS, in_group="inverse")
+    want = [[in_group_weight(label, group) for label in range(8)] for group in GROUPS]
+    np.testing.assert_allclose(head.label_weights[1:].numpy(), want, rtol=1e-6)
+    assert bool((head.label_weights[0] == 1).all())
+
+
+def test_layout_without_a_gate():
+    head = make_head("bags", instance_counts=COUNTS, gate=False)
+    assert head.num_logits == len(COUNTS) + 4
+    assert head.slices == ((0, 3), (3, 4), (7, 2), (9, 2))
+    assert head.class_logit.tolist() == [4, 1, 8, 5, 2, 10, 6]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"merge": "sum"}, "merge is 'sum'; allowed are product, gated"),
+        ({"merge": "gated", "gate": False}, "merge is 'gated'; allowed without a gate are product, best-group"),
+        ({"in_group": "linear"}, "in_group is 'linear'; allowed are none, inverse"),
+        ({"in_group_lower": 2, "in_group_upper": 1}, "in_group_lower is 2, in_group_upper 1"),
+    ],
+)
+def test_bad_options(options, says):
+    with pytest.raises(RecipeError) as error:
+        make_head("bags", instance_counts=COUNTS, **options)
+    assert str(error.value).startswith("head bags: ")
+    assert says in str(error.value)
