@@ -100,6 +100,7 @@ def calibrate(
     if out.resolve() in (init_from.resolve(), *init_from.resolve().parents):
         raise RecipeError(f"{out}: is the run that is calibrated; choose another --out")
     check_run_dir(out, force=force)
+    candidates = _candidates(recipe, search) if search else []
     device = choose_device(recipe.device)
     data = load_run_data(recipe)
     model = _trained_model(recipe, data, init_from).to(device)
@@ -111,7 +112,7 @@ def calibrate(
         for line in _fit(model, recipe, data, console=log.console):
             log.line(line)
         if search is not None:
-            recipe = _searched(model, recipe, data, search, run, log)
+            recipe = candidates[_searched(model, recipe, data, search, run, log)]
             write_recipe(run, recipe)
         save_checkpoint(run.last, weights_content(recipe, data, model))
         _evaluate(model, recipe, data, run, log)
@@ -183,26 +184,27 @@ def _calibration_of(model: LongTailDetector) -> Calibration:
     return calibration
 
 
-def _searched(
-    model: LongTailDetector, recipe: Recipe, data: RunData, search: Search, run: RunDir, log: RunLog
-) -> Recipe:
-    """The recipe with the best value of the option; the model's calibration takes it too."""
-    recipes = [_with_option(recipe, search.option, value) for value in search.values]
+def _candidates(recipe: Recipe, search: Search) -> list[Recipe]:
+    """The recipe with each value of the option that is searched.
+
+    Raises:
+        RecipeError: The calibration has no such option, or a value is out of range.
+        DataError: There is nothing to measure on.
+    """
+    if search.files is None and recipe.data.val is None:
+        raise DataError("--search: the recipe has no data.val; give the split with --annotations and --images")
+    content, option = recipe.to_plain(), search.option
+    return [make_recipe(content, [f"calibration.{option}={value!r}"], where="--search") for value in search.values]
+
+
+def _searched(model: LongTailDetector, recipe: Recipe, data: RunData, search: Search, run: RunDir, log: RunLog) -> int:
+    """Which value of the option is best; the model's calibration takes it."""
     tried = search_option(model, recipe, data, search, console=log.console)
     for line in write_search(run.report, search, tried):
         log.line(line)
     best = max(range(len(tried)), key=lambda i: (tried[i]["bbox"]["AP"] or 0.0, -i))
     setattr(_calibration_of(model), search.option, search.values[best])
-    return recipes[best]
-
-
-def _with_option(recipe: Recipe, option: str, value: float) -> Recipe:
-    """The recipe with another value of an option of its calibration.
-
-    Raises:
-        RecipeError: The calibration has no such option, or the value is out of range.
-    """
-    return make_recipe(recipe.to_plain(), [f"calibration.{option}={value!r}"], where="--search")
+    return best
 
 
 def _evaluate(model: LongTailDetector, recipe: Recipe, data: RunData, run: RunDir, log: RunLog) -> None:

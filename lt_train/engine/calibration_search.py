@@ -87,11 +87,10 @@ def search_option(
         console: Where the progress bar goes.
 
     Raises:
-        DataError: There is no split, or it cannot be used.
+        DataError: The split cannot be used.
     """
     files = search.files or recipe.data.val
-    if files is None:
-        raise DataError("--search: the recipe has no data.val; give the split with --annotations and --images")
+    assert files is not None, "internal error: checked before anything was written"
     split = load_validation(files, data.train.counts, masks=False)
     found = _detections_of_values(model, split, recipe, search, console)
     return [
