@@ -72,30 +72,36 @@ def image_copies(factors: FloatArray, rounding: str, seed: int, epoch: int) -> n
     return whole_copies(factors, rounding)
 
 
-def class_aware_rows(class_rows: Sequence[IntArray], length: int, seed: int, epoch: int) -> list[int]:
-    """``length`` rows: the classes in turn, in a new random order each time round; of each, its images in turn.
+def class_aware_rows(class_rows: Sequence[IntArray], start: int, length: int, seed: int) -> list[int]:
+    """``length`` rows from place ``start`` of an endless order, in which the classes take turns.
 
-    A class has gone through all its images before one comes again.
+    Every round has each class once, in a random order; a class shows all its images, in a random order, before one
+    comes again. Any part can be asked for by itself, so epochs and stops do not disturb the turns.
 
     Args:
         class_rows: Rows of the images of each class that has any.
-        length: Images of the epoch.
+        start: First place.
+        length: How many.
         seed: Seed of the run.
-        epoch: Counts from 0.
 
     Source: Shen et al., "Relay Backpropagation for Effective Learning of Deep Convolutional Neural Networks",
     ECCV 2016, class-aware sampling.
     """
-    generator = keyed_generator(seed, "classes", epoch)
-    queues: list[list[int]] = [[] for _ in class_rows]
-    rows: list[int] = []
-    while len(rows) < length:
-        for index in torch.randperm(len(class_rows), generator=generator).tolist():
-            if not queues[index]:
-                own = class_rows[index]
-                queues[index] = own[torch.randperm(len(own), generator=generator).numpy()].tolist()
-            rows.append(queues[index].pop())
-    return rows[:length]
+    classes, rows = len(class_rows), []
+    for turn in range(start // classes, -(-(start + length) // classes)):
+        order = torch.randperm(classes, generator=keyed_generator(seed, "class-turn", turn)).tolist()
+        first, last = start - turn * classes, start + length - turn * classes
+        rows += [_image_of_class(class_rows[index], index, turn, seed) for index in order[max(first, 0) : last]]
+    return rows
+
+
+def _image_of_class(rows: IntArray, index: int, turn: int, seed: int) -> int:
+    """Which of its images a class shows in a turn."""
+    if len(rows) == 1:
+        return int(rows[0])
+    time, place = divmod(turn, len(rows))
+    order = torch.randperm(len(rows), generator=keyed_generator(seed, "class-images", index, time))
+    return int(rows[order[place]])
 
 
 @dataclass(frozen=True)
@@ -129,7 +135,7 @@ class Plan:
     def epoch_rows(self, epoch: int) -> list[int]:
         """Rows in the order of the epoch."""
         if self.class_rows is not None:
-            return class_aware_rows(self.class_rows, self.images, self.seed, epoch)
+            return class_aware_rows(self.class_rows, epoch * self.images, self.images, self.seed)
         rows = torch.arange(self.images)
         if self.factors is not None:
             rows = torch.repeat_interleave(rows, torch.from_numpy(self._copies(epoch)))

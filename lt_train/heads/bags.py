@@ -10,15 +10,17 @@ CVPR 2020, section 4 and the released code.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from lt_data.errors import DataError, RecipeError
 from lt_data.groups import BAGS_EDGES, group_index
 from lt_train.heads.base import Head, dense_rank
-from lt_train.heads.grouped_softmax import others_weights, shares, slice_losses
+from lt_train.heads.grouped_softmax import others_weights, shares
 
 IN_GROUP = ("none", "inverse")
 MERGES = ("product", "gated", "softmax", "softmax-foreground", "best-group")
@@ -42,6 +44,7 @@ class BagsHead(Head):
         slices: (start, length) of the gate, if there is one, and of each group in the logits.
         label_to_bin: [S, C+1] int64, bin of each label in each slice; the gate's row is 0 background, 1 foreground.
         class_logit: [C] int64, logit of each class.
+        logit_label: [C] int64, label of each logit of a class, in the order of the logits; not saved.
         label_weights: [S, C+1] float32, in-group weight of each label in each slice.
 
     Raises:
@@ -51,6 +54,7 @@ class BagsHead(Head):
     layout_buffers = ("label_to_bin",)
     label_to_bin: Tensor
     class_logit: Tensor
+    logit_label: Tensor
     label_weights: Tensor
 
     def __init__(
@@ -67,7 +71,7 @@ class BagsHead(Head):
     ) -> None:
         super().__init__(instance_counts)
         self.edges = tuple(int(edge) for edge in edges)
-        self.others_ratio, self.gate, self.in_group, self.merge = float(others_ratio), bool(gate), in_group, merge
+        self.others_ratio, self.gate, self.in_group, self.merge = float(others_ratio), gate, in_group, merge
         self._check(in_group_lower, in_group_upper)
         try:
             groups = torch.from_numpy(group_index(list(instance_counts), self.edges))
@@ -82,6 +86,7 @@ class BagsHead(Head):
         self.register_buffer("label_to_bin", label_to_bin)
         own = label_to_bin[int(self.gate) :, 1:]
         self.register_buffer("class_logit", torch.tensor(starts)[groups + int(self.gate)] + own.amax(dim=0))
+        self.register_buffer("logit_label", self.class_logit.argsort() + 1, persistent=False)
         weights = torch.ones_like(label_to_bin, dtype=torch.float32)
         if in_group == "inverse":
             weights[int(self.gate) :, 1:] = _in_group_weights(self.instance_counts, own > 0).clamp(
@@ -92,12 +97,15 @@ class BagsHead(Head):
 
     def _check(self, lower: float, upper: float) -> None:
         problems = []
+        if not isinstance(self.gate, bool):
+            problems.append(f"gate is {self.gate!r}; allowed are true and false")
         if not self.others_ratio >= 0:
             problems.append(f"others_ratio is {self.others_ratio}; allowed are numbers >= 0 and .inf")
         if self.in_group not in IN_GROUP:
             problems.append(f"in_group is {self.in_group!r}; allowed are {', '.join(IN_GROUP)}")
-        if not 0 <= lower <= upper:
-            problems.append(f"in_group_lower is {lower}, in_group_upper {upper}; allowed is 0 <= lower <= upper")
+        if not 0 <= lower <= upper < math.inf or upper == 0:
+            bounds = "0 <= lower <= upper, upper positive and finite"
+            problems.append(f"in_group_lower is {lower}, in_group_upper {upper}; allowed is {bounds}")
         merges = MERGES if self.gate else GATELESS_MERGES
         if self.merge not in merges:
             without = "" if self.gate else " without a gate"
@@ -130,8 +138,10 @@ class BagsHead(Head):
         weights = torch.cat([torch.ones_like(kept[:1]), kept]) if self.gate else kept
         if self.in_group != "none":
             weights = weights * self.label_weights.index_select(1, labels)
-        place = torch.stack([row + start for row, (start, _) in zip(bins, self.slices, strict=True)], dim=1)
-        losses = slice_losses(logits, self.lengths, place, shares(weights, micro_batch))
+        # split, not slices: its backward joins the gradients once instead of padding and adding one for each slice
+        parts = zip(logits.split(self.lengths, dim=1), bins, strict=True)
+        per_region = torch.stack([F.cross_entropy(part, row, reduction="none") for part, row in parts])
+        losses = (per_region * shares(weights, micro_batch)).sum(dim=1)
         return {f"loss_group_{first + i}": loss for i, loss in enumerate(losses.unbind())}
 
     def scores(self, logits: Tensor) -> Tensor:
@@ -145,30 +155,50 @@ class BagsHead(Head):
         - ``best-group``: ``product``, kept only for the group that has the highest probability of a class.
 
         Column 0 is the gate's background probability (its own place in the row for ``softmax``); without a gate the
-        smallest "others" probability: a region is background as far as every group says so.
+        smallest "others" probability over the groups that have a class: a region is background as far as every group
+        says so. Of equally good groups the first is the best.
         """
         parts = [part.softmax(dim=1) for part in logits.float().split(self.lengths, dim=1)]
-        classes = torch.cat(parts, dim=1).index_select(1, self.class_logit)
-        if not self.gate:
-            background = torch.stack([part[:, 0] for part in parts if part.shape[1] > 1]).amin(dim=0)[:, None]
-            return torch.cat([background, self._of_best_group(classes)], dim=1)
-        background, foreground = parts[0][:, :1], parts[0][:, 1:]
-        if self.merge == "gated":
-            classes = classes * (foreground > 0.5)
-        elif self.merge == "softmax-foreground":
-            classes = classes.softmax(dim=1) * foreground
-        else:
-            classes = self._of_best_group(classes) * foreground
-        scores = torch.cat([background, classes], dim=1)
-        return scores.softmax(dim=1) if self.merge == "softmax" else scores
+        background, foreground = self._background_and_foreground(parts)
+        # bin 0, "others", goes no further
+        classes = [part[:, 1:] for part in parts[int(self.gate) :]]
+        factors = self._factors(classes, foreground)
+        scores = self._by_label(background, [part * factor for part, factor in zip(classes, factors, strict=True)])
+        if self.merge == "softmax":
+            return scores.softmax(dim=1)
+        if self.merge == "softmax-foreground":
+            return torch.cat([background, scores[:, 1:].softmax(dim=1) * foreground], dim=1)
+        return scores
 
-    def _of_best_group(self, classes: Tensor) -> Tensor:
-        """[R, C] probabilities in the groups, 0 outside the best group where ``merge`` is ``best-group``."""
-        if self.merge != "best-group":
-            return classes
-        groups = self.label_to_bin[int(self.gate) :, 1:] > 0
-        best = torch.stack([classes.where(group, 0).amax(dim=1) for group in groups]).argmax(dim=0)
-        return classes * groups.index_select(0, best)
+    def _background_and_foreground(self, parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """[R, 1] probabilities; without a gate the foreground's is 1."""
+        if self.gate:
+            return parts[0][:, :1], parts[0][:, 1:]
+        # a group without classes has nothing but "others"
+        background = torch.stack([part[:, 0] for part in parts if part.shape[1] > 1]).amin(dim=0)[:, None]
+        return background, torch.ones_like(background)
+
+    def _factors(self, classes: Sequence[Tensor], foreground: Tensor) -> Sequence[Tensor]:
+        """[R, 1] for each group: what its probabilities are multiplied by."""
+        if self.merge == "best-group":
+            # a column of 0 gives a group without classes a maximum too
+            highest = torch.stack([F.pad(part, (1, 0)).amax(dim=1) for part in classes], dim=1)
+            factors = torch.zeros_like(highest).scatter_(1, highest.argmax(dim=1, keepdim=True), foreground)
+            return factors.split(1, dim=1)
+        if self.merge == "gated":
+            foreground = (foreground > 0.5).float()
+        elif self.merge == "softmax-foreground":
+            foreground = torch.ones_like(foreground)
+        return [foreground] * len(classes)
+
+    def _by_label(self, background: Tensor, classes: Sequence[Tensor]) -> Tensor:
+        """[R, 1] of the background and [R, classes of the group] of each group -> [R, C+1]."""
+        scores = background.new_empty(len(background), self.num_classes + 1)
+        scores[:, :1] = background
+        labels = self.logit_label.split([part.shape[1] for part in classes])
+        for part, columns in zip(classes, labels, strict=True):
+            scores.scatter_(1, columns.expand(len(part), -1), part)
+        return scores
 
     def extra_repr(self) -> str:
         """Options, for ``print(model)``."""

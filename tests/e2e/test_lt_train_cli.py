@@ -115,3 +115,45 @@ def test_methods_are_listed(tmp_path):
     assert run.returncode == 0
     for name in ("softmax", "bags", "rfs"):
         assert f"\n{name} " in f"\n{run.stdout}"
+
+
+def test_calibrate(quickstart, tmp_path):
+    """As the documentation shows it: a search, a comparison with the baseline, and one line for each mistake."""
+    runs = quickstart[0]
+    options = ("--method", "tau-norm-select", "--search", "tau=0:1:0.5", "--out", tmp_path / "tau")
+    run = lt_train("calibrate", runs / "softmax", *options, cwd=quickstart[0].parents[1])
+    assert run.returncode == 0, run.stderr
+    assert run.stdout == f"written: {tmp_path / 'tau'}\n"
+    assert "best: tau=" in run.stderr
+    again = lt_train("calibrate", runs / "softmax", *options, cwd=quickstart[0].parents[1])
+    assert again.returncode == 1
+    assert "replace it with --force" in again.stderr
+    compared = lt_train("compare", runs / "softmax", tmp_path / "tau", "--resamples", "10", cwd=runs.parents[1])
+    assert compared.returncode == 0, compared.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("--method", "bags"), 2, "--method: got 'bags'; allowed are ncm-fc, ncm-conv, tau-norm, tau-norm-select"),
+        (("--method", "tau-norm", "--search", "tau"), 1, "write OPTION=FIRST:LAST:STEP"),
+        (("--method", "tau-norm", "--annotations", "a.json"), 2, "--annotations and --images belong together"),
+        (("--method", "tau-norm", "calibration.tau=-1"), 1, "calibration.tau: got -1"),
+        ((), 2, "Missing option '--method'"),
+    ],
+)
+def test_calibrate_refuses(quickstart, tmp_path, arguments, code, says):
+    out = ("--out", tmp_path / "run")
+    run = lt_train("calibrate", quickstart[0] / "softmax", *arguments, *out, cwd=quickstart[0].parents[1])
+    assert run.returncode == code
+    assert says in run.stderr
+    assert "Traceback" not in run.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_recipes_are_listed(tmp_path):
+    run = lt_train("recipes", "lvis_v1_tau", cwd=tmp_path)
+    assert run.stdout.split() == [
+        *("faster_rcnn_r50_fpn_lvis_v1_tau_norm", "faster_rcnn_r50_fpn_lvis_v1_tau_norm_select"),
+        *("mask_rcnn_r50_fpn_lvis_v1_tau_norm", "mask_rcnn_r50_fpn_lvis_v1_tau_norm_select"),
+    ]

@@ -9,7 +9,7 @@ from PIL import Image
 
 from lt_data.errors import DataError
 from lt_train.data.dataset import DetectionDataset, flip_horizontally, make_loader, read_image
-from lt_train.data.detection_data import check_segmentations, load_data, training_rows
+from lt_train.data.detection_data import check_segmentations, keep_classes_below, load_data, training_rows
 from lt_train.data.plan import Draw
 
 
@@ -283,3 +283,39 @@ def test_a_wrong_size_of_an_image_of_unknown_size_names_the_annotation(tmp_path)
         DataError, match=r"a\.json: run lengths of another .* 30 high and 40 wide \(annotation 201 of i"
     ):
         DetectionDataset(data, np.array([0]), with_masks=True)[Draw(0, 0, 0)]
+
+
+def tail(tmp_path):
+    """Class 90 twice, class 7 four times; image 9 holds the frequent class alone."""
+    boxes = [annotation(1, 5, 90, [0, 0, 9, 9]), annotation(2, 5, 90, [9, 0, 9, 9]), annotation(3, 5, 7, [20, 0, 9, 9])]
+    boxes += [annotation(number, 9, 7, [0, 0, 5, number]) for number in (4, 5, 6)]
+    return load_data(*make(tmp_path, boxes))
+
+
+def test_tail_data_keeps_the_tail_and_calls_the_rest_background(tmp_path):
+    data = keep_classes_below(tail(tmp_path), 3)
+    rows, _ = training_rows(data, keep_empty=False)
+    assert [int(i) for i in data.file.image_ids[rows]] == [5]
+    target = DetectionDataset(data, rows)[Draw(0, 0, 0)][1]
+    # neither a target nor a region to ignore
+    assert target["labels"].tolist() == [2, 2]
+    assert "ignore" not in target
+    # groups and weights still come from all instances
+    assert data.counts.instances.tolist() == [4, 2]
+    assert data.notes[-1] == (
+        "classes_below=3: 1 of 2 categories are trained; 4 objects of the others are unlabelled and count as background"
+    )
+
+
+def test_no_class_below_is_an_error(tmp_path):
+    with pytest.raises(DataError, match="classes_below=2: no class .* between 1 and 1 usable instances; the smallest"):
+        keep_classes_below(tail(tmp_path), 2)
+
+
+def test_rows_of_classes(tmp_path):
+    data = tail(tmp_path)
+    dataset = DetectionDataset(data, np.array([1, 0]))
+    assert [own.tolist() for own in dataset.rows_of_classes()] == [[0, 1], [1]]
+    assert [part.tolist() for part in dataset.pairs()] == [[1, 1, 1, 0, 0, 0], [2, 2, 1, 1, 1, 1]]
+    # images that are left out hold nothing
+    assert [own.tolist() for own in DetectionDataset(data, np.array([1])).rows_of_classes()] == [[0]]

@@ -94,23 +94,24 @@ CLASSES = st.lists(
 )
 
 
-@given(CLASSES, st.integers(1, 60), st.integers(0, 3))
-def test_class_aware_sampling_takes_turns(classes, length, epoch):
-    rows = class_aware_rows([np.array(own) for own in classes], length, 0, epoch)
-    assert len(rows) == length
-    rounds = [rows[i : i + len(classes)] for i in range(0, length, len(classes))]
-    # every full round has one image of each class: some assignment of its images to the classes exists
-    for turn in rounds:
-        if len(turn) == len(classes):
-            assert any(all(row in own for row, own in zip(order, classes, strict=True)) for order in permutations(turn))
-    assert rows == class_aware_rows([np.array(own) for own in classes], length, 0, epoch)
+@given(CLASSES, st.integers(0, 40), st.integers(1, 60))
+def test_class_aware_sampling_takes_turns(classes, start, length):
+    classes = [np.array(own) for own in classes]
+    rows = class_aware_rows(classes, start, length, 0)
+    assert rows == class_aware_rows(classes, 0, start + length, 0)[start:]
+    # every round has one image of each class: some assignment of its images to the classes exists
+    whole = class_aware_rows(classes, 0, 4 * len(classes), 0)
+    for first in range(0, len(whole), len(classes)):
+        turn = whole[first : first + len(classes)]
+        assert any(all(row in own for row, own in zip(order, classes, strict=True)) for order in permutations(turn))
 
 
 def test_class_aware_sampling_goes_through_a_class_before_repeating():
-    rows = class_aware_rows([np.arange(5), np.array([9])], 20, 3, 0)
+    rows = class_aware_rows([np.arange(5), np.array([9])], 0, 20, 3)
     own = [row for row in rows if row < 9]
     assert len(own) == rows.count(9) == 10
     assert sorted(own[:5]) == sorted(own[5:]) == list(range(5))
+    assert own[:5] != own[5:]
 
 
 @given(st.integers(1, 25), st.integers(1, 4), st.integers(1, 3), st.integers(0, 30), st.booleans())

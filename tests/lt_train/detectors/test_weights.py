@@ -14,6 +14,7 @@ from torch import nn
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 
 from lt_data.errors import DataError, RecipeError
+from lt_train.calibration import make_calibration
 from lt_train.detectors import build_detector, initialise_from, load_weights
 from lt_train.detectors import weights as weights_module
 from lt_train.detectors.norm import StoredStatsBatchNorm2d, fold_zero_eps
@@ -446,3 +447,27 @@ def test_checkpoint_of_ordinary_batch_norm_fits_stored_statistics():
     back = nn.BatchNorm2d(4)
     back.load_state_dict(target.state_dict())
     assert torch.equal(back.running_mean, source.running_mean)
+
+
+def test_a_gate_makes_another_layout():
+    """With and without group 0 the same columns mean other things, even where the widths agree."""
+    with_gate = make_head("bags", instance_counts=COUNTS, edges=(10,))
+    without = make_head("bags", instance_counts=COUNTS, edges=(10, 100, 1000), gate=False)
+    assert with_gate.num_logits == without.num_logits
+    source, target = build_detector("faster_rcnn_small", with_gate), build_detector("faster_rcnn_small", without)
+    assert initialise_from(target, source.state_dict()).reinitialised == (CLASSIFIER,)
+
+
+def test_state_of_a_calibration_is_never_taken_over():
+    head = make_head("softmax", instance_counts=COUNTS)
+    source, target = build_detector("faster_rcnn_small", head), build_detector("faster_rcnn_small", head)
+    layer = source.roi_heads.box_predictor.cls_score
+    source.roi_heads.calibration = make_calibration(
+        "tau-norm", head=head, classifier=layer, feature_sizes=source.roi_heads.calibration_sizes
+    )
+    assert initialise_from(target, source.state_dict()).reinitialised == ()
+    target.roi_heads.calibration = make_calibration(
+        "ncm", head=head, classifier=layer, feature_sizes=source.roi_heads.calibration_sizes
+    )
+    assert initialise_from(target, source.state_dict()).reinitialised == ()
+    assert not target.roi_heads.calibration.seen.any()

@@ -1,8 +1,10 @@
 """The training run: files, resume, stage 2, and what is refused."""
 
+import csv
 import json
 import re
 import shutil
+from collections import Counter
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from lt_train.data.plan import Step
 from lt_train.engine.checkpoint import load_checkpoint, save_checkpoint
 from lt_train.engine.evaluate import evaluate_run
 from lt_train.engine.fit import RunState, TrainingStopped, fit, train_step
+from lt_train.engine.setup import load_run_data, make_plan
 from lt_train.recipe import Files
 
 
@@ -405,3 +408,55 @@ def test_several_processes_are_refused_not_ignored(tiny_recipe, tmp_path, monkey
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(RecipeError, match="not built yet"):
         fit(tiny_recipe(), tmp_path / "run")
+
+
+def seen(run):
+    with (run.report / "seen.csv").open() as handle:
+        return list(csv.DictReader(handle))
+
+
+@pytest.mark.parametrize("method", ["softmax", "rfs", "class-aware", "finetune-tail"])
+def test_what_was_seen_is_counted(tiny_recipe, tiny_pool, tmp_path, method, softmax_run):
+    """The table equals what the samples of the run's steps held, counted one by one."""
+    recipe = tiny_recipe(f"method={method}", "data.val=null", "schedule.iterations=9", "schedule.decay=[]")
+    recipe = (
+        recipe.model_copy(update={"data": recipe.data.model_copy(update={"classes_below": 3})})
+        if (method == "finetune-tail")
+        else recipe
+    )
+    run = fit(recipe, tmp_path / "run", init_from=softmax_run.path)
+    data = load_run_data(recipe)
+    plan = make_plan(recipe, data)
+    instances, images = Counter(), Counter()
+    for step in plan.steps():
+        for draw in (draw for batch in step.batches for draw in batch):
+            labels = data.dataset[draw][1]["labels"].tolist()
+            instances.update(labels)
+            images.update(set(labels))
+    table = seen(run)
+    assert [int(row["instances_seen"]) for row in table] == [instances[label] for label in range(1, 21)]
+    assert [int(row["images_seen"]) for row in table] == [images[label] for label in range(1, 21)]
+    assert sum(instances.values()) > 0
+    assert "seen: 18 images in 9 steps" in run.log.read_text() or method == "finetune-tail"
+
+
+def test_class_aware_sampling_sees_classes_alike(tiny_recipe, tmp_path):
+    """After 60 images every one of 20 classes was drawn three times, whatever its count."""
+    options = ("data.val=null", "schedule.iterations=30", "schedule.decay=[]", "train=classifier")
+    run = fit(tiny_recipe("method=class-aware", *options), tmp_path / "run")
+    assert min(int(row["images_seen"]) for row in seen(run)) >= 3
+    assert "class-aware sampling: 20 classes with images take turns" in run.log.read_text()
+
+
+def test_a_second_stage_without_a_first_is_a_warning(tiny_recipe, tmp_path):
+    run = fit(tiny_recipe("method=x2", "data.val=null"), tmp_path / "run")
+    assert "warning: method x2 needs --init-from RUN, a softmax baseline" in run.log.read_text()
+
+
+def test_trainable_numbers_are_listed(softmax_run, tiny_recipe, tmp_path):
+    with (softmax_run.report / "trainable.csv").open() as handle:
+        rows = list(csv.DictReader(handle))
+    state = weights(softmax_run)
+    assert all("x".join(map(str, state[row["name"]].shape)) == row["shape"] for row in rows)
+    total = sum(int(row["numbers"]) for row in rows)
+    assert f"trainable: {total:,} numbers in {len(rows)} tensors" in softmax_run.log.read_text()
