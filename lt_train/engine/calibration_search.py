@@ -180,8 +180,9 @@ def write_search(report: Path, search: Search, tried: Sequence[dict[str, Any]]) 
     csv.writer(text, lineterminator="\n").writerows([[search.option, "AP", *names], *rows])
     write_text(report / "search.csv", text.getvalue())
     plot_search(report / "search.png", search.option, search.values, tried)
-    lines = [f"search of {search.option}, box AP in percent:"]
-    lines += ["  ".join([f"  {search.option}={row[0]:g}", *map(_percent, row[1:])]) for row in rows]
+    table = [[search.option, "AP", *names], *([f"{row[0]:g}", *map(_percent, row[1:])] for row in rows)]
+    width = max(len(cell) for row in table for cell in row) + 2
+    lines = ["box AP in percent:", *("".join(cell.rjust(width) for cell in row) for row in table)]
     best = max(rows, key=lambda row: row[1] or 0.0)
     lines.append(f"best: {search.option}={best[0]:g}")
     if search.files is None:
