@@ -301,6 +301,22 @@ def methods() -> None:
     click.echo(format_methods())
 
 
+@main.group()
+def config() -> None:
+    """Look at recipes."""
+
+
+@config.command(name="show")
+@click.argument("recipe", metavar="RECIPE")
+@OVERRIDES
+def show_config(recipe: str, overrides: tuple[str, ...]) -> None:
+    """Every value of a RECIPE with its origin: command line, recipe, method or default."""
+    need_training()
+    from lt_train.recipe_origins import format_settings, resolve
+
+    click.echo(format_settings(resolve(recipe, overrides)[1]))
+
+
 @main.command()
 @click.argument("text", required=False)
 def recipes(text: str | None) -> None:

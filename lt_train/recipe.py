@@ -231,7 +231,7 @@ def make_recipe(content: Mapping[str, Any], overrides: Sequence[str] = (), *, wh
     parsed = [(*_parse_override(override), override) for override in overrides]
     merged = dict(content)
     if any(key == "method" for key, *_ in parsed):
-        merged = _without_preset(merged)
+        merged = without_preset(merged)
     for key, value, override in parsed:
         merged = _with_value(merged, key.split("."), value, override)
     for key in ("head", "sampler", "calibration"):
@@ -245,7 +245,16 @@ def make_recipe(content: Mapping[str, Any], overrides: Sequence[str] = (), *, wh
         raise RecipeError([f"{where}: {line}" for line in error_lines(error, Recipe, _TAGS)]) from None
 
 
-def _without_preset(content: Mapping[str, Any]) -> dict[str, Any]:
+def override_keys(overrides: Sequence[str]) -> tuple[str, ...]:
+    """The dotted keys that override texts name.
+
+    Raises:
+        RecipeError: A text is no override.
+    """
+    return tuple(_parse_override(override)[0] for override in overrides)
+
+
+def without_preset(content: Mapping[str, Any]) -> dict[str, Any]:
     """A recipe without the keys that its own method filled: a resolved recipe can be given another method."""
     method = METHODS.get(str(content.get("method", "softmax")))
     return _without(content, method.fills) if method else dict(content)

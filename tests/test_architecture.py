@@ -19,6 +19,7 @@ ALLOWED = {
     "lt_train.recipe_errors": set(),
     "lt_train.randomness": set(),
     "lt_train.classifiers": set(),
+    "lt_train.recipe_origins": {"lt_train.methods", "lt_train.recipe"},
     "lt_train.recipe": {"lt_train.methods", "lt_train.options", "lt_train.recipe_errors"},
     "lt_train.heads": set(),
     "lt_train.calibration": {"lt_train.heads"},

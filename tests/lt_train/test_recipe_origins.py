@@ -1,0 +1,57 @@
+"""Where the values of a recipe come from."""
+
+import pytest
+import yaml
+
+from lt_data.errors import RecipeError
+from lt_train.recipe import load_recipe, make_recipe, recipe_names
+from lt_train.recipe_origins import format_settings, resolve
+
+BASE = "mask_rcnn_r50_fpn_coco_lt"
+
+
+def origins(source, *overrides):
+    return {setting.key: setting.origin for setting in resolve(source, overrides)[1]}
+
+
+def test_origins_of_a_file_that_says_little(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text("method: bags\nhead: bags\noptim: {lr: 0.02}\ndata: {train: {annotations: a.json, images: i}}\n")
+    found = origins(path, "seed=3", "data.val={annotations: b.json, images: j}")
+    assert found["seed"] == found["data.val.images"] == "command line"
+    assert found["optim.lr"] == found["head.name"] == found["method"] == found["data.train.images"] == "recipe"
+    assert found["train"] == found["sampler.name"] == "method bags"
+    assert found["optim.momentum"] == found["head.merge"] == "default"
+
+
+def test_a_method_on_the_command_line_takes_the_place_of_the_files_method():
+    found = origins(BASE, "method=reweight-cls", "head.beta=0.9")
+    assert found["method"] == found["head.beta"] == "command line"
+    assert found["head.weighting"] == found["train"] == "method reweight-cls"
+    assert found["optim.lr"] == "recipe"
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_the_shipped_recipes_leave_nothing_to_defaults(name):
+    defaults = {key for key, origin in origins(name).items() if origin == "default"}
+    if name != "quickstart":
+        assert defaults == {"schedule.warmup_start"}
+
+
+def test_values_are_those_of_the_run_and_are_spelled_as_in_a_recipe():
+    recipe, settings = resolve(BASE, ["method=bags", "head.others_ratio=.inf"])
+    assert recipe == load_recipe(BASE, ["method=bags", "head.others_ratio=.inf"])
+    lines = format_settings(settings).splitlines()
+    assert len(lines) == len(settings)
+    content = {}
+    for line, setting in zip(lines, settings, strict=True):
+        key, rest = line.split(maxsplit=1)
+        assert rest.endswith(setting.origin)
+        content[key] = yaml.safe_load(rest.removesuffix(setting.origin).strip())
+    again = make_recipe({"data": {"train": {}}}, [f"{key}={yaml.safe_dump(v)}" for key, v in content.items()])
+    assert again == recipe
+
+
+def test_a_mistake_is_a_mistake_here_too():
+    with pytest.raises(RecipeError, match="did you mean 'optim.lr'"):
+        resolve(BASE, ["optim.lrr=1"])
