@@ -301,6 +301,20 @@ def methods() -> None:
     click.echo(format_methods())
 
 
+@main.command()
+def doctor() -> None:
+    """Try out what this machine has: versions, devices, shared memory, decoding, one training step on each device."""
+    need_training()
+    from lt_train.engine.doctor import examine, format_finding
+
+    broken = False
+    for finding in examine():
+        broken = broken or finding.state == "broken"
+        click.echo(format_finding(finding))
+    if broken:
+        raise SystemExit(1)
+
+
 @main.group()
 def config() -> None:
     """Look at recipes."""

@@ -1,0 +1,148 @@
+"""What this machine has for a run, tried out: versions, devices, shared memory, decoding, one training step."""
+
+from __future__ import annotations
+
+import io
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.distributed
+from PIL import Image
+
+from lt_train.detectors import build_detector, set_trainable
+from lt_train.heads import make_head
+from lt_train.randomness import keyed_generator
+
+PACKAGES = ("lt-detection", "torch", "torchvision", "numpy", "pillow", "pycocotools", "hotcoco", "lvis")
+OPTIONAL = {"hotcoco": "evaluation is slow without it", "lvis": "only for --engine official on LVIS"}
+SHARED_MEMORY = Path("/dev/shm")
+# loader processes pass batches of 16 images of 1333 x 800 through it
+LEAST_SHARED = 2**30
+DECODED = 20
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        subject: What it is.
+        text: What was found, and what to do about it.
+        state: ``ok``, ``note`` (works, may surprise) or ``broken``.
+    """
+
+    subject: str
+    text: str
+    state: Literal["ok", "note", "broken"] = "ok"
+
+
+def examine() -> Iterator[Finding]:
+    """Looks at the machine, one finding after the other; the last ones take seconds."""
+    yield Finding("system", f"{platform.platform()}, Python {platform.python_version()}")
+    yield from _packages()
+    yield from _devices()
+    yield _shared_memory(SHARED_MEMORY)
+    yield _backends()
+    yield _attempt("decoding", _decoding)
+    for device in ("cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))):
+        yield _attempt(f"training step on {device}", partial(_step, device))
+
+
+def _packages() -> Iterator[Finding]:
+    for name in PACKAGES:
+        try:
+            yield Finding(name, metadata.version(name))
+        except metadata.PackageNotFoundError:
+            needed = name not in OPTIONAL
+            text = "run: pip install 'lt-detection[train]'" if needed else OPTIONAL[name]
+            yield Finding(name, f"not installed; {text}", "broken" if needed else "note")
+
+
+def _devices() -> Iterator[Finding]:
+    yield Finding("processor", f"{os.cpu_count()} cores, {torch.get_num_threads()} threads of PyTorch")
+    for i in range(torch.cuda.device_count()):
+        memory = torch.cuda.get_device_properties(i).total_memory / 2**30
+        yield Finding(f"cuda:{i}", f"{torch.cuda.get_device_name(i)}, {memory:.1f} GiB")
+    if not torch.cuda.is_available():
+        built = (
+            f"PyTorch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "PyTorch is built without CUDA"
+        )
+        yield Finding("GPU", f"none is visible ({built}); device=auto trains on the processor", "note")
+
+
+def _shared_memory(path: Path) -> Finding:
+    try:
+        status = os.statvfs(path)
+    except OSError:
+        return Finding("shared memory", f"{path} is not here; if loaders fail, use data.workers=0", "note")
+    free = status.f_bavail * status.f_frsize
+    if free < LEAST_SHARED:
+        text = f"{free / 2**20:.0f} MiB free in {path}; give the container more (--shm-size=8g), or use data.workers=0"
+        return Finding("shared memory", text, "note")
+    return Finding("shared memory", f"{free / 2**30:.1f} GiB free in {path}")
+
+
+def _backends() -> Finding:
+    backends = {"gloo": torch.distributed.is_gloo_available, "nccl": torch.distributed.is_nccl_available}
+    there = [name for name, available in backends.items() if torch.distributed.is_available() and available()]
+    if "gloo" not in there:
+        return Finding(
+            "processes", "gloo is not part of this PyTorch; evaluating in several processes needs it", "note"
+        )
+    return Finding("processes", f"{', '.join(there)} available; lt-train eval and predict use gloo")
+
+
+def _attempt(subject: str, work: Callable[[], str]) -> Finding:
+    """What the work says, or why it failed: any error is the finding."""
+    try:
+        return Finding(subject, work())
+    except Exception as error:
+        return Finding(subject, f"fails: {type(error).__name__}: {' '.join(str(error).split())}", "broken")
+
+
+def _decoding() -> str:
+    """Milliseconds for a photo-like JPEG of 640 x 480 pixels, from bytes to RGB."""
+    random = np.random.default_rng(0)
+    coarse = Image.fromarray(random.integers(0, 256, (60, 80, 3), np.uint8))
+    file = io.BytesIO()
+    coarse.resize((640, 480), Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
+    start = time.perf_counter()
+    for _ in range(DECODED):
+        np.asarray(Image.open(io.BytesIO(file.getvalue())).convert("RGB"))
+    ms = 1000 * (time.perf_counter() - start) / DECODED
+    return f"{ms:.1f} ms for a JPEG of 640 x 480 pixels in one process"
+
+
+def _step(device: str) -> str:
+    """One training step of the small Faster R-CNN on a drawn image."""
+    head = make_head("bags", instance_counts=[3, 30, 300, 3000])
+    model = build_detector(
+        "faster_rcnn_small", head, min_size=(128,), max_size=128, generator=keyed_generator(0, "doctor")
+    )
+    set_trainable(model, "all")
+    model.to(device).train()
+    image = torch.rand(3, 128, 128, generator=keyed_generator(0, "image")).to(device)
+    boxes = torch.tensor([[8.0, 8, 60, 70], [50, 40, 120, 110]], device=device)
+    target = {"boxes": boxes, "labels": torch.tensor([1, 4], device=device), "draw_seed": 0}
+    start = time.perf_counter()
+    loss = torch.stack(list(model([image], [target]).values())).sum()
+    loss.backward()  # type: ignore[no-untyped-call]
+    value = float(loss.detach())
+    if not np.isfinite(value):
+        raise ArithmeticError(f"the loss is {value}")
+    return f"loss {value:.3f}, {1000 * (time.perf_counter() - start):.0f} ms for the first step"
+
+
+def format_finding(finding: Finding) -> str:
+    """One line."""
+    mark = {"ok": "ok    ", "note": "note  ", "broken": "BROKEN"}[finding.state]
+    return f"{mark}  {finding.subject}: {finding.text}"
