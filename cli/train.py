@@ -75,10 +75,20 @@ class FitCommand(click.Command):
     help="Continue the run in --out (or in RUN); auto starts it if there is none yet.",
 )
 @click.option("--force", is_flag=True, help="Replace a run that exists.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, take five timed steps, write nothing.")
 def fit(
-    recipe: str, overrides: tuple[str, ...], out: Path | None, init_from: Path | None, resume: str | None, force: bool
+    recipe: str,
+    overrides: tuple[str, ...],
+    out: Path | None,
+    init_from: Path | None,
+    resume: str | None,
+    force: bool,
+    dry_run: bool,
 ) -> None:
     """Train a RECIPE (a shipped name or a YAML file), with dotted overrides such as optim.lr=0.02."""
+    if dry_run:
+        _dry_run(recipe, overrides, init_from)
+        return
     if resume and force:
         raise click.UsageError("--resume and --force exclude each other: one keeps the run, the other replaces it.")
     if resume not in (None, "always", "auto"):
@@ -97,6 +107,17 @@ def fit(
     start = resume is None or (resume == "auto" and not RunDir(out).last.is_file())
     train(loaded, out, init_from=init_from, resume=not start, force=force)
     click.echo(f"written: {out}")
+
+
+def _dry_run(recipe: str, overrides: tuple[str, ...], init_from: Path | None) -> None:
+    need_training()
+    from lt_train.recipe_origins import resolve
+
+    loaded, settings = resolve(recipe, overrides)
+    from lt_train.engine.dry_run import dry_run
+
+    for line in dry_run(loaded, settings, init_from=init_from):
+        click.echo(line)
 
 
 @main.command(name="eval")

@@ -30,7 +30,8 @@ ALLOWED = {
     "lt_train.evaluation": set(),
     "lt_train.report": {"lt_train.evaluation"},
     "lt_train.engine": {
-        *("lt_train.methods", "lt_train.options", "lt_train.recipe", "lt_train.heads", "lt_train.calibration"),
+        *("lt_train.methods", "lt_train.options", "lt_train.recipe", "lt_train.recipe_origins", "lt_train.heads"),
+        "lt_train.calibration",
         *("lt_train.data", "lt_train.detectors", "lt_train.evaluation", "lt_train.randomness", "lt_train.report"),
     },
     "lt_train.quickstart": {"lt_train.engine", "lt_train.recipe", "lt_train.report"},

@@ -21,14 +21,21 @@ LISTED = 12
 
 def write_trainable(path: Path, model: nn.Module) -> list[str]:
     """Writes name, shape and size of every trainable tensor; lines about them for people."""
-    found = [(name, tuple(p.shape), p.numel()) for name, p in model.named_parameters() if p.requires_grad]
-    rows = [(name, "x".join(map(str, shape)), numbers) for name, shape, numbers in found]
-    _write(path, ("name", "shape", "numbers"), rows)
-    total = sum(numbers for *_, numbers in found)
-    lines = [f"trainable: {total:,} numbers in {len(found)} tensors, listed in {path.parent.name}/{path.name}"]
-    if len(found) <= LISTED:
-        lines += [f"  {name} {shape}" for name, shape, _ in rows]
-    return lines
+    _write(path, ("name", "shape", "numbers"), _trainable(model))
+    first, *others = trainable_lines(model)
+    return [f"{first}, listed in {path.parent.name}/{path.name}", *others]
+
+
+def trainable_lines(model: nn.Module) -> list[str]:
+    """How many numbers are trained, and their tensors where they are few."""
+    rows = _trainable(model)
+    lines = [f"trainable: {sum(numbers for *_, numbers in rows):,} numbers in {len(rows)} tensors"]
+    return lines + [f"  {name} {shape}" for name, shape, _ in rows] * (len(rows) <= LISTED)
+
+
+def _trainable(model: nn.Module) -> list[tuple[str, str, int]]:
+    found = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    return [(name, "x".join(map(str, p.shape)), p.numel()) for name, p in found]
 
 
 def write_seen(path: Path, data: RunData, plan: Plan, done: int) -> list[str]:

@@ -8,11 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
-from torch import Tensor, nn
+from torch import nn
 
 from lt_data.errors import DataError, RecipeError
 from lt_train.calibration.base import Calibration
@@ -28,6 +27,7 @@ from lt_train.engine.log import RunLog
 from lt_train.engine.run_dir import RunDir, check_run_dir, create_run_dir, write_environment, write_recipe, write_text
 from lt_train.engine.setup import RunData, choose_device, data_record, load_run_data
 from lt_train.engine.state import model_from_run, weights_content
+from lt_train.engine.step import on_device
 from lt_train.methods import METHODS, beaten_keys
 from lt_train.recipe import Recipe, make_recipe
 from lt_train.report.run_report import draw_run_report
@@ -164,7 +164,7 @@ def _fit(model: LongTailDetector, recipe: Recipe, data: RunData, *, console: Con
                 calibration.fit(
                     *model.labelled_features(
                         [image.to(device).float() / 255 for image in images],
-                        [_on_device(target, device) for target in targets],
+                        [on_device(target, device) for target in targets],
                         kind=calibration.features,
                         regions=calibration.regions,
                     )
@@ -172,10 +172,6 @@ def _fit(model: LongTailDetector, recipe: Recipe, data: RunData, *, console: Con
                 progress.advance(len(images))
         model.eval()
     return calibration.finish()
-
-
-def _on_device(target: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    return {key: value.to(device) if isinstance(value, Tensor) else value for key, value in target.items()}
 
 
 def _calibration_of(model: LongTailDetector) -> Calibration:

@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 import json
-import math
 import os
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import torch
 from rich.console import Console
-from torch import Tensor, nn
 
-from lt_data.errors import LtError, RecipeError
+from lt_data.errors import RecipeError
 from lt_train.data.dataset import make_loader
-from lt_train.data.plan import Draw, Plan, Step
+from lt_train.data.plan import Plan, Step
 from lt_train.engine.budget import write_seen, write_trainable
 from lt_train.engine.calibrate import calibrate
 from lt_train.engine.checkpoint import save_checkpoint
 from lt_train.engine.evaluate import evaluate_model, selection_ap
 from lt_train.engine.log import RunLog
-from lt_train.engine.optim import describe_lr, lr_at, set_lr
+from lt_train.engine.optim import describe_lr, lr_at
 from lt_train.engine.run_dir import RunDir, check_run_dir, create_run_dir, write_environment, write_recipe, write_text
 from lt_train.engine.setup import RunData, choose_device, data_record, describe_data, load_run_data, make_plan
 from lt_train.engine.state import RunState, checkpoint_content, restore_state, start_state
+from lt_train.engine.step import Draws, train_step
 from lt_train.methods import beaten_keys
 from lt_train.recipe import Recipe
 from lt_train.report.run_report import draw_run_report
-
-
-class TrainingStopped(LtError):
-    """The run cannot go on: a loss is not finite."""
 
 
 def fit(
@@ -57,7 +49,7 @@ def fit(
         DataError: Data, weights or checkpoints cannot be used.
         RecipeError: The recipe cannot run here, or differs from that of the run to resume.
         OutputError: ``out`` exists.
-        TrainingStopped: A loss became infinite or NaN.
+        TrainingStopped: A loss became infinite or NaN, see ``lt_train.engine.step``.
     """
     _refuse_several_processes()
     if recipe.calibration.name != "none":
@@ -97,7 +89,7 @@ def _train(recipe: Recipe, data: RunData, plan: Plan, state: RunState, run: RunD
     device = next(state.model.parameters()).device
     batches = make_loader(
         data.dataset,
-        _Draws(plan, state.done),
+        Draws(plan, state.done),
         workers=recipe.data.workers,
         pin_memory=device.type == "cuda",
     )
@@ -116,74 +108,6 @@ def _train(recipe: Recipe, data: RunData, plan: Plan, state: RunState, run: RunD
             save_checkpoint(run.last, checkpoint_content(recipe, data, state))
         if evaluating:
             _evaluate(recipe, data, state, run, log)
-
-
-def train_step(
-    state: RunState, step: Step, batches: Iterator[Any], *, lr: float, clip: float | None = None
-) -> dict[str, float]:
-    """One optimiser step over one or several forward passes; their losses are averaged.
-
-    Args:
-        state: Model and optimiser; changed.
-        step: How many forward passes, and of which images.
-        batches: Gives the images and targets of each forward pass.
-        lr: Learning rate.
-        clip: Largest gradient norm, or ``None``.
-
-    Returns:
-        The mean of every loss.
-
-    Raises:
-        TrainingStopped: A loss is not finite; no weight was changed.
-    """
-    device = next(state.model.parameters()).device
-    set_lr(state.optimizer, lr)
-    state.optimizer.zero_grad(set_to_none=True)
-    sums: dict[str, Tensor] = {}
-    for _ in step.batches:
-        images, targets = next(batches)
-        losses = state.model(
-            [image.to(device, non_blocking=True).float() / 255 for image in images],
-            [_on_device(target, device) for target in targets],
-        )
-        total = torch.stack(list(losses.values())).sum() / len(step.batches)
-        total.backward()  # type: ignore[no-untyped-call]
-        for name, value in losses.items():
-            sums[name] = sums.get(name, torch.zeros((), device=device)) + value.detach() / len(step.batches)
-    values = {name: float(value) for name, value in sums.items()}
-    _refuse_non_finite(values, step, targets)
-    if clip is not None:
-        nn.utils.clip_grad_norm_([p for p in state.model.parameters() if p.requires_grad], clip)
-    state.optimizer.step()
-    return values
-
-
-def _refuse_non_finite(values: dict[str, float], step: Step, targets: list[dict[str, Any]]) -> None:
-    wrong = [name for name, value in values.items() if not math.isfinite(value)]
-    if wrong:
-        images = ", ".join(str(target["image_id"]) for target in targets)
-        raise TrainingStopped(
-            f"step {step.index + 1}: {', '.join(wrong)} is not finite (last images {images}); no weight was changed "
-            "in this step, but earlier ones may be damaged; go back to the last checkpoint, and lower optim.lr or set "
-            "optim.clip"
-        )
-
-
-def _on_device(target: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    return {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in target.items()}
-
-
-class _Draws:
-    """The draws of every forward pass that remains, for the loader."""
-
-    def __init__(self, plan: Plan, done: int) -> None:
-        self.plan = plan
-        self.done = done
-
-    def __iter__(self) -> Iterator[list[Draw]]:
-        for step in self.plan.steps(self.done):
-            for batch in step.batches:
-                yield list(batch)
 
 
 def _is_due(step: Step, recipe: Recipe, every: int | None) -> bool:

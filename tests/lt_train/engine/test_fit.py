@@ -13,8 +13,10 @@ from lt_data.errors import DataError, OutputError, RecipeError
 from lt_train.data.plan import Step
 from lt_train.engine.checkpoint import load_checkpoint, save_checkpoint
 from lt_train.engine.evaluate import evaluate_run
-from lt_train.engine.fit import RunState, TrainingStopped, fit, train_step
+from lt_train.engine.fit import fit, train_step
 from lt_train.engine.setup import load_run_data, make_plan
+from lt_train.engine.state import RunState
+from lt_train.engine.step import TrainingStopped
 from lt_train.recipe import Files
 
 

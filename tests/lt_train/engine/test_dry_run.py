@@ -1,0 +1,54 @@
+"""A run before it runs: what it says is what the run then does."""
+
+import re
+
+import pytest
+
+from lt_data.errors import DataError
+from lt_train.engine.dry_run import dry_run
+from lt_train.engine.fit import fit
+from lt_train.recipe_origins import Setting
+
+
+def lines_of(recipe, **options):
+    return list(dry_run(recipe, (Setting("seed", 0, "default"),), **options))
+
+
+@pytest.mark.parametrize("iterations", [1, 3, 20])
+def test_it_says_what_the_run_does(tiny_recipe, tmp_path, iterations):
+    recipe = tiny_recipe("data.val=null", f"schedule.iterations={iterations}", "schedule.decay=[]", "schedule.warmup=0")
+    lines = lines_of(recipe)
+    log = fit(recipe, tmp_path / "run").log.read_text()
+    assert lines[0].split() == ["seed", "0", "default"]
+    for start in ("data:", "groups", "budget:", "lr ", "trainable:"):
+        (line,) = (line for line in lines if line.startswith(start))
+        assert line in log
+    losses = dict(re.findall(r"(\w+) ([\d.]+)", next(line for line in lines if "first step" in line).split(": ")[1]))
+    first = dict(re.findall(r"(\w+) ([\d.]+)", next(line for line in log.splitlines() if "step 1/" in line)))
+    assert {name: first[name.removeprefix("loss_")] for name in losses} == losses
+    timed = [line for line in lines if "timed steps" in line]
+    assert len(timed) == (iterations > 1)
+    if timed:
+        steps, seconds, share = re.match(r"(\d+) timed steps: ([\d.]+) s .* (\d+) % of it waiting", timed[0]).groups()
+        assert int(steps) == min(5, iterations - 1)
+        assert float(seconds) > 0
+        assert 0 <= int(share) <= 100
+        assert re.match(r"memory: [\d.]+ GiB of the", lines[-1])
+
+
+def test_a_second_stage(tiny_recipe, tmp_path):
+    start = fit(tiny_recipe("data.val=null"), tmp_path / "softmax")
+    before = sorted(tmp_path.rglob("*"))
+    lines = lines_of(tiny_recipe("method=bags", "data.val=null"), init_from=start.path)
+    assert any("newly initialised: roi_heads.box_predictor.cls_score" in line for line in lines)
+    assert "trainable: 6,425 numbers in 2 tensors" in lines
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_calibration_takes_no_steps(tiny_recipe):
+    assert lines_of(tiny_recipe("method=ncm-fc"))[-1].startswith("calibration 'ncm' takes no steps")
+
+
+def test_what_would_stop_the_run_stops_it_here(tiny_recipe, tmp_path):
+    with pytest.raises(DataError):
+        lines_of(tiny_recipe(f"data.train.images={tmp_path}"))
