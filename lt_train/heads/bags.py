@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from lt_data.errors import DataError, RecipeError
 from lt_data.groups import BAGS_EDGES, group_index
 from lt_train.heads.base import Head, dense_rank
-from lt_train.heads.grouped_softmax import others_weights, shares
+from lt_train.heads.region_weights import others_weights, shares
 
 IN_GROUP = ("none", "inverse")
 MERGES = ("product", "gated", "softmax", "softmax-foreground", "best-group")
@@ -139,10 +139,9 @@ class BagsHead(Head):
         if self.in_group != "none":
             weights = weights * self.label_weights.index_select(1, labels)
         # split, not slices: its backward joins the gradients once instead of padding and adding one for each slice
-        parts = zip(logits.split(self.lengths, dim=1), bins, strict=True)
-        per_region = torch.stack([F.cross_entropy(part, row, reduction="none") for part, row in parts])
-        losses = (per_region * shares(weights, micro_batch)).sum(dim=1)
-        return {f"loss_group_{first + i}": loss for i, loss in enumerate(losses.unbind())}
+        slices = zip(logits.split(self.lengths, dim=1), bins, shares(weights, micro_batch), strict=True)
+        losses = [(F.cross_entropy(part, row, reduction="none") * share).sum() for part, row, share in slices]
+        return {f"loss_group_{first + i}": loss for i, loss in enumerate(losses)}
 
     def scores(self, logits: Tensor) -> Tensor:
         """[R, L] -> [R, C+1]; the "others" probabilities never become scores, and nothing is normalised again.
@@ -158,46 +157,42 @@ class BagsHead(Head):
         smallest "others" probability over the groups that have a class: a region is background as far as every group
         says so. Of equally good groups the first is the best.
         """
-        parts = [part.softmax(dim=1) for part in logits.float().split(self.lengths, dim=1)]
-        background, foreground = self._background_and_foreground(parts)
-        # bin 0, "others", goes no further
-        classes = [part[:, 1:] for part in parts[int(self.gate) :]]
-        factors = self._factors(classes, foreground)
-        scores = self._by_label(background, [part * factor for part, factor in zip(classes, factors, strict=True)])
-        if self.merge == "softmax":
-            return scores.softmax(dim=1)
-        if self.merge == "softmax-foreground":
-            return torch.cat([background, scores[:, 1:].softmax(dim=1) * foreground], dim=1)
+        slices = logits.float().split(self.lengths, dim=1)
+        if not self.gate:
+            scores = self._in_groups(slices)
+            return self._keep_best_group(scores) if self.merge == "best-group" else scores
+        gate = slices[0].softmax(dim=1)
+        scores, foreground = self._in_groups(slices[1:], background=gate[:, :1]), gate[:, 1:]
+        classes = scores[:, 1:]
+        if self.merge == "best-group":
+            self._keep_best_group(scores)
+        elif self.merge == "softmax-foreground":
+            classes.copy_(classes.softmax(dim=1))
+        # in place: the table is the largest tensor here
+        classes.mul_(foreground > 0.5 if self.merge == "gated" else foreground)
+        return scores.softmax(dim=1) if self.merge == "softmax" else scores
+
+    def _in_groups(self, slices: Sequence[Tensor], background: Tensor | None = None) -> Tensor:
+        """[R, C+1]: probability of each class in its group; column 0 is ``background`` or the smallest "others"."""
+        regions = len(slices[0])
+        scores = slices[0].new_empty(regions, self.num_classes + 1)
+        others = scores.new_ones(regions, 1)
+        labels = self.logit_label.split([part.shape[1] - 1 for part in slices])
+        for part, columns in zip(slices, labels, strict=True):
+            probability = part.softmax(dim=1)
+            scores.scatter_(1, columns.expand(regions, -1), probability[:, 1:])
+            if background is None:
+                others = torch.minimum(others, probability[:, :1])
+            # before the next is made, which then takes the memory that is still in the cache
+            del probability
+        scores[:, :1] = others if background is None else background
         return scores
 
-    def _background_and_foreground(self, parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """[R, 1] probabilities; without a gate the foreground's is 1."""
-        if self.gate:
-            return parts[0][:, :1], parts[0][:, 1:]
-        # a group without classes has nothing but "others"
-        background = torch.stack([part[:, 0] for part in parts if part.shape[1] > 1]).amin(dim=0)[:, None]
-        return background, torch.ones_like(background)
-
-    def _factors(self, classes: Sequence[Tensor], foreground: Tensor) -> Sequence[Tensor]:
-        """[R, 1] for each group: what its probabilities are multiplied by."""
-        if self.merge == "best-group":
-            # a column of 0 gives a group without classes a maximum too
-            highest = torch.stack([F.pad(part, (1, 0)).amax(dim=1) for part in classes], dim=1)
-            factors = torch.zeros_like(highest).scatter_(1, highest.argmax(dim=1, keepdim=True), foreground)
-            return factors.split(1, dim=1)
-        if self.merge == "gated":
-            foreground = (foreground > 0.5).float()
-        elif self.merge == "softmax-foreground":
-            foreground = torch.ones_like(foreground)
-        return [foreground] * len(classes)
-
-    def _by_label(self, background: Tensor, classes: Sequence[Tensor]) -> Tensor:
-        """[R, 1] of the background and [R, classes of the group] of each group -> [R, C+1]."""
-        scores = background.new_empty(len(background), self.num_classes + 1)
-        scores[:, :1] = background
-        labels = self.logit_label.split([part.shape[1] for part in classes])
-        for part, columns in zip(classes, labels, strict=True):
-            scores.scatter_(1, columns.expand(len(part), -1), part)
+    def _keep_best_group(self, scores: Tensor) -> Tensor:
+        """``scores``, in place 0 for classes outside the group that has the highest."""
+        groups, classes = self.label_to_bin[int(self.gate) :, 1:] > 0, scores[:, 1:]
+        best = torch.stack([classes.where(group, 0).amax(dim=1) for group in groups]).argmax(dim=0)
+        classes.mul_(groups.index_select(0, best))
         return scores
 
     def extra_repr(self) -> str:

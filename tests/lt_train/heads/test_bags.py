@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lt_data.errors import RecipeError
 from lt_train.heads import make_head
 from lt_train.heads.base import dense_rank
-from lt_train.heads.grouped_softmax import others_weights
+from lt_train.heads.region_weights import others_weights
 from lt_train.randomness import keyed_generator
 
 torch.set_num_threads(1)

@@ -7,7 +7,7 @@ import torch
 from lt_data.errors import RecipeError
 from lt_train.heads import make_head
 from lt_train.heads.bags import MERGES
-from lt_train.heads.grouped_softmax import others_weights
+from lt_train.heads.region_weights import others_weights
 from lt_train.randomness import keyed_generator
 
 torch.set_num_threads(1)
@@ -22,10 +22,10 @@ def softmax(z):
     return e / e.sum(axis=-1, keepdims=True)
 
 
-def columns_of(gate):
+def columns_of(gate, groups=GROUPS):
     """Columns of each slice of the logits, written out."""
     slices, first = ([[0, 1]], 2) if gate else ([], 0)
-    for group in GROUPS:
+    for group in groups:
         slices.append(list(range(first, first + 1 + len(group))))
         first += 1 + len(group)
     return slices
@@ -94,14 +94,14 @@ def test_losses_and_gradients(gate, weighted, parts, seed):
     np.testing.assert_allclose(logits.grad.numpy(), gradient, atol=1e-6)
 
 
-def scores_by_definition(logits, merge, gate):
+def scores_by_definition(logits, merge, gate, members=GROUPS):
     """[R, C+1], one region and one class at a time."""
-    slices = columns_of(gate)
-    result = np.zeros((len(logits), len(COUNTS) + 1))
+    slices, num_classes = columns_of(gate, members), sum(map(len, members))
+    result = np.zeros((len(logits), num_classes + 1))
     for r, row in enumerate(logits):
         groups = [softmax(row[columns]) for columns in slices[int(gate) :]]
-        in_group = np.zeros(len(COUNTS))
-        for group, p in zip(GROUPS, groups, strict=True):
+        in_group = np.zeros(num_classes)
+        for group, p in zip(members, groups, strict=True):
             for place, label in enumerate(group, start=1):
                 in_group[label - 1] = p[place]
         background, foreground = softmax(row[:2]) if gate else (min(p[0] for p in groups), 1.0)
@@ -115,19 +115,48 @@ def scores_by_definition(logits, merge, gate):
         elif merge == "softmax-foreground":
             result[r] = [background, *(softmax(in_group) * foreground)]
         else:
-            best = max(range(4), key=lambda g, groups=groups: groups[g][1:].max())
-            result[r] = [background, *[product[c] if c + 1 in GROUPS[best] else 0.0 for c in range(len(COUNTS))]]
+            best = max(range(len(groups)), key=lambda g, groups=groups: max(groups[g][1:], default=0))
+            kept = [product[c] if c + 1 in members[best] else 0.0 for c in range(num_classes)]
+            result[r] = [background, *kept]
     return result
 
 
-@pytest.mark.parametrize(("merge", "gate"), [*((m, True) for m in MERGES), ("product", False), ("best-group", False)])
-def test_scores(merge, gate):
-    head = make_head("bags", instance_counts=COUNTS, merge=merge, gate=gate)
-    logits = np.random.default_rng(0).normal(size=(60, head.num_logits), scale=2)
+RULES = [*((merge, True) for merge in MERGES), ("product", False), ("best-group", False)]
+
+
+@pytest.mark.parametrize(("merge", "gate"), RULES)
+@pytest.mark.parametrize(
+    ("counts", "members"), [(COUNTS, GROUPS), ([2000, 7, 3000], [[2], [], [], [1, 3]]), ([20], [[], [1], [], []])]
+)
+def test_scores(merge, gate, counts, members):
+    """Also where groups have no class."""
+    head = make_head("bags", instance_counts=counts, merge=merge, gate=gate)
+    logits = np.random.default_rng(0).normal(size=(60, head.num_logits), scale=2).astype(np.float32)
     got = head.scores(torch.from_numpy(logits)).numpy()
-    np.testing.assert_allclose(
-        got, scores_by_definition(logits.astype(np.float32).astype(float), merge, gate), atol=1e-6
-    )
+    np.testing.assert_allclose(got, scores_by_definition(logits.astype(float), merge, gate, members), atol=1e-6)
+
+
+@pytest.mark.parametrize("gate", [True, False])
+def test_of_equally_good_groups_the_first_keeps_its_scores(gate):
+    head = make_head("bags", instance_counts=[50, 5, 60, 6], merge="best-group", gate=gate)
+    scores = head.scores(torch.zeros(3, head.num_logits))
+    assert (scores[:, 1:] > 0).tolist() == [[False, True, False, True]] * 3
+
+
+@pytest.mark.parametrize(("merge", "gate"), RULES)
+def test_scores_have_a_gradient(merge, gate):
+    """Numeric derivatives of a weighted sum of the scores."""
+    head = make_head("bags", instance_counts=COUNTS, merge=merge, gate=gate)
+    random = np.random.default_rng(1)
+    logits = random.normal(size=(3, head.num_logits))
+    factors = random.normal(size=(3, len(COUNTS) + 1))
+    tensor = torch.from_numpy(logits.astype(np.float32)).requires_grad_()
+    (head.scores(tensor) * torch.from_numpy(factors.astype(np.float32))).sum().backward()
+    for place in [(0, 0), (1, 2), (2, 5), (0, head.num_logits - 1)]:
+        step = np.zeros_like(logits)
+        step[place] = 1e-5
+        ends = [(scores_by_definition(logits + sign * step, merge, gate) * factors).sum() for sign in (1, -1)]
+        assert float(tensor.grad[place]) == pytest.approx((ends[0] - ends[1]) / 2e-5, abs=1e-5)
 
 
 def test_in_group_weights():
@@ -135,6 +164,45 @@ def test_in_group_weights():
     want = [[in_group_weight(label, group) for label in range(8)] for group in GROUPS]
     np.testing.assert_allclose(head.label_weights[1:].numpy(), want, rtol=1e-6)
     assert bool((head.label_weights[0] == 1).all())
+
+
+@pytest.mark.parametrize(
+    ("counts", "want"),
+    [
+        # 1/5 and 1/6 over 11/60
+        ([5, 6], [1.0909091, 0.9090909]),
+        # mean of 1 and eighteen 1/9 is 3/19, so that the first has 19/3
+        ([1] + [9] * 18, [5.0] + [0.7037037] * 18),
+        # 1/1000 and 1/10^6 over their mean: 1.998 and 0.002
+        ([1000, 10**6], [1.998002, 0.1]),
+        # groups do not mix, and a class without instances is not in the mean
+        ([0, 4, 4, 2000], [5.0, 1.0, 1.0, 1.0]),
+    ],
+)
+def test_in_group_weights_by_hand(counts, want):
+    weights = make_head("bags", instance_counts=counts, in_group="inverse", gate=False).label_weights
+    head_bins = make_head("bags", instance_counts=counts, gate=False).label_to_bin
+    own = weights.where(head_bins > 0, 0).sum(dim=0)[1:]
+    torch.testing.assert_close(own, torch.tensor(want), atol=1e-6, rtol=0)
+    assert bool((weights[head_bins == 0] == 1).all())
+
+
+def test_other_caps_inside_a_group():
+    options = {"in_group": "inverse", "in_group_lower": 0.01, "in_group_upper": 1.5}
+    weights = make_head("bags", instance_counts=[1000, 10**6], **options).label_weights
+    torch.testing.assert_close(weights[4, 1:], torch.tensor([1.5, 0.01]))
+
+
+def test_layouts_differ_even_where_widths_are_equal():
+    """What the loading of weights compares: a gate's two logits are as many as two groups' "others"."""
+    gated = make_head("bags", instance_counts=COUNTS, edges=(10, 100))
+    gateless = make_head("bags", instance_counts=COUNTS, edges=(10, 100, 1000, 10**4), gate=False)
+    assert gated.num_logits == gateless.num_logits
+    assert gated.layout_buffers == ("label_to_bin",)
+    assert not torch.equal(gated.label_to_bin, gateless.label_to_bin)
+    same_rows = make_head("bags", instance_counts=COUNTS, edges=(10, 100, 1000), gate=False)
+    assert gated.label_to_bin.shape == same_rows.label_to_bin.shape
+    assert not torch.equal(gated.label_to_bin, same_rows.label_to_bin)
 
 
 def test_layout_without_a_gate():
@@ -151,6 +219,12 @@ def test_layout_without_a_gate():
         ({"merge": "gated", "gate": False}, "merge is 'gated'; allowed without a gate are product, best-group"),
         ({"in_group": "linear"}, "in_group is 'linear'; allowed are none, inverse"),
         ({"in_group_lower": 2, "in_group_upper": 1}, "in_group_lower is 2, in_group_upper 1"),
+        (
+            {"in_group_lower": 0, "in_group_upper": 0},
+            "in_group_upper 0; allowed is 0 <= lower <= upper, upper positive",
+        ),
+        ({"in_group_upper": float("inf")}, "in_group_upper inf"),
+        ({"gate": "no"}, "gate is 'no'; allowed are true and false"),
     ],
 )
 def test_bad_options(options, says):

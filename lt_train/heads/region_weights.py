@@ -1,0 +1,74 @@
+"""Which regions take part in the softmax of each slice of the logits, and how much they count.
+
+Shapes: R regions, S slices of the logits, G groups. A "bin" is the position inside a slice.
+Nothing here waits for the device.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def others_weights(
+    bins: Tensor,
+    ratio: float,
+    *,
+    micro_batch: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Which regions train each group: its own, and at most ``floor(ratio * own)`` others, drawn uniformly.
+
+    Args:
+        bins: [G, R] int64, bin of each region in each group; 0 = others.
+        ratio: Others kept per own region, counted in each micro-batch; ``inf`` keeps all where there is an own one.
+        micro_batch: [R] ranks from :func:`lt_train.heads.base.dense_rank`, or ``None`` for one micro-batch.
+        generator: Source of the draw; a CPU generator serves regions on any device.
+
+    Returns:
+        [G, R] float32 of 0 and 1. Without an own region all weights of the group are 0.
+
+    Source: ``_sample_others`` of the released BAGS code.
+    """
+    own = bins > 0
+    if micro_batch is None:
+        own_count, first = own.sum(dim=1, keepdim=True), None
+    else:
+        counts = torch.zeros_like(own, dtype=torch.int64).index_add_(1, micro_batch, own.long())
+        own_count = counts.index_select(1, micro_batch)
+        size = torch.zeros_like(micro_batch).index_add_(0, micro_batch, torch.ones_like(micro_batch))
+        first = (size.cumsum(0) - size).index_select(0, micro_batch)
+    if math.isinf(ratio):
+        return (own_count > 0).float().expand(own.shape)
+    # one sort lays the micro-batches side by side, in each the others in random order and then the own regions
+    draw = _uniform(own.shape, own.device, generator).masked_fill_(own, 1.5)
+    order = (draw if micro_batch is None else 2 * micro_batch + draw).argsort(dim=1)
+    place = torch.arange(own.shape[1], device=own.device).expand_as(order)
+    rank = torch.empty_like(order).scatter_(1, order, place)
+    kept = (own_count.double() * ratio).floor()
+    return (own | ((rank if first is None else rank - first) < kept)).float()
+
+
+def _uniform(shape: torch.Size, device: torch.device, generator: torch.Generator | None) -> Tensor:
+    """Float64 draws in [0, 1) on ``device``, made where the generator lives."""
+    source = device if generator is None else generator.device
+    draw = torch.rand(shape, generator=generator, device=source, dtype=torch.float64)
+    return draw.to(device, non_blocking=True)
+
+
+def shares(weights: Tensor, micro_batch: Tensor | None) -> Tensor:
+    """Weights over their sum in each micro-batch (at least 1), over the number of micro-batches.
+
+    Args:
+        weights: [S, R] >= 0.
+        micro_batch: [R] ranks from :func:`lt_train.heads.base.dense_rank`, or ``None`` for one micro-batch.
+
+    Source: the average over ranks in the released BAGS code, where a rank is a micro-batch.
+    """
+    if micro_batch is None:
+        return weights / weights.sum(dim=1, keepdim=True).clamp(min=1)
+    # a batch of R regions has at most R micro-batches; their number stays on the device
+    total = torch.zeros_like(weights).index_add_(1, micro_batch, weights)
+    return weights / (total.clamp(min=1).index_select(1, micro_batch) * (micro_batch.max() + 1))
