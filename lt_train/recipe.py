@@ -75,6 +75,9 @@ class ModelSection(Section):
     pre_nms_topk: int = Field(10_000, ge=1, description="(region, class) pairs per image that enter NMS.")
     min_size: tuple[Side, ...] = Field((800,), min_length=1, description="Short side in pixels; several: drawn.")
     max_size: int = Field(1333, ge=32, description="Longest side in pixels.")
+    mask_target: Literal["exact", "polygon"] = Field(
+        "exact", description="Targets of the mask loss: shares as torchvision's, or 0 and 1 drawn from polygons."
+    )
 
     @field_validator("min_size", mode="before")
     @classmethod

@@ -6,13 +6,10 @@ Labels are 1..C, 0 is the background; boxes are xyxy in pixels of the (flipped, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -20,6 +17,7 @@ from lt_data.annotations import AnnotationFile
 from lt_data.arrays import BoolArray, IntArray
 from lt_data.errors import DataError, LtError
 from lt_train.data.detection_data import DetectionData, annotation_names, clipped_boxes
+from lt_train.data.images import read_image, resized_size
 from lt_train.data.instance_masks import InstanceMasks
 from lt_train.data.plan import Draw
 from lt_train.randomness import draw_seed, keyed_generator
@@ -41,7 +39,9 @@ class DetectionDataset(Dataset[Sample]):
         seed: Seed of the run.
         flip: Probability of a horizontal flip.
         short_sides: Short sides in pixels; one is drawn for each sample.
-        with_masks: Whether targets hold instance masks.
+        max_size: Largest long side in pixels; only ``masks="runs"`` needs it.
+        masks: What of the instances' masks targets hold: nothing, ``polygons`` (``InstanceMasks`` in the size of the
+            image) or ``runs`` (``MaskRuns`` in the size that the detector resizes the image to).
     """
 
     def __init__(
@@ -52,14 +52,16 @@ class DetectionDataset(Dataset[Sample]):
         seed: int = 0,
         flip: float = 0.0,
         short_sides: Sequence[int] = (),
-        with_masks: bool = False,
+        max_size: int | None = None,
+        masks: Literal["none", "polygons", "runs"] = "none",
     ) -> None:
         self.data = data
         self.rows = rows
         self.seed = seed
         self.flip = flip
         self.short_sides = tuple(short_sides)
-        self.with_masks = with_masks
+        self.max_size = max_size
+        self.masks = masks
         self.boxes = torch.from_numpy(clipped_boxes(data.file).astype(np.float32))
         self.labels = torch.from_numpy(data.ids.to_labels(data.file.annotation_category_ids))
         self._targets = _ByImage(data.file, data.usable)
@@ -103,7 +105,7 @@ class DetectionDataset(Dataset[Sample]):
         }
         if len(regions):
             target["ignore"] = self.boxes[regions]
-        if self.with_masks:
+        if self.masks != "none":
             target["masks"] = self._masks(part, (height, width))
         if self.short_sides:
             generator = keyed_generator(self.seed, "short-side", *key)
@@ -112,6 +114,10 @@ class DetectionDataset(Dataset[Sample]):
             ]
         if self.flip and float(torch.rand(1, generator=keyed_generator(self.seed, "flip", *key))) < self.flip:
             image, target = flip_horizontally(image, target)
+        if self.masks == "runs":
+            assert self.max_size is not None
+            size = resized_size(height, width, target["short_side"], self.max_size)
+            target["masks"] = target["masks"].resize(*size).runs()
         return image, target
 
     def _masks(self, part: IntArray, size: tuple[int, int]) -> InstanceMasks:
@@ -140,31 +146,6 @@ class _ByImage:
     def of(self, image_row: int) -> IntArray:
         """Positions in the file's annotations."""
         return self._positions[self._start[image_row] : self._start[image_row + 1]]
-
-
-def read_image(path: Path, size: npt.ArrayLike) -> Tensor:
-    """An image as uint8 RGB [3, H, W].
-
-    Args:
-        path: The file.
-        size: Width and height that the annotations claim; 0 where unknown.
-
-    Raises:
-        DataError: The file is no image, or has another size.
-    """
-    try:
-        with Image.open(path) as image:
-            pixels = np.array(image.convert("RGB"))
-    # decoders raise nearly anything on broken files
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path}: not a readable image ({reason})") from None
-    width, height = (int(v) for v in np.asarray(size))
-    if width and height and pixels.shape[:2] != (height, width):
-        raise DataError(
-            f"{path}: the image is {pixels.shape[1]} x {pixels.shape[0]} pixels, its annotation says {width} x {height}"
-        )
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
 def flip_horizontally(image: Tensor, target: dict[str, Any]) -> Sample:

@@ -1,7 +1,7 @@
-"""Instance masks of one image as flat polygons and run lengths, and the targets of the mask loss made from them.
+"""Instance masks of one image as flat polygons and run lengths: flipped, scaled, turned into runs of pixels.
 
-A polygon is a few hundred bytes where a bitmap is a megabyte, so masks travel in this form from the annotation file to
-the loss. Shapes: n instances, K polygons, P points, R regions; H, W image size in pixels; points are (x, y) pixels.
+A polygon is a few hundred bytes where a bitmap is a megabyte, so masks never exist at image size on their way from the
+annotation file to the loss. Shapes: n instances, K polygons, P points (x, y) in pixels; H, W image size in pixels.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -18,16 +18,13 @@ from pycocotools import mask as coco_mask
 
 from lt_data.checks_masks import BROKEN, EMPTY, WRONG_SUM, MaskColumns, RunLengths, Segmentation, measure_masks
 from lt_data.errors import DataError
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from lt_data.rle_counts import runs_of
+from lt_train.data.mask_runs import MaskRuns
 
 Rle = Mapping[str, Any]
 
 # a polygon has at least three points
 MIN_NUMBERS = 6
-# pixels that mask_targets rasterises at a time
-MAX_PIXELS = 2**24
 # px; pycocotools walks along a polygon's edges in steps of a fifth of a pixel and counts them in 32 bits
 FARTHEST_CORNER = 1e6
 
@@ -174,18 +171,26 @@ class InstanceMasks:
         chosen = np.arange(len(self)) if index is None else np.arange(len(self))[index].reshape(-1)
         if not len(chosen):
             return np.zeros((0, self.height, self.width), dtype=np.uint8)
-        stacked: npt.NDArray[np.uint8] = coco_mask.decode([self._rle(int(i)) for i in chosen])
+        stacked: npt.NDArray[np.uint8] = coco_mask.decode(self._rles(chosen.tolist()))
         return np.ascontiguousarray(stacked.transpose(2, 0, 1))
 
-    def _rle(self, instance: int) -> Rle:
-        """Compressed run lengths of one instance, whatever it is stored as."""
-        stored = self.rles[instance]
-        if stored is not None:
-            return stored
-        polygons = [polygon.reshape(-1) for polygon in self.polygons(instance)]
-        if not polygons:
+    def runs(self) -> MaskRuns:
+        """Rasterised by pycocotools as runs of pixels, from which the exact targets are made."""
+        runs = runs_of([rle["counts"] for rle in self._rles(range(len(self)))])
+        return MaskRuns.from_pixels(*runs, self.height, self.width)
+
+    def _rles(self, instances: Sequence[int]) -> list[Rle]:
+        """Compressed run lengths of instances, whatever they are stored as; all polygons in one call."""
+        polygons = [self.polygons(i) for i in instances]
+        flat = [polygon.reshape(-1) for of_instance in polygons for polygon in of_instance]
+        drawn = iter(coco_mask.frPyObjects(flat, self.height, self.width) if flat else ())
+        pieces = [[next(drawn) for _ in of_instance] for of_instance in polygons]
+        return [self.rles[i] or self._union(parts) for i, parts in zip(instances, pieces, strict=True)]
+
+    def _union(self, parts: Sequence[Rle]) -> Rle:
+        if not parts:
             return _encode(np.zeros((self.height, self.width), dtype=np.uint8))
-        union: Rle = coco_mask.merge(coco_mask.frPyObjects(polygons, self.height, self.width))
+        union: Rle = parts[0] if len(parts) == 1 else coco_mask.merge(parts)
         return union
 
 
@@ -255,35 +260,6 @@ def _holds_numbers(value: Any) -> bool:
     if isinstance(value, list):
         return all(map(_holds_numbers, value))
     return type(value) in (int, float) and abs(value) <= FARTHEST_CORNER
-
-
-def mask_targets(masks: InstanceMasks, boxes: Tensor, matched: Tensor, size: int) -> Tensor:
-    """Targets of the mask loss: each region's instance, cut out by the region's box and resized.
-
-    Args:
-        masks: The n instances of one image.
-        boxes: [R, 4] xyxy pixels in the size of ``masks``.
-        matched: [R] int64, which instance each region stands for.
-        size: Side of a target in cells.
-
-    Returns:
-        [R, size, size] in 0..1, on the device and in the type of ``boxes``. Equal to torchvision's
-        ``project_masks_on_boxes`` on full bitmaps; only instances with a region are rasterised, a few at a time.
-    """
-    import torch
-    from torchvision.ops import roi_align
-
-    instances, which = np.unique(matched.cpu().numpy(), return_inverse=True)
-    per_chunk = max(1, MAX_PIXELS // max(1, masks.height * masks.width))
-    targets = boxes.new_zeros(len(boxes), size, size)
-    for start in range(0, len(instances), per_chunk):
-        bitmaps = torch.from_numpy(masks.bitmaps(instances[start : start + per_chunk])).to(boxes.device).to(boxes)
-        regions = np.flatnonzero((which >= start) & (which < start + per_chunk))
-        here = torch.from_numpy(regions).to(boxes.device)
-        source = torch.from_numpy(which[regions] - start).to(boxes)
-        rois = torch.cat([source[:, None], boxes[here]], dim=1)
-        targets[here] = roi_align(bitmaps[:, None], rois, (size, size), 1.0)[:, 0]
-    return targets
 
 
 def _polygons(segmentation: Any) -> list[npt.NDArray[np.float64]]:

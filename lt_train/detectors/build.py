@@ -69,6 +69,7 @@ def build_detector(
     min_size: Sequence[int] = (800,),
     max_size: int = 1333,
     micro_batch_images: int | None = None,
+    mask_target: str = "exact",
     generator: torch.Generator | None = None,
 ) -> LongTailDetector:
     """A detector for the classes of ``head``, with everything trainable; see ``set_trainable``.
@@ -90,6 +91,7 @@ def build_detector(
         max_size: Largest long side in pixels.
         micro_batch_images: Images per micro-batch of the head's loss, to equal a run on several devices; ``None`` is
             the whole batch.
+        mask_target: ``exact`` or ``polygon``, see :mod:`lt_train.data.mask_targets`.
         generator: Source of the initial weights; ``None`` draws from PyTorch's global generator.
 
     Returns:
@@ -115,7 +117,12 @@ def build_detector(
         predictor.cls_score = make_classifier(classifier, predictor.cls_score.in_features, head.num_logits)
         nn.init.constant_(predictor.cls_score.bias, head.initial_bias)
     model = LongTailDetector.from_stock(
-        stock, head, pretrained=pretrained, pre_nms_topk=pre_nms_topk, micro_batch_images=micro_batch_images
+        stock,
+        head,
+        pretrained=pretrained,
+        pre_nms_topk=pre_nms_topk,
+        micro_batch_images=micro_batch_images,
+        mask_target=mask_target,
     )
     model.load_report = load_weights(model, weights if load_pretrained else "none", own_categories=own_categories)
     return model

@@ -47,6 +47,7 @@ class LongTailDetector(GeneralizedRCNN):
         pretrained: bool = False,
         pre_nms_topk: int | None = PRE_NMS_TOPK,
         micro_batch_images: int | None = None,
+        mask_target: str = "exact",
     ) -> LongTailDetector:
         """Take over the modules and settings of a stock model.
 
@@ -56,9 +57,14 @@ class LongTailDetector(GeneralizedRCNN):
             pretrained: See the class.
             pre_nms_topk: See :class:`~lt_train.detectors.roi_heads.LongTailRoIHeads`.
             micro_batch_images: As above.
+            mask_target: As above.
         """
         roi_heads = LongTailRoIHeads.from_stock(
-            stock.roi_heads, head, pre_nms_topk=pre_nms_topk, micro_batch_images=micro_batch_images
+            stock.roi_heads,
+            head,
+            pre_nms_topk=pre_nms_topk,
+            micro_batch_images=micro_batch_images,
+            mask_target=mask_target,
         )
         transform = LongTailTransform.from_stock(stock.transform)
         model = cls(stock.backbone, LongTailRPN.from_stock(stock.rpn), roi_heads, transform)
@@ -76,11 +82,11 @@ class LongTailDetector(GeneralizedRCNN):
 
         Args:
             images: N float tensors [3, H, W] in 0..1, sizes may differ.
-            targets: N dicts: ``boxes`` [n, 4] float, ``labels`` [n] int64, ``masks`` ``InstanceMasks`` (mask models);
-                optional ``ignore`` [m, 4] float (regions that are not background, see
-                :mod:`lt_train.detectors.ignore`), ``image_id`` (for messages), ``draw_seed`` (int, keys the samplers;
-                without it they draw from the global generator as torchvision does) and ``short_side`` (int, pixels of
-                the resized short side). Needed in training.
+            targets: N dicts: ``boxes`` [n, 4] float, ``labels`` [n] int64, ``masks`` (mask models: ``InstanceMasks``,
+                or ``MaskRuns`` of the resized image); optional ``ignore`` [m, 4] float (regions that are not
+                background, see :mod:`lt_train.detectors.ignore`), ``image_id`` (for messages), ``draw_seed`` (int, keys
+                the samplers; without it they draw from the global generator as torchvision does) and ``short_side``
+                (int, pixels of the resized short side). Needed in training.
 
         Returns:
             In training a dict of scalar losses: the head's, ``loss_box_reg``, ``loss_mask``, ``loss_objectness`` and

@@ -20,7 +20,7 @@ from torchvision.ops import boxes as box_ops
 
 from lt_data.errors import DataError
 from lt_train.calibration.base import Calibration
-from lt_train.data.instance_masks import mask_targets
+from lt_train.data.mask_targets import mask_targets
 from lt_train.detectors.freeze import is_trainable
 from lt_train.detectors.ignore import ignore_negatives
 from lt_train.detectors.sampling import KeyedSampler, image_generators
@@ -64,12 +64,14 @@ class LongTailRoIHeads(RoIHeads):
         pre_nms_topk: (region, class) pairs of an image that reach NMS, best scores first; ``None`` is all. As long
             as ``detections_per_img`` of them survive, the detections are those of all pairs.
         micro_batch_images: Images per micro-batch of the head's loss; ``None`` is the whole batch.
+        mask_target: ``exact`` or ``polygon``, see :mod:`lt_train.data.mask_targets`.
     """
 
     head: Head
     calibration: Calibration | None
     pre_nms_topk: int | None
     micro_batch_images: int | None
+    mask_target: str
 
     @classmethod
     def from_stock(
@@ -79,6 +81,7 @@ class LongTailRoIHeads(RoIHeads):
         *,
         pre_nms_topk: int | None = PRE_NMS_TOPK,
         micro_batch_images: int | None = None,
+        mask_target: str = "exact",
     ) -> LongTailRoIHeads:
         """Take over the modules and settings of ``stock``; the names of its weights stay.
 
@@ -87,6 +90,7 @@ class LongTailRoIHeads(RoIHeads):
             head: Loss and scores.
             pre_nms_topk: See the class.
             micro_batch_images: See the class.
+            mask_target: See the class.
         """
         sampler, matcher = stock.fg_bg_sampler, stock.proposal_matcher
         roi_heads = cls(
@@ -110,6 +114,7 @@ class LongTailRoIHeads(RoIHeads):
         roi_heads.calibration = None
         roi_heads.pre_nms_topk = pre_nms_topk
         roi_heads.micro_batch_images = micro_batch_images
+        roi_heads.mask_target = mask_target
         return roi_heads
 
     def forward(
@@ -363,8 +368,8 @@ class LongTailRoIHeads(RoIHeads):
         if not len(logits):
             return logits.sum() * 0
         rows = zip(targets, regions.boxes, regions.matched, strict=True)
-        wanted = torch.cat([mask_targets(t["masks"], b, m, logits.shape[-1]) for t, b, m in rows])
-        return F.binary_cross_entropy_with_logits(logits, wanted)
+        wanted = [mask_targets(t["masks"], b, m, logits.shape[-1], self.mask_target) for t, b, m in rows]
+        return F.binary_cross_entropy_with_logits(logits.float(), torch.cat(wanted))
 
     def check_targets(self, targets: Sequence[dict[str, Any]] | None) -> None:
         """Replaces torchvision's check: masks are asked for where the mask loss is computed."""

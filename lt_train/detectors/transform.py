@@ -5,19 +5,22 @@ Shapes: images [3, H, W] in 0..1; boxes xyxy pixels.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 
+from lt_train.data.images import resized_size
+from lt_train.data.instance_masks import InstanceMasks
+
 
 class LongTailTransform(GeneralizedRCNNTransform):
     """Normalises, resizes and batches; made from a stock transform by :meth:`from_stock`.
 
     A target's ``short_side`` (pixels) replaces torchvision's random choice among the training sizes; masks are
-    ``InstanceMasks``. Detections come back with boxes in the original image and masks untouched.
+    ``InstanceMasks``, or ``MaskRuns`` of the resized image. Detections come back with boxes in the original image and
+    masks untouched.
     """
 
     @classmethod
@@ -31,20 +34,22 @@ class LongTailTransform(GeneralizedRCNNTransform):
         Args:
             image: [3, H, W].
             target: ``boxes`` [n, 4]; ``ignore`` [m, 4], ``masks`` and ``short_side`` if any.
+
+        Raises:
+            ValueError: Runs are of another size.
         """
         height, width = image.shape[-2:]
-        short_side = self._short_side(target)
-        scale = min(short_side / min(height, width), self.max_size / max(height, width))
-        # a side of a very long image must not vanish
-        size = (max(1, math.floor(height * scale)), max(1, math.floor(width * scale)))
+        size = resized_size(height, width, self._short_side(target), self.max_size)
         if size != (height, width):
             image = F.interpolate(image[None], size=size, mode="bilinear", align_corners=False)[0]
         if target is not None:
             for key in ("boxes", "ignore"):
                 if key in target:
                     target[key] = resize_boxes(target[key], (height, width), size)
-            if "masks" in target:
+            if isinstance(target.get("masks"), InstanceMasks):
                 target["masks"] = target["masks"].resize(*size)
+            elif "masks" in target and (target["masks"].height, target["masks"].width) != size:
+                raise ValueError(f"masks: runs of the resized image, which is {size[0]} x {size[1]}, are needed")
         return image, target
 
     def _short_side(self, target: dict[str, Any] | None) -> int:

@@ -23,8 +23,8 @@ from lt_data.category_ids import CategoryIds
 from lt_data.counts import CategoryCounts
 from lt_data.errors import DataError
 from lt_data.groups import Group, make_groups
-from lt_train.data.dataset import read_image
 from lt_train.data.detection_data import DetectionData
+from lt_train.data.images import read_image
 from lt_train.detectors import LongTailDetector
 from lt_train.engine.checkpoint import load_checkpoint
 from lt_train.engine.distributed import Processes, process_device

@@ -21,8 +21,8 @@ from lt_data.errors import DataError, OutputError, one_line
 from lt_data.file_bytes import map_file, stamp_of
 from lt_data.groups import group_name_of
 from lt_data.image_files import find_images, normal_name
-from lt_train.data.dataset import read_image
 from lt_train.data.detection_data import DetectionData
+from lt_train.data.images import read_image
 from lt_train.engine.distributed import Processes, run_together
 from lt_train.engine.inference import Found, ImageList, ImageProgress, Trained, detect, load_trained
 from lt_train.engine.run_dir import RunDir

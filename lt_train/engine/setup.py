@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -70,7 +70,8 @@ def load_run_data(recipe: Recipe) -> RunData:
         seed=recipe.seed,
         flip=recipe.data.flip,
         short_sides=recipe.model.min_size,
-        with_masks=needs_mask_targets(recipe),
+        max_size=recipe.model.max_size,
+        masks=_mask_form(recipe),
     )
     groups = make_groups(train.counts.category_ids, train.counts.instances, recipe.data.groups)
     notes = (*train.notes, *mask_notes, *notes, *_edges_note(recipe))
@@ -80,6 +81,13 @@ def load_run_data(recipe: Recipe) -> RunData:
 def needs_mask_targets(recipe: Recipe) -> bool:
     """Whether the mask loss is computed: its weights and all in front of them are trained only by ``train=all``."""
     return has_masks(recipe) and recipe.train == "all"
+
+
+def _mask_form(recipe: Recipe) -> Literal["none", "polygons", "runs"]:
+    """What targets hold of masks: workers rasterise those whose targets need no boxes."""
+    if not needs_mask_targets(recipe):
+        return "none"
+    return "runs" if recipe.model.mask_target == "exact" else "polygons"
 
 
 def _edges_note(recipe: Recipe) -> tuple[str, ...]:
@@ -180,6 +188,7 @@ def make_model(recipe: Recipe, counts: CategoryCounts, *, load_pretrained: bool)
         min_size=recipe.model.min_size,
         max_size=recipe.model.max_size,
         micro_batch_images=recipe.optim.micro_batch,
+        mask_target=recipe.model.mask_target,
         generator=keyed_generator(recipe.seed, "weights"),
     )
     if recipe.calibration.name != "none":

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lt_data.errors import LtError
+from lt_train.data.mask_runs import MaskRuns
 from lt_train.data.plan import Draw, Plan, Step
 from lt_train.engine.optim import set_lr
 from lt_train.engine.state import RunState
@@ -71,8 +72,9 @@ def _refuse_non_finite(values: dict[str, float], step: Step, targets: list[dict[
 
 
 def on_device(target: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """A target whose tensors are on the device."""
-    return {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in target.items()}
+    """A target whose tensors and runs are on the device."""
+    kinds = (Tensor, MaskRuns)
+    return {k: v.to(device, non_blocking=True) if isinstance(v, kinds) else v for k, v in target.items()}
 
 
 class Draws:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from lt_data.arrays import FloatArray
+from lt_data.rle_counts import areas_of
 
 from .detections import Detections, IouType
 from .ground_truth import GroundTruth
-from .rle_counts import areas_of
 
 # precision [T, R, K, A] and recall [T, K, A]
 Curves = tuple[FloatArray, FloatArray]

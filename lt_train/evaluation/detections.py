@@ -18,11 +18,11 @@ from lt_data.annotation_records import without_cycle_collection
 from lt_data.annotations import AnnotationFile
 from lt_data.arrays import BoolArray, FloatArray, IntArray
 from lt_data.errors import DataError
+from lt_data.rle_counts import areas_of
 
 from .ground_truth import GroundTruth, load_ground_truth
 from .problems import Problem, find_problems
 from .result_records import IouType, Results, decode_results
-from .rle_counts import areas_of
 from .truth_masks import require_sizes
 
 __all__ = ["Detections", "IouType", "Predictions", "Results", "check_results", "read_detections"]

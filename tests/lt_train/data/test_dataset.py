@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from lt_data.errors import DataError
-from lt_train.data.dataset import DetectionDataset, flip_horizontally, make_loader, read_image
+from lt_train.data.dataset import DetectionDataset, flip_horizontally, make_loader
 from lt_train.data.detection_data import check_segmentations, keep_classes_below, load_data, training_rows
 from lt_train.data.plan import Draw
 
@@ -47,7 +47,7 @@ def test_labels_boxes_and_masks(tmp_path):
         annotation(2, 5, 7, [0, 0, 40, 30]),
         annotation(3, 9, 7, [30, 20, 99, 99]),
     ]
-    dataset = DetectionDataset(load_data(*make(tmp_path, boxes)), np.array([1, 0]), with_masks=True)
+    dataset = DetectionDataset(load_data(*make(tmp_path, boxes)), np.array([1, 0]), masks="polygons")
     image, target = dataset[Draw(0, 0, 0)]
     assert target["image_id"] == 9
     assert image.dtype == torch.uint8
@@ -89,7 +89,7 @@ def test_crowds_are_regions_to_ignore(tmp_path):
         "a.json: 4 crowd annotations are regions to ignore: no targets, and what lies at least half in one is not "
         "trained as background; 1 of them have no box with an area inside the image and are left out",
     )
-    dataset = DetectionDataset(data, np.array([0, 1]), with_masks=True)
+    dataset = DetectionDataset(data, np.array([0, 1]), masks="polygons")
     first, second = (dataset[Draw(0, 0, row)][1] for row in (0, 1))
     assert first["boxes"].shape == (0, 4)
     assert first["ignore"].tolist() == [[1, 1, 6, 6]]
@@ -139,7 +139,7 @@ def test_nothing_to_train_on(tmp_path):
 
 
 def test_flip_mirrors_image_boxes_and_masks_together(tmp_path):
-    dataset = DetectionDataset(load_data(*make(tmp_path, GOOD[:1])), np.array([0]), with_masks=True)
+    dataset = DetectionDataset(load_data(*make(tmp_path, GOOD[:1])), np.array([0]), masks="polygons")
     image, target = dataset[Draw(0, 0, 0)]
     flipped, mirrored = flip_horizontally(image, target)
     assert torch.equal(flipped, image.flip(-1))
@@ -148,6 +148,20 @@ def test_flip_mirrors_image_boxes_and_masks_together(tmp_path):
     again, back = flip_horizontally(flipped, mirrored)
     assert torch.equal(again, image)
     assert torch.equal(back["boxes"], target["boxes"])
+
+
+def test_runs_are_those_of_the_resized_image(tmp_path):
+    data = load_data(*make(tmp_path, [annotation(99, 5, 7, [3, 4, 10, 8]), *GOOD]))
+    options = {"flip": 1.0, "short_sides": (60,), "max_size": 100}
+    _, drawn = DetectionDataset(data, np.array([0]), masks="polygons", **options)[Draw(0, 0, 0)]
+    _, ready = DetectionDataset(data, np.array([0]), masks="runs", **options)[Draw(0, 0, 0)]
+    runs, masks = ready["masks"], drawn["masks"].resize(60, 80)
+    assert (runs.height, runs.width, len(runs)) == (60, 80, len(GOOD) + 1)
+    painted = np.zeros((len(runs), 60, 80), np.uint8)
+    for instance in range(len(runs)):
+        for column, first, end in runs.table[:, slice(*runs.bounds[instance : instance + 2].tolist())].T.tolist():
+            painted[instance, first:end, column] = 1
+    np.testing.assert_array_equal(painted, masks.bitmaps())
 
 
 def test_draws_depend_on_their_key_alone(tmp_path):
@@ -163,32 +177,6 @@ def test_draws_depend_on_their_key_alone(tmp_path):
     assert {side for _, side, _ in forward} == {20, 30, 40}
     assert len({str(boxes) for boxes, _, _ in forward}) == 2
     assert len({seed for _, _, seed in forward}) == 40
-
-
-def test_image_of_another_size_or_no_image(tmp_path):
-    _, folder = make(tmp_path, GOOD)
-    with pytest.raises(DataError, match="40 x 30 pixels, its annotation says 10 x 10"):
-        read_image(folder / "5.png", (10, 10))
-    assert read_image(folder / "5.png", (0, 0)).shape == (3, 30, 40)
-    (folder / "5.png").write_bytes(b"not an image")
-    with pytest.raises(DataError, match="not a readable image"):
-        read_image(folder / "5.png", (40, 30))
-
-
-def test_an_image_beyond_pillows_limit_and_odd_decoder_errors(tmp_path, monkeypatch):
-    """Neither error is an OSError."""
-    _, folder = make(tmp_path, GOOD)
-    with monkeypatch.context() as patch:
-        patch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-        with pytest.raises(DataError, match=r"5\.png: not a readable image \(Image size \(1200 pixels\) exceeds limit"):
-            read_image(folder / "5.png", (40, 30))
-
-    def broken(path):
-        raise SyntaxError("cannot\nread")
-
-    monkeypatch.setattr(Image, "open", broken)
-    with pytest.raises(DataError, match=r"5\.png: not a readable image \(cannot read\)"):
-        read_image(folder / "5.png", (40, 30))
 
 
 def test_boxes_that_lose_their_area_in_float32_are_left_out(tmp_path):
@@ -257,7 +245,7 @@ def test_annotations_that_get_their_box_as_mask_are_counted(tmp_path):
         f"({first})",
         "a.json: 1 of 40 annotations have a mask whose area is 0 and are trained with it (annotation 208 of image 5)",
     )
-    _, target = DetectionDataset(data, np.array([0]), with_masks=True)[Draw(0, 0, 0)]
+    _, target = DetectionDataset(data, np.array([0]), masks="polygons")[Draw(0, 0, 0)]
     areas = target["masks"].bitmaps()[len(GOOD) :].sum((1, 2)).tolist()
     assert areas[:8] == [80] * 8
     assert areas[9:] == [64, 600]
@@ -282,7 +270,7 @@ def test_a_wrong_size_of_an_image_of_unknown_size_names_the_annotation(tmp_path)
     with pytest.raises(
         DataError, match=r"a\.json: run lengths of another .* 30 high and 40 wide \(annotation 201 of i"
     ):
-        DetectionDataset(data, np.array([0]), with_masks=True)[Draw(0, 0, 0)]
+        DetectionDataset(data, np.array([0]), masks="polygons")[Draw(0, 0, 0)]
 
 
 def tail(tmp_path):

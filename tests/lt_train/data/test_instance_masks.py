@@ -1,4 +1,4 @@
-"""Flat masks: the same bitmaps as pycocotools, and the same mask targets as torchvision on full bitmaps."""
+"""Flat masks: the same bitmaps as pycocotools."""
 
 import json
 import pickle
@@ -9,11 +9,9 @@ import pytest
 import torch
 from pycocotools import mask as coco_mask
 from torch.nn import functional as F
-from torchvision.models.detection.roi_heads import project_masks_on_boxes
 
 from lt_data.errors import DataError
-from lt_train.data import instance_masks
-from lt_train.data.instance_masks import InstanceMasks, MaskKind, mask_kinds, mask_targets
+from lt_train.data.instance_masks import InstanceMasks, MaskKind, mask_kinds
 
 torch.set_num_threads(1)
 
@@ -166,44 +164,8 @@ def test_kinds_do_not_depend_on_the_other_masks_of_a_chunk(mixed):
     assert len(mask_kinds([], sizes[:0])) == 0
 
 
-def regions(rng, count, height, width):
-    corner = rng.uniform(-3, 0.7, (count, 2)) * [width, height]
-    corner = np.where(corner < 0, 0, corner)
-    far = corner + rng.uniform(0.5, 1.0, (count, 2)) * [width, height] * rng.choice([0.02, 0.2, 0.6], (count, 1))
-    boxes = np.concatenate([corner, np.minimum(far, [width, height])], axis=1)
-    return torch.from_numpy(boxes).float()
-
-
-@pytest.mark.parametrize(("height", "width"), [(60, 80), (128, 128), (300, 400)])
-@pytest.mark.parametrize("size", [14, 28])
-@pytest.mark.parametrize("max_pixels", [instance_masks.MAX_PIXELS, 20_000])
-def test_targets_equal_torchvision(rng, monkeypatch, height, width, size, max_pixels):
-    monkeypatch.setattr(instance_masks, "MAX_PIXELS", max_pixels)
-    bitmap = (rng.random((height, width)) < 0.5).astype(np.uint8)
-    segmentations = [[star(rng, height, width)] for _ in range(9)] + [uncompressed(bitmap), None]
-    masks = InstanceMasks.from_segmentations(segmentations, height, width)
-    boxes = regions(rng, 40, height, width)
-    matched = torch.from_numpy(rng.integers(0, len(masks), 40))
-    wanted = project_masks_on_boxes(torch.from_numpy(masks.bitmaps()), boxes, matched, size)
-    got = mask_targets(masks, boxes, matched, size)
-    assert got.shape == (40, size, size)
-    assert float(wanted.max()) > 0.5
-    torch.testing.assert_close(got, wanted, atol=1e-5, rtol=0)
-
-
-def test_only_matched_instances_are_rasterised(rng, monkeypatch):
-    masks = InstanceMasks.from_segmentations([[star(rng)] for _ in range(6)], HEIGHT, WIDTH)
-    asked = []
-    monkeypatch.setattr(
-        InstanceMasks, "_rle", lambda self, i, stock=InstanceMasks._rle: asked.append(i) or stock(self, i)
-    )
-    mask_targets(masks, regions(rng, 4, HEIGHT, WIDTH), torch.tensor([4, 1, 4, 1]), 14)
-    assert asked == [1, 4]
-
-
-def test_no_region_and_no_instance():
+def test_no_instance():
     masks = InstanceMasks.from_segmentations([], HEIGHT, WIDTH)
     assert len(masks) == 0
     assert len(masks.flip_horizontal().resize(30, 40)) == 0
-    targets = mask_targets(masks, torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), 28)
-    assert targets.shape == (0, 28, 28)
+    assert len(masks.runs()) == 0

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as rle
 
-from lt_train.evaluation.rle_counts import areas_of
+from lt_data.rle_counts import areas_of, runs_of
 
 
 def encoded(mask):
@@ -59,3 +59,20 @@ def test_negative_runs(runs):
     """COCO's encoder writes any differences; these are written by hand: 10, 5, -3 as they stand."""
     text = "".join(chr(48 + (run & 31)) if -16 <= run < 16 else "" for run in runs)
     assert areas_of([text]).pixels.tolist() == [-1]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 70000), min_size=1, max_size=12), min_size=1, max_size=6))
+def test_places_of_any_runs(lists):
+    texts = [rle.frPyObjects({"size": [1, sum(runs)], "counts": runs}, 1, sum(runs))["counts"] for runs in lists]
+    got = runs_of(texts)
+    assert len(got.bounds) == len(lists) + 1
+    for number, runs in enumerate(lists):
+        ends = np.cumsum(runs)
+        wanted = [[end - run, end] for end, run in list(zip(ends.tolist(), runs, strict=True))[1::2] if run]
+        part = slice(*got.bounds[number : number + 2])
+        assert np.stack([got.start[part], got.end[part]], 1).tolist() == wanted
+
+
+def test_runs_of_no_mask():
+    assert [column.tolist() for column in runs_of([])] == [[], [], [0]]
