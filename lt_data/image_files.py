@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -9,6 +10,8 @@ from lt_data.errors import DataError, OutputError
 
 # LVIS v1 names an image by its URL only; its images lie in both folders of COCO 2017
 SUBFOLDERS = ("", "train2017", "val2017")
+# from so many names on a folder is listed once, instead of asking for every name
+MANY = 100
 # longer names are cut in messages
 LONGEST_SHOWN = 200
 
@@ -28,7 +31,8 @@ def find_images(folder: Path, file_names: Iterable[str], *, most: int = 5) -> li
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; give the folder that the image file names are relative to")
     names = list(file_names)
-    found = [_find(folder, name) for name in names]
+    listed = _listed(folder) if len(names) >= MANY else {}
+    found = [listed.get(name) or _find(folder, name) for name in names]
     missing = [name for name, path in zip(names, found, strict=True) if path is None]
     if missing:
         raise DataError(
@@ -56,6 +60,22 @@ def refuse_images_inside(out: Path, images: Sequence[Path]) -> None:
             f"{out}: holds {len(inside)} of the images of --images ({_shown(str(inside[0]))} leads there), which would "
             "be replaced; choose another --out"
         )
+
+
+def _listed(folder: Path) -> dict[str, Path]:
+    """Every file that lies in the folder or its subfolders itself, by the name that finds it."""
+    found: dict[str, Path] = {}
+    for part in SUBFOLDERS:
+        place = folder / part
+        try:
+            with os.scandir(place) as entries:
+                names = [entry.name for entry in entries if entry.is_file()]
+        except OSError:
+            continue
+        for name in names:
+            found.setdefault(name, place / name)
+    # names that other systems read as paths are looked at one by one
+    return {name: path for name, path in found.items() if not {"\\", ":"} & set(name)}
 
 
 def _find(folder: Path, name: str) -> Path | None:

@@ -6,20 +6,22 @@ Labels are 1..C, 0 is the background; boxes are xyxy in pixels of the (flipped, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from lt_data.annotations import AnnotationFile
-from lt_data.arrays import BoolArray, IntArray
+from lt_data.arrays import IntArray
 from lt_data.errors import DataError, LtError
-from lt_train.data.detection_data import DetectionData, annotation_names, clipped_boxes
-from lt_train.data.images import read_image, resized_size
+from lt_train.data.detection_data import DetectionData, clipped_boxes
+from lt_train.data.flat import FlatTexts, RowsOfImages, Segmentations
+from lt_train.data.images import fast_jpeg_decoder, read_image, resized_size
 from lt_train.data.instance_masks import InstanceMasks
 from lt_train.data.plan import Draw
+from lt_train.data.worker_memory import TRIM_EVERY, return_free_memory, settle_worker
 from lt_train.randomness import draw_seed, keyed_generator
 
 Sample = tuple[Tensor, dict[str, Any]]
@@ -64,16 +66,27 @@ class DetectionDataset(Dataset[Sample]):
         self.masks = masks
         self.boxes = torch.from_numpy(clipped_boxes(data.file).astype(np.float32))
         self.labels = torch.from_numpy(data.ids.to_labels(data.file.annotation_category_ids))
-        self._targets = _ByImage(data.file, data.usable)
-        self._regions = _ByImage(data.file, data.regions)
+        self._image_of_row = torch.from_numpy(rows)
+        self._image_ids = torch.from_numpy(data.file.image_ids)
+        self._annotation_ids = torch.from_numpy(data.file.annotation_ids)
+        self._sizes = torch.from_numpy(data.file.image_sizes)
+        self._paths = FlatTexts([str(path) for path in data.paths])
+        self._segmentations = Segmentations(data.file) if masks != "none" else None
+        index, images = data.file.image_index(), len(data.file.image_ids)
+        self._targets = RowsOfImages(index, data.usable, images)
+        self._regions = RowsOfImages(index, data.regions, images)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a loader process needs that is not forked: all but the annotation file."""
+        return {key: value for key, value in self.__dict__.items() if key not in ("data", "rows")}
 
     def __len__(self) -> int:
         """Number of images."""
-        return len(self.rows)
+        return len(self._image_of_row)
 
     def image_id(self, row: int) -> int:
         """Dataset id of the image in a row."""
-        return int(self.data.file.image_ids[self.rows[row]])
+        return int(self._image_ids[self._image_of_row[row]])
 
     def pairs(self) -> tuple[IntArray, IntArray]:
         """Row and label (1..C) of every target, both int64 [targets], in the order of the file."""
@@ -91,9 +104,9 @@ class DetectionDataset(Dataset[Sample]):
 
     def __getitem__(self, draw: Draw) -> Sample:
         """The sample of a draw."""
-        image_row = int(self.rows[draw.row])
+        image_row = int(self._image_of_row[draw.row])
         image_id = self.image_id(draw.row)
-        image = read_image(self.data.paths[image_row], self.data.file.image_sizes[image_row])
+        image = read_image(Path(self._paths[image_row]), self._sizes[image_row].numpy())
         height, width = image.shape[-2:]
         part, regions = self._targets.of(image_row), self._regions.of(image_row)
         key = (draw.epoch, draw.position, image_id)
@@ -106,7 +119,7 @@ class DetectionDataset(Dataset[Sample]):
         if len(regions):
             target["ignore"] = self.boxes[regions]
         if self.masks != "none":
-            target["masks"] = self._masks(part, (height, width))
+            target["masks"] = self._masks(part, (height, width), image_id)
         if self.short_sides:
             generator = keyed_generator(self.seed, "short-side", *key)
             target["short_side"] = self.short_sides[
@@ -120,32 +133,18 @@ class DetectionDataset(Dataset[Sample]):
             target["masks"] = target["masks"].resize(*size).runs()
         return image, target
 
-    def _masks(self, part: IntArray, size: tuple[int, int]) -> InstanceMasks:
+    def _masks(self, part: IntArray, size: tuple[int, int], image_id: int) -> InstanceMasks:
         """Masks of the annotations ``part`` of an image of ``size`` (height, width)."""
-        file = self.data.file
-        segmentations = [file.segmentation(int(index)) for index in part]
+        assert self._segmentations is not None
+        segmentations = [self._segmentations[index] for index in part.tolist()]
         wrong = [isinstance(s, dict) and s.get("size") != list(size) for s in segmentations]
         if any(wrong):
+            names = ", ".join(f"annotation {number}" for number in self._annotation_ids[part[wrong]].tolist()[:3])
             raise DataError(
-                f"{file.path}: run lengths of another size than the image, which is {size[0]} high and {size[1]} wide "
-                f"({annotation_names(file, part[wrong])}); correct their size"
+                f"{self._segmentations.path}: run lengths of another size than image {image_id}, which is {size[0]} "
+                f"high and {size[1]} wide ({names}); correct their size"
             )
         return InstanceMasks.from_segmentations(segmentations, *size, boxes=self.boxes[part])
-
-
-class _ByImage:
-    """Annotations of each image among those chosen, in file order."""
-
-    def __init__(self, file: AnnotationFile, chosen: BoolArray) -> None:
-        positions = np.flatnonzero(chosen)
-        image = file.image_index()[positions]
-        order = np.argsort(image, kind="stable")
-        self._positions = positions[order]
-        self._start = np.searchsorted(image[order], np.arange(len(file.image_ids) + 1))
-
-    def of(self, image_row: int) -> IntArray:
-        """Positions in the file's annotations."""
-        return self._positions[self._start[image_row] : self._start[image_row + 1]]
 
 
 def flip_horizontally(image: Tensor, target: dict[str, Any]) -> Sample:
@@ -177,10 +176,13 @@ def make_loader(
     Raises:
         DataError: An image cannot be read; the same line whether a worker met it or not.
     """
+    # imported once, in front of the fork
+    fast_jpeg_decoder()
     loader = DataLoader(
         _Guarded(dataset),
         batch_sampler=draws,  # type: ignore[arg-type]
         num_workers=workers,
+        worker_init_fn=settle_worker,
         collate_fn=_collate,
         pin_memory=pin_memory,
     )
@@ -195,8 +197,12 @@ class _Guarded(Dataset[Any]):
 
     def __init__(self, dataset: DetectionDataset) -> None:
         self.dataset = dataset
+        self._loaded = 0
 
     def __getitem__(self, draw: Draw) -> Sample | LtError:
+        self._loaded += 1
+        if get_worker_info() is not None and self._loaded % TRIM_EVERY == 0:
+            return_free_memory()
         try:
             return self.dataset[draw]
         except LtError as error:

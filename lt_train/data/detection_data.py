@@ -6,6 +6,7 @@ is not read: what is ignored are anchors and proposals, which are boxes themselv
 
 from __future__ import annotations
 
+import multiprocessing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,6 +28,8 @@ LARGEST_DROPPED_SHARE = 0.05
 SMALLEST_SIDE = 2**-8
 # records whose masks are measured at a time: few enough that their polygons stay in the processor's cache
 MASK_CHUNK = 512
+# masks from which a second process pays
+MANY_MASKS = 100_000
 _MASK_ERRORS = {
     MaskKind.UNREADABLE: "have a segmentation that is neither polygons of numbers within a million pixels nor COCO run "
     "lengths",
@@ -132,11 +135,7 @@ def check_segmentations(data: DetectionData) -> tuple[str, ...]:
             runs do not fill it: one line each with the count and the first three.
     """
     file, rows = data.file, np.flatnonzero(data.usable)
-    sizes = file.image_sizes[file.image_index()[rows]]
-    kinds = np.full(len(rows), MaskKind.MASK, np.uint8)
-    for start in range(0, len(rows), MASK_CHUNK):
-        part = slice(start, start + MASK_CHUNK)
-        kinds[part] = mask_kinds([file.annotation_records[i] for i in rows[part].tolist()], sizes[part])
+    kinds = _mask_kinds(file, rows)
 
     def line(name: object, kind: MaskKind, text: str) -> str:
         found = rows[kinds == kind]
@@ -160,6 +159,36 @@ def check_segmentations(data: DetectionData) -> tuple[str, ...]:
         MaskKind.EMPTY: "have a mask whose area is 0 and are trained with it",
     }
     return tuple(line(file.path.name, kind, text) for kind, text in notes.items() if kind in present)
+
+
+def _mask_kinds(file: AnnotationFile, rows: IntArray) -> npt.NDArray[np.uint8]:
+    """The kind of each mask; of many in two processes, which share the file with this one."""
+    file.annotation_records, file.image_index()
+    if len(rows) < MANY_MASKS or "fork" not in multiprocessing.get_all_start_methods():
+        return _kinds_of_rows(file, rows)
+    parts = np.array_split(rows, -(-len(rows) // MANY_MASKS) * 2)
+    with multiprocessing.get_context("fork").Pool(2, _share, (file,)) as pool:
+        return np.concatenate(pool.map(_kinds_of_shared, parts))
+
+
+_shared: list[AnnotationFile] = []
+
+
+def _share(file: AnnotationFile) -> None:
+    _shared[:] = [file]
+
+
+def _kinds_of_shared(rows: IntArray) -> npt.NDArray[np.uint8]:
+    return _kinds_of_rows(_shared[0], rows)
+
+
+def _kinds_of_rows(file: AnnotationFile, rows: IntArray) -> npt.NDArray[np.uint8]:
+    records, sizes = file.annotation_records, file.image_sizes[file.image_index()[rows]]
+    kinds = np.full(len(rows), MaskKind.MASK, np.uint8)
+    for start in range(0, len(rows), MASK_CHUNK):
+        part = slice(start, start + MASK_CHUNK)
+        kinds[part] = mask_kinds([records[i] for i in rows[part].tolist()], sizes[part])
+    return kinds
 
 
 def annotation_names(file: AnnotationFile, rows: IntArray, most: int = 3) -> str:

@@ -2,16 +2,21 @@
 
 import pytest
 
+from lt_data import image_files
 from lt_data.errors import DataError
 from lt_data.image_files import find_images, normal_name
 
 
-@pytest.fixture
-def folder(tmp_path):
+@pytest.fixture(params=["asked one by one", "listed"])
+def folder(request, tmp_path, monkeypatch):
+    """Many names are looked up in a listing, few one by one."""
+    monkeypatch.setattr(image_files, "MANY", 0 if request.param == "listed" else 10**9)
     images = tmp_path / "images"
     (images / "val2017").mkdir(parents=True)
     (images / "a.jpg").touch()
     (images / "val2017/b.jpg").touch()
+    (images / "val2017/a.jpg").touch()
+    (images / "folder.jpg").mkdir()
     (tmp_path / "secret.jpg").touch()
     return images
 
@@ -22,6 +27,13 @@ def test_finds_in_the_folder_and_its_coco_subfolders(folder):
         folder / "val2017/b.jpg",
         folder / "val2017/b.jpg",
     ]
+
+
+def test_folders_are_no_images_and_links_are(folder):
+    (folder / "c.jpg").symlink_to(folder / "a.jpg")
+    assert find_images(folder, ["c.jpg"]) == [folder / "c.jpg"]
+    with pytest.raises(DataError, match="image is missing"):
+        find_images(folder, ["folder.jpg"])
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Samples: labels, boxes, flips, and everything that is left out or refused."""
 
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from PIL import Image
 
 from lt_data.errors import DataError
+from lt_train.data import detection_data
 from lt_train.data.dataset import DetectionDataset, flip_horizontally, make_loader
 from lt_train.data.detection_data import check_segmentations, keep_classes_below, load_data, training_rows
 from lt_train.data.plan import Draw
@@ -268,7 +270,7 @@ def test_a_wrong_size_of_an_image_of_unknown_size_names_the_annotation(tmp_path)
     data = with_segmentations(tmp_path, [FULL, {"size": [40, 30], "counts": [600, 600]}], size=False)
     assert check_segmentations(data) == ()
     with pytest.raises(
-        DataError, match=r"a\.json: run lengths of another .* 30 high and 40 wide \(annotation 201 of i"
+        DataError, match=r"a\.json: run lengths of another .* image 5, which is 30 high and 40 wide \(annotation 201\)"
     ):
         DetectionDataset(data, np.array([0]), masks="polygons")[Draw(0, 0, 0)]
 
@@ -307,3 +309,26 @@ def test_rows_of_classes(tmp_path):
     assert [part.tolist() for part in dataset.pairs()] == [[1, 1, 1, 0, 0, 0], [2, 2, 1, 1, 1, 1]]
     # images that are left out hold nothing
     assert [own.tolist() for own in DetectionDataset(data, np.array([1])).rows_of_classes()] == [[0]]
+
+
+def test_a_sample_is_the_same_in_a_process_that_is_not_forked(tmp_path):
+    data = load_data(*make(tmp_path, [annotation(99, 5, 7, [3, 4, 10, 8]), *GOOD]))
+    options = {"flip": 0.5, "short_sides": (60,), "max_size": 100, "masks": "runs"}
+    dataset = DetectionDataset(data, np.array([0, 1]), **options)
+    sent = pickle.loads(pickle.dumps(dataset))
+    assert not hasattr(sent, "data")
+    assert len(sent) == len(dataset) == 2
+    for draw in (Draw(0, 0, 0), Draw(1, 1, 1)):
+        (image, target), (other, wanted) = sent[draw], dataset[draw]
+        assert torch.equal(image, other)
+        assert torch.equal(target["boxes"], wanted["boxes"])
+        assert torch.equal(target["masks"].table, wanted["masks"].table)
+
+
+def test_masks_are_checked_alike_in_two_processes(tmp_path, monkeypatch):
+    broken = annotation(300, 9, 90, [1, 1, 5, 5]) | {"segmentation": [[]]}
+    data = load_data(*make(tmp_path, [*GOOD, broken]))
+    alone = check_segmentations(data)
+    monkeypatch.setattr(detection_data, "MANY_MASKS", 7)
+    assert check_segmentations(data) == alone
+    assert "1 of 30 annotations have no polygon" in alone[0]
