@@ -35,6 +35,7 @@ from lt_train.recipe_errors import error_lines
 
 Side = Annotated[int, Field(ge=32, le=10_000)]
 Part = Literal["all", "head", "head+reg", "classifier", "none"]
+TrackerName = Literal["tensorboard", "wandb"]
 
 
 class Files(Section):
@@ -159,8 +160,23 @@ class Recipe(Section):
     schedule: ScheduleSection = ScheduleSection()
     eval: EvalSection = EvalSection()
     log_every: int = Field(20, ge=1, description="Steps between log lines.")
+    trackers: tuple[TrackerName, ...] = Field(
+        ("tensorboard",), description="Where numbers go besides metrics.jsonl; may be empty."
+    )
     seed: int = Field(0, ge=0, strict=True)
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
+
+    @field_validator("trackers", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("trackers")
+    @classmethod
+    def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(names)) < len(names):
+            raise ValueError(f"got {list(names)}; each may be named once, leave the others out")
+        return names
 
     @model_validator(mode="after")
     def _known_method(self) -> Recipe:

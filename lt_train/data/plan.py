@@ -52,6 +52,11 @@ class Step:
     batches: tuple[tuple[Draw, ...], ...]
     ends_epoch: bool
 
+    @property
+    def images(self) -> int:
+        """Images that the step sees."""
+        return sum(len(batch) for batch in self.batches)
+
 
 def image_copies(factors: FloatArray, rounding: str, seed: int, epoch: int) -> npt.NDArray[np.int64]:
     """How often each image is seen in an epoch, shape [N].

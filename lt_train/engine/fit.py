@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from lt_data.errors import RecipeError
@@ -21,6 +22,8 @@ from lt_train.engine.run_dir import RunDir, check_run_dir, create_run_dir, write
 from lt_train.engine.setup import RunData, choose_device, data_record, describe_data, load_run_data, make_plan
 from lt_train.engine.state import RunState, checkpoint_content, restore_state, start_state
 from lt_train.engine.step import Draws, train_step
+from lt_train.engine.trackers import make_trackers
+from lt_train.engine.usage import StepTimer, Waiting, memory_gib
 from lt_train.methods import beaten_keys
 from lt_train.recipe import Recipe
 from lt_train.report.run_report import draw_run_report
@@ -58,6 +61,7 @@ def fit(
         return calibrate(recipe, out, init_from=init_from, force=force, console=console)
     if not resume:
         check_run_dir(out, force=force)
+    trackers = make_trackers(recipe.trackers)
     device = choose_device(recipe.device)
     data = load_run_data(recipe)
     plan = make_plan(recipe, data)
@@ -70,7 +74,11 @@ def fit(
         write_recipe(run, recipe)
         write_text(run.data, json.dumps(data_record(data), indent=2, ensure_ascii=False) + "\n")
     write_environment(run, device)
-    with RunLog(run, total=plan.total_steps(), every=recipe.log_every, console=console) as log:
+    for tracker in trackers:
+        tracker.start(run.path, recipe.to_plain())
+    with RunLog(
+        run, total=plan.total_steps(), every=recipe.log_every, done=state.done, trackers=trackers, console=console
+    ) as log:
         for line in _opening_lines(recipe, data, plan, state, run, resume=resume):
             log.line(line)
         try:
@@ -87,27 +95,34 @@ def fit(
 def _train(recipe: Recipe, data: RunData, plan: Plan, state: RunState, run: RunDir, log: RunLog) -> None:
     """Every step of the plan that is not done, with checkpoints and evaluations between them."""
     device = next(state.model.parameters()).device
-    batches = make_loader(
-        data.dataset,
-        Draws(plan, state.done),
-        workers=recipe.data.workers,
-        pin_memory=device.type == "cuda",
-    )
+    draws = Draws(plan, state.done)
+    batches = Waiting(make_loader(data.dataset, draws, workers=recipe.data.workers, pin_memory=device.type == "cuda"))
+    timer = StepTimer(batches)
     state.model.train()
-    log.advance(state.done)
     for step in plan.steps(state.done):
         lr = lr_at(step, recipe.optim, recipe.schedule)
-        losses = train_step(state, step, batches, lr=lr, clip=recipe.optim.clip)
+        with timer.step(step.images):
+            losses = train_step(state, step, batches, lr=lr, clip=recipe.optim.clip)
         state.done = step.index + 1
-        log.advance(state.done)
+        log.advance(state.done, epoch=step.epoch, seconds_left=timer.seconds_left(plan.total_steps() - state.done))
         if log.is_due(step.index):
-            log.step(step.index, step.epoch, {"loss": sum(losses.values()), **losses, "lr": lr})
+            log.step({"loss": sum(losses.values()), **losses, "lr": lr, **_usage(timer, device)})
         finished = state.done == plan.total_steps()
         evaluating = finished or _is_due(step, recipe, recipe.eval.every)
         if evaluating or _is_due(step, recipe, _save_every(recipe)):
             save_checkpoint(run.last, checkpoint_content(recipe, data, state))
         if evaluating:
             _evaluate(recipe, data, state, run, log)
+
+
+def _usage(timer: StepTimer, device: torch.device) -> dict[str, float]:
+    """Speed and waiting since the last line, and memory."""
+    lap = timer.lap()
+    return {
+        "images_per_second": lap.images_per_second,
+        "data_wait": lap.data_wait,
+        "memory_gib": memory_gib(device),
+    }
 
 
 def _is_due(step: Step, recipe: Recipe, every: int | None) -> bool:
@@ -127,15 +142,16 @@ def _evaluate(recipe: Recipe, data: RunData, state: RunState, run: RunDir, log: 
     """Measures on the validation data, if there is any, and keeps the best checkpoint."""
     if data.val is None:
         return
-    measured = evaluate_model(
-        state.model,
-        data.val,
-        recipe,
-        counts=data.train.counts,
-        groups=data.groups,
-        out=run.evaluation,
-        console=log.console,
-    )
+    with log.paused():
+        measured = evaluate_model(
+            state.model,
+            data.val,
+            recipe,
+            counts=data.train.counts,
+            groups=data.groups,
+            out=run.evaluation,
+            console=log.console,
+        )
     for line in measured.text.splitlines():
         log.line(line)
     for kind in ("bbox", "segm"):

@@ -23,7 +23,7 @@ SCHEMA = 1
 OWN_FILES = frozenset(
     (
         *("recipe.yaml", "environment.json", "data.json", "train.log", "metrics.jsonl"),
-        *("tensorboard", "checkpoints", "eval", "report"),
+        *("tensorboard", "wandb", "checkpoints", "eval", "report"),
     )
 )
 

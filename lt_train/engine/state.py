@@ -19,8 +19,8 @@ from lt_train.engine.setup import RunData, counts_to_plain, label_table, make_mo
 from lt_train.methods import METHODS
 from lt_train.recipe import Recipe
 
-# a run may go on with another number of workers, on another device, with other log lines
-FREE_TO_CHANGE = ("device", "log_every", "data.workers", "eval.batch")
+# a run may go on with another number of workers, on another device, with other log lines and trackers
+FREE_TO_CHANGE = ("device", "log_every", "trackers", "data.workers", "eval.batch")
 
 
 @dataclass
