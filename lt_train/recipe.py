@@ -96,6 +96,9 @@ class OptimSection(Section):
     accumulate: int = Field(1, ge=1, description="Forward passes per optimiser step.")
     base_batch: int = Field(16, ge=1, description="Images per step that lr is meant for.")
     clip: float | None = Field(None, gt=0, description="Largest gradient norm.")
+    ema: float | None = Field(
+        None, gt=0, lt=1, description="Decay of an average of the weights over the steps, which is then what is kept."
+    )
     micro_batch: int | None = Field(
         None, ge=1, description="Images among which the head samples and normalises; null: a whole forward pass."
     )
@@ -109,6 +112,16 @@ class OptimSection(Section):
     def effective_lr(self) -> float:
         """Linear scaling rule: lr * images per step / base_batch."""
         return self.lr * self.images_per_step / self.base_batch
+
+
+class ComputeSection(Section):
+    """How the arithmetic is done; the mathematics stays."""
+
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32", description="Of layers, by autocast; weights, losses, scores and boxes stay fp32."
+    )
+    channels_last: bool = Field(False, description="Images and feature maps in memory as NHWC.")
+    compile: bool = Field(False, description="torch.compile the backbone and the heads' layers.")
 
 
 class ScheduleSection(Section):
@@ -157,6 +170,7 @@ class Recipe(Section):
     data: DataSection
     model: ModelSection = ModelSection()
     optim: OptimSection = OptimSection()
+    compute: ComputeSection = ComputeSection()
     schedule: ScheduleSection = ScheduleSection()
     eval: EvalSection = EvalSection()
     log_every: int = Field(20, ge=1, description="Steps between log lines.")

@@ -33,7 +33,7 @@ def read_image(path: Path, size: npt.ArrayLike) -> Tensor:
         DataError: The file is no image, or has another size.
     """
     try:
-        pixels = _decoded(path.read_bytes())
+        pixels = decode_image(path.read_bytes())
     # decoders raise nearly anything on broken files
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -46,8 +46,11 @@ def read_image(path: Path, size: npt.ArrayLike) -> Tensor:
     return pixels
 
 
-def _decoded(content: bytes) -> Tensor:
-    """Whole gray and colour JPEGs by torchcodec where it is installed (the same pixels sooner), all else by Pillow."""
+def decode_image(content: bytes) -> Tensor:
+    """The uint8 RGB pixels [3, H, W] of an image file; broken files raise whatever the decoder does.
+
+    Whole gray and colour JPEGs by torchcodec where it is installed (the same pixels sooner), all else by Pillow.
+    """
     with Image.open(io.BytesIO(content)) as image:
         decode = fast_jpeg_decoder()
         if decode and image.format == "JPEG" and image.mode in ("RGB", "L") and content.endswith(_END_OF_JPEG):
@@ -66,6 +69,11 @@ def fast_jpeg_decoder() -> Callable[[bytes], Tensor] | None:
     except (ImportError, OSError, RuntimeError):
         return None
     return partial(decode, mode="RGB")
+
+
+def as_input(image: Tensor, device: torch.device) -> Tensor:
+    """A uint8 image [3, H, W] as a detector takes it: float32 in 0..1, on a device."""
+    return image.to(device, non_blocking=True).float() / 255
 
 
 def resized_size(height: int, width: int, short_side: int, max_size: int) -> tuple[int, int]:

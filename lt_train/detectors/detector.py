@@ -32,11 +32,15 @@ class LongTailDetector(GeneralizedRCNN):
         pretrained: Whether the trunk is used as a pretrained one: its first stages are never trained.
         stored_statistics: Whether ordinary batch norms stay in evaluation mode in training; set by ``set_trainable``.
         load_report: What loading pretrained weights gave.
+        precision: Type that autocast gives the layers' arithmetic, or ``None``: float32.
+        channels_last: Whether images and feature maps are NHWC in memory.
     """
 
     pretrained: bool = False
     stored_statistics: bool = False
     load_report: LoadReport = LoadReport(0, ())
+    precision: torch.dtype | None = None
+    channels_last: bool = False
 
     @classmethod
     def from_stock(
@@ -97,15 +101,20 @@ class LongTailDetector(GeneralizedRCNN):
         Raises:
             DataError: A target cannot be trained on.
         """
-        if self.training:
+        # what lies on a GPU was checked before it went there, or is the caller's to check: looking at it would wait
+        if self.training and not (targets and targets[0]["boxes"].is_cuda):
             check_targets(targets, self.head.num_classes)
         original_sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
         batch, targets = self.transform(images, targets if self.training else None)
         trunk_trains = is_trainable(self.backbone)
-        with torch.set_grad_enabled(trunk_trains and torch.is_grad_enabled()):
-            features = self.backbone(batch.tensors)
-        proposals, rpn_losses = self.rpn(batch, features, targets, with_losses=trunk_trains or is_trainable(self.rpn))
-        detections, losses = self.roi_heads(features, proposals, batch.image_sizes, targets, trunk_trains=trunk_trains)
+        with self.autocast():
+            with torch.set_grad_enabled(trunk_trains and torch.is_grad_enabled()):
+                features = self.features(batch.tensors)
+            rpn_trains = trunk_trains or is_trainable(self.rpn)
+            proposals, rpn_losses = self.rpn(batch, features, targets, with_losses=rpn_trains)
+            detections, losses = self.roi_heads(
+                features, proposals, batch.image_sizes, targets, trunk_trains=trunk_trains
+            )
         if self.training:
             return {**losses, **rpn_losses}
         return self.transform.postprocess(detections, batch.image_sizes, original_sizes)
@@ -131,14 +140,27 @@ class LongTailDetector(GeneralizedRCNN):
         """
         check_targets(targets, self.head.num_classes)
         batch, resized = self.transform(images, targets)
-        features = self.backbone(batch.tensors)
         boxes, labels = [t["boxes"] for t in resized], [t["labels"] for t in resized]
-        if regions == "proposals":
-            proposals, _ = self.rpn(batch, features, resized, with_losses=False)
-            found = self.roi_heads.propose(proposals, resized).foreground()
-            boxes, labels = found.boxes, found.labels
-        pooled = self.roi_heads.box_roi_pool(features, boxes, batch.image_sizes)
-        return self.roi_heads.calibration_features(pooled, kind), torch.cat(labels)
+        with self.autocast():
+            features = self.features(batch.tensors)
+            if regions == "proposals":
+                proposals, _ = self.rpn(batch, features, resized, with_losses=False)
+                found = self.roi_heads.propose(proposals, resized).foreground()
+                boxes, labels = found.boxes, found.labels
+            pooled = self.roi_heads.box_roi_pool(features, boxes, batch.image_sizes)
+            return self.roi_heads.calibration_features(pooled, kind).float(), torch.cat(labels)
+
+    def features(self, images: Tensor) -> dict[str, Tensor]:
+        """Feature maps of a batch [N, 3, H, W], by level."""
+        if self.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        features: dict[str, Tensor] = self.backbone(images)
+        return features
+
+    def autocast(self) -> torch.autocast:
+        """The arithmetic of the layers inside ``with model.autocast():``; the forward is in one by itself."""
+        device = next(self.parameters()).device.type
+        return torch.autocast(device, dtype=self.precision, enabled=self.precision is not None)
 
     def train(self, mode: bool = True) -> LongTailDetector:
         """Training or evaluation mode; batch norms stay on stored statistics where ``stored_statistics`` says so."""
@@ -149,7 +171,7 @@ class LongTailDetector(GeneralizedRCNN):
 
 
 def check_targets(targets: Sequence[dict[str, Any]] | None, num_classes: int) -> None:
-    """Stop before the loss if a box has no area or a label no class; one wait for the device if all is well.
+    """Stop before the loss if a box has no area or a label no class; for targets on a GPU this waits for it.
 
     Args:
         targets: Targets of a training batch.

@@ -160,7 +160,7 @@ class LongTailRoIHeads(RoIHeads):
         found = self.detections(self.scores(box_features, pooled), box_features, proposals, image_shapes)
         if self.has_mask():
             boxes, labels = [d["boxes"] for d in found], [d["labels"] for d in found]
-            probabilities = self.masks(features, boxes, torch.cat(labels), image_shapes).sigmoid()
+            probabilities = self.masks(features, boxes, torch.cat(labels), image_shapes).float().sigmoid()
             for detection, masks in zip(found, probabilities.split([len(b) for b in boxes]), strict=True):
                 detection["mask_probs"] = masks
         return found
@@ -212,7 +212,8 @@ class LongTailRoIHeads(RoIHeads):
         logits = self.classify(box_features)
         if self.calibration is None:
             return self.head.scores(logits)
-        return self.calibration.scores(logits, self.calibration_features(pooled, self.calibration.features))
+        features = self.calibration_features(pooled, self.calibration.features)
+        return self.calibration.scores(logits.float(), features if features is None else features.float())
 
     def calibration_features(self, pooled: Tensor, kind: str) -> Tensor | None:
         """Features that a calibration looks at.
@@ -264,7 +265,7 @@ class LongTailRoIHeads(RoIHeads):
             logits, torch.cat(regions.labels), micro_batch=self._micro_batch(regions), generator=generator
         )
         if with_boxes:
-            losses["loss_box_reg"] = self._box_loss(self.box_predictor.bbox_pred(box_features), regions)
+            losses["loss_box_reg"] = self._box_loss(self.box_predictor.bbox_pred(box_features).float(), regions)
         return losses
 
     def _micro_batch(self, regions: Regions) -> Tensor | None:

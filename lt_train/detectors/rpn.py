@@ -61,12 +61,16 @@ class LongTailRPN(RegionProposalNetwork):
         Returns:
             N tensors [boxes, 4], and ``loss_objectness`` and ``loss_rpn_box_reg`` (empty outside training).
         """
-        if self.training and with_losses:
-            with self.fg_bg_sampler.keyed(image_generators(targets or [], "rpn")):
-                proposals, losses = super().forward(images, features, targets)
-            return proposals, losses
-        with torch.no_grad():
-            return self.propose(images, features), {}
+        if not (self.training and with_losses):
+            with torch.no_grad():
+                return self.propose(images, features), {}
+        anchors, objectness, deltas, per_level = self._predict(images, features)
+        proposals = self._filter(anchors, objectness.detach(), deltas.detach(), images.image_sizes, per_level)
+        labels, matched_boxes = self.assign_targets_to_anchors(anchors, targets or [])
+        wanted = self.box_coder.encode(matched_boxes, anchors)
+        with self.fg_bg_sampler.keyed(image_generators(targets or [], "rpn")):
+            loss_objectness, loss_boxes = self.compute_loss(objectness, deltas, labels, list(wanted))
+        return proposals, {"loss_objectness": loss_objectness, "loss_rpn_box_reg": loss_boxes}
 
     def assign_targets_to_anchors(
         self, anchors: list[Tensor], targets: list[dict[str, Any]]
@@ -108,11 +112,22 @@ class LongTailRPN(RegionProposalNetwork):
 
     def propose(self, images: Any, features: dict[str, Tensor]) -> list[Tensor]:
         """Proposals alone: the first half of torchvision's ``RegionProposalNetwork.forward``."""
+        anchors, objectness, deltas, per_level = self._predict(images, features)
+        return self._filter(anchors, objectness, deltas, images.image_sizes, per_level)
+
+    def _predict(self, images: Any, features: dict[str, Tensor]) -> tuple[list[Tensor], Tensor, Tensor, list[int]]:
+        """Anchors of N images, logits [N * A, 1] and deltas [N * A, 4] in float32, and anchors of each level."""
         maps = list(features.values())
         objectness, deltas = self.head(maps)
-        anchors = self.anchor_generator(images, maps)
+        anchors: list[Tensor] = self.anchor_generator(images, maps)
         per_level = [level[0].numel() for level in objectness]
         objectness, deltas = concat_box_prediction_layers(objectness, deltas)
+        # half precision would round corners to whole pixels and more
+        return anchors, objectness.float(), deltas.float(), per_level
+
+    def _filter(
+        self, anchors: list[Tensor], objectness: Tensor, deltas: Tensor, sizes: Any, per_level: list[int]
+    ) -> list[Tensor]:
         boxes = self.box_coder.decode(deltas, anchors).view(len(anchors), -1, 4)
-        proposals: list[Tensor] = self.filter_proposals(boxes, objectness, images.image_sizes, per_level)[0]
+        proposals: list[Tensor] = self.filter_proposals(boxes, objectness, sizes, per_level)[0]
         return proposals

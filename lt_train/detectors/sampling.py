@@ -65,7 +65,9 @@ class KeyedSampler(BalancedPositiveNegativeSampler):
 def _permutation(items: Tensor, generator: torch.Generator | None) -> Tensor:
     if generator is None:
         return torch.randperm(len(items), device=items.device)
-    return torch.randperm(len(items), generator=generator, device=generator.device).to(items.device)
+    order = torch.randperm(len(items), generator=generator, device=generator.device)
+    # from pinned memory the copy waits for nothing
+    return order.pin_memory().to(items.device, non_blocking=True) if items.is_cuda else order.to(items.device)
 
 
 def image_generators(targets: Sequence[Mapping[str, Any]], purpose: str) -> list[torch.Generator | None]:

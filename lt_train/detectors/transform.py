@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from lt_train.data.images import resized_size
 from lt_train.data.instance_masks import InstanceMasks
@@ -45,7 +46,7 @@ class LongTailTransform(GeneralizedRCNNTransform):
         if target is not None:
             for key in ("boxes", "ignore"):
                 if key in target:
-                    target[key] = resize_boxes(target[key], (height, width), size)
+                    target[key] = _resized(target[key], (height, width), size)
             if isinstance(target.get("masks"), InstanceMasks):
                 target["masks"] = target["masks"].resize(*size)
             elif "masks" in target and (target["masks"].height, target["masks"].width) != size:
@@ -58,3 +59,12 @@ class LongTailTransform(GeneralizedRCNNTransform):
         if target is not None and "short_side" in target:
             return int(target["short_side"])
         return int(self.torch_choice(self.min_size))
+
+
+def _resized(boxes: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
+    """Torchvision's ``resize_boxes`` without copying its two ratios to the device, which would wait for it."""
+    ratio_height, ratio_width = (float(np.float32(n) / np.float32(o)) for n, o in zip(new, old, strict=True))
+    scaled = boxes.clone()
+    scaled[:, 0::2] *= ratio_width
+    scaled[:, 1::2] *= ratio_height
+    return scaled

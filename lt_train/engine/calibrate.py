@@ -16,11 +16,13 @@ from torch import nn
 from lt_data.errors import DataError, RecipeError
 from lt_train.calibration.base import Calibration
 from lt_train.data.dataset import make_loader
+from lt_train.data.images import as_input
 from lt_train.data.plan import Plan
 from lt_train.detectors import LongTailDetector, set_trainable
 from lt_train.engine.budget import write_trainable
 from lt_train.engine.calibration_search import Search, search_option, write_search
 from lt_train.engine.checkpoint import save_checkpoint
+from lt_train.engine.compute import prepare
 from lt_train.engine.evaluate import evaluate_model
 from lt_train.engine.inference import ImageProgress
 from lt_train.engine.log import RunLog
@@ -103,7 +105,7 @@ def calibrate(
     candidates = _candidates(recipe, search) if search else []
     device = choose_device(recipe.device)
     data = load_run_data(recipe)
-    model = _trained_model(recipe, data, init_from).to(device)
+    model = prepare(_trained_model(recipe, data, init_from), recipe.compute, device)
     run = create_run_dir(out, force=force)
     _write_record(run, recipe, data, device)
     with RunLog(run, total=0, every=1, console=console) as log:
@@ -163,7 +165,7 @@ def _fit(model: LongTailDetector, recipe: Recipe, data: RunData, *, console: Con
             for images, targets in make_loader(data.dataset, batches, workers=recipe.data.workers):
                 calibration.fit(
                     *model.labelled_features(
-                        [image.to(device).float() / 255 for image in images],
+                        [as_input(image, device) for image in images],
                         [on_device(target, device) for target in targets],
                         kind=calibration.features,
                         regions=calibration.regions,

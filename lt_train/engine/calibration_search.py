@@ -20,6 +20,7 @@ from torch import Tensor
 
 from lt_data.errors import DataError, RecipeError
 from lt_train.data.detection_data import DetectionData
+from lt_train.data.images import as_input
 from lt_train.detectors import LongTailDetector
 from lt_train.engine.inference import ImageList, ImageProgress, loaded_images
 from lt_train.engine.run_dir import write_text
@@ -148,17 +149,18 @@ def _score_often(model: LongTailDetector, images: Sequence[Tensor], search: Sear
     """Detections of the images with each value; everything in front of the scores is computed once."""
     device, roi_heads = next(model.parameters()).device, model.roi_heads
     sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
-    batch, _ = model.transform([image.to(device).float() / 255 for image in images], None)
-    features = model.backbone(batch.tensors)
-    proposals, _ = model.rpn(batch, features, None)
-    pooled = roi_heads.box_roi_pool(features, proposals, batch.image_sizes)
-    box_features = roi_heads.embed(pooled)
+    batch, _ = model.transform([as_input(image, device) for image in images], None)
     found = []
-    for value in search.values:
-        setattr(roi_heads.calibration, search.option, value)
-        scores = roi_heads.scores(box_features, pooled)
-        detections = roi_heads.detections(scores, box_features, proposals, batch.image_sizes)
-        found.append(model.transform.postprocess(detections, batch.image_sizes, sizes))
+    with model.autocast():
+        features = model.features(batch.tensors)
+        proposals, _ = model.rpn(batch, features, None)
+        pooled = roi_heads.box_roi_pool(features, proposals, batch.image_sizes)
+        box_features = roi_heads.embed(pooled)
+        for value in search.values:
+            setattr(roi_heads.calibration, search.option, value)
+            scores = roi_heads.scores(box_features, pooled)
+            detections = roi_heads.detections(scores, box_features, proposals, batch.image_sizes)
+            found.append(model.transform.postprocess(detections, batch.image_sizes, sizes))
     return found
 
 

@@ -63,8 +63,9 @@ def _timed(recipe: Recipe, data: RunData, plan: Plan, state: RunState) -> Iterat
         lr = lr_at(step, recipe.optim, recipe.schedule)
         with timer.step(step.images):
             losses = train_step(state, step, batches, lr=lr, clip=recipe.optim.clip)
+            values = losses.read()
         if number == 0:
-            yield "losses of the first step: " + ", ".join(f"{name} {value:.4f}" for name, value in losses.items())
+            yield "losses of the first step: " + ", ".join(f"{name} {value:.4f}" for name, value in values.items())
             timer.lap()
     timed = len(steps) - 1
     if timed < 1:

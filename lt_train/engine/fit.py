@@ -105,11 +105,13 @@ def _train(recipe: Recipe, data: RunData, plan: Plan, state: RunState, run: RunD
             losses = train_step(state, step, batches, lr=lr, clip=recipe.optim.clip)
         state.done = step.index + 1
         log.advance(state.done, epoch=step.epoch, seconds_left=timer.seconds_left(plan.total_steps() - state.done))
-        if log.is_due(step.index):
-            log.step({"loss": sum(losses.values()), **losses, "lr": lr, **_usage(timer, device)})
         finished = state.done == plan.total_steps()
+        if log.is_due(step.index):
+            values = losses.read()
+            log.step({"loss": sum(values.values()), **values, "lr": lr, **_usage(timer, device)})
         evaluating = finished or _is_due(step, recipe, recipe.eval.every)
         if evaluating or _is_due(step, recipe, _save_every(recipe)):
+            losses.read()
             save_checkpoint(run.last, checkpoint_content(recipe, data, state))
         if evaluating:
             _evaluate(recipe, data, state, run, log)
@@ -144,7 +146,7 @@ def _evaluate(recipe: Recipe, data: RunData, state: RunState, run: RunDir, log: 
         return
     with log.paused():
         measured = evaluate_model(
-            state.model,
+            state.result,
             data.val,
             recipe,
             counts=data.train.counts,

@@ -24,9 +24,10 @@ from lt_data.counts import CategoryCounts
 from lt_data.errors import DataError
 from lt_data.groups import Group, make_groups
 from lt_train.data.detection_data import DetectionData
-from lt_train.data.images import read_image
+from lt_train.data.images import as_input, read_image
 from lt_train.detectors import LongTailDetector
 from lt_train.engine.checkpoint import load_checkpoint
+from lt_train.engine.compute import prepare
 from lt_train.engine.distributed import Processes, process_device
 from lt_train.engine.log import make_bar
 from lt_train.engine.run_dir import RunDir
@@ -118,7 +119,7 @@ def load_trained(
 
     Raises:
         DataError: The run or the checkpoint cannot be used.
-        RecipeError: The device does not exist.
+        RecipeError: The device does not exist, or cannot compute as the recipe asks.
     """
     recipe = run.load_recipe()
     where = choose_device(process_device(device or recipe.device, processes or Processes()))
@@ -129,7 +130,7 @@ def load_trained(
     model = make_model(recipe, counts, load_pretrained=False)
     model.load_state_dict(content["model"])
     groups = make_groups(counts.category_ids, counts.instances, recipe.data.groups)
-    return Trained(recipe, counts, groups, model.to(where))
+    return Trained(recipe, counts, groups, prepare(model, recipe.compute, where))
 
 
 def detect(
@@ -234,7 +235,7 @@ def _detect_batch(
             found.unreadable[int(images.ids[row])] = " ".join(error.problems)
     if not read:
         return
-    detections = model([image.to(device).float() / 255 for _, image in read])
+    detections = model([as_input(image, device) for _, image in read])
     for (row, image), detection in zip(read, detections, strict=True):
         image_id, (height, width) = int(images.ids[row]), image.shape[-2:]
         records = detection_results(image_id, detection, height=height, width=width, category_ids=category_ids)

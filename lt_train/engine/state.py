@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lt_data.errors import DataError, RecipeError
 from lt_train.detectors import LongTailDetector, initialise_from, set_trainable
 from lt_train.detectors.weights import LoadReport, checkpoint_categories
 from lt_train.engine.checkpoint import load_checkpoint
+from lt_train.engine.compute import prepare
 from lt_train.engine.log import drop_later_metrics
+from lt_train.engine.losses import Losses
 from lt_train.engine.optim import make_optimizer
 from lt_train.engine.run_dir import RunDir
 from lt_train.engine.setup import RunData, counts_to_plain, label_table, make_model, resolve_checkpoint
@@ -28,17 +31,31 @@ class RunState:
     """Everything that changes during a run.
 
     Attributes:
-        model: The detector, on its device.
+        model: The detector that is trained, on its device.
         optimizer: SGD over its trainable parameters.
+        scaler: Scales the loss where gradients are fp16; does nothing elsewhere.
+        ema: Average of the model over the steps, or ``None``.
+        losses: Of the last step, on their way.
         done: Optimiser steps taken.
         best: Best validation AP so far, or ``None``.
     """
 
     model: LongTailDetector
     optimizer: torch.optim.SGD
+    scaler: torch.amp.GradScaler = field(default_factory=lambda: torch.amp.GradScaler(enabled=False))
+    ema: AveragedModel | None = None
+    losses: Losses | None = None
     done: int = 0
     best: float | None = None
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def result(self) -> LongTailDetector:
+        """The model to evaluate and to keep: the average where there is one."""
+        if self.ema is None:
+            return self.model
+        average: Any = self.ema.module
+        return cast(LongTailDetector, average)
 
 
 def start_state(
@@ -60,8 +77,19 @@ def start_state(
         raise RecipeError(
             f"train: '{recipe.train}' trains nothing and there is no calibration; choose what to train, or what to fit"
         )
-    optimizer = make_optimizer(model.to(device).parameters(), recipe.optim)
-    return RunState(model, optimizer, notes=notes)
+    prepare(model, recipe.compute, device)
+    return RunState(
+        model,
+        make_optimizer(model.parameters(), recipe.optim),
+        torch.amp.GradScaler(device.type, enabled=recipe.compute.precision == "fp16"),
+        _average(model, recipe.optim.ema),
+        notes=notes,
+    )
+
+
+def _average(model: LongTailDetector, decay: float | None) -> AveragedModel | None:
+    """The average that starts as the model; its buffers are the model's own, not averages."""
+    return None if decay is None else AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
 
 
 def model_from_run(recipe: Recipe, data: RunData, source: Path) -> tuple[LongTailDetector, LoadReport]:
@@ -104,8 +132,15 @@ def _fresh(report: LoadReport) -> str:
 
 def checkpoint_content(recipe: Recipe, data: RunData, state: RunState) -> dict[str, Any]:
     """Everything that a checkpoint of a training holds."""
-    progress = {"optimizer": state.optimizer.state_dict(), "done": state.done, "best": state.best}
-    return {**weights_content(recipe, data, state.model), **progress}
+    progress = {
+        "optimizer": state.optimizer.state_dict(),
+        "scaler": state.scaler.state_dict(),
+        "done": state.done,
+        "best": state.best,
+    }
+    if state.ema is not None:
+        progress |= {"trained_model": state.model.state_dict(), "averaged": int(state.ema.n_averaged)}
+    return {**weights_content(recipe, data, state.result), **progress}
 
 
 def weights_content(recipe: Recipe, data: RunData, model: LongTailDetector) -> dict[str, Any]:
@@ -129,8 +164,12 @@ def restore_state(state: RunState, run: RunDir, recipe: Recipe, data: RunData) -
         )
     if content["train_sha256"] != data.train.file.sha256:
         raise DataError(f"--resume: {data.train.file.path} is not the file the run was started with (sha256 differs)")
-    state.model.load_state_dict(content["model"])
+    if state.ema is not None:
+        state.ema.module.load_state_dict(content["model"])
+        state.ema.n_averaged.fill_(content["averaged"])
+    state.model.load_state_dict(content["model"] if state.ema is None else content["trained_model"])
     state.optimizer.load_state_dict(content["optimizer"])
+    state.scaler.load_state_dict(content["scaler"])
     state.done, state.best = int(content["done"]), content["best"]
     drop_later_metrics(run, state.done)
 

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lt_data.errors import LtError
+from lt_train.data.images import as_input
 from lt_train.data.mask_runs import MaskRuns
 from lt_train.data.plan import Draw, Plan, Step
+from lt_train.detectors.detector import check_targets
+from lt_train.engine.losses import Losses
 from lt_train.engine.optim import set_lr
 from lt_train.engine.state import RunState
 
 
-class TrainingStopped(LtError):
-    """The run cannot go on: a loss is not finite."""
-
-
-def train_step(
-    state: RunState, step: Step, batches: Iterator[Any], *, lr: float, clip: float | None = None
-) -> dict[str, float]:
+def train_step(state: RunState, step: Step, batches: Iterator[Any], *, lr: float, clip: float | None = None) -> Losses:
     """One optimiser step over one or several forward passes; their losses are averaged.
 
+    A loss that is not finite changes no weight, on the device; it is found when the losses are read, which happens here
+    for the step before: by then they have arrived.
+
     Args:
-        state: Model and optimiser; changed.
+        state: Model, optimiser and what belongs to them; changed.
         step: How many forward passes, and of which images.
         batches: Gives the images and targets of each forward pass.
         lr: Learning rate.
@@ -36,39 +34,55 @@ def train_step(
         The mean of every loss.
 
     Raises:
-        TrainingStopped: A loss is not finite; no weight was changed.
+        TrainingStopped: A loss of the step before was not finite; no weight was changed since.
+        DataError: A target cannot be trained on.
     """
-    device = next(state.model.parameters()).device
     set_lr(state.optimizer, lr)
     state.optimizer.zero_grad(set_to_none=True)
     sums: dict[str, Tensor] = {}
     for _ in step.batches:
         images, targets = next(batches)
-        losses = state.model(
-            [image.to(device, non_blocking=True).float() / 255 for image in images],
-            [on_device(target, device) for target in targets],
-        )
-        total = torch.stack(list(losses.values())).sum() / len(step.batches)
-        total.backward()  # type: ignore[no-untyped-call]
-        for name, value in losses.items():
-            sums[name] = sums.get(name, torch.zeros((), device=device)) + value.detach() / len(step.batches)
-    values = {name: float(value) for name, value in sums.items()}
-    _refuse_non_finite(values, step, targets)
+        for name, value in _backward(state, images, targets, parts=len(step.batches)).items():
+            sums[name] = sums[name] + value if name in sums else value
+    shown = ", ".join(str(target["image_id"]) for target in targets)
+    losses = Losses(sums, f"step {step.index + 1} (last images {shown})")
+    if state.losses is not None:
+        state.losses.read()
+    state.losses = losses
+    _change_weights(state, losses, clip)
+    return losses
+
+
+def _backward(state: RunState, images: list[Tensor], targets: list[dict[str, Any]], *, parts: int) -> dict[str, Tensor]:
+    """Adds the gradients of one forward pass out of ``parts``; its share of every loss."""
+    device = next(state.model.parameters()).device
+    if device.type != "cpu":
+        # the model does it where looking at numbers costs nothing
+        check_targets(targets, state.model.head.num_classes)
+    losses = state.model(
+        [as_input(image, device) for image in images],
+        [on_device(target, device) for target in targets],
+    )
+    total = torch.stack(list(losses.values())).sum() / parts
+    state.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
+    return {name: value.detach() / parts for name, value in losses.items()}
+
+
+def _change_weights(state: RunState, losses: Losses, clip: float | None) -> None:
+    optimizer, scaler = state.optimizer, state.scaler
     if clip is not None:
+        scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_([p for p in state.model.parameters() if p.requires_grad], clip)
-    state.optimizer.step()
-    return values
-
-
-def _refuse_non_finite(values: dict[str, float], step: Step, targets: list[dict[str, Any]]) -> None:
-    wrong = [name for name, value in values.items() if not math.isfinite(value)]
-    if wrong:
-        images = ", ".join(str(target["image_id"]) for target in targets)
-        raise TrainingStopped(
-            f"step {step.index + 1}: {', '.join(wrong)} is not finite (last images {images}); no weight was changed "
-            "in this step, but earlier ones may be damaged; go back to the last checkpoint, and lower optim.lr or set "
-            "optim.clip"
-        )
+    if scaler.is_enabled():
+        # gradients of a loss that is not finite are not finite either: the scaler leaves such a step out
+        scaler.step(optimizer)
+        scaler.update()
+    else:
+        # PyTorch's fused optimisers skip their step where this is 1, as they do for a scaler
+        optimizer.found_inf = losses.stop  # type: ignore[attr-defined]
+        optimizer.step()
+    if state.ema is not None:
+        state.ema.update_parameters(state.model)
 
 
 def on_device(target: dict[str, Any], device: torch.device) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def test_training_losses_with_resized_run_lengths():
     images, targets = samples()
     for target in targets:
         masks = target["masks"]
-        rles = [masks._rle(i) for i in range(len(masks))]
+        rles = masks._rles(range(len(masks)))
         target["masks"] = type(masks).from_segmentations(rles, masks.height, masks.width)
     compare_training(stock, ours, images, targets)
 

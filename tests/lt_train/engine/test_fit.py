@@ -14,9 +14,9 @@ from lt_train.data.plan import Step
 from lt_train.engine.checkpoint import load_checkpoint, save_checkpoint
 from lt_train.engine.evaluate import evaluate_run
 from lt_train.engine.fit import fit, train_step
+from lt_train.engine.losses import TrainingStopped
 from lt_train.engine.setup import load_run_data, make_plan
 from lt_train.engine.state import RunState
-from lt_train.engine.step import TrainingStopped
 from lt_train.recipe import Files
 
 
@@ -149,16 +149,16 @@ def test_weights_of_other_categories_keep_no_class_dependent_layer(softmax_run, 
 
 def test_accumulated_gradients_are_the_mean_over_the_forward_passes():
     model = _OneWeight()
-    state = RunState(model, torch.optim.SGD(model.parameters(), lr=1.0))
+    state = RunState(model, torch.optim.SGD(model.parameters(), lr=1.0, fused=True))
     batches = iter([([torch.full((3, 1, 1), v, dtype=torch.uint8)], [{"image_id": v}]) for v in (2, 4, 9)])
     values = train_step(state, Step(0, 0, ((), (), ()), False), batches, lr=0.5)
-    assert values["loss_a"] == pytest.approx(5.0)
+    assert values.read()["loss_a"] == pytest.approx(5.0)
     assert model.weight.item() == pytest.approx(1 - 0.5 * 5.0)
 
 
 def test_clip_limits_the_gradient():
     model = _OneWeight()
-    state = RunState(model, torch.optim.SGD(model.parameters(), lr=1.0))
+    state = RunState(model, torch.optim.SGD(model.parameters(), lr=1.0, fused=True))
     batch = ([torch.full((3, 1, 1), 200, dtype=torch.uint8)], [{"image_id": 1}])
     train_step(state, Step(0, 0, ((),), False), iter([batch]), lr=0.5, clip=3.0)
     assert model.weight.item() == pytest.approx(1 - 0.5 * 3.0, rel=1e-4)
