@@ -97,17 +97,17 @@ def _train(recipe: Recipe, data: RunData, plan: Plan, state: RunState, run: RunD
     device = next(state.model.parameters()).device
     draws = Draws(plan, state.done)
     batches = Waiting(make_loader(data.dataset, draws, workers=recipe.data.workers, pin_memory=device.type == "cuda"))
-    timer = StepTimer(batches)
+    timer, total = StepTimer(batches), plan.total_steps()
     state.model.train()
     for step in plan.steps(state.done):
         lr = lr_at(step, recipe.optim, recipe.schedule)
         with timer.step(step.images):
             losses = train_step(state, step, batches, lr=lr, clip=recipe.optim.clip)
         state.done = step.index + 1
-        log.advance(state.done, epoch=step.epoch, seconds_left=timer.seconds_left(plan.total_steps() - state.done))
+        log.advance(state.done, epoch=step.epoch, seconds_left=timer.seconds_left(total - state.done))
         if log.is_due(step.index):
             log.step({"loss": sum(losses.values()), **losses, "lr": lr, **_usage(timer, device)})
-        finished = state.done == plan.total_steps()
+        finished = state.done == total
         evaluating = finished or _is_due(step, recipe, recipe.eval.every)
         if evaluating or _is_due(step, recipe, _save_every(recipe)):
             save_checkpoint(run.last, checkpoint_content(recipe, data, state))
