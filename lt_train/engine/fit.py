@@ -97,15 +97,15 @@ def _train(recipe: Recipe, data: RunData, plan: Plan, state: RunState, run: RunD
     device = next(state.model.parameters()).device
     draws = Draws(plan, state.done)
     batches = Waiting(make_loader(data.dataset, draws, workers=recipe.data.workers, pin_memory=device.type == "cuda"))
-    timer = StepTimer(batches)
+    timer, total = StepTimer(batches), plan.total_steps()
     state.model.train()
     for step in plan.steps(state.done):
         lr = lr_at(step, recipe.optim, recipe.schedule)
         with timer.step(step.images):
             losses = train_step(state, step, batches, lr=lr, clip=recipe.optim.clip)
         state.done = step.index + 1
-        log.advance(state.done, epoch=step.epoch, seconds_left=timer.seconds_left(plan.total_steps() - state.done))
-        finished = state.done == plan.total_steps()
+        log.advance(state.done, epoch=step.epoch, seconds_left=timer.seconds_left(total - state.done))
+        finished = state.done == total
         if log.is_due(step.index):
             values = losses.read()
             log.step({"loss": sum(values.values()), **values, "lr": lr, **_usage(timer, device)})

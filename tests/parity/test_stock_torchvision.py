@@ -113,7 +113,7 @@ def test_training_losses_with_random_sizes_on_a_resnet(resnet_pair):
     images, targets = samples((2, 0))
     for target in targets:
         masks = target["masks"]
-        target["masks"] = type(masks).from_segmentations([masks._rle(i) for i in range(len(masks))], 64, 64)
+        target["masks"] = type(masks).from_segmentations(masks._rles(range(len(masks))), 64, 64)
     compare_training(stock, ours, images, targets)
 
 
