@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
+from torch.nn.utils.rnn import pad_sequence
+from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.ops import boxes as box_ops
 
 from lt_data.errors import DataError
@@ -23,7 +24,8 @@ from lt_train.calibration.base import Calibration
 from lt_train.data.mask_targets import mask_targets
 from lt_train.detectors.freeze import is_trainable
 from lt_train.detectors.ignore import ignore_negatives
-from lt_train.detectors.sampling import KeyedSampler, image_generators
+from lt_train.detectors.rpn import BOX_LOSS_BETA
+from lt_train.detectors.sampling import BoxSampler, batch_generator, image_seeds
 from lt_train.heads.base import Head
 
 # sides in pixels below which torchvision drops a detection
@@ -33,25 +35,31 @@ PRE_NMS_TOPK = 10_000
 
 @dataclass(frozen=True)
 class Regions:
-    """Regions sampled for training; one entry per image, R_i regions each.
+    """Regions sampled for training; one entry per image, R_i regions each, those that stand for an object first.
 
     Attributes:
         boxes: N tensors [R_i, 4].
         labels: N tensors [R_i] int64 in 0..C.
         matched: N tensors [R_i] int64, index of the ground truth (0 where there is none).
         box_targets: N tensors [R_i, 4], encoded regression targets.
+        positives: How many regions of each image stand for an object.
     """
 
     boxes: list[Tensor]
     labels: list[Tensor]
     matched: list[Tensor]
     box_targets: list[Tensor]
+    positives: tuple[int, ...]
 
     def foreground(self) -> Regions:
         """The regions that stand for an object."""
-        keep = [torch.where(labels > 0)[0] for labels in self.labels]
-        columns = (self.boxes, self.labels, self.matched, self.box_targets)
-        return Regions(*([part[k] for part, k in zip(column, keep, strict=True)] for column in columns))
+
+        def first(column: list[Tensor]) -> list[Tensor]:
+            return [part[:n] for part, n in zip(column, self.positives, strict=True)]
+
+        return Regions(
+            first(self.boxes), first(self.labels), first(self.matched), first(self.box_targets), self.positives
+        )
 
 
 class LongTailRoIHeads(RoIHeads):
@@ -109,7 +117,7 @@ class LongTailRoIHeads(RoIHeads):
             stock.mask_head,
             stock.mask_predictor,
         )
-        roi_heads.fg_bg_sampler = KeyedSampler(sampler.batch_size_per_image, sampler.positive_fraction)
+        roi_heads.fg_bg_sampler = BoxSampler(sampler.batch_size_per_image, sampler.positive_fraction)
         roi_heads.head = head
         roi_heads.calibration = None
         roi_heads.pre_nms_topk = pre_nms_topk
@@ -170,33 +178,29 @@ class LongTailRoIHeads(RoIHeads):
 
         Proposals in an ignore region of their target are left out, see :mod:`lt_train.detectors.ignore`.
         """
-        with self.fg_bg_sampler.keyed(image_generators(targets, "roi")):
-            boxes, matched, labels, box_targets = self.select_training_samples(list(proposals), list(targets))
-        return Regions(boxes, labels, matched, list(box_targets))
-
-    def select_training_samples(
-        self, proposals: list[Tensor], targets: list[dict[str, Any]]
-    ) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
-        """As torchvision's, but background proposals in an ignore region are never sampled.
-
-        Args:
-            proposals: N tensors [boxes, 4].
-            targets: N targets with ``boxes`` and ``labels``; ``ignore`` if any.
-
-        Returns:
-            The columns of :class:`Regions`.
-        """
-        self.check_targets(targets)
         truth = [target["boxes"].to(proposals[0].dtype) for target in targets]
-        boxes = self.add_gt_proposals(proposals, truth)
+        boxes = self.add_gt_proposals(list(proposals), truth)
         matched, labels = self.assign_targets_to_proposals(boxes, truth, [target["labels"] for target in targets])
-        chosen = self.subsample(ignore_negatives(labels, boxes, targets))
+        chosen, positives = self._sample(ignore_negatives(labels, boxes, targets), targets)
         boxes, matched, labels = (
             [part[index] for part, index in zip(column, chosen, strict=True)] for column in (boxes, matched, labels)
         )
         # an image without ground truth encodes against a box of zeros, which no loss reads
         matched_truth = [(t if len(t) else t.new_zeros(1, 4))[m] for t, m in zip(truth, matched, strict=True)]
-        return boxes, matched, labels, self.box_coder.encode(matched_truth, boxes)
+        return Regions(boxes, labels, matched, list(self.box_coder.encode(matched_truth, boxes)), positives)
+
+    def _sample(
+        self, labels: Sequence[Tensor], targets: Sequence[dict[str, Any]]
+    ) -> tuple[list[Tensor], tuple[int, ...]]:
+        """Positions of the boxes to train on, N tensors, positives first; and how many of each are positive."""
+        padded = pad_sequence(list(labels), batch_first=True, padding_value=-1)
+        found = self.fg_bg_sampler(padded, image_seeds(targets, "roi"))
+        # how many regions there are shapes all that follows: the device is waited for here, once for the batch
+        counts = torch.stack([part.sum(dim=1) for part in found.taken.tensor_split([found.positives], dim=1)])
+        positives, negatives = counts.tolist()
+        rows = zip(found.index, positives, negatives, strict=True)
+        first = found.positives
+        return [torch.cat([row[:p], row[first : first + n]]) for row, p, n in rows], tuple(positives)
 
     def pool(self, features: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
         """Features [R, D] of the regions in front of classifier and box regressor."""
@@ -260,7 +264,7 @@ class LongTailRoIHeads(RoIHeads):
             targets: N targets; the first one's ``draw_seed`` keys the head's draws ("others").
             with_boxes: Compute the box loss.
         """
-        generator = image_generators(targets[:1], "others")[0]
+        generator = batch_generator(targets, "others")
         losses = self.head.loss(
             logits, torch.cat(regions.labels), micro_batch=self._micro_batch(regions), generator=generator
         )
@@ -275,12 +279,16 @@ class LongTailRoIHeads(RoIHeads):
         return torch.cat(parts)
 
     def _box_loss(self, deltas: Tensor, regions: Regions) -> Tensor:
-        """The box loss of torchvision; the logits that its signature asks for are zeros and unused."""
-        if not len(deltas):
-            return deltas.sum() * 0
-        no_logits = deltas.new_zeros(()).expand(len(deltas), self.head.num_classes + 1)
-        loss: Tensor = fastrcnn_loss(no_logits, deltas, regions.labels, regions.box_targets)[1]
-        return loss
+        """Torchvision's: smooth L1 of the label's deltas, summed over foreground regions, over the number of all.
+
+        Written out because torchvision's function looks for the foreground again, and takes logits.
+        """
+        parts = deltas.view(len(deltas), self.head.num_classes + 1, 4).split([len(part) for part in regions.labels])
+        found = torch.cat([part[:n] for part, n in zip(parts, regions.positives, strict=True)])
+        foreground = regions.foreground()
+        labels, wanted = torch.cat(foreground.labels), torch.cat(foreground.box_targets)
+        own = found.gather(1, labels[:, None, None].expand(-1, 1, 4))[:, 0]
+        return F.smooth_l1_loss(own, wanted, beta=BOX_LOSS_BETA, reduction="sum") / max(len(deltas), 1)
 
     def detections(
         self,
@@ -371,8 +379,3 @@ class LongTailRoIHeads(RoIHeads):
         rows = zip(targets, regions.boxes, regions.matched, strict=True)
         wanted = [mask_targets(t["masks"], b, m, logits.shape[-1], self.mask_target) for t, b, m in rows]
         return F.binary_cross_entropy_with_logits(logits.float(), torch.cat(wanted))
-
-    def check_targets(self, targets: Sequence[dict[str, Any]] | None) -> None:
-        """Replaces torchvision's check: masks are asked for where the mask loss is computed."""
-        if targets is None or any(key not in target for target in targets for key in ("boxes", "labels")):
-            raise DataError("targets: training needs boxes and labels for every image")

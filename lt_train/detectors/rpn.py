@@ -5,15 +5,17 @@ Shapes: N images, A anchors of one image; proposals and anchors are xyxy pixels 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 from torchvision.models.detection.rpn import RegionProposalNetwork, concat_box_prediction_layers
 
 from lt_train.detectors.ignore import ignore_negatives
-from lt_train.detectors.sampling import KeyedSampler, image_generators
+from lt_train.detectors.sampling import BoxSampler, image_seeds
 
 # where the smooth L1 loss of the boxes turns linear, as in torchvision
 BOX_LOSS_BETA = 1 / 9
@@ -38,7 +40,7 @@ class LongTailRPN(RegionProposalNetwork):
             stock.nms_thresh,
             score_thresh=stock.score_thresh,
         )
-        rpn.fg_bg_sampler = KeyedSampler(sampler.batch_size_per_image, sampler.positive_fraction)
+        rpn.fg_bg_sampler = BoxSampler(sampler.batch_size_per_image, sampler.positive_fraction)
         return rpn
 
     def forward(
@@ -66,11 +68,8 @@ class LongTailRPN(RegionProposalNetwork):
                 return self.propose(images, features), {}
         anchors, objectness, deltas, per_level = self._predict(images, features)
         proposals = self._filter(anchors, objectness.detach(), deltas.detach(), images.image_sizes, per_level)
-        labels, matched_boxes = self.assign_targets_to_anchors(anchors, targets or [])
-        wanted = self.box_coder.encode(matched_boxes, anchors)
-        with self.fg_bg_sampler.keyed(image_generators(targets or [], "rpn")):
-            loss_objectness, loss_boxes = self.compute_loss(objectness, deltas, labels, list(wanted))
-        return proposals, {"loss_objectness": loss_objectness, "loss_rpn_box_reg": loss_boxes}
+        labels, matched = self.assign_targets_to_anchors(anchors, targets or [])
+        return proposals, self.losses(objectness, deltas, anchors[0], labels, matched, targets or [])
 
     def assign_targets_to_anchors(
         self, anchors: list[Tensor], targets: list[dict[str, Any]]
@@ -82,33 +81,62 @@ class LongTailRPN(RegionProposalNetwork):
             targets: N targets with ``boxes``; ``ignore`` if any.
 
         Returns:
-            N tensors [A] float: 1 positive, 0 negative, -1 ignored; and N tensors [A, 4], the matched ground truth.
+            N tensors [A] float: 1 positive, 0 negative, -1 ignored; and N tensors [A] int64, the position of the
+            ground truth that an anchor overlaps most (0 where there is none).
         """
-        labels, matched_boxes = super().assign_targets_to_anchors(anchors, targets)
-        return ignore_negatives(labels, anchors, targets), matched_boxes
+        found = [self._assign(part, target["boxes"]) for part, target in zip(anchors, targets, strict=True)]
+        labels, matched = [list(column) for column in zip(*found, strict=True)]
+        return ignore_negatives(labels, anchors, targets), matched
 
-    def compute_loss(
-        self, objectness: Tensor, pred_bbox_deltas: Tensor, labels: list[Tensor], regression_targets: list[Tensor]
-    ) -> tuple[Tensor, Tensor]:
+    def _assign(self, anchors: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+        """Torchvision's ``Matcher`` without asking the device for places."""
+        if not len(truth):
+            return anchors.new_zeros(len(anchors)), anchors.new_zeros(len(anchors), dtype=torch.int64)
+        matcher = self.proposal_matcher
+        overlap = self.box_similarity(truth, anchors)
+        best, matched = overlap.max(dim=0)
+        # the anchors that overlap an object most are positive, however little that is
+        own = (overlap == overlap.amax(dim=1, keepdim=True)).any(dim=0)
+        negative = (best < matcher.low_threshold).float() - 1
+        return negative.masked_fill_(own | (best >= matcher.high_threshold), 1.0), matched
+
+    def losses(
+        self,
+        objectness: Tensor,
+        deltas: Tensor,
+        anchors: Tensor,
+        labels: Sequence[Tensor],
+        matched: Sequence[Tensor],
+        targets: Sequence[dict[str, Any]],
+    ) -> dict[str, Tensor]:
         """The two losses of torchvision over the sampled anchors; 0 instead of NaN where the whole batch is ignored.
 
         Args:
             objectness: [N * A, 1] logits.
-            pred_bbox_deltas: [N * A, 4].
+            deltas: [N * A, 4].
+            anchors: [A, 4], the same for every image.
             labels: N tensors [A]: 1 positive, 0 negative, -1 ignored.
-            regression_targets: N tensors [A, 4].
+            matched: N tensors [A] int64, ground truth of each anchor.
+            targets: N targets with ``boxes``, and ``draw_seed`` where draws are keyed.
 
         Returns:
             ``loss_objectness`` and ``loss_rpn_box_reg``.
         """
-        positive, negative = (torch.where(torch.cat(chosen))[0] for chosen in self.fg_bg_sampler(labels))
-        sampled = torch.cat([positive, negative])
-        if not len(sampled):
-            return objectness.sum() * 0, pred_bbox_deltas.sum() * 0
-        loss_objectness = F.binary_cross_entropy_with_logits(objectness.flatten()[sampled], torch.cat(labels)[sampled])
-        wanted = torch.cat(regression_targets)[positive]
-        distance = F.smooth_l1_loss(pred_bbox_deltas[positive], wanted, beta=BOX_LOSS_BETA, reduction="sum")
-        return loss_objectness, distance / len(sampled)
+        chosen = self.fg_bg_sampler(torch.stack(list(labels)), image_seeds(targets, "rpn"))
+        number = chosen.taken.sum().clamp(min=1)
+        logits = objectness.view(len(targets), -1).gather(1, chosen.index)
+        wanted = torch.zeros_like(logits)
+        wanted[:, : chosen.positives] = 1
+        distance = F.binary_cross_entropy_with_logits(logits, wanted, weight=chosen.taken.float(), reduction="sum")
+        index, taken = chosen.index[:, : chosen.positives], chosen.taken[:, : chosen.positives, None]
+        found = _rows(deltas.view(len(targets), -1, 4), index)
+        # only these few anchors are encoded
+        truth = _rows(_padded([t["boxes"] for t in targets]), torch.stack(list(matched)).gather(1, index))
+        codes = self.box_coder.encode_single(truth.flatten(0, 1), anchors[index].flatten(0, 1)).view_as(found)
+        box_distance = F.smooth_l1_loss(
+            found.where(taken, 0), codes.where(taken, 0), beta=BOX_LOSS_BETA, reduction="sum"
+        )
+        return {"loss_objectness": distance / number, "loss_rpn_box_reg": box_distance / number}
 
     def propose(self, images: Any, features: dict[str, Tensor]) -> list[Tensor]:
         """Proposals alone: the first half of torchvision's ``RegionProposalNetwork.forward``."""
@@ -131,3 +159,14 @@ class LongTailRPN(RegionProposalNetwork):
         boxes = self.box_coder.decode(deltas, anchors).view(len(anchors), -1, 4)
         proposals: list[Tensor] = self.filter_proposals(boxes, objectness, sizes, per_level)[0]
         return proposals
+
+
+def _padded(boxes: Sequence[Tensor]) -> Tensor:
+    """N tensors [n, 4] as one [N, most, 4], at least one row each."""
+    blank = boxes[0].new_zeros(1, 4)
+    return pad_sequence([part if len(part) else blank for part in boxes], batch_first=True)
+
+
+def _rows(table: Tensor, index: Tensor) -> Tensor:
+    """Rows [N, K, 4] at places [N, K] of tables [N, rows, 4]."""
+    return table.gather(1, index[:, :, None].expand(-1, -1, table.shape[2]))

@@ -1,75 +1,140 @@
-"""torchvision's sampler of positive and negative boxes, drawing from one generator per image.
+"""Drawing the boxes to train on: positives up to a share, negatives for the rest, for all images at once.
 
-Shapes: N images, A boxes (anchors or proposals) of one image.
+torchvision draws image by image and looks at how many boxes there are each time, for which a GPU has to be waited for.
+Here every box has a priority, the best ones are taken, and the result has a fixed shape: nothing waits.
+
+Shapes: N images, A boxes (anchors or proposals) of one image, P positives and K boxes at most of one image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
 
-from lt_train.randomness import keyed_generator
+from lt_train.randomness import draw_seed, keyed_generator
+
+_BITS = 32
+_MASK = 2**_BITS - 1
 
 
-class KeyedSampler(BalancedPositiveNegativeSampler):
-    """Balanced sampler; inside ``with sampler.keyed(generators):`` image i draws from ``generators[i]``.
+@dataclass(frozen=True)
+class Chosen:
+    """Boxes that were drawn.
 
-    Outside, and where a generator is ``None``, it draws from PyTorch's global generator exactly as torchvision does.
+    Attributes:
+        index: [N, P + K] int64, positions of boxes: P places for positives, then K for negatives.
+        taken: [N, P + K] bool, whether a place is filled. Those of an image are filled from its first place and from
+            place P on, each in ascending order.
+        positives: P.
+    """
+
+    index: Tensor
+    taken: Tensor
+    positives: int
+
+
+class BoxSampler:
+    """Draws ``batch_size_per_image`` boxes of an image, at most ``positive_fraction`` of them positive.
+
+    Args:
+        batch_size_per_image: K.
+        positive_fraction: P over K.
     """
 
     def __init__(self, batch_size_per_image: int, positive_fraction: float) -> None:
-        super().__init__(batch_size_per_image, positive_fraction)
-        self._generators: Sequence[torch.Generator | None] | None = None
+        self.batch_size_per_image = batch_size_per_image
+        self.positive_fraction = positive_fraction
 
-    @contextmanager
-    def keyed(self, generators: Sequence[torch.Generator | None]) -> Iterator[None]:
-        """Use these generators, one per image, for the calls inside the block."""
-        self._generators = generators
-        try:
-            yield
-        finally:
-            self._generators = None
-
-    def __call__(self, matched_idxs: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    def __call__(self, labels: Tensor, seeds: Sequence[int | None]) -> Chosen:
         """Choose boxes.
 
         Args:
-            matched_idxs: N tensors [A]: > 0 positive, 0 negative, < 0 ignored.
-
-        Returns:
-            N masks [A] uint8 of the positives chosen and N of the negatives.
+            labels: [N, A], > 0 positive, 0 negative, < 0 neither.
+            seeds: Keys of the N draws. An image whose key is ``None`` draws from PyTorch's global generator, as many
+                numbers and the same boxes as torchvision's ``BalancedPositiveNegativeSampler``.
         """
-        generators = self._generators or [None] * len(matched_idxs)
-        chosen = [self._choose(*pair) for pair in zip(matched_idxs, generators, strict=True)]
-        return [positive for positive, _ in chosen], [negative for _, negative in chosen]
-
-    def _choose(self, matched: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        positive = torch.where(matched >= 1)[0]
-        negative = torch.where(matched == 0)[0]
-        num_positive = min(len(positive), int(self.batch_size_per_image * self.positive_fraction))
-        num_negative = min(len(negative), self.batch_size_per_image - num_positive)
-        # positives are drawn first, as torchvision does
-        chosen_positive = positive[_permutation(positive, generator)[:num_positive]]
-        chosen_negative = negative[_permutation(negative, generator)[:num_negative]]
-        masks = torch.zeros(2, len(matched), dtype=torch.uint8, device=matched.device)
-        masks[0, chosen_positive] = 1
-        masks[1, chosen_negative] = 1
-        return masks[0], masks[1]
+        size = labels.shape[1]
+        most = min(self.batch_size_per_image, size)
+        quota = min(int(self.batch_size_per_image * self.positive_fraction), size)
+        priority = _priorities(labels, seeds)
+        positive = _best(priority, labels >= 1, quota)
+        negative = _best(priority, labels == 0, most)
+        # negatives fill up what positives leave
+        rest = self.batch_size_per_image - (positive < size).sum(dim=1, keepdim=True)
+        negative = negative.masked_fill_(torch.arange(most, device=labels.device) >= rest, size)
+        index = torch.cat([positive.sort(dim=1).values, negative.sort(dim=1).values], dim=1)
+        return Chosen(index.clamp(max=max(size - 1, 0)), index < size, quota)
 
 
-def _permutation(items: Tensor, generator: torch.Generator | None) -> Tensor:
-    if generator is None:
-        return torch.randperm(len(items), device=items.device)
-    order = torch.randperm(len(items), generator=generator, device=generator.device)
-    # from pinned memory the copy waits for nothing
-    return order.pin_memory().to(items.device, non_blocking=True) if items.is_cuda else order.to(items.device)
+def _best(priority: Tensor, chosen: Tensor, number: int) -> Tensor:
+    """Positions [N, number] of the chosen boxes of highest priority, best first; A where there are no more."""
+    found = priority.where(chosen, -1).topk(number, dim=1)
+    return found.indices.masked_fill_(found.values < 0, priority.shape[1])
 
 
-def image_generators(targets: Sequence[Mapping[str, Any]], purpose: str) -> list[torch.Generator | None]:
-    """One generator per image, keyed by its target's ``draw_seed`` and ``purpose``; ``None`` where it has none."""
-    return [keyed_generator(t["draw_seed"], purpose) if "draw_seed" in t else None for t in targets]
+def _priorities(labels: Tensor, seeds: Sequence[int | None]) -> Tensor:
+    """[N, A] int64, from 0 on; different for the boxes of an image that can be drawn together."""
+    keyed = [seed for seed in seeds if seed is not None]
+    if len(keyed) == len(seeds):
+        return keyed_priorities(keyed, labels.shape[1], labels.device)
+    rows = [
+        torchvision_priorities(row) if seed is None else keyed_priorities([seed], len(row), row.device)[0]
+        for row, seed in zip(labels, seeds, strict=True)
+    ]
+    return torch.stack(rows)
+
+
+def keyed_priorities(seeds: Sequence[int], number: int, device: torch.device) -> Tensor:
+    """A random order of ``number`` boxes for each key, the same on every device.
+
+    Two rounds of an integer hash that maps 32 bits one to one: no two boxes of an image get the same number.
+
+    Args:
+        seeds: N keys of up to 63 bits.
+        number: A, below 2^32.
+        device: Where to.
+
+    Returns:
+        [N, A] int64 in 0..2^32 - 1.
+
+    Source: the constants are Chris Wellons', hash-prospector ("lowbias32", second version).
+    """
+    parts = torch.tensor([[seed & _MASK, seed >> _BITS] for seed in seeds], dtype=torch.int64).view(-1, 2)
+    if device.type == "cuda":
+        # from pinned memory the copy waits for nothing
+        parts = parts.pin_memory().to(device, non_blocking=True)
+    low, high = parts.T[:, :, None]
+    mixed = _mix(torch.arange(number, device=device)[None] ^ low)
+    return _mix(mixed.add_(high).bitwise_and_(_MASK))
+
+
+def _mix(x: Tensor) -> Tensor:
+    """A one-to-one map of the numbers 0..2^32 - 1, in place; products stay below 2^63."""
+    for shift, factor in ((16, 0x21F0AAAD), (15, 0x735A2D97)):
+        x.bitwise_xor_(x >> shift).mul_(factor).bitwise_and_(_MASK)
+    return x.bitwise_xor_(x >> 15)
+
+
+def torchvision_priorities(labels: Tensor) -> Tensor:
+    """[A] int64: priorities by which the boxes are chosen that torchvision draws from the global generator."""
+    priority = torch.zeros_like(labels, dtype=torch.int64)
+    # positives are drawn first, as torchvision does
+    for chosen in (labels >= 1, labels == 0):
+        places = torch.where(chosen)[0]
+        order = torch.randperm(len(places), device=labels.device)
+        priority[places[order]] = torch.arange(len(places) - 1, -1, -1, device=labels.device)
+    return priority
+
+
+def image_seeds(targets: Sequence[Mapping[str, Any]], purpose: str) -> list[int | None]:
+    """The key of each image's draw, of its target's ``draw_seed`` and ``purpose``; ``None`` where it has none."""
+    return [draw_seed(t["draw_seed"], purpose) if "draw_seed" in t else None for t in targets]
+
+
+def batch_generator(targets: Sequence[Mapping[str, Any]], purpose: str) -> torch.Generator | None:
+    """The generator of what is drawn once for a batch, keyed by the first target's ``draw_seed`` and ``purpose``."""
+    return keyed_generator(targets[0]["draw_seed"], purpose) if "draw_seed" in targets[0] else None

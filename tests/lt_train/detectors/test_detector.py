@@ -6,7 +6,6 @@ import torch
 from lt_data.errors import DataError, RecipeError
 from lt_train.data.instance_masks import InstanceMasks
 from lt_train.detectors import build_detector, set_trainable
-from lt_train.detectors.sampling import KeyedSampler
 from lt_train.heads import HEADS, make_head
 from tests.lt_train.detectors.scenes import COUNTS, batch, scene, small
 
@@ -117,22 +116,6 @@ def test_sampled_regions_of_an_image_do_not_depend_on_its_batch():
     assert torch.equal(alone.labels[0], together.labels[1])
 
 
-def test_keyed_sampler():
-    sampler = KeyedSampler(8, 0.5)
-    matched = [torch.tensor([1, 2, 3, 4, 5, 6, 0, 0, 0, 0, 0, 0, 0, -1, -1]), torch.tensor([0, 0, 5, -1])]
-
-    def draw(seed):
-        with sampler.keyed([torch.Generator().manual_seed(seed), None]):
-            return sampler(matched)
-
-    positive, negative = draw(1)
-    assert [int(p.sum()) for p in positive] == [4, 1]
-    assert [int(n.sum()) for n in negative] == [4, 2]
-    assert bool((matched[0][positive[0].bool()] > 0).all() and (matched[0][negative[0].bool()] == 0).all())
-    assert torch.equal(draw(1)[0][0], positive[0])
-    assert any(not torch.equal(draw(seed)[0][0], positive[0]) for seed in range(2, 6))
-
-
 def test_micro_batches_reach_the_head():
     """Two images as micro-batches of one: the head's losses are the means of the losses by image."""
     images, targets = batch([1, 2])
@@ -213,9 +196,7 @@ def test_only_what_trains_is_computed(part, losses, monkeypatch):
     calls = []
     for name in ("mask_head", "box_head"):
         getattr(model.roi_heads, name).register_forward_hook(lambda *_, name=name: calls.append(name))
-    monkeypatch.setattr(
-        model.rpn, "compute_loss", lambda *a, stock=model.rpn.compute_loss: calls.append("rpn") or stock(*a)
-    )
+    monkeypatch.setattr(model.rpn, "losses", lambda *a, own=model.rpn.losses: calls.append("rpn") or own(*a))
     grad_modes = []
     model.backbone.register_forward_hook(lambda *_: grad_modes.append(torch.is_grad_enabled()))
     got = model(*batch([1, 2]))

@@ -1,11 +1,13 @@
 """Ignore regions: which boxes lie in one, that those are never sampled, and that nothing else changes."""
 
 from fractions import Fraction
+from types import SimpleNamespace
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
 from torchvision.models.detection.rpn import RegionProposalNetwork
 
 from lt_data.errors import DataError
@@ -123,7 +125,7 @@ def test_labels_of_anchors():
     ]
     labels, matched = small().rpn.assign_targets_to_anchors([anchors] * 3, targets)
     assert [part.tolist() for part in labels] == [[1, 1, -1, -1, 0], [1, 1, 0, 0, 0], [-1, -1, -1, -1, 0]]
-    assert [tuple(part.shape) for part in matched] == [(5, 4)] * 3
+    assert [part.tolist() for part in matched] == [[0] * 5] * 3
 
 
 def test_an_anchor_that_is_positive_by_being_the_best_stays_positive():
@@ -139,14 +141,15 @@ def test_ignored_anchors_are_never_sampled_and_get_no_gradient(keyed):
     anchors = torch.rand(400, 2, generator=torch.Generator().manual_seed(0)) * 50
     anchors = torch.cat([anchors, anchors + 12], dim=1)
     target = image_target([[5, 5, 17, 17]], [1], boxes_of([0, 0, 40, 40]), **({"draw_seed": 3} if keyed else {}))
-    labels, matched = rpn.assign_targets_to_anchors([anchors, anchors], [target, {**target, "ignore": boxes_of()}])
+    targets = [target, {**target, "ignore": boxes_of()}]
+    labels, matched = rpn.assign_targets_to_anchors([anchors, anchors], targets)
     inside = lies_in_region(anchors, target["ignore"])
     ignored = labels[0] < 0
     assert bool((ignored & inside & (labels[1] == 0)).sum() > 100)
     objectness = torch.zeros(800, 1, requires_grad=True)
     deltas = torch.zeros(800, 4, requires_grad=True)
     rpn.fg_bg_sampler.batch_size_per_image = 200
-    sum(rpn.compute_loss(objectness, deltas, labels, rpn.box_coder.encode(matched, [anchors, anchors]))).backward()
+    sum(rpn.losses(objectness, deltas, anchors, labels, matched, targets).values()).backward()
     trained = (objectness.grad[:, 0] != 0).split(400)
     assert not bool((trained[0] & inside & (labels[0] <= 0)).any())
     assert bool((trained[1] & inside & (labels[1] == 0)).any())
@@ -155,17 +158,38 @@ def test_ignored_anchors_are_never_sampled_and_get_no_gradient(keyed):
 
 
 def test_rpn_losses_equal_torchvisions_own():
-    """The losses are written out here because of a batch that is ignored; torchvision's code is the oracle."""
+    """Drawn for all images at once, and only what was drawn is encoded; torchvision's code is the oracle."""
     rpn = small().rpn
     generator = torch.Generator().manual_seed(0)
     labels = [torch.randint(-1, 2, (300,), generator=generator).float() for _ in range(2)]
     inputs = torch.randn(600, 1, generator=generator), torch.randn(600, 4, generator=generator)
-    wanted = list(torch.randn(2, 300, 4, generator=generator))
-    results = []
-    for compute in (type(rpn).compute_loss, RegionProposalNetwork.compute_loss):
-        torch.manual_seed(4)
-        results.append([*compute(rpn, *inputs, labels, wanted), torch.rand(())])
-    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+    low = torch.rand(300 + 5, 2, generator=generator) * 50
+    anchors, truth = torch.cat([low, low + 4 + torch.rand(305, 2, generator=generator) * 20], dim=1).split([300, 5])
+    matched = [torch.randint(0, n, (300,), generator=generator) for n in (5, 2)]
+    torch.manual_seed(4)
+    got = rpn.losses(*inputs, anchors, labels, matched, [{"boxes": truth}, {"boxes": truth[:2]}])
+    after = torch.rand(())
+    torch.manual_seed(4)
+    sampler = BalancedPositiveNegativeSampler(rpn.fg_bg_sampler.batch_size_per_image, 0.5)
+    wanted = rpn.box_coder.encode([truth[m] for m in matched], [anchors, anchors])
+    stock = RegionProposalNetwork.compute_loss(SimpleNamespace(fg_bg_sampler=sampler), *inputs, labels, wanted)
+    torch.testing.assert_close(list(got.values()), list(stock), atol=1e-6, rtol=1e-6)
+    assert torch.equal(after, torch.rand(()))
+
+
+@given(st.integers(0, 2**31), st.integers(1, 40), st.integers(0, 6))
+def test_anchors_are_labelled_as_torchvision_does(seed, number, objects):
+    """On a coarse grid, where overlaps tie."""
+    rpn = small().rpn
+    generator = torch.Generator().manual_seed(seed)
+    low = torch.randint(0, 6, (number + objects, 2), generator=generator) * 4.0
+    side = 4.0 * torch.randint(1, 5, (number + objects, 2), generator=generator)
+    anchors, truth = torch.cat([low, low + side], dim=1).split([number, objects])
+    labels, matched = rpn.assign_targets_to_anchors([anchors], [{"boxes": truth}])
+    wanted, boxes = RegionProposalNetwork.assign_targets_to_anchors(rpn, [anchors], [{"boxes": truth}])
+    assert torch.equal(labels[0], wanted[0])
+    positive = labels[0] > 0
+    assert torch.equal(truth[matched[0][positive]], boxes[0][positive])
 
 
 def regions_of(proposals, targets, **settings):
@@ -180,10 +204,12 @@ def test_proposals_in_a_region_are_never_sampled():
     targets = [image_target(truth, [4], REGION, draw_seed=1), image_target(truth, [4], draw_seed=1)]
     found = regions_of([proposals, proposals], targets)
     # the first overlaps the object by 81 %; the object itself is the last
-    assert found.boxes[0].tolist() == [*proposals[[0, 3, 4]].tolist(), *truth]
-    assert found.labels[0].tolist() == [4, 0, 0, 4]
-    assert found.boxes[1].tolist() == [*proposals.tolist(), *truth]
-    assert found.labels[1].tolist() == [4, 0, 0, 0, 0, 4]
+    first = [proposals[0].tolist(), *truth]
+    assert found.boxes[0].tolist() == [*first, *proposals[[3, 4]].tolist()]
+    assert found.labels[0].tolist() == [4, 4, 0, 0]
+    assert found.boxes[1].tolist() == [*first, *proposals[1:].tolist()]
+    assert found.labels[1].tolist() == [4, 4, 0, 0, 0, 0]
+    assert found.positives == (2, 2)
     assert [len(part) for part in found.box_targets] == [4, 6]
     assert [part.tolist() for part in found.matched] == [[0] * 4, [0] * 6]
 
