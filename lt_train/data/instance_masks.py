@@ -181,10 +181,12 @@ class InstanceMasks:
 
     def _rles(self, instances: Sequence[int]) -> list[Rle]:
         """Compressed run lengths of instances, whatever they are stored as; all polygons in one call."""
-        polygons = [self.polygons(i) for i in instances]
-        flat = [polygon.reshape(-1) for of_instance in polygons for polygon in of_instance]
+        starts, numbers = [0, *(2 * self.polygon_ends).tolist()], self.xy.reshape(-1)
+        first = np.searchsorted(self.polygon_instance, np.arange(len(self) + 1)).tolist()
+        chosen = [k for i in instances for k in range(first[i], first[i + 1])]
+        flat = [numbers[starts[k] : starts[k + 1]] for k in chosen]
         drawn = iter(coco_mask.frPyObjects(flat, self.height, self.width) if flat else ())
-        pieces = [[next(drawn) for _ in of_instance] for of_instance in polygons]
+        pieces = [[next(drawn) for _ in range(first[i], first[i + 1])] for i in instances]
         return [self.rles[i] or self._union(parts) for i, parts in zip(instances, pieces, strict=True)]
 
     def _union(self, parts: Sequence[Rle]) -> Rle:

@@ -138,7 +138,9 @@ def _targets(runs: MaskRuns, boxes: Tensor, matched: Tensor, size: int, most: in
     sums = rows.cumsum(dim=1)
     along = _pick(sums, end - row_base) - _pick(sums, first - row_base)
     across = _pick(columns, column - column_base + 1)
-    return along.transpose(1, 2) @ across
+    # half precision would round the shares that targets are
+    with torch.autocast(boxes.device.type, enabled=False):
+        return along.transpose(1, 2) @ across
 
 
 def _pick(table: Tensor, place: Tensor) -> Tensor:

@@ -217,7 +217,9 @@ class LongTailRoIHeads(RoIHeads):
         if self.calibration is None:
             return self.head.scores(logits)
         features = self.calibration_features(pooled, self.calibration.features)
-        return self.calibration.scores(logits.float(), features if features is None else features.float())
+        # half precision would round the cosines that scores are
+        with torch.autocast(logits.device.type, enabled=False):
+            return self.calibration.scores(logits.float(), features if features is None else features.float())
 
     def calibration_features(self, pooled: Tensor, kind: str) -> Tensor | None:
         """Features that a calibration looks at.

@@ -147,11 +147,12 @@ class LongTailRPN(RegionProposalNetwork):
         """Anchors of N images, logits [N * A, 1] and deltas [N * A, 4] in float32, and anchors of each level."""
         maps = list(features.values())
         objectness, deltas = self.head(maps)
-        anchors: list[Tensor] = self.anchor_generator(images, maps)
+        # anchors take their type from the maps, and half precision would round them by pixels; of the size of maps
+        objectness = [level.float() for level in objectness]
+        anchors: list[Tensor] = self.anchor_generator(images, objectness)
         per_level = [level[0].numel() for level in objectness]
         objectness, deltas = concat_box_prediction_layers(objectness, deltas)
-        # half precision would round corners to whole pixels and more
-        return anchors, objectness.float(), deltas.float(), per_level
+        return anchors, objectness, deltas.float(), per_level
 
     def _filter(
         self, anchors: list[Tensor], objectness: Tensor, deltas: Tensor, sizes: Any, per_level: list[int]

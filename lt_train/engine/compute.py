@@ -20,7 +20,7 @@ def prepare(model: LongTailDetector, compute: ComputeSection, device: torch.devi
         device: Where to.
 
     Raises:
-        RecipeError: The device cannot compute like that.
+        RecipeError: The device cannot compute like that, or nothing can be compiled here.
     """
     if compute.precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(False):
         raise RecipeError("compute.precision: this GPU has no bf16; use compute.precision=fp16")
@@ -30,8 +30,22 @@ def prepare(model: LongTailDetector, compute: ComputeSection, device: torch.devi
         model.channels_last = True
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if compute.compile:
+        _check_compiler(device)
         _compile(model)
     return model
+
+
+def _check_compiler(device: torch.device) -> None:
+    """Compiles a line, so that a missing compiler is no traceback in the first step."""
+    try:
+        torch.compile(lambda x: x * 2 + 1)(torch.ones(2, device=device))
+    # each backend has errors of its own
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        raise RecipeError(
+            f"compute.compile: PyTorch cannot compile for {device.type} here ({reason}); install a C++ compiler such "
+            "as g++, or use compute.compile=false"
+        ) from None
 
 
 def _compile(model: LongTailDetector) -> None:

@@ -15,7 +15,7 @@ from lt_train.detectors.weights import LoadReport, checkpoint_categories
 from lt_train.engine.checkpoint import load_checkpoint
 from lt_train.engine.compute import prepare
 from lt_train.engine.log import drop_later_metrics
-from lt_train.engine.losses import Losses
+from lt_train.engine.losses import Losses, TrainingStopped
 from lt_train.engine.optim import make_optimizer
 from lt_train.engine.run_dir import RunDir
 from lt_train.engine.setup import RunData, counts_to_plain, label_table, make_model, resolve_checkpoint
@@ -80,15 +80,23 @@ def start_state(
     prepare(model, recipe.compute, device)
     return RunState(
         model,
-        make_optimizer(model.parameters(), recipe.optim),
+        _at_rest(make_optimizer(model.parameters(), recipe.optim)),
         torch.amp.GradScaler(device.type, enabled=recipe.compute.precision == "fp16"),
         _average(model, recipe.optim.ema),
         notes=notes,
     )
 
 
+def _at_rest(optimizer: torch.optim.SGD) -> torch.optim.SGD:
+    """The optimiser with a momentum of 0: if its first step is left out, PyTorch's fused one keeps unset memory."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"] if group["momentum"] else ():
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
+
+
 def _average(model: LongTailDetector, decay: float | None) -> AveragedModel | None:
-    """The average that starts as the model; its buffers are the model's own, not averages."""
+    """The average that starts as the model is after a step; its buffers are always the model's, not averages."""
     return None if decay is None else AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
 
 
@@ -131,7 +139,12 @@ def _fresh(report: LoadReport) -> str:
 
 
 def checkpoint_content(recipe: Recipe, data: RunData, state: RunState) -> dict[str, Any]:
-    """Everything that a checkpoint of a training holds."""
+    """Everything that a checkpoint of a training holds.
+
+    Raises:
+        TrainingStopped: The last loss or a weight is not finite: the run could not go on from there.
+    """
+    _check_finite(state)
     progress = {
         "optimizer": state.optimizer.state_dict(),
         "scaler": state.scaler.state_dict(),
@@ -141,6 +154,18 @@ def checkpoint_content(recipe: Recipe, data: RunData, state: RunState) -> dict[s
     if state.ema is not None:
         progress |= {"trained_model": state.model.state_dict(), "averaged": int(state.ema.n_averaged)}
     return {**weights_content(recipe, data, state.result), **progress}
+
+
+def _check_finite(state: RunState) -> None:
+    # an interrupted run is saved before anybody has read the losses of its last step
+    if state.losses is not None:
+        state.losses.read()
+    damaged = [name for name, weight in state.model.named_parameters() if not bool(weight.isfinite().all())]
+    if damaged:
+        raise TrainingStopped(
+            f"step {state.done}: {len(damaged)} weights, {damaged[0]} the first, are not finite; go back to the last "
+            "checkpoint, and lower optim.lr or set optim.clip"
+        )
 
 
 def weights_content(recipe: Recipe, data: RunData, model: LongTailDetector) -> dict[str, Any]:

@@ -64,6 +64,9 @@ def _backward(state: RunState, images: list[Tensor], targets: list[dict[str, Any
         [on_device(target, device) for target in targets],
     )
     total = torch.stack(list(losses.values())).sum() / parts
+    if state.scaler.is_enabled():
+        # it looks at gradients alone, and those of an infinite loss can be finite: they become NaN
+        total = total * torch.where(total.isfinite(), 1.0, torch.nan)
     state.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
     return {name: value.detach() / parts for name, value in losses.items()}
 
@@ -74,7 +77,7 @@ def _change_weights(state: RunState, losses: Losses, clip: float | None) -> None
         scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_([p for p in state.model.parameters() if p.requires_grad], clip)
     if scaler.is_enabled():
-        # gradients of a loss that is not finite are not finite either: the scaler leaves such a step out
+        # it leaves out a step whose gradients are not finite
         scaler.step(optimizer)
         scaler.update()
     else:

@@ -77,6 +77,17 @@ def test_the_way_without_asking_the_device_is_the_same(monkeypatch):
     torch.testing.assert_close(mask_targets(runs, boxes, matched, 28, "exact"), wanted, atol=1e-6, rtol=0)
 
 
+def test_half_precision_of_the_layers_leaves_targets_exact():
+    rng, masks = scene(5, 200, 300)
+    boxes, matched = regions(rng, 60, 200, 300), torch.from_numpy(rng.integers(0, len(masks), 60))
+    for form in (masks, masks.runs()):
+        wanted = mask_targets(form, boxes, matched, 28, "exact")
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            got = mask_targets(form, boxes, matched, 28, "exact")
+        assert got.dtype == torch.float32
+        assert torch.equal(got, wanted)
+
+
 def by_detectron2(masks, boxes, matched, size):
     """Its loop over regions, written from its description: scale the polygons of each, draw and unite them."""
     targets = np.zeros((len(boxes), size, size))

@@ -1,0 +1,82 @@
+"""Optimiser steps of a recipe one at a time, and losses that are spoilt on purpose."""
+
+import itertools
+
+import torch
+
+from lt_train.data.dataset import make_loader
+from lt_train.engine.optim import lr_at
+from lt_train.engine.setup import load_run_data, make_plan
+from lt_train.engine.state import start_state
+from lt_train.engine.step import Draws, train_step
+from lt_train.heads.softmax import SoftmaxHead
+
+
+class Stepper:
+    """A run on the CPU that takes a step when it is told to, and writes nothing."""
+
+    def __init__(self, recipe):
+        self.recipe, self.data = recipe, load_run_data(recipe)
+        plan = make_plan(recipe, self.data)
+        self.state = start_state(recipe, self.data, torch.device("cpu"), init_from=None, resume=False)
+        self.state.model.train()
+        self.batches = iter(make_loader(self.data.dataset, Draws(plan, 0), workers=0))
+        self.steps = plan.steps(0)
+
+    def step(self):
+        step = next(self.steps)
+        lr = lr_at(step, self.recipe.optim, self.recipe.schedule)
+        losses = train_step(self.state, step, self.batches, lr=lr, clip=self.recipe.optim.clip)
+        self.state.done = step.index + 1
+        return losses
+
+    def weights(self):
+        return copied(dict(self.state.model.named_parameters()))
+
+    def average(self):
+        return copied(dict(self.state.ema.module.named_parameters()))
+
+    def momentum(self):
+        state = self.state.optimizer.state_dict()["state"]
+        return copied({key: values["momentum_buffer"] for key, values in state.items()})
+
+
+def copied(tensors):
+    return {name: value.detach().clone() for name, value in tensors.items()}
+
+
+def assert_same(got, wanted):
+    """The same names and the same bits."""
+    assert got.keys() == wanted.keys()
+    different = [name for name, value in wanted.items() if not torch.equal(value, got[name])]
+    assert not different
+
+
+def assert_finite(tensors):
+    assert tensors
+    assert all(bool(value.isfinite().all()) for value in tensors.values())
+
+
+def spoil(monkeypatch, passes, by):
+    """Lets ``by(loss)`` replace the classification loss of softmax in the forward passes counted from 0."""
+    original, count = SoftmaxHead.loss, itertools.count()
+
+    def loss(self, *args, **options):
+        losses = original(self, *args, **options)
+        return {name: by(value) for name, value in losses.items()} if next(count) in passes else losses
+
+    monkeypatch.setattr(SoftmaxHead, "loss", loss)
+
+
+def infinite(loss):
+    """An infinite loss with finite gradients, as cross-entropy has where a logit overflows."""
+    return loss + torch.inf
+
+
+def nan(loss):
+    return loss * torch.nan
+
+
+def steep(loss):
+    """A finite loss whose gradients are NaN."""
+    return loss + (loss * 0).sqrt()
