@@ -24,6 +24,7 @@ from lt_train.calibration.base import Calibration
 from lt_train.data.mask_targets import mask_targets
 from lt_train.detectors.freeze import is_trainable
 from lt_train.detectors.ignore import ignore_negatives
+from lt_train.detectors.mask_predictor import masks_of_labels
 from lt_train.detectors.rpn import BOX_LOSS_BETA
 from lt_train.detectors.sampling import BoxSampler, batch_generator, image_seeds
 from lt_train.heads.base import Head
@@ -348,16 +349,9 @@ class LongTailRoIHeads(RoIHeads):
         labels: Tensor,
         image_shapes: list[tuple[int, int]],
     ) -> Tensor:
-        """Mask logits [R, M, M] of each region for its own label [R].
-
-        Only that label's channel of the last 1x1 convolution is computed: with C classes it takes 1/C of the memory.
-        """
+        """Mask logits [R, M, M] of each region for its own label [R]."""
         mask_features = self.mask_head(self.mask_roi_pool(features, boxes, image_shapes))
-        hidden = self.mask_predictor.relu(self.mask_predictor.conv5_mask(mask_features))
-        last = self.mask_predictor.mask_fcn_logits
-        weight = last.weight[:, :, 0, 0].index_select(0, labels)
-        logits = torch.einsum("rdhw,rd->rhw", hidden, weight)
-        return logits + last.bias.index_select(0, labels)[:, None, None]
+        return masks_of_labels(self.mask_predictor, mask_features, labels)
 
     def mask_loss(
         self,
