@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +44,30 @@ class Head(nn.Module, ABC):
         self.num_classes = len(counts)
         self.num_logits = self.num_classes + 1
         self.register_buffer("instance_counts", torch.tensor(counts, dtype=torch.int64))
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        """Takes a saved state; one of another layout is an error of ``load_state_dict`` and leaves the head alone."""
+        for name in self.layout_buffers:
+            given, own = state_dict.get(prefix + name), getattr(self, name)
+            # slices and order of the logits are not in the state
+            if given is not None and (given.shape != own.shape or not torch.equal(given.cpu(), own.cpu())):
+                error_msgs.append(
+                    f"{prefix}{name}: the logits of the state stand for other groups of classes than those of this "
+                    f"{type(self).__name__}; make it with the counts, edges and gate that the state was made with"
+                )
+                return
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
 
     @abstractmethod
     def loss(

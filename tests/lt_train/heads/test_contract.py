@@ -16,6 +16,8 @@ torch.set_num_threads(1)
 
 # every group of the usual edges has a class; one class has no instance
 COUNTS = [5, 50, 500, 5000, 0, 20, 3]
+# other counts of the same groups, whatever the edges below
+ALIKE = [6, 70, 600, 5001, 1, 30, 4]
 FEATURES = 16
 
 
@@ -201,13 +203,49 @@ def test_two_processes_give_the_gradient_of_one(make):
 
 
 def test_state_dict_round_trip(make):
-    head = make(COUNTS)
-    twin = make([1] * len(COUNTS))
-    for buffer in twin.buffers():
-        buffer.zero_()
+    """Losses and scores of a head that takes over a state are those of the head it came from, bit for bit."""
+    head, twin = make(COUNTS), make(ALIKE)
     twin.load_state_dict(head.state_dict())
     for key, value in head.state_dict().items():
         assert torch.equal(value, twin.state_dict()[key])
+    logits, labels = batch(head, [0] * 20 + [1, 2, 3, 4, 5, 6, 7])
+    there, here = (h.loss(logits, labels, generator=keyed_generator(0, "others")) for h in (twin, head))
+    assert there.keys() == here.keys()
+    assert all(torch.equal(there[key], here[key]) for key in here)
+    assert torch.equal(twin.scores(logits), head.scores(logits))
+
+
+def test_the_state_of_another_layout_is_refused(make):
+    """Not taken over in part: the head scores as before."""
+    head, other = make(COUNTS), make(COUNTS[::-1])
+    logits = batch(head, [0] * 9)[0]
+    before, state = head.scores(logits), {f"head.{key}": value for key, value in other.state_dict().items()}
+    outer = torch.nn.ModuleDict({"head": head})
+    if not head.layout_buffers:
+        outer.load_state_dict(state)
+        return
+    with pytest.raises(RuntimeError, match=r"head.label_to_bin: the logits of the state stand for other groups"):
+        outer.load_state_dict(state)
+    assert torch.equal(head.scores(logits), before)
+    assert torch.equal(head.instance_counts, torch.tensor(COUNTS))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_changes_nothing(make, dtype):
+    """A head is called where layers compute in half precision; its own mathematics is float32 there too."""
+    head = make(COUNTS)
+    logits, labels = batch(head, [0] * 20 + [1, 2, 3, 4, 5, 6, 7])
+    micro_batch = torch.arange(len(labels)) % 2
+
+    def computed():
+        losses = head.loss(logits, labels, micro_batch=micro_batch, generator=keyed_generator(0, "others"))
+        return [*losses.values(), *head.loss(logits, labels, generator=keyed_generator(0, "others")).values()]
+
+    outside = [*computed(), head.scores(logits)]
+    with torch.autocast("cpu", dtype=dtype):
+        inside = [*computed(), head.scores(logits)]
+    assert {value.dtype for value in inside} == {torch.float32}
+    assert all(torch.equal(a, b) for a, b in zip(inside, outside, strict=True))
 
 
 def test_equal_generators_give_equal_losses_and_leave_the_global_one_alone(make):
