@@ -12,12 +12,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lt_data.class_weights import KINDS
 from lt_data.errors import RecipeError
 from lt_train.heads.base import Head, micro_batch_sum
 from lt_train.heads.label_weights import label_weights
 
 NORMALISE = ("regions", "elements")
 SCORE = ("sigmoid", "softmax")
+WEIGHTING = ("none", *KINDS)
 
 
 class FocalHead(Head):
@@ -76,6 +78,7 @@ class FocalHead(Head):
             "focal",
             instance_counts,
             weighting=weighting,
+            allowed=WEIGHTING,
             beta=beta,
             lower=lower,
             upper=upper,

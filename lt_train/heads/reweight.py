@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lt_data.class_weights import KINDS
 from lt_train.heads.base import Head, micro_batch_sum
 from lt_train.heads.label_weights import label_weights
 
@@ -55,6 +56,7 @@ class ReweightHead(Head):
             "reweight",
             instance_counts,
             weighting=weighting,
+            allowed=KINDS,
             beta=beta,
             lower=lower,
             upper=upper,

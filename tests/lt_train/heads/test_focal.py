@@ -127,10 +127,14 @@ def test_a_fresh_classifier_starts_from_the_prior():
         ({"normalise": "mean"}, "normalise is 'mean'; allowed are regions, elements"),
         ({"score": "max"}, "score is 'max'; allowed are sigmoid, softmax"),
         ({"weighting": "inverse", "upper": 0.0}, "lower, upper: got 0.1 and 0.0"),
+        ({"weighting": "sqrt"}, "weighting: got 'sqrt'; allowed are none, inverse, effective-number"),
+        ({"beta": 7.0}, "beta: got 7.0"),
     ],
 )
-def test_options_out_of_range(options, says):
+@pytest.mark.parametrize("counts", [[1, 2], [0, 0]])
+def test_options_out_of_range(counts, options, says):
+    """Also where no class has an instance, or nothing is weighted."""
     with pytest.raises(RecipeError) as error:
-        make_head("focal", instance_counts=[1, 2], **options)
+        make_head("focal", instance_counts=counts, **options)
     assert str(error.value).startswith("head focal: ")
     assert says in str(error.value)

@@ -88,6 +88,8 @@ def test_the_counted_background_of_the_released_code():
 
 def test_a_training_file_without_instances_weighs_all_alike():
     assert make_head("reweight", instance_counts=[0, 0]).weights.tolist() == [1, 1, 1]
+    assert make_head("reweight", instance_counts=[0, 0], background=2.0).weights.tolist() == [2, 1, 1]
+    assert make_head("reweight", instance_counts=[0, 0], background_ratio=3.0).weights.tolist() == [1, 1, 1]
 
 
 def test_scores_are_the_softmax():
@@ -99,14 +101,18 @@ def test_scores_are_the_softmax():
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"weighting": "sqrt"}, "head reweight: weighting: got 'sqrt'"),
+        ({"weighting": "sqrt"}, "head reweight: weighting: got 'sqrt'; allowed are inverse, effective-number"),
+        ({"weighting": "none"}, "head reweight: weighting: got 'none'; allowed are inverse, effective-number"),
         ({"beta": 1.5}, "head reweight: beta: got 1.5; allowed is 0 <= beta <= 1"),
         ({"lower": 2.0, "upper": 1.0}, "head reweight: lower, upper: got 2.0 and 1.0"),
+        ({"background": -1.0}, "head reweight: background: got -1.0"),
         ({"background_ratio": 0.0}, "head reweight: background_ratio: got 0.0"),
         ({"background_ratio": 3.0, "background": 2.0}, "head reweight: background, background_ratio: both are given"),
     ],
 )
-def test_options_out_of_range(options, says):
+@pytest.mark.parametrize("counts", [[1, 2], [0, 0]])
+def test_options_out_of_range(counts, options, says):
+    """Also where no class has an instance, and weights change nothing."""
     with pytest.raises(RecipeError) as error:
-        make_head("reweight", instance_counts=[1, 2], **{"weighting": "effective-number", **options})
+        make_head("reweight", instance_counts=counts, **{"weighting": "effective-number", **options})
     assert says in str(error.value)
