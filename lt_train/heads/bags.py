@@ -70,7 +70,7 @@ class BagsHead(Head):
         merge: str = "product",
     ) -> None:
         super().__init__(instance_counts)
-        self.edges = tuple(int(edge) for edge in edges)
+        self.edges = _whole_edges(edges)
         self.others_ratio, self.gate, self.in_group, self.merge = float(others_ratio), gate, in_group, merge
         self._check(in_group_lower, in_group_upper)
         try:
@@ -201,6 +201,21 @@ class BagsHead(Head):
             f"others_ratio={self.others_ratio}, gate={self.gate}, in_group={self.in_group!r}, merge={self.merge!r}"
         )
         return f"edges={self.edges}, {options}, slices={self.slices}"
+
+
+def _whole_edges(edges: Sequence[int]) -> tuple[int, ...]:
+    """Edges as ``int``; their order is checked where groups are made."""
+    try:
+        given = list(edges)
+        whole = tuple(int(edge) for edge in given)
+        if list(whole) == given:
+            return whole
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise RecipeError(
+        f"head bags: edges: got {edges!r}; allowed are positive whole numbers in ascending order, for example "
+        "(10, 100, 1000)"
+    )
 
 
 def _label_to_bin(groups: Tensor, num_groups: int, *, gate: bool) -> Tensor:

@@ -52,9 +52,12 @@ def others_weights(
 
 
 def _uniform(shape: torch.Size, device: torch.device, generator: torch.Generator | None) -> Tensor:
-    """Float64 draws in [0, 1) on ``device``, made where the generator lives."""
+    """Float64 draws in [0, 1) on ``device``, where regions are then chosen; made where the generator lives."""
     source = device if generator is None else generator.device
     draw = torch.rand(shape, generator=generator, device=source, dtype=torch.float64)
+    if device.type == "cuda" and source.type == "cpu":
+        # from pinned memory the copy waits for nothing
+        draw = draw.pin_memory()
     return draw.to(device, non_blocking=True)
 
 

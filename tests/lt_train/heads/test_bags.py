@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lt_data.errors import RecipeError
 from lt_train.heads import make_head
 from lt_train.heads.base import dense_rank
-from lt_train.heads.region_weights import others_weights
+from lt_train.heads.region_weights import _uniform, others_weights
 from lt_train.randomness import keyed_generator
 
 torch.set_num_threads(1)
@@ -208,3 +208,49 @@ def test_yaml_values_are_taken():
     """A recipe gives lists and may write .inf."""
     head = make_head("bags", instance_counts=TOY_COUNTS, edges=[10, 100, 1000], others_ratio=INF)
     assert head.slices == toy().slices
+
+
+@pytest.mark.parametrize("edges", [(10.5, 20), ("a",), ("10", "20"), (10, None), (float("nan"),), (INF,), 10, "10"])
+def test_edges_are_whole_numbers(edges):
+    """Neither cut off nor a traceback."""
+    with pytest.raises(RecipeError) as error:
+        toy(edges=edges)
+    assert error.value.problems == [
+        f"head bags: edges: got {edges!r}; allowed are positive whole numbers in ascending order, for example "
+        "(10, 100, 1000)"
+    ]
+    assert toy(edges=np.array([10.0, 100.0])).edges == (10, 100)
+
+
+def test_a_draw_for_a_gpu_is_copied_from_pinned_memory(monkeypatch):
+    """The device has to be waited for while it copies from any other memory of the host."""
+    done = []
+
+    class Draw:
+        def pin_memory(self):
+            done.append("pinned")
+            return self
+
+        def to(self, device, *, non_blocking):
+            done.append(f"copied to {device}" * non_blocking)
+            return self
+
+    monkeypatch.setattr(torch, "rand", lambda *_, device, **__: Draw())
+    for device, generator in (("cuda", keyed_generator(0, "others")), ("cpu", None), ("cuda", None)):
+        _uniform(torch.Size([2, 3]), torch.device(device), generator)
+    assert done == ["pinned", "copied to cuda", "copied to cpu", "copied to cuda"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_others_on_a_gpu_are_those_of_the_cpu_and_nothing_waits():
+    bins = toy().label_to_bin[1:, TOY_LABELS.repeat(20)]
+    wanted = others_weights(bins, 1.0, generator=keyed_generator(0, "others"))
+    bins = bins.cuda()
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        got = others_weights(bins, 1.0, generator=keyed_generator(0, "others"))
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+    assert torch.equal(got.cpu(), wanted)
