@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lt_train.calibration.base import Calibration
     from lt_train.heads.base import Head
 
-__all__ = ["CALIBRATIONS", "calibration_options", "make_calibration"]
+__all__ = ["CALIBRATIONS", "calibration_options", "make_calibration", "searchable_options"]
 
 CALIBRATIONS: dict[str, str] = {
     "tau-norm": "lt_train.calibration.tau_norm:TauNorm",
@@ -58,6 +58,16 @@ def calibration_options(name: str) -> dict[str, Any]:
     """
     parameters = inspect.signature(_class_of(name)).parameters
     return {k: p.default for k, p in parameters.items() if p.kind is p.KEYWORD_ONLY and k not in _WIRING}
+
+
+def searchable_options(name: str) -> tuple[str, ...]:
+    """Options of a calibration that are numbers: a search can try values of them.
+
+    Raises:
+        RecipeError: No calibration has that name.
+    """
+    searchable: tuple[str, ...] = _class_of(name).searchable
+    return searchable
 
 
 def _class_of(name: str) -> Any:

@@ -6,8 +6,9 @@ Shapes: R regions, C foreground classes, L logits, D size of the features that t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Literal
+from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
 from lt_train.heads.base import Head
@@ -25,8 +26,10 @@ class Calibration(nn.Module, ABC):
     Attributes:
         features: Which features :meth:`fit` and :meth:`scores` take.
         regions: Over which regions of the training set :meth:`fit` wants a pass.
+        searchable: Options that are numbers; :meth:`choose` gives them another value.
     """
 
+    searchable: ClassVar[tuple[str, ...]] = ()
     features: Features = "none"
     regions: Regions = "none"
 
@@ -42,6 +45,23 @@ class Calibration(nn.Module, ABC):
 
     def attach(self, classifier: nn.Linear) -> None:
         """Takes what the method needs of a trained classifier; nothing unless a method says otherwise."""
+
+    def choose(self, option: str, value: float) -> None:
+        """Takes another value of an option that is a number, as if it had been made with that; what was fitted stays.
+
+        Args:
+            option: One of ``searchable``.
+            value: The value.
+
+        Raises:
+            RecipeError: It is out of range.
+        """
+        assert option in self.searchable, f"internal error: {option} cannot be searched"
+        setattr(self, option, value)
+        self._check()
+
+    def _check(self) -> None:
+        """Refuses options that are out of range; every method has its own."""
 
     def fit(self, features: Tensor, labels: Tensor) -> None:
         """Adds a batch of regions; what is added does not depend on the order.
@@ -59,11 +79,17 @@ class Calibration(nn.Module, ABC):
         """
         return []
 
-    @abstractmethod
     def scores(self, logits: Tensor, features: Tensor | None) -> Tensor:
-        """Scores in 0..1, float32 [R, C+1], column 0 is background.
+        """Scores in 0..1, float32 [R, C+1], column 0 is background; computed in float32 under autocast too.
 
         Args:
             logits: [R, L], any float type.
-            features: [R, D], or ``None`` where ``features`` is ``none``.
+            features: [R, D], any float type, or ``None`` where ``features`` is ``none``.
         """
+        # half precision would round products of features as it does those of layers
+        with torch.autocast(logits.device.type, enabled=False):
+            return self._scores(logits.float(), None if features is None else features.float())
+
+    @abstractmethod
+    def _scores(self, logits: Tensor, features: Tensor | None) -> Tensor:
+        """What :meth:`scores` gives, of float32 logits and features outside autocast."""

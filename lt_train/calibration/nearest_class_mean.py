@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -43,8 +43,10 @@ class NearestClassMean(Calibration):
     ground-truth boxes; neither has a temperature (1).
     """
 
+    searchable: ClassVar[tuple[str, ...]] = ("temperature",)
     sums: Tensor
     seen: Tensor
+    _centres: Tensor | None
 
     def __init__(
         self,
@@ -57,22 +59,30 @@ class NearestClassMean(Calibration):
         temperature: float = 1.0,
     ) -> None:
         super().__init__(head)
-        for key, value, kinds in (("features", features, get_args(Kind)), ("boxes", boxes, get_args(Boxes))):
-            if value not in kinds:
-                raise RecipeError(f"calibration ncm: {key} is {value!r}; allowed are {', '.join(kinds)}")
-        if not 0 < temperature < math.inf:
-            raise RecipeError(f"calibration ncm: temperature is {temperature}; allowed is a number > 0")
         self.features, self.regions, self.temperature = features, boxes, float(temperature)
+        self._check()
         self.register_buffer("sums", torch.zeros(head.num_classes, feature_sizes[features], dtype=torch.float64))
         self.register_buffer("seen", torch.zeros(head.num_classes, dtype=torch.int64))
+        # made of the sums when first needed: at the size of LVIS that takes as long as the scores
+        self.register_buffer("_centres", None, persistent=False)
+
+    def _check(self) -> None:
+        chosen = (("features", self.features, get_args(Kind)), ("boxes", self.regions, get_args(Boxes)))
+        for key, value, kinds in chosen:
+            if value not in kinds:
+                raise RecipeError(f"calibration ncm: {key} is {value!r}; allowed are {', '.join(kinds)}")
+        if not 0 < self.temperature < math.inf:
+            raise RecipeError(f"calibration ncm: temperature is {self.temperature}; allowed is a number > 0")
 
     def attach(self, classifier: nn.Linear) -> None:
         """Forgets what was fitted."""
+        self._centres = None
         self.sums.zero_()
         self.seen.zero_()
 
     def fit(self, features: Tensor, labels: Tensor) -> None:
         """See :meth:`Calibration.fit`; sums in float64, so that the order of the batches does not matter."""
+        self._centres = None
         objects = labels > 0
         rows = labels[objects] - 1
         self.sums.index_add_(0, rows, features[objects].double())
@@ -86,13 +96,25 @@ class NearestClassMean(Calibration):
         notes = [f"class means of {int(self.seen.sum()):,} regions, {self.features} features of {self.regions} boxes"]
         return notes + [f"{missing} classes have no region to average: they always score 0"] * (missing > 0)
 
-    def scores(self, logits: Tensor, features: Tensor | None) -> Tensor:
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        """Takes saved sums."""
+        self._centres = None
+        super()._load_from_state_dict(*arguments)
+
+    def centres(self) -> Tensor:
+        """[C, D] float32: the mean feature of each class, of length 1."""
+        if self._centres is None:
+            # a tensor of inference mode could not be used where gradients are recorded
+            with torch.inference_mode(False):
+                # the length of a mean is that of the sum over its count, and falls out of the cosine
+                self._centres = F.normalize(self.sums, dim=1).float()
+        return self._centres
+
+    def _scores(self, logits: Tensor, features: Tensor | None) -> Tensor:
         """See :meth:`Calibration.scores`."""
         assert features is not None, "internal error: ncm needs features"
         background = self.head.scores(logits)[:, :1]
-        # the length of a mean is that of the sum over its count, and falls out of the cosine
-        centres = F.normalize(self.sums, dim=1).float()
-        cosines = F.normalize(features.float(), dim=1) @ centres.T / self.temperature
+        cosines = F.normalize(features, dim=1) @ self.centres().T / self.temperature
         share = cosines.masked_fill(self.seen == 0, -math.inf).softmax(dim=1)
         return torch.cat([background, (1 - background) * share], dim=1)
 

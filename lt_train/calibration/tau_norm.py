@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,7 @@ class TauNorm(Calibration):
     ``select-tail`` in the released code).
     """
 
+    searchable: ClassVar[tuple[str, ...]] = ("tau", "tail_below")
     lengths: Tensor
     bias: Tensor
     tail: Tensor
@@ -57,12 +58,11 @@ class TauNorm(Calibration):
         tail_below: int = 100,
     ) -> None:
         super().__init__(head)
-        self.tau, self.background, self.tail_below = float(tau), background, int(tail_below)
+        self.tau, self.background, self.tail_below = float(tau), background, tail_below
         self._check()
         self.register_buffer("lengths", torch.ones(head.num_logits))
         self.register_buffer("bias", torch.zeros(head.num_logits))
-        tail = torch.cat([torch.zeros(1, dtype=torch.bool), head.instance_counts.cpu() < tail_below])
-        self.register_buffer("tail", tail)
+        self.register_buffer("tail", self._tail())
         if not classifier.weight.is_meta:
             self.attach(classifier)
 
@@ -77,17 +77,26 @@ class TauNorm(Calibration):
         if self.background not in get_args(Background):
             allowed = ", ".join(get_args(Background))
             raise RecipeError(f"calibration tau-norm: background is {self.background!r}; allowed are {allowed}")
-        if self.tail_below < 1:
-            raise RecipeError(f"calibration tau-norm: tail_below is {self.tail_below}; allowed is a number >= 1")
+        if not (self.tail_below >= 1 and float(self.tail_below).is_integer()):
+            raise RecipeError(f"calibration tau-norm: tail_below is {self.tail_below}; allowed is a whole number >= 1")
+
+    def choose(self, option: str, value: float) -> None:
+        """See :meth:`Calibration.choose`."""
+        super().choose(option, value)
+        self.tail.copy_(self._tail())
+
+    def _tail(self) -> Tensor:
+        """[C+1] bool: which labels are in the tail."""
+        counts = self.head.instance_counts
+        return torch.cat([counts.new_zeros(1, dtype=torch.bool), counts < self.tail_below])
 
     def attach(self, classifier: nn.Linear) -> None:
         """Takes the row lengths and the bias of a trained classifier."""
         self.lengths.copy_(classifier.weight.detach().float().norm(dim=1))
         self.bias.copy_(classifier.bias.detach().float())
 
-    def scores(self, logits: Tensor, features: Tensor | None) -> Tensor:
+    def _scores(self, logits: Tensor, features: Tensor | None) -> Tensor:
         """See :meth:`Calibration.scores`; ``features`` are not used."""
-        logits = logits.float()
         # a row of zeros has only its bias, whatever it is divided by
         lengths = torch.where(self.lengths > 0, self.lengths, 1.0)
         if self.background != "normalise":

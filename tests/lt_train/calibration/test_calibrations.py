@@ -1,11 +1,14 @@
 """Calibrations: what each promises, and the methods against oracles written from their formulas."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lt_data.errors import DataError, RecipeError
-from lt_train.calibration import CALIBRATIONS, calibration_options, make_calibration
+from lt_train.calibration import CALIBRATIONS, calibration_options, make_calibration, searchable_options
 from lt_train.heads import make_head
 from tests.lt_train.heads.test_contract import HostSyncs
 
@@ -85,15 +88,76 @@ def test_one_class(case):
 
 
 def test_state_goes_into_a_fresh_one(case):
+    """Also into one that was used before."""
     calibration, _ = case()
     twin, _ = case([1] * len(COUNTS))
     twin.attach(torch.nn.Linear(SIZES["fc"], len(COUNTS) + 1))
-    twin.load_state_dict(calibration.state_dict())
     logits, features = torch.randn(9, 8, generator=torch.Generator().manual_seed(4)), features_of(calibration, 9)
-    torch.testing.assert_close(twin.scores(logits, features), calibration.scores(logits, features))
+    before = twin.scores(logits, features)
+    twin.load_state_dict(calibration.state_dict())
+    assert torch.equal(twin.scores(logits, features), calibration.scores(logits, features))
+    assert not torch.equal(twin.scores(logits, features), before)
     # the head belongs to the model; its buffers are saved there
     assert not any("instance_counts" in key for key in calibration.state_dict())
     assert not list(calibration.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_changes_nothing(case, dtype):
+    """A calibration is called where layers compute in half precision; what it computes is float32 there too."""
+    logits, features = torch.randn(30, 8, generator=torch.Generator().manual_seed(7)), None
+    found = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", dtype=dtype, enabled=enabled):
+            calibration, layer = case()
+            calibration.attach(layer)
+            features = features_of(calibration, 30, seed=8)
+            calibration.fit(features, torch.arange(30) % 8)
+            found.append([*calibration.state_dict().values(), calibration.scores(logits, features)])
+    assert found[1][-1].dtype == torch.float32
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+SEARCHES = {
+    "tau": ("tau-norm", {"background": "select"}, (0.0, 0.3, 1.0)),
+    "tail_below": ("tau-norm", {"background": "select-tail"}, (1, 60, 101, 10_000)),
+    "temperature": ("ncm", {}, (0.05, 1.0, 3.0)),
+}
+
+
+@pytest.mark.parametrize("option", SEARCHES)
+def test_a_chosen_value_is_as_if_it_had_been_made_with_it(option):
+    """The scores, what is saved and what is shown; one value after the other, up and down."""
+    name, others, values = SEARCHES[option]
+    assert option in searchable_options(name)
+    searched, layer = made(name, **others)
+    features = features_of(searched, 60)
+    logits = layer(torch.randn(60, SIZES["fc"], generator=torch.Generator().manual_seed(2))).detach()
+    seen = []
+    for value in (*values, *values[-2::-1]):
+        searched.choose(option, value)
+        alone, _ = made(name, **others, **{option: value})
+        assert torch.equal(searched.scores(logits, features), alone.scores(logits, features))
+        assert searched.extra_repr() == alone.extra_repr()
+        state, wanted = searched.state_dict(), alone.state_dict()
+        assert state.keys() == wanted.keys()
+        assert all(torch.equal(state[key], wanted[key]) for key in wanted)
+        seen.append(searched.scores(logits, features))
+    assert all(not torch.equal(a, b) for a, b in pairwise(seen))
+
+
+def test_every_number_can_be_searched_and_nothing_else():
+    for name in CALIBRATIONS:
+        numbers = {k for k, v in calibration_options(name).items() if isinstance(v, int | float) and v is not True}
+        assert set(searchable_options(name)) == numbers
+    assert set(SEARCHES) == {option for name in CALIBRATIONS for option in searchable_options(name)}
+
+
+@pytest.mark.parametrize(("option", "value"), [("tau", -1.0), ("tail_below", 0), ("tail_below", 1.5)])
+def test_a_chosen_value_is_checked(option, value):
+    calibration, _ = made("tau-norm")
+    with pytest.raises(RecipeError, match=f"calibration tau-norm: {option} is {value}; allowed is a"):
+        calibration.choose(option, value)
 
 
 def test_scores_never_wait_for_the_device(case):
@@ -241,6 +305,37 @@ def test_sums_are_exact_where_single_precision_is_not():
     assert calibration.sums[0].tolist() == [1e8 + 10] * 16
 
 
+class WideOperations(TorchDispatchMode):
+    """Counts the operations on float64 numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.number = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.number += any(isinstance(part, torch.Tensor) and part.dtype == torch.float64 for part in args)
+        return func(*args, **(kwargs or {}))
+
+
+def test_class_means_are_normalised_once_and_not_saved():
+    """Until other regions are added or another state is loaded; moving the model keeps them."""
+    calibration, _ = made("ncm")
+    logits, features = torch.zeros(9, 8), features_of(calibration, 9)
+    with torch.inference_mode(), WideOperations() as first:
+        calibration.scores(logits, features)
+    with WideOperations() as again:
+        scores = calibration.to(torch.device("cpu")).scores(logits, features.clone().requires_grad_())
+    assert (first.number > 0, again.number) == (True, 0)
+    assert set(calibration.state_dict()) == {"sums", "seen"}
+    calibration.fit(features_of(calibration, 30, seed=9), torch.arange(30) % 8)
+    fresh, _ = made("ncm")
+    fresh.load_state_dict(calibration.state_dict())
+    assert torch.equal(calibration.scores(logits, features), fresh.scores(logits, features))
+    assert not torch.equal(calibration.scores(logits, features), scores)
+    calibration.attach(None)
+    assert not calibration.centres().any()
+
+
 def test_nothing_to_average_is_an_error():
     head = make_head("softmax", instance_counts=[1])
     calibration = make_calibration("ncm", head=head, classifier=classifier_of(head), feature_sizes=SIZES)
@@ -263,6 +358,7 @@ def test_features_of_equal_direction_are_equally_near():
         ("tau-norm", {"tau": float("nan")}, "tau is nan"),
         ("tau-norm", {"background": "drop"}, "background is 'drop'; allowed are normalise, keep, select, select-tail"),
         ("tau-norm", {"tail_below": 0}, "tail_below is 0"),
+        ("tau-norm", {"tail_below": 99.5}, "tail_below is 99.5; allowed is a whole number >= 1"),
         ("ncm", {"features": "rgb"}, "features is 'rgb'; allowed are fc, conv"),
         ("ncm", {"boxes": "all"}, "boxes is 'all'; allowed are ground-truth, proposals"),
         ("ncm", {"temperature": 0}, "temperature is 0"),
