@@ -1,4 +1,4 @@
-"""Drawn photographs with polygons, as many objects to an image and as unequal classes as in LVIS, for benchmarks."""
+"""Drawn photographs with polygons, of classes as unequal as those of LVIS, for benchmarks."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ SMALLEST, LARGEST = 12, 320
 COARSE = 2
 
 
-def draw_data(folder: Path, *, images: int, classes: int, objects: float, seed: int = 0) -> Path:
+def draw_data(folder: Path, *, images: int, classes: int, objects: int, seed: int = 0) -> Path:
     """Writes ``annotations.json`` (COCO) and ``images/*.jpg``.
 
     Args:
         folder: Where to; made if it is not there.
         images: N.
         classes: C; class i is as frequent as the class of LVIS v0.5 at the same share of the ranks.
-        objects: Mean number of objects of an image, at least 1; their number is geometrically distributed.
+        objects: Of every image, so that batches are alike whoever puts them together.
         seed: Of everything random.
 
     Returns:
@@ -41,7 +41,7 @@ def draw_data(folder: Path, *, images: int, classes: int, objects: float, seed: 
     records: list[dict[str, Any]] = []
     for image in range(1, images + 1):
         _photograph(random).save(folder / "images" / f"{image}.jpg", quality=90)
-        for label in random.choice(classes, random.geometric(1 / objects), p=share):
+        for label in random.choice(classes, objects, p=share):
             records.append({"id": len(records) + 1, "image_id": image, "category_id": int(label) + 1, **_shape(random)})
     content = {
         "images": [{"id": i, "file_name": f"{i}.jpg", "width": WIDTH, "height": HEIGHT} for i in range(1, images + 1)],
