@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lt_data.plots import COLOURS, new_figure, save_figure, tidy
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# all classes alone are black, the last of the colours
+ALL_CLASSES = COLOURS[-1]
+GROUPS = COLOURS[:-1]
 
 
 def plot_search(path: Path, option: str, values: Sequence[float], metrics: Sequence[Mapping[str, Any]]) -> None:
@@ -21,19 +28,38 @@ def plot_search(path: Path, option: str, values: Sequence[float], metrics: Seque
     Raises:
         OutputError: The picture cannot be written.
     """
-    figure = new_figure(7.0, 4.4)
+    save_figure(search_figure(option, values, metrics), path)
+
+
+def search_figure(option: str, values: Sequence[float], metrics: Sequence[Mapping[str, Any]]) -> Figure:
+    """The figure of :func:`plot_search`, with the same arguments."""
+    groups = list(metrics[0]["bbox"]["groups"])
+    # a line of the legend takes 0.22 inches
+    figure = new_figure(7.0, max(4.4, 0.22 * len(groups) + 1))
     axes = figure.subplots()
-    series = {"all classes": [one["bbox"]["AP"] for one in metrics]}
-    for name in metrics[0]["bbox"]["groups"]:
-        series[f"{name} instances"] = [one["bbox"]["groups"][name] for one in metrics]
-    for i, (name, points) in enumerate(series.items()):
-        percent = [float("nan") if point is None else 100 * point for point in points]
-        style = {"lw": 2.5, "color": "black"} if i == 0 else {"lw": 1.5, "color": COLOURS[i - 1]}
-        axes.plot(values, percent, marker="o", markersize=4, label=name, **style)
+    points = _percent([one["bbox"]["AP"] for one in metrics])
+    axes.plot(values, points, label="all classes", marker="o", markersize=4, lw=2.5, color=ALL_CLASSES)
+    for i, name in enumerate(groups):
+        points = _percent([one["bbox"]["groups"][name] for one in metrics])
+        axes.plot(values, points, label=f"{name} instances", marker="o", markersize=4, lw=1.5, **_style(i))
     axes.set_ylim(bottom=0)
     axes.set_xlabel(option)
     axes.set_ylabel("box AP in percent")
     axes.set_title(f"Box AP by {option}")
     tidy(axes)
-    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    save_figure(figure, path)
+    # long enough a sample to show the longer patterns
+    axes.legend(
+        frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=4 if len(groups) > len(GROUPS) else 2
+    )
+    return figure
+
+
+def _percent(shares: Sequence[float | None]) -> list[float]:
+    return [float("nan") if share is None else 100 * share for share in shares]
+
+
+def _style(group: int) -> dict[str, Any]:
+    """Colour and line of a group: the colours in turn, drawn out first, then a dash and ever more dots."""
+    turn, colour = divmod(group, len(GROUPS))
+    line = (0, (4, 1.5, *(1, 1.5) * (turn - 1))) if turn else "solid"
+    return {"color": GROUPS[colour], "linestyle": line}

@@ -14,6 +14,7 @@ from lt_data.errors import DataError
 from lt_train.report.curves import loss_series, plot_loss_curves, read_metrics, smooth
 from lt_train.report.group_bars import plot_group_ap
 from lt_train.report.prediction_grid import Panel, plot_predictions
+from lt_train.report.search_curve import plot_search, search_figure
 
 
 def size_of(path: Path) -> tuple[int, int]:
@@ -117,6 +118,26 @@ def test_group_bars_refuse_what_cannot_be_compared(tmp_path: Path) -> None:
         plot_group_ap(tmp_path / "x.png", {})
 
 
+@pytest.mark.parametrize("groups", [1, 7, 8, 40])
+def test_every_group_of_a_search_has_a_line_of_its_own(tmp_path: Path, groups: int) -> None:
+    """None looks like another, and only all classes together are black."""
+    shares = {f"[{100 * i}, {100 * i + 100})": i / groups if i else None for i in range(groups)}
+    tried = [{"bbox": {"AP": ap, "groups": shares}} for ap in (0.2, 0.3)]
+    figure = search_figure("tau", [0.0, 1.0], tried)
+    lines = figure.axes[0].get_lines()
+    assert [line.get_label() for line in lines] == ["all classes", *(f"{name} instances" for name in shares)]
+    assert lines[-1].get_ydata().tolist() == pytest.approx([100 * (groups - 1) / groups or np.nan] * 2, nan_ok=True)
+    looks = {(line.get_color(), line.get_linestyle(), line._unscaled_dash_pattern) for line in lines}
+    assert len(looks) == groups + 1
+    assert [line.get_color() == "#000000" for line in lines] == [True] + [False] * groups
+    figure.draw_without_rendering()
+    legend, whole = figure.axes[0].get_legend().get_window_extent(), figure.bbox
+    assert 0 <= legend.y0 < legend.y1 <= whole.y1
+    assert legend.x1 <= whole.x1
+    plot_search(tmp_path / "search.png", "tau", [0.0, 1.0], tried)
+    assert size_of(tmp_path / "search.png") == (whole.width, int(whole.height))
+
+
 def test_grid_of_truth_and_predictions(tmp_path: Path) -> None:
     masks = np.zeros((2, 40, 60), bool)
     masks[0, 5:15, 3:9] = True
@@ -147,7 +168,7 @@ def test_panels_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 
 
 def test_reports_load_neither_torch_nor_matplotlib() -> None:
-    modules = ["comparison", "curves", "group_bars", "prediction_grid"]
+    modules = ["comparison", "curves", "group_bars", "prediction_grid", "search_curve"]
     code = "".join(f"import lt_train.report.{name}\n" for name in modules)
     code += "import sys; print(sorted({'torch', 'matplotlib', 'pandas', 'PIL'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
