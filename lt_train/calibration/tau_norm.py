@@ -60,6 +60,7 @@ class TauNorm(Calibration):
         super().__init__(head)
         self.tau, self.background, self.tail_below = float(tau), background, tail_below
         self._check()
+        self.tail_below = int(tail_below)
         self.register_buffer("lengths", torch.ones(head.num_logits))
         self.register_buffer("bias", torch.zeros(head.num_logits))
         self.register_buffer("tail", self._tail())
@@ -83,6 +84,7 @@ class TauNorm(Calibration):
     def choose(self, option: str, value: float) -> None:
         """See :meth:`Calibration.choose`."""
         super().choose(option, value)
+        self.tail_below = int(self.tail_below)
         self.tail.copy_(self._tail())
 
     def _tail(self) -> Tensor:

@@ -14,15 +14,18 @@ from rich.console import Console
 from torch import nn
 
 from lt_data.errors import DataError, RecipeError
+from lt_train.calibration import searchable_options
 from lt_train.calibration.base import Calibration
 from lt_train.data.dataset import make_loader
+from lt_train.data.detection_data import DetectionData
 from lt_train.data.images import as_input
 from lt_train.data.plan import Plan
 from lt_train.detectors import LongTailDetector, set_trainable
 from lt_train.engine.budget import write_trainable
-from lt_train.engine.calibration_search import Search, search_option, write_search
+from lt_train.engine.calibration_search import Search, search_option, search_split, write_search
 from lt_train.engine.checkpoint import save_checkpoint
 from lt_train.engine.compute import prepare
+from lt_train.engine.distributed import refuse_several_processes
 from lt_train.engine.evaluate import evaluate_model
 from lt_train.engine.inference import ImageProgress
 from lt_train.engine.log import RunLog
@@ -90,9 +93,11 @@ def calibrate(
 
     Raises:
         DataError: Data or weights cannot be used, or the calibration finds nothing to go by.
-        RecipeError: The recipe has no calibration, no run is given, or the method does not fit the head.
+        RecipeError: The recipe has no calibration, no run is given, the method does not fit the head, the option cannot
+            be searched, or there are several processes.
         OutputError: ``out`` exists.
     """
+    refuse_several_processes()
     if recipe.calibration.name == "none":
         raise RecipeError("calibration: the recipe has none; choose a method with --method, see lt-train methods")
     if init_from is None:
@@ -105,6 +110,7 @@ def calibrate(
     candidates = _candidates(recipe, search) if search else []
     device = choose_device(recipe.device)
     data = load_run_data(recipe)
+    split = search_split(search, data) if search else None
     model = prepare(_trained_model(recipe, data, init_from), recipe.compute, device)
     run = create_run_dir(out, force=force)
     _write_record(run, recipe, data, device)
@@ -113,8 +119,8 @@ def calibrate(
             log.line(line)
         for line in _fit(model, recipe, data, console=log.console):
             log.line(line)
-        if search is not None:
-            recipe = candidates[_searched(model, recipe, data, search, run, log)]
+        if search is not None and split is not None:
+            recipe = candidates[_searched(model, recipe, data, search, split, run, log)]
             write_recipe(run, recipe)
         save_checkpoint(run.last, weights_content(recipe, data, model))
         _evaluate(model, recipe, data, run, log)
@@ -186,22 +192,40 @@ def _candidates(recipe: Recipe, search: Search) -> list[Recipe]:
     """The recipe with each value of the option that is searched.
 
     Raises:
-        RecipeError: The calibration has no such option, or a value is out of range.
+        RecipeError: The calibration has no such number among its options, or a value is out of range.
         DataError: There is nothing to measure on.
     """
+    name, option = recipe.calibration.name, search.option
+    numbers = searchable_options(name)
+    if option not in numbers:
+        raise RecipeError(
+            f"--search: got '{option}'; options of calibration {name} that can be searched are {', '.join(numbers)}; "
+            f"write for example --search {numbers[0]}=0.5,1"
+        )
     if search.files is None and recipe.data.val is None:
         raise DataError("--search: the recipe has no data.val; give the split with --annotations and --images")
-    content, option = recipe.to_plain(), search.option
+    content = recipe.to_plain()
     return [make_recipe(content, [f"calibration.{option}={value!r}"], where="--search") for value in search.values]
 
 
-def _searched(model: LongTailDetector, recipe: Recipe, data: RunData, search: Search, run: RunDir, log: RunLog) -> int:
+def _searched(
+    model: LongTailDetector,
+    recipe: Recipe,
+    data: RunData,
+    search: Search,
+    split: DetectionData,
+    run: RunDir,
+    log: RunLog,
+) -> int:
     """Which value of the option is best; the model's calibration takes it."""
-    tried = search_option(model, recipe, data, search, console=log.console)
+    tried = search_option(model, recipe, data, search, split, console=log.console)
     for line in write_search(run.report, search, tried):
         log.line(line)
+    # the same file may have been named in another way
+    if data.val is not None and data.val.file.sha256 == split.file.sha256:
+        log.line("note: the search used the validation data, so the AP on it is optimistic for the chosen value")
     best = max(range(len(tried)), key=lambda i: (tried[i]["bbox"]["AP"] or 0.0, -i))
-    setattr(_calibration_of(model), search.option, search.values[best])
+    _calibration_of(model).choose(search.option, search.values[best])
     return best
 
 

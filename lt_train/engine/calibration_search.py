@@ -75,8 +75,26 @@ def parse_search(text: str) -> tuple[str, tuple[float, ...]]:
     return option, tuple(float(value) for value in values)
 
 
+def search_split(search: Search, data: RunData) -> DetectionData:
+    """What the search measures on.
+
+    Raises:
+        DataError: The split cannot be used.
+    """
+    if search.files is not None:
+        return load_validation(search.files, data.train.counts, masks=False)
+    assert data.val is not None, "internal error: checked before anything was read"
+    return data.val
+
+
 def search_option(
-    model: LongTailDetector, recipe: Recipe, data: RunData, search: Search, *, console: Console | None = None
+    model: LongTailDetector,
+    recipe: Recipe,
+    data: RunData,
+    search: Search,
+    split: DetectionData,
+    *,
+    console: Console | None = None,
 ) -> list[dict[str, Any]]:
     """Metrics of the detections with each value, in the order of the values.
 
@@ -84,15 +102,13 @@ def search_option(
         model: The detector with a fitted calibration, on its device; its option is left at the last value.
         recipe: Batch size and workers.
         data: Data of the run.
-        search: Option, values and split.
+        search: Option and values.
+        split: See :func:`search_split`.
         console: Where the progress bar goes.
 
     Raises:
-        DataError: The split cannot be used.
+        DataError: An image cannot be read.
     """
-    files = search.files or recipe.data.val
-    assert files is not None, "internal error: checked before anything was written"
-    split = load_validation(files, data.train.counts, masks=False)
     found = _detections_of_values(model, split, recipe, search, console)
     return [
         measure(split.file, one, iou_types=("bbox",), groups=data.groups, train_counts=data.train.counts).metrics
@@ -157,7 +173,7 @@ def _score_often(model: LongTailDetector, images: Sequence[Tensor], search: Sear
         pooled = roi_heads.box_roi_pool(features, proposals, batch.image_sizes)
         box_features = roi_heads.embed(pooled)
         for value in search.values:
-            setattr(roi_heads.calibration, search.option, value)
+            roi_heads.calibration.choose(search.option, value)
             scores = roi_heads.scores(box_features, pooled)
             detections = roi_heads.detections(scores, box_features, proposals, batch.image_sizes)
             found.append(model.transform.postprocess(detections, batch.image_sizes, sizes))
@@ -187,8 +203,6 @@ def write_search(report: Path, search: Search, tried: Sequence[dict[str, Any]]) 
     lines = ["box AP in percent:", *("".join(cell.rjust(width) for cell in row) for row in table)]
     best = max(rows, key=lambda row: row[1] or 0.0)
     lines.append(f"best: {search.option}={best[0]:g}")
-    if search.files is None:
-        lines.append("note: the search used the validation data, so the AP on it is optimistic for the chosen value")
     return lines
 
 

@@ -168,6 +168,19 @@ def run_together(work: Callable[[Processes], T]) -> T | None:
     return value if processes.is_first else None
 
 
+def refuse_several_processes() -> None:
+    """Stops what several processes would do over each other: each would write the same run directory.
+
+    Raises:
+        RecipeError: A launcher started more than one.
+    """
+    number = _number("WORLD_SIZE", 1)
+    if number > 1:
+        raise RecipeError(
+            f"WORLD_SIZE is {number}: training and calibrating in several processes is not built yet; start one process"
+        )
+
+
 def process_device(name: str, processes: Processes) -> str:
     """The device of this process: each has a GPU of its own where the recipe leaves the choice.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import torch
@@ -15,6 +14,7 @@ from lt_train.data.plan import Plan, Step
 from lt_train.engine.budget import write_seen, write_trainable
 from lt_train.engine.calibrate import calibrate
 from lt_train.engine.checkpoint import save_checkpoint
+from lt_train.engine.distributed import refuse_several_processes
 from lt_train.engine.evaluate import evaluate_model, selection_ap
 from lt_train.engine.log import RunLog
 from lt_train.engine.optim import describe_lr, lr_at
@@ -54,7 +54,7 @@ def fit(
         OutputError: ``out`` exists.
         TrainingStopped: A loss became infinite or NaN, see ``lt_train.engine.step``.
     """
-    _refuse_several_processes()
+    refuse_several_processes()
     if recipe.calibration.name != "none":
         if resume:
             raise RecipeError("--resume: a calibration takes no steps, there is nothing to continue; start it again")
@@ -188,10 +188,3 @@ def _opening_lines(
     if resume:
         lines.append(f"continuing at step {state.done} of {plan.total_steps()}")
     return lines
-
-
-def _refuse_several_processes() -> None:
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise RecipeError(
-            "WORLD_SIZE is more than 1: training in several processes is not built yet; start one process"
-        )

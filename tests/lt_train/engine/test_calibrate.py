@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,10 +11,11 @@ import torch
 from lt_data.errors import DataError, OutputError, RecipeError
 from lt_train.engine.calibrate import calibrate_run
 from lt_train.engine.calibration_search import Search, parse_search
-from lt_train.engine.checkpoint import load_checkpoint
+from lt_train.engine.checkpoint import load_checkpoint, save_checkpoint
 from lt_train.engine.evaluate import evaluate_run
 from lt_train.engine.fit import fit
 from lt_train.engine.predict import predict_images
+from lt_train.evaluation.measure import measure
 from lt_train.recipe import Files
 
 
@@ -27,6 +29,21 @@ def softmax_run(runs, tiny_recipe):
     if not (runs / "softmax").is_dir():
         fit(tiny_recipe("schedule.iterations=12", "schedule.decay=[10]", "optim.lr=0.05"), runs / "softmax")
     return runs / "softmax"
+
+
+@pytest.fixture
+def decided_run(runs, softmax_run):
+    """The same run, but so that many regions have a class as their best: a run this short calls all background."""
+    run = runs / "decided"
+    if not run.is_dir():
+        shutil.copytree(softmax_run, run)
+        content = load_checkpoint(run / "checkpoints" / "last.pt")
+        weight = content["model"]["roi_heads.box_predictor.cls_score.weight"]
+        weight.normal_(std=0.3, generator=torch.Generator().manual_seed(0))
+        # rows as long as those of frequent and of rare classes
+        weight *= torch.linspace(0.5, 2, len(weight))[:, None]
+        save_checkpoint(run / "checkpoints" / "last.pt", content)
+    return run
 
 
 def weights_of(run):
@@ -112,28 +129,97 @@ def test_a_run_is_never_written_over_itself(softmax_run):
     assert (softmax_run / "checkpoints" / "last.pt").is_file()
 
 
-def test_search(softmax_run, tiny_pool, tmp_path):
-    """Each value's AP is what a calibration with that value measures; the best one is kept."""
-    values = (0.0, 0.5, 1.0)
-    run = calibrate_run(softmax_run, "tau-norm", tmp_path / "run", search=Search("tau", values))
+SEARCHES = {
+    "tau": ("tau-norm", "tau", (0.0, 0.5, 1.0), ()),
+    "tail_below": ("tau-norm-select", "tail_below", (1, 2, 1000), ()),
+    "temperature": ("ncm-fc", "temperature", (0.02, 1.0), ()),
+    "temperature in half precision": ("ncm-conv", "temperature", (0.02, 1.0), ("compute.precision=bf16",)),
+}
+
+
+@pytest.mark.parametrize("case", SEARCHES)
+def test_search(decided_run, case, tmp_path, monkeypatch):
+    """Each value finds what a run with that value does; the best one is kept, in recipe, state and detections."""
+    method, option, values, overrides = SEARCHES[case]
+    found = measured_detections(monkeypatch)
+    run = calibrate_run(decided_run, method, tmp_path / "run", overrides=overrides, search=Search(option, values))
     rows = list(csv.DictReader((run.report / "search.csv").open()))
-    assert [float(row["tau"]) for row in rows] == list(values)
+    assert [float(row[option]) for row in rows] == list(values)
     assert (run.report / "search.png").stat().st_size > 1000
-    measured = []
+    alone = {}
     for value in values:
-        one = calibrate_run(softmax_run, "tau-norm", tmp_path / f"{value}", overrides=[f"calibration.tau={value}"])
-        measured.append(json.loads((one.evaluation / "metrics.json").read_text())["bbox"])
-    assert [float(row["AP"]) for row in rows] == pytest.approx([m["AP"] for m in measured], abs=1e-12)
-    best = values[int(np.argmax([m["AP"] for m in measured]))]
-    assert run.load_recipe().calibration.tau == best
-    assert load_checkpoint(run.last)["recipe"]["calibration"]["tau"] == best
-    ours = json.loads((run.evaluation / "metrics.json").read_text())["bbox"]
-    assert ours == measured[values.index(best)]
-    assert "optimistic" in run.log.read_text()
-    files = Files(annotations=tiny_pool / "annotations.json", images=tiny_pool / "images")
-    other = calibrate_run(softmax_run, "ncm-fc", tmp_path / "ncm", search=Search("temperature", (0.05, 1.0), files))
-    assert "optimistic" not in other.log.read_text()
-    assert predict_images(other.path, tiny_pool / "images", tmp_path / "predicted", pictures=0).images == 12
+        options = [*overrides, f"calibration.{option}={value}"]
+        alone[value] = calibrate_run(decided_run, method, tmp_path / f"{value}", overrides=options)
+    for row, detections, one in zip(rows, found, alone.values(), strict=True):
+        wanted = predictions_of(one.path)
+        assert detections.categories.tolist() == [p["category_id"] for p in wanted]
+        np.testing.assert_allclose(detections.scores, [p["score"] for p in wanted], rtol=0, atol=1e-6)
+        metrics = json.loads((one.evaluation / "metrics.json").read_text())["bbox"]
+        assert float(row["AP"]) == pytest.approx(metrics["AP"], abs=1e-12)
+        assert [float(row[g]) for g in metrics["groups"]] == pytest.approx([*metrics["groups"].values()], abs=1e-12)
+    assert len({detections.scores.tobytes() for detections in found}) == len(values)
+    best = values[int(np.argmax([float(row["AP"]) for row in rows]))]
+    assert getattr(run.load_recipe().calibration, option) == best
+    ours, wanted = load_checkpoint(run.last), load_checkpoint(alone[best].last)
+    assert ours["recipe"] == wanted["recipe"]
+    assert all(torch.equal(value, wanted["model"][key]) for key, value in ours["model"].items())
+    assert predictions_of(run.path) == predictions_of(alone[best].path)
+
+
+def measured_detections(monkeypatch):
+    """What a search measures from now on, in the order of the values."""
+    seen = []
+
+    def spy(file, detections, **options):
+        seen.append(detections)
+        return measure(file, detections, **options)
+
+    monkeypatch.setattr("lt_train.engine.calibration_search.measure", spy)
+    return seen
+
+
+def test_a_run_with_a_search_can_be_used_to_predict(softmax_run, tiny_pool, tmp_path):
+    run = calibrate_run(softmax_run, "ncm-fc", tmp_path / "run", search=Search("temperature", (0.05, 1.0)))
+    assert predict_images(run.path, tiny_pool / "images", tmp_path / "predicted", pictures=0).images == 12
+
+
+def test_a_value_chosen_on_the_reported_data_is_said_to_be_optimistic(softmax_run, tiny_pool, tmp_path):
+    """However the data is named; other data is none of it."""
+    annotations, images = tiny_pool / "annotations.json", tiny_pool / "images"
+    copy, other = tmp_path / "copy.json", tmp_path / "other.json"
+    copy.write_bytes(annotations.read_bytes())
+    other.write_text(json.dumps(json.loads(annotations.read_text()) | {"info": {"description": "another"}}))
+    search = [None, *(Files(annotations=path, images=images) for path in (annotations, copy, other))]
+    logs = []
+    for number, files in enumerate(search):
+        run = calibrate_run(softmax_run, "tau-norm", tmp_path / f"{number}", search=Search("tau", (0.0, 1.0), files))
+        logs.append("so the AP on it is optimistic" in run.log.read_text())
+    assert logs == [True, True, True, False]
+
+
+@pytest.mark.parametrize("place", ["annotations", "images"])
+def test_a_split_that_cannot_be_used_costs_nothing(softmax_run, tiny_pool, tmp_path, monkeypatch, place):
+    """It is found before the training images are looked at, an older run is there as it was, and no new one begun."""
+    monkeypatch.setattr("lt_train.engine.calibrate._fit", lambda *_, **__: pytest.fail("fitted already"))
+    files = {"annotations": tiny_pool / "annotations.json", "images": tiny_pool / "images", place: tmp_path / "nope"}
+    search = Search("tau", (1.0,), Files(**files))
+    old = tmp_path / "old"
+    shutil.copytree(softmax_run, old)
+    for out, force in ((old, True), (tmp_path / "new", False)):
+        with pytest.raises(DataError, match="nope"):
+            calibrate_run(softmax_run, "tau-norm", out, search=search, force=force)
+    before, after = (sorted(p.relative_to(r) for p in r.rglob("*")) for r in (softmax_run, old))
+    assert before == after
+    assert (old / "checkpoints" / "last.pt").read_bytes() == (softmax_run / "checkpoints" / "last.pt").read_bytes()
+    assert not (tmp_path / "new").exists()
+
+
+def test_several_processes_are_refused(softmax_run, tmp_path, monkeypatch):
+    """Each would write the same directory."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RecipeError, match="WORLD_SIZE is 2: .* not built yet; start one process"):
+        calibrate_run(softmax_run, "tau-norm", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
@@ -158,13 +244,33 @@ def test_search_texts_that_say_nothing(text):
         parse_search(text)
 
 
-def test_search_of_what_is_no_option(softmax_run, tmp_path):
-    with pytest.raises(RecipeError, match=r"unknown key 'calibration.taw'; did you mean 'calibration.tau'"):
-        calibrate_run(softmax_run, "tau-norm", tmp_path / "run", search=Search("taw", (1.0,)))
+@pytest.mark.parametrize(
+    ("method", "option", "allowed"),
+    [
+        ("tau-norm", "taw", "tau, tail_below; write for example --search tau=0.5,1"),
+        ("tau-norm", "name", "tau, tail_below; write for example --search tau=0.5,1"),
+        ("tau-norm-select", "background", "tau, tail_below; write for example --search tau=0.5,1"),
+        ("ncm-fc", "features", "temperature; write for example --search temperature=0.5,1"),
+        ("ncm-conv", "boxes", "temperature; write for example --search temperature=0.5,1"),
+    ],
+)
+def test_search_of_what_is_no_number(softmax_run, tmp_path, method, option, allowed):
+    with pytest.raises(RecipeError) as error:
+        calibrate_run(softmax_run, method, tmp_path / "run", search=Search(option, (0.0, 1.0)))
+    name = "ncm" if "ncm" in method else "tau-norm"
+    assert error.value.problems == [
+        f"--search: got '{option}'; options of calibration {name} that can be searched are {allowed}"
+    ]
+    assert not (tmp_path / "run").exists()
+
+
+def test_search_of_values_that_are_not_allowed(softmax_run, tmp_path):
     with pytest.raises(RecipeError, match="calibration.tau: got -1"):
-        calibrate_run(softmax_run, "tau-norm", tmp_path / "other", search=Search("tau", (-1.0,)))
+        calibrate_run(softmax_run, "tau-norm", tmp_path / "run", search=Search("tau", (-1.0,)))
+    with pytest.raises(RecipeError, match="calibration.tail_below: got 1.5"):
+        calibrate_run(softmax_run, "tau-norm", tmp_path / "run", search=Search("tail_below", (1.5,)))
     with pytest.raises(DataError, match="no data.val; give the split"):
         calibrate_run(
-            softmax_run, "tau-norm", tmp_path / "third", overrides=["data.val=null"], search=Search("tau", (1.0,))
+            softmax_run, "tau-norm", tmp_path / "run", overrides=["data.val=null"], search=Search("tau", (1.0,))
         )
-    assert not any((tmp_path / name).exists() for name in ("run", "other", "third"))
+    assert not (tmp_path / "run").exists()
