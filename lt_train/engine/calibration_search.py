@@ -81,10 +81,14 @@ def search_split(search: Search, data: RunData) -> DetectionData:
     Raises:
         DataError: The split cannot be used.
     """
-    if search.files is not None:
-        return load_validation(search.files, data.train.counts, masks=False)
-    assert data.val is not None, "internal error: checked before anything was read"
-    return data.val
+    split = data.val if search.files is None else load_validation(search.files, data.train.counts, masks=False)
+    assert split is not None, "internal error: checked before anything was read"
+    if not split.counts.instances.any():
+        raise DataError(
+            f"{split.file.path}: no object to measure an AP on, by which a search takes a value; "
+            "give another split with --annotations and --images"
+        )
+    return split
 
 
 def search_option(

@@ -214,6 +214,17 @@ def test_a_split_that_cannot_be_used_costs_nothing(softmax_run, tiny_pool, tmp_p
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("images", [0, 12])
+def test_a_split_without_objects_decides_nothing(softmax_run, tiny_pool, tmp_path, images):
+    content = json.loads((tiny_pool / "annotations.json").read_text())
+    content |= {"annotations": [], "images": content["images"][:images]}
+    (tmp_path / "empty.json").write_text(json.dumps(content))
+    files = Files(annotations=tmp_path / "empty.json", images=tiny_pool / "images")
+    with pytest.raises(DataError, match=r"empty.json: no object to measure an AP on.*; give another split"):
+        calibrate_run(softmax_run, "tau-norm", tmp_path / "run", search=Search("tau", (0.0, 1.0), files))
+    assert not (tmp_path / "run").exists()
+
+
 def test_several_processes_are_refused(softmax_run, tmp_path, monkeypatch):
     """Each would write the same directory."""
     monkeypatch.setenv("WORLD_SIZE", "2")
