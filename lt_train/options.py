@@ -5,7 +5,8 @@ Names and defaults are those of the code that takes them; a test keeps the two e
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -13,6 +14,8 @@ from lt_data.errors import DataError
 from lt_data.groups import check_edges
 
 Weighting = Literal["inverse", "effective-number"]
+# how scores can be merged where there is no group of background against foreground
+GATELESS_MERGES = ("product", "best-group")
 
 
 class Section(BaseModel):
@@ -64,7 +67,9 @@ class FocalHead(_ClassWeights):
         "regions", description="Divide the sum by the regions, or by regions times logits as the released code means."
     )
     score: Literal["sigmoid", "softmax"] = Field("sigmoid", description="What makes a score of a logit.")
-    weighting: Literal["none"] | Weighting = Field("none", description="Class weights, as in head reweight.")
+    weighting: Literal["none", "inverse", "effective-number"] = Field(
+        "none", description="Class weights, as in head reweight."
+    )
     prior: float = Field(0.01, gt=0, lt=1, description="Score that a fresh classifier starts from.")
 
 
@@ -88,6 +93,24 @@ class BagsHead(Section):
     @classmethod
     def _ascending(cls, edges: tuple[int, ...] | None) -> tuple[int, ...] | None:
         return None if edges is None else checked_edges(edges)
+
+    @model_validator(mode="after")
+    def _merge_fits_gate(self) -> BagsHead:
+        if not self.gate and self.merge not in GATELESS_MERGES:
+            raise ValueError(
+                f"merge is {self.merge}, which needs the gate; allowed with gate=false are "
+                f"{', '.join(GATELESS_MERGES)}; set head.merge={GATELESS_MERGES[0]} or head.gate=true"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> BagsHead:
+        if self.in_group_lower > self.in_group_upper:
+            raise ValueError(
+                f"in_group_lower is {self.in_group_lower:g}, in_group_upper is {self.in_group_upper:g}; allowed is "
+                "in_group_lower <= in_group_upper; set head.in_group_upper too"
+            )
+        return self
 
 
 class ShuffleSampler(Section):
@@ -142,10 +165,28 @@ HeadOptions = Annotated[SoftmaxHead | ReweightHead | FocalHead | BagsHead, Field
 SamplerOptions = Annotated[ShuffleSampler | RepeatFactorSampler | ClassAwareSampler, Field(discriminator="name")]
 CalibrationOptions = Annotated[NoCalibration | TauNorm | NearestClassMean, Field(discriminator="name")]
 
+# sections that are one of several, told by their name; the name alone is short for them
+NAMED: Final[Mapping[str, Any]] = {
+    "head": HeadOptions,
+    "sampler": SamplerOptions,
+    "calibration": CalibrationOptions,
+}
+
 
 def sections_of(union: Any) -> dict[str, type[Section]]:
     """The sections of a union by their ``name``."""
     return {get_args(kind.model_fields["name"].annotation)[0]: kind for kind in get_args(get_args(union)[0])}
+
+
+def plain_defaults(section: type[Section]) -> dict[str, Any]:
+    """Defaults of a section as YAML would give them; a key without one, or with a section that has a name, has none."""
+    plain: dict[str, Any] = {}
+    for key, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            plain[key] = plain_defaults(field.annotation)
+        elif not field.is_required() and not isinstance(field.default, Section):
+            plain[key] = list(field.default) if isinstance(field.default, tuple) else field.default
+    return plain
 
 
 def checked_edges(edges: tuple[int, ...]) -> tuple[int, ...]:

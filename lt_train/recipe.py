@@ -9,18 +9,20 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from lt_data.errors import RecipeError
 from lt_data.groups import BAGS_EDGES
-from lt_train.methods import METHODS
+from lt_train.methods import METHODS, Defaults, change_method, fill
 from lt_train.options import (
+    NAMED,
     CalibrationOptions,
     HeadOptions,
     NoCalibration,
@@ -29,13 +31,22 @@ from lt_train.options import (
     ShuffleSampler,
     SoftmaxHead,
     checked_edges,
+    plain_defaults,
     sections_of,
 )
-from lt_train.recipe_errors import error_lines
+from lt_train.recipe_errors import close_names, error_lines
 
 Side = Annotated[int, Field(ge=32, le=10_000)]
 Part = Literal["all", "head", "head+reg", "classifier", "none"]
 TrackerName = Literal["tensorboard", "wandb"]
+
+
+class Override(NamedTuple):
+    """A ``dotted.key=value`` text, taken apart."""
+
+    key: str
+    value: Any
+    text: str
 
 
 class Files(Section):
@@ -179,6 +190,11 @@ class Recipe(Section):
     )
     seed: int = Field(0, ge=0, strict=True)
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
+    _notes: tuple[str, ...] = PrivateAttr(())
+
+    def __eq__(self, other: object) -> bool:
+        """Recipes are equal if all their keys are, however they came about."""
+        return isinstance(other, Recipe) and self.to_plain() == other.to_plain()
 
     @field_validator("trackers", mode="before")
     @classmethod
@@ -195,7 +211,9 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _known_method(self) -> Recipe:
         if self.method not in METHODS:
-            raise ValueError(f"method: got '{self.method}'; allowed are {', '.join(METHODS)}")
+            close = difflib.get_close_matches(self.method, METHODS, n=1)
+            hint = f"; did you mean '{close[0]}'?" if close else ""
+            raise ValueError(f"method: got '{self.method}'; allowed are {', '.join(METHODS)}{hint}")
         return self
 
     @model_validator(mode="after")
@@ -206,6 +224,11 @@ class Recipe(Section):
                 f"got train={self.train}"
             )
         return self
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What of the recipe file was dropped for another method, one line each."""
+        return self._notes
 
     @property
     def head_options(self) -> dict[str, Any]:
@@ -229,9 +252,22 @@ _Loader.add_implicit_resolver(
 )
 
 
-def recipe_names() -> list[str]:
-    """Recipes that come with the package."""
-    return sorted(_shipped())
+def recipe_names(text: str = "") -> list[str]:
+    """Recipes that come with the package, those with ``text`` in their name.
+
+    Raises:
+        RecipeError: There is none.
+    """
+    shipped = sorted(_shipped())
+    names = [name for name in shipped if text in name]
+    if not names:
+        close = close_names(text, shipped)
+        raise RecipeError(
+            f"recipes: none of {len(shipped)} has '{text}' in its name; "
+            + (f"close are {', '.join(close)}; " if close else "")
+            + "lt-train recipes lists all"
+        )
+    return names
 
 
 def _shipped() -> dict[str, Traversable]:
@@ -261,52 +297,56 @@ def make_recipe(content: Mapping[str, Any], overrides: Sequence[str] = (), *, wh
     Raises:
         RecipeError: A key or value is not allowed: one line each.
     """
-    parsed = [(*_parse_override(override), override) for override in overrides]
-    merged = dict(content)
-    if any(key == "method" for key, *_ in parsed):
-        merged = without_preset(merged)
-    for key, value, override in parsed:
-        merged = _with_value(merged, key.split("."), value, override)
-    for key in ("head", "sampler", "calibration"):
-        if isinstance(merged.get(key), str):
-            merged[key] = {"name": merged[key]}
+    parsed = parse_overrides(overrides)
+    kept, notes = chosen_content(content, parsed)
+    merged = _with_overrides(kept, parsed)
     method = METHODS.get(str(merged.get("method", "softmax")))
-    filled = _fill(merged, method.fills) if method else merged
+    filled = fill(merged, method.fills) if method else merged
     try:
-        return Recipe.model_validate(filled)
+        recipe = Recipe.model_validate(filled)
     except ValidationError as error:
-        raise RecipeError([f"{where}: {line}" for line in error_lines(error, Recipe, _TAGS)]) from None
+        raise RecipeError([f"{where}: {line}" for line in error_lines(error, Recipe, filled)]) from None
+    recipe._notes = notes
+    return recipe
 
 
-def override_keys(overrides: Sequence[str]) -> tuple[str, ...]:
-    """The dotted keys that override texts name.
+def parse_overrides(overrides: Sequence[str]) -> list[Override]:
+    """Override texts taken apart, in the order in which they are applied.
+
+    A head, sampler or calibration as a whole comes before its options, wherever it was typed.
 
     Raises:
         RecipeError: A text is no override.
     """
-    return tuple(_parse_override(override)[0] for override in overrides)
+    parsed = [_parse_override(text) for text in overrides]
+    return sorted(parsed, key=lambda override: override.key not in NAMED)
 
 
-def without_preset(content: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe without the keys that its own method filled: a resolved recipe can be given another method."""
-    method = METHODS.get(str(content.get("method", "softmax")))
-    return _without(content, method.fills) if method else dict(content)
+def chosen_content(content: Mapping[str, Any], overrides: Sequence[Override]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What stays of a recipe file beside its overrides, with short forms written out; and notes on what does not.
+
+    Only a ``method`` among the overrides changes anything, see :func:`lt_train.methods.change_method`.
+    """
+    written = {key: _written_out(key, value) for key, value in content.items()}
+    methods = [override.value for override in overrides if override.key == "method"]
+    return change_method(written, str(methods[-1]), _defaults()) if methods else (written, ())
 
 
-def _without(content: Mapping[str, Any], preset: Mapping[str, Any]) -> dict[str, Any]:
-    """``content`` without the values of ``preset``; a section with a name goes as a whole."""
-    kept = dict(content)
-    for key, value in preset.items():
-        have = kept.get(key)
-        if have == value or (isinstance(value, Mapping) and isinstance(have, Mapping) and _same_name(have, value)):
-            del kept[key]
-        elif isinstance(value, Mapping) and isinstance(have, Mapping) and "name" not in value:
-            kept[key] = _without(have, value)
-    return kept
+def _written_out(key: str, value: Any) -> Any:
+    """``head: focal`` is short for ``head: {name: focal}``."""
+    return {"name": value} if key in NAMED and isinstance(value, str) else value
 
 
-def _same_name(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    return "name" in one and one["name"] == other.get("name")
+@cache
+def _defaults() -> Defaults:
+    return Defaults(
+        values=plain_defaults(Recipe),
+        names={key: Recipe.model_fields[key].default.name for key in NAMED},
+        options={
+            key: {name: plain_defaults(kind) for name, kind in sections_of(union).items()}
+            for key, union in NAMED.items()
+        },
+    )
 
 
 def read_recipe_file(source: str | Path) -> dict[str, Any]:
@@ -341,38 +381,32 @@ def _parse_mapping(text: str, name: str) -> dict[str, Any]:
     return content
 
 
-def _parse_override(text: str) -> tuple[str, Any]:
+def _parse_override(text: str) -> Override:
     key, sign, value = text.partition("=")
     if not sign or not key:
         raise RecipeError(f"override '{text}': write it as key=value, for example optim.lr=0.01")
     try:
-        return key, yaml.load(value, Loader=_Loader)
+        parsed = yaml.load(value, Loader=_Loader)
     except yaml.YAMLError:
         raise RecipeError(f"override '{text}': the value is not YAML; put it in quotes") from None
+    if key in NAMED and parsed is None:
+        raise RecipeError(f"override '{text}': {key} is never null; allowed are {', '.join(sections_of(NAMED[key]))}")
+    return Override(key, _written_out(key, parsed), text)
 
 
-def _with_value(content: Mapping[str, Any], keys: list[str], value: Any, text: str) -> dict[str, Any]:
+def _with_overrides(content: Mapping[str, Any], overrides: Sequence[Override]) -> dict[str, Any]:
+    """A copy of ``content`` with the values of the overrides, one after the other."""
+    merged = dict(content)
+    for override in overrides:
+        merged = _with_value(merged, override.key.split("."), override)
+    return merged
+
+
+def _with_value(content: Mapping[str, Any], keys: list[str], override: Override) -> dict[str, Any]:
     """A copy of ``content`` with the value at the dotted key."""
     inner = content.get(keys[0])
     if len(keys) == 1:
-        return {**content, keys[0]: value}
+        return {**content, keys[0]: override.value}
     if inner is not None and not isinstance(inner, dict):
-        raise RecipeError(f"override '{text}': '{keys[0]}' is not a section, it is {inner!r}")
-    return {**content, keys[0]: _with_value(inner or {}, keys[1:], value, text)}
-
-
-def _fill(content: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """``content`` with the keys of ``defaults`` that it does not have; options of another head are not filled in."""
-    filled = dict(content)
-    for key, value in defaults.items():
-        have = filled.get(key)
-        if isinstance(value, Mapping) and isinstance(have, Mapping):
-            if have.get("name", value.get("name")) == value.get("name"):
-                filled[key] = _fill(have, value)
-        elif have is None:
-            filled[key] = value
-    return filled
-
-
-# names that stand in the location of a problem but are no keys
-_TAGS = {name for union in (HeadOptions, SamplerOptions, CalibrationOptions) for name in sections_of(union)}
+        raise RecipeError(f"override '{override.text}': '{keys[0]}' is not a section, it is {inner!r}")
+    return {**content, keys[0]: _with_value(inner or {}, keys[1:], override)}

@@ -1,48 +1,168 @@
-"""What is wrong with a recipe, as one line for each mistake."""
+"""What is wrong with a recipe, as one line for each mistake: where, what we got, what is allowed, how to fix it."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
-from typing import Any
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+# what pydantic calls a value of the wrong type, and what a recipe needs in its place
+NEEDED = {
+    "string_type": "text is needed",
+    "path_type": "a path is needed",
+    "int_type": "a valid integer is needed",
+    "int_parsing": "a valid integer is needed",
+    "int_from_float": "a valid integer is needed",
+    "float_type": "a number is needed",
+    "float_parsing": "a number is needed",
+    "bool_type": "allowed are true and false",
+    "bool_parsing": "allowed are true and false",
+}
 
-def error_lines(error: ValidationError, recipe: type[BaseModel], tags: set[str]) -> Iterator[str]:
-    """One line for each pydantic problem: key, what we got, what is allowed.
+Sections = list[type[BaseModel]]
+
+
+def error_lines(error: ValidationError, recipe: type[BaseModel], content: Mapping[str, Any]) -> Iterator[str]:
+    """One line for each mistake.
 
     Args:
         error: What validating gave.
         recipe: The class that was validated, for the names of its keys.
-        tags: Names of the members of unions: they stand in a location but are no keys that the user wrote.
+        content: What was validated, for the names of its head, sampler and calibration.
     """
+    unknown: dict[tuple[str, ...], list[str]] = {}
     for problem in error.errors():
-        parts = [str(p) for p in problem["loc"] if str(p) not in tags]
-        key = ".".join(parts)
+        key = _key(problem["loc"], recipe)
         if problem["type"] == "extra_forbidden":
-            yield f"unknown key '{key}'{_did_you_mean(parts, recipe)}"
-        elif problem["type"] == "missing":
-            yield f"key '{key}' is missing; set it in the recipe or with {key}=VALUE"
-        elif problem["type"] == "value_error":
-            yield ": ".join(filter(None, [key, problem["msg"].removeprefix("Value error, ")]))
+            unknown.setdefault(key[:-1], []).append(key[-1])
         else:
-            yield f"{key}: got {problem['input']!r}; {problem['msg'][:1].lower()}{problem['msg'][1:]}"
+            yield _line(problem, ".".join(key), _sections_at(key, recipe, content))
+    for section, names in unknown.items():
+        yield from _unknown(section, names, recipe, content)
 
 
-def _did_you_mean(parts: list[str], recipe: type[BaseModel]) -> str:
-    close = difflib.get_close_matches(".".join(parts), list(_all_keys(recipe)), n=1, cutoff=0.6)
-    return f"; did you mean '{close[0]}'?" if close else ""
+def close_names(text: str, names: Iterable[str]) -> list[str]:
+    """Up to three of ``names`` that hold something like ``text``, closest first."""
+
+    def likeness(name: str) -> float:
+        words, length = re.split("[_-]", name), len(re.split("[_-]", text))
+        parts = ["_".join(words[i : i + length]) for i in range(max(1, len(words) - length + 1))]
+        return max(difflib.SequenceMatcher(None, text, part).ratio() for part in parts)
+
+    found = sorted((-likeness(name), name) for name in names)
+    return [name for ratio, name in found[:3] if -ratio >= 0.6]
 
 
-def _all_keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    for name, field in section.model_fields.items():
+def _key(location: tuple[int | str, ...], recipe: type[BaseModel]) -> tuple[str, ...]:
+    """The keys that lead to a problem, without the name by which pydantic tells apart sections."""
+    parts = tuple(map(str, location))
+    named = parts and len(_sections_of(recipe, parts[0])) > 1
+    return (parts[0], *parts[2:]) if named else parts
+
+
+def _line(problem: Mapping[str, Any], key: str, kinds: Sections) -> str:
+    """What is wrong with the value of a key; ``kinds`` are the sections that it can be, if it is a section."""
+    kind, got = problem["type"], repr(problem["input"])
+    if kind == "missing":
+        return f"key '{key}' is missing; set it in the recipe or with {key}=VALUE"
+    if kind == "value_error":
+        return ": ".join(filter(None, [key, problem["msg"].removeprefix("Value error, ")]))
+    if kind in ("union_tag_invalid", "literal_error"):
+        return f"{key}: {_one_of(problem['ctx'].get('tag', problem['input']), problem['ctx'])}"
+    if kind == "union_tag_not_found":
+        return f"{key}: has no name; set {key}.name to one of {', '.join(map(_name, kinds))}"
+    if kinds:
+        return f"{key}: got {got}; {_section_needed(key, kinds)}"
+    if kind == "tuple_type":
+        return f"{key}: got {got}; a list is needed, for example {key}=[{problem['input']}]"
+    return f"{key}: got {got}; {NEEDED.get(kind) or problem['msg'][:1].lower() + problem['msg'][1:]}"
+
+
+def _one_of(got: Any, context: Mapping[str, Any]) -> str:
+    """A value that is none of several, with those that are allowed and the closest."""
+    allowed = context.get("expected_tags") or context["expected"]
+    close = difflib.get_close_matches(str(got), re.findall("'([^']*)'", allowed), n=1)
+    return f"got {got!r}; allowed are {allowed}" + (f"; did you mean '{close[0]}'?" if close else "")
+
+
+def _section_needed(key: str, kinds: Sections) -> str:
+    if len(kinds) > 1:
+        return f"allowed are {', '.join(map(_name, kinds))}, or a mapping with one of them as its name"
+    keys = list(kinds[0].model_fields)
+    return f"it is a section with the keys {', '.join(keys)}; set one of them, for example {key}.{keys[0]}=VALUE"
+
+
+def _unknown(
+    section: tuple[str, ...], names: list[str], recipe: type[BaseModel], content: Mapping[str, Any]
+) -> Iterator[str]:
+    """Keys of one section that it does not have."""
+    kinds = _sections_at(section, recipe, content)
+    if len(kinds) > 1:
+        yield _not_an_option(section[0], names, kinds, _chosen(kinds, content.get(section[0])))
+        return
+    known = list(_all_keys(recipe, content))
+    for key in (".".join((*section, name)) for name in names):
+        close = difflib.get_close_matches(key, known, n=1)
+        yield f"unknown key '{key}'" + (f"; did you mean '{close[0]}'?" if close else "")
+
+
+def _not_an_option(section: str, names: list[str], kinds: Sections, kind: type[BaseModel]) -> str:
+    """Options that the chosen head, sampler or calibration does not have: in one line, they have one cause."""
+    options = [name for name in kind.model_fields if name != "name"]
+    close = difflib.get_close_matches(names[0], options, n=1)
+    if len(names) == 1 and close:
+        return f"unknown key '{section}.{names[0]}'; did you mean '{section}.{close[0]}'?"
+    keys = ", ".join(f"'{section}.{name}'" for name in names)
+    has = f"has {', '.join(options)}" if options else "has no options"
+    owners = [f"{section}={_name(other)}" for other in kinds if {*names} <= {*other.model_fields}]
+    if len(names) > 1:
+        # what is left of another one: its name alone was changed
+        fixes = ["remove them", f"set {section}={_name(kind)} to replace the whole section"]
+    else:
+        fixes = ["remove it"] + [f"choose {' or '.join(owners)}"] * bool(owners)
+    return f"unknown key{'s' * (len(names) > 1)} {keys}: {section} {_name(kind)} {has}; {', or '.join(fixes)}"
+
+
+def _all_keys(section: type[BaseModel], content: Any, prefix: str = "") -> Iterator[str]:
+    """Dotted keys of a section; of a head, sampler or calibration those of the chosen one."""
+    for name in section.model_fields:
         yield prefix + name
-        for kind in _sections_in(field.annotation):
-            yield from _all_keys(kind, f"{prefix}{name}.")
+        have = content.get(name) if isinstance(content, Mapping) else None
+        kind = _chosen(_sections_of(section, name), have)
+        if kind is not None:
+            yield from _all_keys(kind, have, f"{prefix}{name}.")
 
 
-def _sections_in(annotation: Any) -> list[type[BaseModel]]:
+def _sections_at(key: tuple[str, ...], recipe: type[BaseModel], content: Any) -> Sections:
+    """The sections that a dotted key can be; none if it is no section."""
+    kinds: Sections = [recipe]
+    for name in key:
+        kind = _chosen(kinds, content)
+        kinds = _sections_of(kind, name) if kind is not None else []
+        content = content.get(name) if isinstance(content, Mapping) else None
+    return kinds
+
+
+def _sections_of(section: type[BaseModel], name: str) -> Sections:
+    return _sections_in(section.model_fields[name].annotation) if name in section.model_fields else []
+
+
+def _chosen(kinds: Sections, content: Any) -> Any:
+    """The only section, or the one whose name the content has."""
+    if len(kinds) == 1:
+        return kinds[0]
+    wanted = content.get("name") if isinstance(content, Mapping) else None
+    return next((kind for kind in kinds if _name(kind) == wanted), None)
+
+
+def _name(kind: type[BaseModel]) -> str:
+    return str(get_args(kind.model_fields["name"].annotation)[0])
+
+
+def _sections_in(annotation: Any) -> Sections:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [kind for part in getattr(annotation, "__args__", ()) for kind in _sections_in(part)]

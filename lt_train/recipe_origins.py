@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from lt_train.methods import METHODS
-from lt_train.recipe import Recipe, make_recipe, override_keys, read_recipe_file, without_preset
+from lt_train.recipe import Recipe, chosen_content, make_recipe, parse_overrides, read_recipe_file
 
 
 @dataclass(frozen=True)
@@ -40,17 +40,15 @@ def resolve(source: str | Path, overrides: Sequence[str] = ()) -> tuple[Recipe, 
     """
     content = read_recipe_file(source)
     recipe = make_recipe(content, overrides, where=str(source))
-    spelled = override_keys(overrides)
-    # a method on the command line takes the place of what the file's own method filled
-    written = dict(_leaves(without_preset(content) if "method" in spelled else content))
+    parsed = parse_overrides(overrides)
+    said = {key: "recipe" for key, _ in _leaves(chosen_content(content, parsed)[0])}
+    for override in parsed:
+        said = {key: origin for key, origin in said.items() if not f"{key}.".startswith(f"{override.key}.")}
+        said |= {key: "command line" for key, _ in _leaves({override.key: override.value})}
     preset = dict(_leaves(METHODS[recipe.method].fills))
 
     def origin(key: str) -> str:
-        if any(key == word or key.startswith(f"{word}.") for word in spelled):
-            return "command line"
-        if key in written or key.removesuffix(".name") in written:
-            return "recipe"
-        return f"method {recipe.method}" if key in preset else "default"
+        return said.get(key) or (f"method {recipe.method}" if key in preset else "default")
 
     return recipe, tuple(Setting(key, value, origin(key)) for key, value in _leaves(recipe.to_plain()))
 

@@ -31,6 +31,16 @@ def test_a_method_on_the_command_line_takes_the_place_of_the_files_method():
     assert found["optim.lr"] == "recipe"
 
 
+def test_origins_inside_a_section_that_the_file_leaves_out(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text("optim: {lr: 0.02}\ndata: {val: null, train: {annotations: a.json, images: i}}\n")
+    found = origins(path, "data.val.annotations=b.json", "data.val.images=j", "optim={momentum: 0.5}", "seed=1")
+    assert found["data.val.images"] == found["optim.momentum"] == found["seed"] == "command line"
+    # a whole section takes the place of the file's
+    assert found["optim.lr"] == "default"
+    assert found["data.train.images"] == "recipe"
+
+
 @pytest.mark.parametrize("name", recipe_names())
 def test_the_shipped_recipes_leave_nothing_to_defaults(name):
     defaults = {key for key, origin in origins(name).items() if origin == "default"}

@@ -1,0 +1,136 @@
+"""Mistakes in recipes: one line each, in words of recipes: where, what we got, what is allowed, how to fix it."""
+
+import pytest
+
+from lt_data.errors import RecipeError
+from lt_train.recipe import load_recipe, recipe_names
+
+BASE = "faster_rcnn_r50_fpn_lvis_v0.5"
+# words of the library that validates, which say nothing to a user
+JARGON = (
+    "tag",
+    "dictionary",
+    "tuple",
+    "instance of",
+    "<class",
+    "discriminator",
+    "literal",
+    "unable to parse",
+    "extract",
+)
+
+
+def problem(source, *overrides):
+    """The one line that refuses a recipe."""
+    with pytest.raises(RecipeError) as error:
+        load_recipe(source, overrides)
+    (line,) = error.value.problems
+    assert line.startswith((f"{source}: ", "override "))
+    assert not [word for word in JARGON if word in line.lower()], line
+    return line.removeprefix(f"{source}: ")
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        (
+            "sampler=class_aware",
+            "sampler: got 'class_aware'; allowed are 'shuffle', 'repeat-factor', 'class-aware'; did you mean "
+            "'class-aware'?",
+        ),
+        ("head.name=bgas", "allowed are 'softmax', 'reweight', 'focal', 'bags'; did you mean 'bags'?"),
+        (
+            "head=3",
+            "head: got 3; allowed are softmax, reweight, focal, bags, or a mapping with one of them as its name",
+        ),
+        ("head={gamma: 1, name: 3}", "head: got '3'; allowed are 'softmax'"),
+        ("calibration=null", "calibration is never null; allowed are none, tau-norm, ncm"),
+        ("data.groups=10", "data.groups: got 10; a list is needed, for example data.groups=[10]"),
+        ("schedule.decay=3", "for example schedule.decay=[3]"),
+        ("optim=3", "optim: got 3; it is a section with the keys lr, momentum"),
+        ("data.train=x", "for example data.train.annotations=VALUE"),
+        ("data.train.images=3", "data.train.images: got 3; a path is needed"),
+        ("optim.lr=abc", "optim.lr: got 'abc'; a number is needed"),
+        ("seed=a", "seed: got 'a'; a valid integer is needed"),
+        ("model.weights=3", "model.weights: got 3; text is needed"),
+        ("data.keep_empty=7", "data.keep_empty: got 7; allowed are true and false"),
+        ("model.name=mask_rcnn", "did you mean 'mask_rcnn_small'?"),
+        ("method=bag", "did you mean 'bags'?"),
+        ("bags=3", "unknown key 'bags'"),
+    ],
+)
+def test_values_of_the_wrong_kind(override, says):
+    assert says in problem(BASE, override)
+
+
+def test_options_of_the_wrong_kind():
+    assert "head.edges: got 10; a list is needed, for example head.edges=[10]" in problem(
+        f"{BASE}_bags", "head.edges=10"
+    )
+    assert (
+        "head.weighting: got 'effective'; allowed are 'none', 'inverse' or 'effective-number'; did you mean"
+        in problem(BASE, "head=focal", "head.weighting=effective")
+    )
+
+
+def test_options_of_another_head_are_one_line():
+    line = problem(f"{BASE}_bags", "head.name=softmax")
+    assert line.startswith("unknown keys 'head.others_ratio', 'head.edges', 'head.gate'")
+    assert line.endswith("head softmax has no options; remove them, or set head=softmax to replace the whole section")
+    assert load_recipe(f"{BASE}_bags", ["head=softmax"]).head == load_recipe(BASE).head
+    line = problem(f"{BASE}_bags", "head.name=focal")
+    assert "head focal has beta, lower" in line
+    assert "set head=focal to replace the whole section" in line
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["head.gamma=1"], "unknown key 'head.gamma': head softmax has no options; remove it, or choose head=focal"),
+        (["head=focal", "head.gama=1"], "unknown key 'head.gama'; did you mean 'head.gamma'?"),
+        (["sampler.threshold=1"], "sampler shuffle has no options; remove it, or choose sampler=repeat-factor"),
+        (["head.zzz=1"], "unknown key 'head.zzz': head softmax has no options; remove it"),
+        (["method=bags", "others_ratio=3"], "unknown key 'others_ratio'; did you mean 'head.others_ratio'?"),
+        (["others_ratio=3"], "unknown key 'others_ratio'"),
+    ],
+)
+def test_suggestions_are_keys_that_would_work(overrides, says):
+    line = problem(BASE, *overrides)
+    assert says in line
+    assert ("did you mean" in line) == ("did you mean" in says)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (
+            ["head.gate=false", "head.merge=softmax"],
+            "head: merge is softmax, which needs the gate; allowed with gate=false are product, best-group; "
+            "set head.merge=product or head.gate=true",
+        ),
+        (
+            ["head.in_group_lower=9"],
+            "head: in_group_lower is 9, in_group_upper is 5; allowed is in_group_lower <= in_group_upper; "
+            "set head.in_group_upper too",
+        ),
+        (["head.in_group_lower=-1"], "head.in_group_lower: got -1"),
+        (["head.in_group_upper=0"], "head.in_group_upper: got 0"),
+        (["head.in_group_upper=.inf"], "head.in_group_upper: got inf"),
+        (["head.others_ratio=.nan"], "head.others_ratio: got nan"),
+    ],
+)
+def test_head_options_are_checked_before_anything_is_built(overrides, says):
+    assert says in problem(BASE, "method=bags", *overrides)
+
+
+@pytest.mark.parametrize("merge", ["product", "best-group"])
+def test_merges_that_need_no_gate(merge):
+    assert load_recipe(BASE, ["method=bags", "head.gate=false", f"head.merge={merge}"]).head.merge == merge
+
+
+def test_recipes_by_a_part_of_their_name():
+    assert recipe_names("lvis_v1_x2") == ["faster_rcnn_r50_fpn_lvis_v1_x2", "mask_rcnn_r50_fpn_lvis_v1_x2"]
+    with pytest.raises(RecipeError, match="none of 115 has 'zzz' in its name; lt-train recipes lists all"):
+        recipe_names("zzz")
+    with pytest.raises(RecipeError, match="close are faster_rcnn_r50_fpn_lvis_v1_tau_norm, "):
+        recipe_names("lvis_v1_tao")

@@ -1,0 +1,145 @@
+"""Methods over recipe files: what somebody chose stays, the rest is filled anew; short forms; nothing lost unsaid."""
+
+import pytest
+import yaml
+
+from lt_train.methods import METHODS, beaten_keys
+from lt_train.options import GATELESS_MERGES
+from lt_train.recipe import load_recipe, make_recipe, read_recipe_file, recipe_names
+from lt_train.recipe_origins import resolve
+
+MINIMAL = {"data": {"train": {"annotations": "a.json", "images": "images"}}}
+BASE = "faster_rcnn_r50_fpn_lvis_v0.5"
+BASELINES = [name for name in recipe_names() if name.endswith(("lvis_v0.5", "lvis_v1", "coco_lt"))]
+
+
+def regime(recipe):
+    return recipe.optim.lr, recipe.schedule.epochs, recipe.schedule.decay, recipe.data.classes_below
+
+
+TUNED = (1e-4, 10, (7,))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("baseline", BASELINES)
+def test_a_method_on_a_baseline_is_its_complete_recipe(baseline, method):
+    """In every key: the complete recipes differ from their baseline in nothing but what their method fills."""
+    suffix = "" if method == "softmax" else "_" + method.replace("-", "_")
+    ours = load_recipe(baseline, [f"method={method}"])
+    assert ours == load_recipe(baseline + suffix)
+    assert ours.notes == ()
+    assert beaten_keys(method, ours.to_plain()) == []
+
+
+@pytest.mark.parametrize("first", METHODS)
+@pytest.mark.parametrize("second", METHODS)
+def test_from_any_method_to_any_other_and_back(first, second):
+    """Resolved recipes too: they hold every key, and none of it was chosen."""
+    start, wanted = (load_recipe(BASE, [f"method={method}"]) for method in (first, second))
+    changed = make_recipe(start.to_plain(), [f"method={second}"])
+    assert changed == wanted
+    assert changed.notes == ()
+    assert make_recipe(changed.to_plain(), [f"method={first}"]) == start
+
+
+def test_a_method_brings_its_regime_over_a_complete_recipe(tmp_path):
+    assert regime(load_recipe(BASE, ["method=finetune-tail"])) == (*TUNED, 100)
+    assert regime(load_recipe(BASE, ["method=bags-tune-head"])) == (*TUNED, None)
+    assert regime(load_recipe(BASE, ["method=bags-tune-all"])) == (*TUNED, None)
+    resolved = tmp_path / "recipe.yaml"
+    resolved.write_text(yaml.safe_dump(load_recipe(BASE).to_plain()))
+    assert regime(load_recipe(resolved, ["method=finetune-tail"])) == (*TUNED, 100)
+    assert regime(load_recipe(f"{BASE}_finetune_tail", ["method=softmax"])) == (0.01, 12, (8, 11), None)
+
+
+def test_a_value_that_is_no_default_was_chosen(tmp_path):
+    content = read_recipe_file(BASE)
+    content["optim"] = {**content["optim"], "lr": 0.02}
+    recipe = make_recipe(content, ["method=finetune-tail"])
+    assert regime(recipe) == (0.02, 10, (7,), 100)
+    assert beaten_keys("finetune-tail", recipe.to_plain()) == [
+        "note: optim.lr=0.02 is set explicitly and beats 0.0001 of method finetune-tail"
+    ]
+    assert make_recipe({**content, "train": "head"}, ["method=bags"]).train == "head"
+
+
+@pytest.mark.parametrize(
+    ("file", "method", "section", "kept"),
+    [
+        (
+            {"method": "rfs", "sampler": {"name": "repeat-factor", "threshold": 0.01, "rounding": "ceil"}},
+            *("rfs-finetune", "sampler", {"name": "repeat-factor", "threshold": 0.01, "rounding": "ceil"}),
+        ),
+        ({"method": "bags", "head": {"name": "bags", "others_ratio": 3}}, "bags", "head", {"others_ratio": 3.0}),
+        ({"method": "bags", "head": {"others_ratio": 3}}, "bags-train-cls", "head", {"others_ratio": 3.0}),
+        ({"method": "bags-train-cls", "head": {"edges": [7]}}, "bags", "head", {"others_ratio": 8.0, "edges": (7,)}),
+        ({"method": "reweight", "head": {"beta": 0.9}}, "reweight-cls", "head", {"beta": 0.9}),
+        (
+            {"method": "tau-norm", "calibration": {"name": "tau-norm", "tau": 0.5, "background": "normalise"}},
+            *("tau-norm-select", "calibration", {"tau": 0.5, "background": "select-tail"}),
+        ),
+        ({"head": "focal"}, "bags", "head", {"name": "focal"}),
+        ({"head": {"name": "focal", "gamma": 3}}, "focal-cls", "head", {"name": "focal", "gamma": 3.0}),
+        ({"sampler": "repeat-factor"}, "bags", "sampler", {"name": "repeat-factor"}),
+        ({"method": "bags", "head": "bags"}, "softmax", "head", {"name": "softmax"}),
+        ({"method": "bags", "head": None}, "focal", "head", {"name": "focal"}),
+    ],
+)
+def test_chosen_options_of_a_section_stay_where_its_name_does(file, method, section, kept):
+    recipe = make_recipe({**MINIMAL, **file}, [f"method={method}"])
+    have = getattr(recipe, section).model_dump()
+    assert {key: have[key] for key in kept} == kept
+    assert recipe.notes == ()
+
+
+def test_what_is_dropped_with_a_section_is_named():
+    file = {"method": "bags", "head": {"name": "bags", "others_ratio": 3, "gate": False, "in_group_upper": 5.0}}
+    recipe = make_recipe({**MINIMAL, **file}, ["method=focal"])
+    assert recipe.head.name == "focal"
+    assert recipe.notes == (
+        "note: method=focal has head=focal; dropped from the recipe: head.others_ratio=3, head.gate=false",
+    )
+    # how a recipe came about is no part of it
+    assert recipe == make_recipe(MINIMAL, ["method=focal"])
+    assert hash(recipe) == hash(make_recipe(MINIMAL, ["method=focal"]))
+    assert "notes" not in recipe.to_plain()
+
+
+def test_the_files_own_method_changes_nothing():
+    file = {**MINIMAL, "method": "bags-tune-all", "optim": {"lr": 0.01}, "head": {"others_ratio": 8.0}}
+    assert make_recipe(file, ["method=bags-tune-all"]) == make_recipe(file)
+
+
+def test_null_on_the_command_line_is_explicit():
+    for content in (MINIMAL, read_recipe_file(BASE)):
+        recipe = make_recipe(content, ["method=finetune-tail", "data.classes_below=null"])
+        assert recipe.data.classes_below is None
+        assert "note: data.classes_below=null is set explicitly and beats 100 of method finetune-tail" in beaten_keys(
+            "finetune-tail", recipe.to_plain()
+        )
+    shown = {s.key: s for s in resolve(BASE, ["method=finetune-tail", "data.classes_below=null"])[1]}
+    assert (shown["data.classes_below"].value, shown["data.classes_below"].origin) == (None, "command line")
+    assert shown["optim.lr"].origin == "method finetune-tail"
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_short_form_comes_before_its_options(order):
+    recipe = load_recipe(f"{BASE}_bags", ["head=focal", "head.weighting=effective-number", "head.beta=0.9"][::order])
+    assert (recipe.head.name, recipe.head.weighting, recipe.head.beta) == ("focal", "effective-number", 0.9)
+    recipe = load_recipe(BASE, ["train=none", "calibration=tau-norm", "calibration.tau=0.5"][::order])
+    assert (recipe.calibration.name, recipe.calibration.tau) == ("tau-norm", 0.5)
+    assert load_recipe(f"{BASE}_bags", ["head=softmax"]).head.name == "softmax"
+    assert make_recipe({**MINIMAL, "head": "focal"}, ["head.gamma=1"]).head.gamma == 1
+
+
+def test_origins_of_a_section_that_was_replaced():
+    shown = {s.key: s.origin for s in resolve(f"{BASE}_reweight", ["head=focal", "head.beta=0.9"])[1]}
+    assert shown["head.name"] == shown["head.beta"] == "command line"
+    assert shown["head.upper"] == shown["head.gamma"] == "default"
+    assert shown["train"] == "recipe"
+
+
+def test_merges_without_a_gate_are_those_of_the_head():
+    from lt_train.heads import bags
+
+    assert bags.GATELESS_MERGES == GATELESS_MERGES
