@@ -349,7 +349,10 @@ def show_config(recipe: str, overrides: tuple[str, ...]) -> None:
     need_training()
     from lt_train.recipe_origins import format_settings, resolve
 
-    click.echo(format_settings(resolve(recipe, overrides)[1]))
+    loaded, settings = resolve(recipe, overrides)
+    for note in loaded.notes:
+        click.echo(note, err=True)
+    click.echo(format_settings(settings))
 
 
 @main.command()
@@ -359,4 +362,4 @@ def recipes(text: str | None) -> None:
     need_training()
     from lt_train.recipe import recipe_names
 
-    click.echo("\n".join(name for name in recipe_names() if (text or "") in name))
+    click.echo("\n".join(recipe_names(text or "")))

@@ -157,3 +157,38 @@ def test_recipes_are_listed(tmp_path):
         *("faster_rcnn_r50_fpn_lvis_v1_tau_norm", "faster_rcnn_r50_fpn_lvis_v1_tau_norm_select"),
         *("mask_rcnn_r50_fpn_lvis_v1_tau_norm", "mask_rcnn_r50_fpn_lvis_v1_tau_norm_select"),
     ]
+
+
+def test_recipes_that_do_not_exist(tmp_path):
+    run = lt_train("recipes", "zzz", cwd=tmp_path)
+    assert (run.returncode, run.stdout) == (1, "")
+    assert run.stderr == "error: recipes: none of 115 has 'zzz' in its name; lt-train recipes lists all\n"
+    run = lt_train("recipes", "coco_lt_bag_tune", cwd=tmp_path)
+    assert run.returncode == 1
+    assert "close are faster_rcnn_r50_fpn_coco_lt_bags_tune_all, " in run.stderr
+
+
+def test_config_shows_where_values_come_from(tmp_path):
+    shown = "config", "show", "faster_rcnn_r50_fpn_lvis_v0.5_bags"
+    run = lt_train(*shown, "head.beta=0.9", "head=focal", "method=focal-cls", "data.classes_below=null", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    lines = {line.split()[0]: line.split()[1:] for line in run.stdout.splitlines()}
+    assert lines["head.name"] == ["focal", "command", "line"]
+    assert lines["head.beta"] == ["0.9", "command", "line"]
+    assert lines["head.gamma"] == ["2.0", "default"]
+    assert lines["train"] == ["classifier", "method", "focal-cls"]
+    assert lines["data.classes_below"] == ["null", "command", "line"]
+    # one line where the options of the old head are left over
+    run = lt_train(*shown, "head.name=softmax", cwd=tmp_path)
+    assert run.returncode == 1
+    assert len(run.stderr.splitlines()) == 1
+    assert "set head=softmax to replace the whole section" in run.stderr
+    # a file of one's own: what another method drops is said
+    (tmp_path / "r.yaml").write_text(
+        "method: bags\nhead: {others_ratio: 3}\ndata: {train: {annotations: a.json, images: i}}\n"
+    )
+    run = lt_train("config", "show", "r.yaml", "method=focal", cwd=tmp_path)
+    assert run.returncode == 0
+    assert run.stderr == "note: method=focal has head=focal; dropped from the recipe: head.others_ratio=3\n"
+    run = lt_train("config", "show", "r.yaml", "method=bags", "head.gate=false", "head.merge=softmax", cwd=tmp_path)
+    assert run.stderr.startswith("error: r.yaml: head: merge is softmax, which needs the gate")
