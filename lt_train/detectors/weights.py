@@ -26,9 +26,12 @@ HEAD = "roi_heads.head."
 # state of the new model's own method, never taken from another model
 OWN_STATE = (HEAD, "roi_heads.calibration.")
 CLASSIFIER = "roi_heads.box_predictor.cls_score"
+REGRESSOR = "roi_heads.box_predictor.bbox_pred"
 # first dimension of their weights and biases is a number of classes or logits
-CLASS_LAYERS = (CLASSIFIER, "roi_heads.box_predictor.bbox_pred", "roi_heads.mask_predictor.mask_fcn_logits")
+CLASS_LAYERS = (CLASSIFIER, REGRESSOR, "roi_heads.mask_predictor.mask_fcn_logits")
 TRUNK = "backbone.body."
+# weights that a message names when many are wrong
+EXAMPLES = 3
 COCO_FILES = tuple(w.COCO_V1 for w in (FasterRCNN_ResNet50_FPN_Weights, MaskRCNN_ResNet50_FPN_Weights))
 
 # dataset id and name of labels 1..C
@@ -42,10 +45,12 @@ class LoadReport:
     Attributes:
         loaded: Tensors taken over.
         reinitialised: Layers that keep their initial values, in the model's order.
+        reasons: Why each of them does.
     """
 
     loaded: int
     reinitialised: tuple[str, ...]
+    reasons: tuple[str, ...] = ()
 
 
 def load_weights(model: Any, source: str | Path, *, own_categories: Categories | None = None) -> LoadReport:
@@ -75,6 +80,7 @@ def initialise_from(
     *,
     own_categories: Categories | None = None,
     source_categories: Categories | None = None,
+    where: str = "state dict",
 ) -> LoadReport:
     """Start a model from the weights of another one, for example stage 2 from stage 1.
 
@@ -87,11 +93,12 @@ def initialise_from(
         state: State dict of the other model.
         own_categories: Dataset id and name of the model's labels 1..C; ``None`` is unknown and differs from nothing.
         source_categories: The same for the other model, see :func:`checkpoint_categories`.
+        where: What the weights are from, for messages.
 
     Raises:
         DataError: A weight is missing, unexpected or of another shape.
     """
-    return _load(model, state, "state dict", other_categories=_differ(own_categories, source_categories))
+    return _load(model, state, where, other_categories=_differ(own_categories, source_categories))
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
@@ -213,34 +220,83 @@ def _differ(own: Categories | None, other: Categories | None) -> bool:
     return own is not None and other is not None and [tuple(c) for c in own] != [tuple(c) for c in other]
 
 
-def _load(model: nn.Module, source: Mapping[str, Tensor], where: str, *, other_categories: bool) -> LoadReport:
+def _load(model: Any, source: Mapping[str, Tensor], where: str, *, other_categories: bool) -> LoadReport:
     state = dict(source)
     trunk_only = "conv1.weight" in state and not any(key.startswith("backbone.") for key in state)
     if trunk_only:
         state = {f"{TRUNK}{key}": value for key, value in state.items() if not key.startswith("fc.")}
+    else:
+        _check_same_detector(model, state, where)
     own = model.state_dict()
-    anew = _class_layers(own) if other_categories else _layers_anew(model, own, state)
+    _check_shapes(own, state, where)
+    anew = _layers_anew(model, own, state, other_categories=other_categories and not trunk_only)
     state = {k: v for k, v in state.items() if not k.startswith(OWN_STATE) and k.rpartition(".")[0] not in anew}
-    problems = [
-        f"weights {where}: {key} is {tuple(state[key].shape)}, the model has {tuple(value.shape)}; "
-        "choose the model that the weights belong to"
-        for key, value in own.items()
-        if key in state and state[key].shape != value.shape
-    ]
-    if problems:
-        raise DataError(problems)
     missing, unexpected = _copy(model, state, where)
     if trunk_only:
         beside_trunk = _layers(key for key in missing if not key.startswith((TRUNK, *OWN_STATE)))
-        anew += [layer for layer in beside_trunk if layer not in anew]
-    missing = [key for key in missing if not key.startswith(OWN_STATE) and key.rpartition(".")[0] not in anew]
-    if missing or unexpected:
-        raise DataError(
-            [f"weights {where}: {key} is missing; needed is every layer of the model" for key in missing]
-            + [f"weights {where}: {key} has no place in the model; choose its own model" for key in unexpected]
-        )
+        anew |= dict.fromkeys(beside_trunk, "the weights are of a trunk alone")
+    left_out = {key for key in missing if key.rpartition(".")[0] in anew and (trunk_only or key in source)}
+    missing = [key for key in missing if not key.startswith(OWN_STATE) and key not in left_out]
+    problems = _some(missing, "is missing; needed is every layer of the model")
+    problems += _some(unexpected, "has no place in the model; choose its own model")
+    if problems:
+        raise DataError(f"weights {where}: {problem}" for problem in problems)
     taken = [k for k in own if not k.startswith(OWN_STATE) and not k.endswith("num_batches_tracked")]
-    return LoadReport(sum(k.rpartition(".")[0] not in anew for k in taken), tuple(anew))
+    return LoadReport(sum(k.rpartition(".")[0] not in anew for k in taken), tuple(anew), tuple(anew.values()))
+
+
+def _some(keys: Sequence[str], problem: str) -> list[str]:
+    """A problem of many weights by its first examples."""
+    more = len(keys) - EXAMPLES
+    return [f"{key} {problem}" for key in keys[:EXAMPLES]] + [f"and {more} more: {problem}"] * (more > 0)
+
+
+def _check_same_detector(model: Any, state: Mapping[str, Tensor], where: str) -> None:
+    """Refuses weights of another detector in one line, not tensor by tensor.
+
+    Raises:
+        DataError: They are those of another one.
+    """
+    trunks = {"r50_fpn": f"{TRUNK}conv1.weight" in state, "small": "backbone.lateral.0.weight" in state}
+    found = [name for name, there in trunks.items() if there]
+    if len(found) != 1 or f"{CLASSIFIER}.weight" not in state:
+        return
+    theirs = _detector_name(found[0], masks=any(key.startswith("roi_heads.mask_") for key in state))
+    ours = _detector_name("r50_fpn" if is_resnet(model.backbone) else "small", masks=model.roi_heads.has_mask())
+    if theirs != ours:
+        raise DataError(
+            f"weights {where}: they are of a {_kind(theirs)} ({theirs}), the recipe's model is {ours}; "
+            f"set model.name={theirs}, or give weights of a {ours}"
+        )
+
+
+def _detector_name(trunk: str, *, masks: bool) -> str:
+    return f"{'mask' if masks else 'faster'}_rcnn_{trunk}"
+
+
+def _kind(name: str) -> str:
+    return "Mask R-CNN" if name.startswith("mask") else "Faster R-CNN"
+
+
+def _check_shapes(own: Mapping[str, Tensor], state: Mapping[str, Tensor], where: str) -> None:
+    """Refuses weights of other shapes; a layer of other classes may have another number of rows, all of it the same.
+
+    Raises:
+        DataError: A weight has another shape.
+    """
+    wrong = []
+    for key, value in own.items():
+        if key.startswith(OWN_STATE) or key not in state or state[key].shape == value.shape:
+            continue
+        if not _other_rows(key.rpartition(".")[0], own, state):
+            wrong.append((key, tuple(state[key].shape), tuple(value.shape)))
+    lines = [
+        f"weights {where}: {key} is {theirs}, the model has {ours}; choose the model that the weights belong to"
+        for key, theirs, ours in wrong[:EXAMPLES]
+    ]
+    more = len(wrong) - EXAMPLES
+    if lines:
+        raise DataError(lines + [f"weights {where}: and {more} more have another shape"] * (more > 0))
 
 
 def _copy(model: nn.Module, state: Mapping[str, Tensor], where: str) -> tuple[list[str], list[str]]:
@@ -253,18 +309,18 @@ def _copy(model: nn.Module, state: Mapping[str, Tensor], where: str) -> tuple[li
     return result.missing_keys, result.unexpected_keys
 
 
-def _class_layers(own: Mapping[str, Tensor]) -> list[str]:
-    """Class-dependent layers that the model has, in its order."""
-    return [layer for layer in CLASS_LAYERS if any(key.startswith(f"{layer}.") for key in own)]
-
-
-def _layers_anew(model: Any, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
-    """Class-dependent layers that cannot be taken over, in the model's order."""
-    anew = [
-        layer
-        for layer in CLASS_LAYERS
-        if any(_rows_differ(own.get(f"{layer}.{part}"), state.get(f"{layer}.{part}")) for part in ("weight", "bias"))
-    ]
+def _layers_anew(
+    model: Any, own: Mapping[str, Tensor], state: Mapping[str, Tensor], *, other_categories: bool
+) -> dict[str, str]:
+    """Class-dependent layers that cannot be taken over, in the model's order, and why."""
+    layers = [layer for layer in CLASS_LAYERS if f"{layer}.weight" in own]
+    if other_categories:
+        return dict.fromkeys(layers, "the categories are others")
+    anew = {
+        layer: f"it has {len(state[f'{layer}.weight'])} rows, {len(own[f'{layer}.weight'])} are needed"
+        for layer in layers
+        if _other_rows(layer, own, state)
+    }
     other_classes = any(layer != CLASSIFIER for layer in anew)
     other_layout = any(
         f"{HEAD}{name}" in state and not torch.equal(state[f"{HEAD}{name}"].cpu(), own[f"{HEAD}{name}"].cpu())
@@ -272,14 +328,19 @@ def _layers_anew(model: Any, own: Mapping[str, Tensor], state: Mapping[str, Tens
     )
     # equal widths do not make equal logits
     if (other_classes or other_layout) and CLASSIFIER not in anew:
-        anew.insert(0, CLASSIFIER)
+        why = "the number of classes is another" if other_classes else "its logits stand for other groups"
+        anew = {CLASSIFIER: why, **anew}
     return anew
 
 
-def _rows_differ(own: Tensor | None, other: Tensor | None) -> bool:
-    if own is None or other is None or own.ndim != other.ndim:
+def _other_rows(layer: str, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> bool:
+    """Whether a layer of other classes differs in the rows of its weight and its bias, and in nothing else."""
+    parts = (f"{layer}.weight", f"{layer}.bias")
+    if layer not in CLASS_LAYERS or not all(part in own and part in state and state[part].ndim for part in parts):
         return False
-    return own.shape[0] != other.shape[0] and own.shape[1:] == other.shape[1:]
+    rows = {len(state[part]) for part in parts}
+    same = all(state[part].shape[1:] == own[part].shape[1:] for part in parts)
+    return same and len(rows) == 1 and rows != {len(own[parts[0]])}
 
 
 def _layers(keys: Iterable[str]) -> list[str]:

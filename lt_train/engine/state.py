@@ -11,7 +11,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lt_data.errors import DataError, RecipeError
 from lt_train.detectors import LongTailDetector, initialise_from, set_trainable
-from lt_train.detectors.weights import LoadReport, checkpoint_categories
+from lt_train.detectors.weights import CLASSIFIER, REGRESSOR, LoadReport, checkpoint_categories
 from lt_train.engine.checkpoint import load_checkpoint
 from lt_train.engine.compute import prepare
 from lt_train.engine.log import drop_later_metrics
@@ -24,6 +24,8 @@ from lt_train.recipe import Recipe
 
 # a run may go on with another number of workers, on another device, with other log lines and trackers
 FREE_TO_CHANGE = ("device", "log_every", "trackers", "data.workers", "eval.batch")
+# layers that a message names
+FEW = 3
 
 
 @dataclass
@@ -65,25 +67,29 @@ def start_state(
 
     Raises:
         DataError: The weights cannot be used.
-        RecipeError: Nothing is trained.
+        RecipeError: Nothing is trained, or a layer starts anew that must not.
     """
     if init_from is not None and not resume:
         model, report = model_from_run(recipe, data, init_from)
         notes = [f"weights from {init_from}; newly initialised: {_fresh(report)}"]
     else:
         model = make_model(recipe, data.train.counts, load_pretrained=not resume)
-        notes = [] if resume else _first_notes(recipe, model)
+        report, notes = model.load_report, [] if resume else _first_notes(recipe, model)
     if not set_trainable(model, recipe.train):
         raise RecipeError(
             f"train: '{recipe.train}' trains nothing and there is no calibration; choose what to train, or what to fit"
         )
+    if not resume:
+        where = f"weights from {init_from}" if init_from is not None else f"model.weights={recipe.model.weights}"
+        _check_classifier(recipe, report, where)
+        _check_fresh_layers(recipe, model, report, where)
     prepare(model, recipe.compute, device)
     return RunState(
         model,
         _at_rest(make_optimizer(model.parameters(), recipe.optim)),
         torch.amp.GradScaler(device.type, enabled=recipe.compute.precision == "fp16"),
         _average(model, recipe.optim.ema),
-        notes=notes,
+        notes=[*recipe.notes, *notes],
     )
 
 
@@ -114,8 +120,44 @@ def model_from_run(recipe: Recipe, data: RunData, source: Path) -> tuple[LongTai
         content["model"],
         own_categories=label_table(data.train.counts),
         source_categories=checkpoint_categories(content, path),
+        where=str(path),
     )
     return model, report
+
+
+def _check_classifier(recipe: Recipe, report: LoadReport, where: str) -> None:
+    """Refuses a fresh classifier where the method goes on from a trained one.
+
+    Raises:
+        RecipeError: It starts anew.
+    """
+    method = METHODS[recipe.method]
+    why = dict(zip(report.reinitialised, report.reasons, strict=True)).get(CLASSIFIER)
+    if not report.loaded:
+        why = "there are no weights"
+    if method.keeps_classifier and why:
+        raise RecipeError(
+            f"{where}: {CLASSIFIER} would start anew ({why}), but method {recipe.method} "
+            f"goes on from a trained one; it needs {method.needs}, with the same groups and categories"
+        )
+
+
+def _check_fresh_layers(recipe: Recipe, model: LongTailDetector, report: LoadReport, where: str) -> None:
+    """Refuses layers that start anew and are never trained: everything behind them would see random numbers.
+
+    Raises:
+        RecipeError: There are some.
+    """
+    trained = {name.rpartition(".")[0] for name, weight in model.named_parameters() if weight.requires_grad}
+    reasons = zip(report.reinitialised, report.reasons, strict=True)
+    frozen = {layer: f"{layer} ({why})" for layer, why in reasons if layer not in trained}
+    if frozen:
+        parts = "train=head+reg or train=all" if frozen.keys() <= {CLASSIFIER, REGRESSOR} else "train=all"
+        more = f" and {len(frozen) - FEW} more" if len(frozen) > FEW else ""
+        raise RecipeError(
+            f"{where}: {', '.join([*frozen.values()][:FEW])}{more} would start anew and stay random, since "
+            f"train={recipe.train} does not train it; set {parts}, or give --init-from a run with the same categories"
+        )
 
 
 def _first_notes(recipe: Recipe, model: LongTailDetector) -> list[str]:

@@ -17,6 +17,7 @@ from lt_data.errors import DataError, RecipeError
 from lt_train.calibration import make_calibration
 from lt_train.detectors import build_detector, initialise_from, load_weights
 from lt_train.detectors import weights as weights_module
+from lt_train.detectors.build import DETECTORS
 from lt_train.detectors.norm import StoredStatsBatchNorm2d, fold_zero_eps
 from lt_train.detectors.weights import checkpoint_categories, published_file, read_state_dict
 from lt_train.engine.checkpoint import load_checkpoint
@@ -103,8 +104,70 @@ def test_missing_unexpected_and_misshapen_weights_are_named():
 
 
 def test_mask_weights_do_not_fit_a_box_model():
-    with pytest.raises(DataError, match="mask_head"):
-        initialise_from(small("faster_rcnn_small"), small().state_dict())
+    """One line for the whole branch, with the file that was read and the recipe's key that mends it."""
+    for source, target in (("mask_rcnn_small", "faster_rcnn_small"), ("faster_rcnn_small", "mask_rcnn_small")):
+        with pytest.raises(DataError) as error:
+            initialise_from(small(target), small(source).state_dict(), where="runs/a/checkpoints/last.pt")
+        kind = "Mask R-CNN" if source.startswith("mask") else "Faster R-CNN"
+        assert error.value.problems == [
+            f"weights runs/a/checkpoints/last.pt: they are of a {kind} ({source}), the recipe's model is {target}; "
+            f"set model.name={source}, or give weights of a {target}"
+        ]
+
+
+def test_weights_of_another_backbone_are_one_line(coco_state):
+    with pytest.raises(DataError) as error:
+        initialise_from(small(), coco_state)
+    (line,) = error.value.problems
+    assert "set model.name=mask_rcnn_r50_fpn" in line
+    assert "mask_rcnn_r50_fpn" in DETECTORS
+
+
+def test_many_wrong_weights_are_a_few_examples():
+    state = small().state_dict()
+    parts = [key for key in state if key.startswith("rpn.")]
+    cut = {key: value for key, value in state.items() if key not in parts}
+    with pytest.raises(DataError) as error:
+        initialise_from(small(), cut | {f"extra.{i}": torch.zeros(1) for i in range(9)}, where="a.pt")
+    lines = error.value.problems
+    assert [line.split()[2] for line in lines] == [*parts[:3], "and", *(f"extra.{i}" for i in range(3)), "and"]
+    assert lines[3] == f"weights a.pt: and {len(parts) - 3} more: is missing; needed is every layer of the model"
+    with pytest.raises(DataError) as error:
+        initialise_from(small(), {key: value[None] for key, value in state.items()}, where="a.pt")
+    assert len(error.value.problems) == 4
+    assert error.value.problems[3].endswith("more have another shape")
+
+
+@pytest.mark.parametrize("head", ["softmax", "bags"])
+@pytest.mark.parametrize("other", [None, "other name"])
+@pytest.mark.parametrize(
+    ("weight", "bias"), [((40, 256), (30,)), ((40, 128), (40,)), ((7, 128), (7,)), ((40, 256), None), ((40,), (40,))]
+)
+def test_a_damaged_classifier_is_not_one_of_another_width(head, other, weight, bias):
+    """Whether or not the layer would start anew for another reason."""
+    state = small().state_dict()
+    state[f"{CLASSIFIER}.weight"] = torch.zeros(weight)
+    del state[f"{CLASSIFIER}.bias"]
+    if bias is not None:
+        state[f"{CLASSIFIER}.bias"] = torch.zeros(bias)
+    categories = {"own_categories": NAMED, "source_categories": OTHERS[other]} if other else {}
+    with pytest.raises(DataError, match="cls_score"):
+        initialise_from(small(head=head), state, **categories)
+
+
+def test_a_layer_that_starts_anew_says_why():
+    def reasons(target, source, **categories):
+        report = initialise_from(target, source.state_dict(), **categories)
+        return dict(zip(report.reinitialised, report.reasons, strict=True))
+
+    assert reasons(small(head="bags"), small()) == {CLASSIFIER: "it has 7 rows, 12 are needed"}
+    named = reasons(small(), small(), own_categories=NAMED, source_categories=OTHERS["other id"])
+    assert named == dict.fromkeys((CLASSIFIER, REGRESSOR, MASKS), "the categories are others")
+    groups = [small(head="bags", counts=counts) for counts in ([5, 50, 500, 5000], [50, 5, 500, 5000])]
+    assert reasons(*groups) == {CLASSIFIER: "its logits stand for other groups"}
+    classes = reasons(small(head="bags"), small(counts=[5] * 11))
+    assert classes[CLASSIFIER] == "the number of classes is another"
+    assert classes[REGRESSOR] == "it has 48 rows, 28 are needed"
 
 
 NAMED = [(10, "cup"), (20, "dog"), (30, "jar"), (40, "hat"), (50, "fig"), (60, "map")]
