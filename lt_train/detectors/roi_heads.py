@@ -218,9 +218,7 @@ class LongTailRoIHeads(RoIHeads):
         if self.calibration is None:
             return self.head.scores(logits)
         features = self.calibration_features(pooled, self.calibration.features)
-        # half precision would round the cosines that scores are
-        with torch.autocast(logits.device.type, enabled=False):
-            return self.calibration.scores(logits.float(), features if features is None else features.float())
+        return self.calibration.scores(logits, features)
 
     def calibration_features(self, pooled: Tensor, kind: str) -> Tensor | None:
         """Features that a calibration looks at.
