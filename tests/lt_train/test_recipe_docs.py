@@ -1,0 +1,153 @@
+"""What the documentation of methods and training tells people to type: every command line and KEY=VALUE is read."""
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+from lt_cli.data import main as lt_data
+from lt_cli.train import main as lt_train
+
+from lt_data.errors import RecipeError
+from lt_train.engine.calibration_search import parse_search
+from lt_train.methods import METHODS
+from lt_train.options import NAMED, sections_of
+from lt_train.recipe import Recipe, load_recipe, recipe_names
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+BASE = "faster_rcnn_r50_fpn_lvis_v0.5"
+TEXTS = {name: (DOCS / f"{name}.md").read_text(encoding="utf-8") for name in ("methods", "training")}
+# what stands for something of the reader's own
+PLACEHOLDERS = ("RECIPE", "RUN", "OUT", "...", "[KEY=VALUE]...", "KEY=VALUE")
+
+# looks like a part of a recipe, and is none
+OTHERS = ("weights_only=True", "train.log")
+
+
+def spans(text):
+    """Code in a line of text, with the lines of a wrapped paragraph joined."""
+    found = [span.replace("\n", " ") for span in re.findall(r"`([^`]+)`", text)]
+    return [span for span in found if span not in OTHERS]
+
+
+def commands():
+    """Every command line, in blocks and in text."""
+    for name, text in TEXTS.items():
+        blocks = re.findall(r"^    (lt-(?:train|data) .*)$", text, re.MULTILINE)
+        for line in (*blocks, *(span for span in spans(text) if re.match(r"lt-(train|data) ", span))):
+            yield pytest.param(line, id=f"{name}: {line}")
+
+
+def overrides():
+    """Every stretch of code that is nothing but KEY=VALUE."""
+    for name, text in TEXTS.items():
+        for span in spans(text):
+            words = span.split(" ")
+            if all(re.fullmatch(r"[a-z_.]+=\S+", word) for word in words):
+                yield pytest.param(words, id=f"{name}: {span}")
+
+
+def keys():
+    """Every dotted key of a recipe that is named."""
+    found = {key for text in TEXTS.values() for span in spans(text) for key in re.findall(r"^[a-z_]+\.[a-z_]+\b", span)}
+    return sorted(key for key in found if key.partition(".")[0] in Recipe.model_fields)
+
+
+def checked(command, words):
+    """The context of a command line, parsed as when it is typed; nothing is run."""
+    name, *arguments = words
+    assert name in command.commands, name
+    chosen = command.commands[name]
+    if isinstance(chosen, click.Group):
+        return checked(chosen, arguments)
+    # a command that is named alone says no arguments
+    return chosen.make_context(name, arguments) if arguments else None
+
+
+@pytest.mark.parametrize("line", [*commands()])
+def test_command_lines_can_be_typed(line):
+    program, *words = shlex.split(line)
+    context = checked(lt_train if program == "lt-train" else lt_data, words)
+    if context is None:
+        return
+    given = context.params
+    assert not given.get("overrides") or "recipe" in given or "run" in given
+    if "recipe" in given:
+        source = given["recipe"] if given["recipe"] in recipe_names() else BASE
+        assert given["recipe"] in (*recipe_names(), *PLACEHOLDERS) or given["recipe"].endswith("recipe.yaml")
+        load_recipe(source, [text for text in given["overrides"] if text not in PLACEHOLDERS])
+    if given.get("searched"):
+        parse_search(given["searched"])
+    if "method" in given:
+        assert METHODS[given["method"]].fills["calibration"]["name"] != "none"
+
+
+def fits_some_method(words):
+    """Whether overrides are allowed beside one method at least: an option may belong to one head alone."""
+    problems = []
+    for method in METHODS:
+        try:
+            return load_recipe(BASE, [f"method={method}", *words])
+        except RecipeError as error:
+            problems.append(str(error))
+    raise AssertionError(problems[0])
+
+
+@pytest.mark.parametrize("words", [*overrides()])
+def test_overrides_can_be_typed(words):
+    recipe = fits_some_method(words).to_plain()
+    for word in words:
+        key, _, value = word.partition("=")
+        have = recipe
+        for part in key.split("."):
+            have = have[part]
+        wanted = yaml.safe_load(value)
+        # one of a list may be typed alone
+        assert (have["name"] if key in NAMED else have) in (wanted, [wanted]), word
+
+
+@pytest.mark.parametrize("key", keys())
+def test_keys_exist(key):
+    section, _, option = key.partition(".")
+    kinds = [*sections_of(NAMED[section]).values()] if section in NAMED else [Recipe.model_fields[section].annotation]
+    assert any(option in kind.model_fields for kind in kinds)
+
+
+def test_searches_in_the_text_can_be_typed():
+    found = re.findall(r"--search ([^\s`]+)", TEXTS["methods"])
+    assert len(found) >= 3
+    assert all(parse_search(text)[1] for text in found)
+
+
+def test_the_tests_above_found_what_there_is():
+    """An expression that finds nothing would pass."""
+    assert len(list(commands())) >= 20
+    typed = [" ".join(param.values[0]) for param in overrides()]
+    assert "head=focal head.weighting=effective-number" in typed
+    assert {"head.others_ratio", "calibration.tau", "data.classes_below", "schedule.epoch"} <= set(keys())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_published_figures_are_those_of_the_tables(method):
+    """The table and the section of a method name the box AP that `lt-train methods` prints."""
+    from lt_train.methods import MODEL, _published_rows
+
+    rows = [r for r in _published_rows() if r["method"] == METHODS[method].published and r["model"] == MODEL]
+    figures = [r["AP"] for r in rows if r["dataset"] == "lvis-v0.5" and r["iou_type"] == "bbox"]
+    (line,) = (text for text in TEXTS["methods"].splitlines() if f"| `{method}` |" in text)
+    assert line.split("|")[-2].strip() == (figures[0] if figures else "-")
+    sections = TEXTS["methods"].split("\n## ")
+    assert not figures or sum(figures[0] in section for section in sections) >= 2
+
+
+@pytest.mark.parametrize("title", re.findall(r"^## (.* \(.*\)|Class-aware sampling)$", TEXTS["methods"], re.MULTILINE))
+def test_every_section_says_everything(title):
+    """The idea, the formula, the options, the source, what was published and when to use it."""
+    section = TEXTS["methods"].split(f"\n## {title}\n")[1].split("\n## ")[0]
+    for part in ("**Options**:", "**Source**:", "**Published**:", "**When to use**:"):
+        assert section.count(part) == 1, part
+    idea, formula, _ = section.strip().split("\n\n", 2)
+    assert len(re.findall(r"[.:;](?:\s|\*|$)", idea)) >= 3
+    assert all(line.startswith("    ") for line in formula.splitlines())
