@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def load_weights(model: Any, source: str | Path, *, own_categories: Categories |
         return LoadReport(0, ())
     path = published_file(_published_url(model, str(source))) if source in ("imagenet", "coco") else source
     state, categories = read_weights(path)
-    return _load(model, state, str(source), other_categories=_differ(own_categories, categories))
+    return _load(model, state, str(source), others=_difference(own_categories, categories))
 
 
 def initialise_from(
@@ -98,7 +99,7 @@ def initialise_from(
     Raises:
         DataError: A weight is missing, unexpected or of another shape.
     """
-    return _load(model, state, where, other_categories=_differ(own_categories, source_categories))
+    return _load(model, state, where, others=_difference(own_categories, source_categories))
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
@@ -216,11 +217,19 @@ def _read_tensors(path: str | Path) -> Any:
         ) from None
 
 
-def _differ(own: Categories | None, other: Categories | None) -> bool:
-    return own is not None and other is not None and [tuple(c) for c in own] != [tuple(c) for c in other]
+def _difference(own: Categories | None, other: Categories | None) -> str:
+    """Where two lists of categories part; empty where they do not, or one is unknown."""
+    if own is None or other is None:
+        return ""
+    pairs = zip_longest(map(tuple, own), map(tuple, other))
+    label, ours, theirs = next(((i, *pair) for i, pair in enumerate(pairs, 1) if pair[0] != pair[1]), (0, None, None))
+    if not label:
+        return ""
+    was, now = (f"id {category[0]} {category[1]!r}" if category else "missing" for category in (theirs, ours))
+    return f"the categories are others: label {label} was {was}, is {now}"
 
 
-def _load(model: Any, source: Mapping[str, Tensor], where: str, *, other_categories: bool) -> LoadReport:
+def _load(model: Any, source: Mapping[str, Tensor], where: str, *, others: str) -> LoadReport:
     state = dict(source)
     trunk_only = "conv1.weight" in state and not any(key.startswith("backbone.") for key in state)
     if trunk_only:
@@ -229,7 +238,7 @@ def _load(model: Any, source: Mapping[str, Tensor], where: str, *, other_categor
         _check_same_detector(model, state, where)
     own = model.state_dict()
     _check_shapes(own, state, where)
-    anew = _layers_anew(model, own, state, other_categories=other_categories and not trunk_only)
+    anew = _layers_anew(model, own, state, others="" if trunk_only else others)
     state = {k: v for k, v in state.items() if not k.startswith(OWN_STATE) and k.rpartition(".")[0] not in anew}
     missing, unexpected = _copy(model, state, where)
     if trunk_only:
@@ -309,13 +318,11 @@ def _copy(model: nn.Module, state: Mapping[str, Tensor], where: str) -> tuple[li
     return result.missing_keys, result.unexpected_keys
 
 
-def _layers_anew(
-    model: Any, own: Mapping[str, Tensor], state: Mapping[str, Tensor], *, other_categories: bool
-) -> dict[str, str]:
+def _layers_anew(model: Any, own: Mapping[str, Tensor], state: Mapping[str, Tensor], *, others: str) -> dict[str, str]:
     """Class-dependent layers that cannot be taken over, in the model's order, and why."""
     layers = [layer for layer in CLASS_LAYERS if f"{layer}.weight" in own]
-    if other_categories:
-        return dict.fromkeys(layers, "the categories are others")
+    if others:
+        return dict.fromkeys(layers, others)
     anew = {
         layer: f"it has {len(state[f'{layer}.weight'])} rows, {len(own[f'{layer}.weight'])} are needed"
         for layer in layers

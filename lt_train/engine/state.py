@@ -150,13 +150,15 @@ def _check_fresh_layers(recipe: Recipe, model: LongTailDetector, report: LoadRep
     """
     trained = {name.rpartition(".")[0] for name, weight in model.named_parameters() if weight.requires_grad}
     reasons = zip(report.reinitialised, report.reasons, strict=True)
-    frozen = {layer: f"{layer} ({why})" for layer, why in reasons if layer not in trained}
+    frozen = {layer: why for layer, why in reasons if layer not in trained}
     if frozen:
         parts = "train=head+reg or train=all" if frozen.keys() <= {CLASSIFIER, REGRESSOR} else "train=all"
         more = f" and {len(frozen) - FEW} more" if len(frozen) > FEW else ""
+        why = "; ".join(dict.fromkeys(frozen.values()))
         raise RecipeError(
-            f"{where}: {', '.join([*frozen.values()][:FEW])}{more} would start anew and stay random, since "
-            f"train={recipe.train} does not train it; set {parts}, or give --init-from a run with the same categories"
+            f"{where}: {', '.join([*frozen][:FEW])}{more} would start anew ({why}) "
+            f"and stay random, since train={recipe.train} does not train that; set {parts}, or give --init-from a run "
+            "with the same categories"
         )
 
 
