@@ -85,6 +85,7 @@ METHODS: Final[Mapping[str, Method]] = {
         source="BAGS (CVPR 2020), model 3",
         fills={**_fills("softmax"), "data": {"classes_below": 100}, **_TUNE},
         needs=BASELINE,
+        keeps_classifier=True,
         row=3,
         published="finetune tail",
     ),

@@ -151,6 +151,7 @@ def _opening_lines(recipe: Recipe, data: RunData, source: Path) -> list[str]:
     return [
         f"method {recipe.method}: head={recipe.head.name} calibration={recipe.calibration.name} {options}",
         *beaten_keys(recipe.method, recipe.to_plain()),
+        *recipe.notes,
         f"weights from {source}",
         f"data: {len(data.dataset):,} images, {len(data.train.counts.names)} categories",
         *data.notes,

@@ -34,6 +34,7 @@ def dry_run(recipe: Recipe, settings: tuple[Setting, ...], *, init_from: Path | 
         LtError: What would stop the run at its start.
     """
     yield format_settings(settings)
+    yield from recipe.notes
     make_trackers(recipe.trackers)
     device = choose_device(recipe.device)
     yield f"\ndevice: {device}"

@@ -180,6 +180,7 @@ def _opening_lines(
     lines = [
         f"method {recipe.method}: head={recipe.head.name} sampler={recipe.sampler.name} train={recipe.train}",
         *beaten_keys(recipe.method, recipe.to_plain()),
+        *recipe.notes,
         *describe_data(recipe, data, plan),
         describe_lr(recipe.optim),
         *write_trainable(run.report / "trainable.csv", state.model),

@@ -89,7 +89,7 @@ def start_state(
         _at_rest(make_optimizer(model.parameters(), recipe.optim)),
         torch.amp.GradScaler(device.type, enabled=recipe.compute.precision == "fp16"),
         _average(model, recipe.optim.ema),
-        notes=[*recipe.notes, *notes],
+        notes=notes,
     )
 
 
