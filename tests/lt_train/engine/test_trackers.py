@@ -59,7 +59,7 @@ def test_trackers_come_in_the_order_of_the_recipe(wandb):
 @pytest.mark.parametrize(
     ("override", "says"),
     [
-        ("trackers=[mlflow]", "trackers.0: got 'mlflow'; input should be 'tensorboard' or 'wandb'"),
+        ("trackers=[mlflow]", "trackers.0: got 'mlflow'; allowed are 'tensorboard' or 'wandb'"),
         ("trackers=[wandb,wandb]", "trackers: got ['wandb', 'wandb']; each may be named once"),
         ("trackers=null", "trackers: got None"),
     ],
