@@ -20,6 +20,8 @@ from lt_data.errors import DataError
 
 # how a whole JPEG ends; what is cut off goes to the decoder that refuses it
 _END_OF_JPEG = b"\xff\xd9"
+# EXIF tag of how a camera was held, and its value for upright
+_ORIENTATION, _UPRIGHT = 0x0112, 1
 
 
 def read_image(path: Path, size: npt.ArrayLike) -> Tensor:
@@ -49,15 +51,22 @@ def read_image(path: Path, size: npt.ArrayLike) -> Tensor:
 def decode_image(content: bytes) -> Tensor:
     """The uint8 RGB pixels [3, H, W] of an image file; broken files raise whatever the decoder does.
 
-    Whole gray and colour JPEGs by torchcodec where it is installed (the same pixels sooner), all else by Pillow.
+    Whole, upright gray and colour JPEGs by torchcodec where it is installed (the same pixels sooner), all else by Pillow.
+    Nothing is turned by its EXIF orientation: boxes are of the pixels as they are stored, which torchvision reads too.
     """
     with Image.open(io.BytesIO(content)) as image:
         decode = fast_jpeg_decoder()
-        if decode and image.format == "JPEG" and image.mode in ("RGB", "L") and content.endswith(_END_OF_JPEG):
+        if decode and _suits_fast_decoder(image) and content.endswith(_END_OF_JPEG):
             return decode(content)
         pixels = np.array(image.convert("RGB"))
     # a copy with the channels in front would take a third of the time of decoding
     return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def _suits_fast_decoder(image: Image.Image) -> bool:
+    """A gray or colour JPEG that torchcodec would not turn."""
+    suits = image.format == "JPEG" and image.mode in ("RGB", "L")
+    return suits and image.getexif().get(_ORIENTATION, _UPRIGHT) == _UPRIGHT
 
 
 @cache

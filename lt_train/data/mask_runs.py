@@ -17,8 +17,8 @@ from torch import Tensor
 
 from lt_data.arrays import IntArray
 
-# numbers of one weight table that are held at a time
-MAX_NUMBERS = 2**18
+# numbers of one weight table that are held at a time: those that fit a processor's cache, and those that a GPU holds
+MAX_NUMBERS, MAX_NUMBERS_ON_DEVICE = 2**18, 2**24
 # regions of fewer runs are padded to so many
 LEAST_RUNS = 64
 
@@ -87,7 +87,7 @@ def _on_host(tensor: Tensor) -> bool:
 def run_targets(runs: MaskRuns, boxes: Tensor, matched: Tensor, size: int) -> Tensor:
     """Targets of the mask loss: each region's instance, cut out by the region's box and resized.
 
-    On a GPU nothing is asked of the device.
+    On a GPU nothing is asked of the device; there no box may be larger than the image, as a detector's are not.
 
     Args:
         runs: The n instances of one image, on the device of ``boxes``.
@@ -104,10 +104,11 @@ def run_targets(runs: MaskRuns, boxes: Tensor, matched: Tensor, size: int) -> Te
     counts = (runs.bounds[1:] - runs.bounds[:-1])[matched]
     order = counts.argsort()
     # on the processor regions of few runs are not padded to the most runs of the image
-    most = counts[order].tolist() if _on_host(counts) else [runs.longest] * len(boxes)
-    start = 0
+    on_host = _on_host(counts)
+    most = counts[order].tolist() if on_host else [runs.longest] * len(boxes)
+    start, numbers = 0, MAX_NUMBERS if on_host else MAX_NUMBERS_ON_DEVICE
     while start < len(boxes):
-        end = _chunk_end(most, start, size)
+        end = _chunk_end(most, start, numbers // size)
         if most[end - 1]:
             part = order[start:end]
             targets[part] = _targets(runs, boxes[part].float(), matched[part], size, most[end - 1])
@@ -115,11 +116,11 @@ def run_targets(runs: MaskRuns, boxes: Tensor, matched: Tensor, size: int) -> Te
     return targets
 
 
-def _chunk_end(counts: list[int], start: int, size: int) -> int:
-    """End of a chunk of ascending run counts: not much padding, not too many numbers."""
+def _chunk_end(counts: list[int], start: int, rows: int) -> int:
+    """End of a chunk of ascending run counts: not much padding, not more than ``rows`` rows with it."""
     end = start + 1
     limit = max(LEAST_RUNS, 3 * counts[start])
-    while end < len(counts) and counts[end] <= limit and (end + 1 - start) * counts[end] * size <= MAX_NUMBERS:
+    while end < len(counts) and counts[end] <= limit and (end + 1 - start) * counts[end] <= rows:
         end += 1
     return end
 
@@ -163,7 +164,10 @@ def _weights(boxes: Tensor, limits: tuple[int, int], size: int) -> tuple[Tensor,
         its second row stands for, [2R] int32.
     """
     low, high = boxes[:, [1, 0]].T.flatten(), boxes[:, [3, 2]].T.flatten()
-    limit = low.new_tensor(limits).repeat_interleave(len(boxes), output_size=len(low))
+    limit = torch.empty_like(low)
+    # filled in: a tensor made of numbers would be copied to a GPU, which waits
+    for part, pixels in zip(limit.chunk(2), limits, strict=False):
+        part.fill_(pixels)
     # boxes of less than a pixel count as one
     extent = (high - low).clamp_(min=1.0)
     cell = (extent / size)[:, None]

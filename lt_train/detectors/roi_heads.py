@@ -71,7 +71,8 @@ class LongTailRoIHeads(RoIHeads):
         calibration: What makes scores of logits in place of the head, or ``None``; saved under
             ``roi_heads.calibration``.
         pre_nms_topk: (region, class) pairs of an image that reach NMS, best scores first; ``None`` is all. As long
-            as ``detections_per_img`` of them survive, the detections are those of all pairs.
+            as ``detections_per_img`` of them survive, the detections are those of all pairs, up to the order of equal
+            scores.
         micro_batch_images: Images per micro-batch of the head's loss; ``None`` is the whole batch.
         mask_target: ``exact`` or ``polygon``, see :mod:`lt_train.data.mask_targets`.
     """

@@ -34,13 +34,18 @@ class LongTailTransform(GeneralizedRCNNTransform):
 
     def normalize(self, image: Tensor) -> Tensor:
         """Torchvision's, with mean and deviation copied to a device once: each copy would wait for it."""
+        if not image.is_floating_point():
+            raise TypeError(f"images: float tensors in 0..1 are needed; got {image.dtype}")
         mean, std = self._constants(image.dtype, image.device)
         return (image - mean) / std
 
     def _constants(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         """Mean and deviation of the channels, [2, 3, 1, 1]."""
         if self._copied is None or self._copied.dtype != dtype or self._copied.device != device:
-            self._copied = torch.tensor([self.image_mean, self.image_std], dtype=dtype, device=device)[..., None, None]
+            # made while detecting, they serve training too
+            with torch.inference_mode(False):
+                values = torch.tensor([self.image_mean, self.image_std], dtype=dtype, device=device)
+            self._copied = values[..., None, None]
         return self._copied
 
     def resize(self, image: Tensor, target: dict[str, Any] | None = None) -> tuple[Tensor, dict[str, Any] | None]:

@@ -32,7 +32,8 @@ class Losses:
             self._host = torch.empty(stacked.shape, dtype=stacked.dtype, pin_memory=True)
             self._host.copy_(stacked, non_blocking=True)
             self._copied = torch.cuda.Event()
-            self._copied.record()
+            # of the device of the losses, which need not be the current one
+            self._copied.record(torch.cuda.current_stream(stacked.device))
 
     def read(self) -> dict[str, float]:
         """The values.

@@ -48,6 +48,16 @@ def test_jpegs_have_the_pixels_of_pillow(tmp_path, mode, options):
     assert torch.equal(read_image(path, (61, 61)), by_pillow(path))
 
 
+@pytest.mark.usefixtures("decoder")
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_stay_as_they_are_stored(tmp_path, orientation):
+    """Annotations are of these pixels, whatever EXIF says of how the camera was held."""
+    path, exif = tmp_path / "a.jpg", Image.Exif()
+    exif[0x0112] = orientation
+    noisy("RGB").crop((0, 0, 61, 40)).save(path, exif=exif)
+    assert torch.equal(read_image(path, (61, 40)), by_pillow(path))
+
+
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "1", "I;16"])
 def test_other_modes_too(tmp_path, mode):
     path = tmp_path / "a.png"
