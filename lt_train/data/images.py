@@ -51,7 +51,7 @@ def read_image(path: Path, size: npt.ArrayLike) -> Tensor:
 def decode_image(content: bytes) -> Tensor:
     """The uint8 RGB pixels [3, H, W] of an image file; broken files raise whatever the decoder does.
 
-    Whole, upright gray and colour JPEGs by torchcodec where it is installed (the same pixels sooner), all else by Pillow.
+    Whole gray and colour JPEGs by torchcodec where it is installed (the same pixels sooner), all else by Pillow.
     Nothing is turned by its EXIF orientation: boxes are of the pixels as they are stored, which torchvision reads too.
     """
     with Image.open(io.BytesIO(content)) as image:
