@@ -5,6 +5,7 @@ Labels are 1..C, 0 is the background; boxes are xyxy in pixels of the (flipped, 
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -182,7 +183,7 @@ def make_loader(
         _Guarded(dataset),
         batch_sampler=draws,  # type: ignore[arg-type]
         num_workers=workers,
-        worker_init_fn=settle_worker,
+        worker_init_fn=_start_worker,
         collate_fn=_collate,
         pin_memory=pin_memory,
     )
@@ -190,6 +191,16 @@ def make_loader(
         if isinstance(batch, LtError):
             raise batch
         yield batch
+
+
+def _start_worker(worker: int) -> None:
+    """Settles a process that outlives the first signal to its whole group: the step under way needs its images."""
+    settle_worker(worker)
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    # a parent that ends sends it again to those that have not left by themselves
+    signal.signal(signal.SIGTERM, lambda number, _: signal.signal(number, signal.SIG_DFL))
 
 
 class _Guarded(Dataset[Any]):

@@ -21,11 +21,15 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
         content: Tensors, numbers, text, lists and dicts.
     """
     part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as handle:
-        torch.save({"format": FORMAT, **content}, handle)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(part, path)
+    try:
+        with part.open("wb") as handle:
+            torch.save({"format": FORMAT, **content}, handle)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from lt_train.data.dataset import make_loader
-from lt_train.data.plan import Plan
+import torch
+
+from lt_data.errors import DataError, LtError
+from lt_train.data.dataset import DetectionDataset, make_loader
+from lt_train.data.plan import Draw, Plan
 from lt_train.engine.budget import trainable_lines
 from lt_train.engine.live import duration
 from lt_train.engine.optim import describe_lr, lr_at
 from lt_train.engine.setup import RunData, choose_device, describe_data, load_run_data, make_plan
 from lt_train.engine.state import RunState, start_state
-from lt_train.engine.step import Draws, train_step
+from lt_train.engine.step import Draws, name_lost_workers, train_step
 from lt_train.engine.trackers import make_trackers
 from lt_train.engine.usage import StepTimer, Waiting, memory_gib
+from lt_train.randomness import keyed_generator
 from lt_train.recipe import Recipe
 from lt_train.recipe_origins import Setting, format_settings
 
 # the first step is not timed: it allocates and chooses kernels
 TIMED = 5
+# images that are read, and lines about those that cannot be
+SAMPLED = 100
+SHOWN = 5
 
 
 def dry_run(recipe: Recipe, settings: tuple[Setting, ...], *, init_from: Path | None = None) -> Iterator[str]:
@@ -31,7 +39,7 @@ def dry_run(recipe: Recipe, settings: tuple[Setting, ...], *, init_from: Path | 
         init_from: A run directory or checkpoint whose weights it would start from.
 
     Raises:
-        LtError: What would stop the run at its start.
+        LtError: What would stop the run at its start, or at an image of the sample that is read.
     """
     yield format_settings(settings)
     yield from recipe.notes
@@ -44,11 +52,44 @@ def dry_run(recipe: Recipe, settings: tuple[Setting, ...], *, init_from: Path | 
     if recipe.calibration.name != "none":
         yield f"calibration '{recipe.calibration.name}' takes no steps and trains nothing; nothing is timed"
         return
+    yield from _read_sample(data.dataset, recipe.seed)
     state = start_state(recipe, data, device, init_from=init_from, resume=False)
     yield describe_lr(recipe.optim)
     yield f"model: {sum(p.numel() for p in state.model.parameters()):,} numbers"
     yield from (*trainable_lines(state.model), *state.notes)
-    yield from _timed(recipe, data, plan, state)
+    with name_lost_workers(recipe.data.workers):
+        yield from _timed(recipe, data, plan, state)
+
+
+def sample_rows(rows: int, seed: int) -> list[int]:
+    """At most ``SAMPLED`` of so many rows, ascending: one out of each of equally long parts of the file."""
+    parts = min(rows, SAMPLED)
+    bounds = [rows * part // parts for part in range(parts + 1)] if parts else []
+    places = torch.rand(parts, generator=keyed_generator(seed, "dry-run")).tolist()
+    return [first + int(place * (end - first)) for first, end, place in zip(bounds, bounds[1:], places, strict=False)]
+
+
+def _read_sample(dataset: DetectionDataset, seed: int) -> Iterator[str]:
+    """Reads some images as training would, in this process.
+
+    Raises:
+        DataError: Some cannot be read.
+    """
+    rows, problems = sample_rows(len(dataset), seed), []
+    start = time.perf_counter()
+    for row in rows:
+        try:
+            dataset[Draw(0, 0, row)]
+        except LtError as error:
+            problems += error.problems[:1]
+    ms = 1000 * (time.perf_counter() - start) / max(1, len(rows))
+    yield (
+        f"images: {len(rows) - len(problems):,} of {len(rows):,} read, a sample of {len(dataset):,}, "
+        f"{ms:.1f} ms an image in one process"
+    )
+    if problems:
+        more = [f"and {len(problems) - SHOWN} more; lt-data check --images reads every image"]
+        raise DataError(problems[:SHOWN] + more * (len(problems) > SHOWN))
 
 
 def _timed(recipe: Recipe, data: RunData, plan: Plan, state: RunState) -> Iterator[str]:

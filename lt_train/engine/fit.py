@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -16,13 +17,14 @@ from lt_train.engine.calibrate import calibrate
 from lt_train.engine.checkpoint import save_checkpoint
 from lt_train.engine.distributed import refuse_several_processes
 from lt_train.engine.evaluate import evaluate_model, selection_ap
+from lt_train.engine.interrupts import Interrupted, Interrupts
 from lt_train.engine.log import RunLog
 from lt_train.engine.optim import describe_lr, lr_at
 from lt_train.engine.run_dir import RunDir, check_run_dir, create_run_dir, write_environment, write_recipe, write_text
 from lt_train.engine.setup import RunData, choose_device, data_record, describe_data, load_run_data, make_plan
 from lt_train.engine.state import RunState, checkpoint_content, restore_state, start_state
-from lt_train.engine.step import Draws, train_step
-from lt_train.engine.trackers import make_trackers
+from lt_train.engine.step import Draws, name_lost_workers, train_step
+from lt_train.engine.trackers import Tracker, make_trackers
 from lt_train.engine.usage import StepTimer, Waiting, memory_gib
 from lt_train.methods import beaten_keys
 from lt_train.recipe import Recipe
@@ -52,7 +54,8 @@ def fit(
         DataError: Data, weights or checkpoints cannot be used.
         RecipeError: The recipe cannot run here, or differs from that of the run to resume.
         OutputError: ``out`` exists.
-        TrainingStopped: A loss became infinite or NaN, see ``lt_train.engine.step``.
+        TrainingStopped: A loss became infinite or NaN, or a loader process died, see ``lt_train.engine.step``.
+        Interrupted: A signal ended the run, which can be resumed; see ``lt_train.engine.interrupts``.
     """
     refuse_several_processes()
     if recipe.calibration.name != "none":
@@ -75,25 +78,62 @@ def fit(
         write_text(run.data, json.dumps(data_record(data), indent=2, ensure_ascii=False) + "\n")
     write_environment(run, device)
     for tracker in trackers:
-        tracker.start(run.path, recipe.to_plain())
-    with RunLog(
-        run, total=plan.total_steps(), every=recipe.log_every, done=state.done, trackers=trackers, console=console
-    ) as log:
-        for line in _opening_lines(recipe, data, plan, state, run, resume=resume):
-            log.line(line)
-        try:
-            _train(recipe, data, plan, state, run, log)
-        except KeyboardInterrupt:
-            _save_interrupted(recipe, data, state, run, log)
-            raise
-        for line in write_seen(run.report / "seen.csv", data, plan, state.done):
-            log.line(line)
-        draw_run_report(run.report, run.path.name, losses=run.metrics, metrics=run.evaluation / "metrics.json")
+        tracker.start(run.path, recipe.to_plain(), done=state.done)
+    _run(recipe, data, plan, state, run, trackers, console)
     return run
+
+
+def _run(
+    recipe: Recipe,
+    data: RunData,
+    plan: Plan,
+    state: RunState,
+    run: RunDir,
+    trackers: Sequence[Tracker],
+    console: Console | None,
+) -> None:
+    """All of a run that is logged."""
+    total = plan.total_steps()
+    with RunLog(run, total=total, every=recipe.log_every, done=state.done, trackers=trackers, console=console) as log:
+        try:
+            for line in _opening_lines(recipe, data, plan, state, run):
+                log.line(line)
+            _train(recipe, data, plan, state, run, log)
+            for line in write_seen(run.report / "seen.csv", data, plan, state.done):
+                log.line(line)
+            draw_run_report(run.report, run.path.name, losses=run.metrics, metrics=run.evaluation / "metrics.json")
+        except KeyboardInterrupt as error:
+            raise _ended(error, state, total) from None
+
+
+def _ended(error: KeyboardInterrupt, state: RunState, total: int) -> KeyboardInterrupt:
+    """What an interrupt is called where the run ends: it says whether and how to go on."""
+    if state.saved is None:
+        error.args = error.args or ("before the first checkpoint; start again with --force",)
+        return error
+    return Interrupted(
+        f"after step {state.done} of {total}; continue with --resume, from the checkpoint of step {state.saved}"
+    )
 
 
 def _train(recipe: Recipe, data: RunData, plan: Plan, state: RunState, run: RunDir, log: RunLog) -> None:
     """Every step of the plan that is not done, with checkpoints and evaluations between them."""
+    with Interrupts() as interrupts, name_lost_workers(recipe.data.workers):
+        if _owes_evaluation(recipe, plan, state):
+            _evaluate(recipe, data, state, run, log, interrupts)
+        for step in _steps(recipe, data, plan, state, log):
+            if interrupts.waiting:
+                _save_last(recipe, data, state, run)
+                interrupts.deliver()
+            evaluating = _is_evaluated(step, recipe, plan)
+            if evaluating or _is_due(step, recipe, _save_every(recipe)):
+                _save_last(recipe, data, state, run)
+            if evaluating:
+                _evaluate(recipe, data, state, run, log, interrupts)
+
+
+def _steps(recipe: Recipe, data: RunData, plan: Plan, state: RunState, log: RunLog) -> Iterator[Step]:
+    """Takes the steps that remain; each is given out when it is done and logged."""
     device = next(state.model.parameters()).device
     draws = Draws(plan, state.done)
     batches = Waiting(make_loader(data.dataset, draws, workers=recipe.data.workers, pin_memory=device.type == "cuda"))
@@ -105,16 +145,10 @@ def _train(recipe: Recipe, data: RunData, plan: Plan, state: RunState, run: RunD
             losses = train_step(state, step, batches, lr=lr, clip=recipe.optim.clip)
         state.done = step.index + 1
         log.advance(state.done, epoch=step.epoch, seconds_left=timer.seconds_left(total - state.done))
-        finished = state.done == total
         if log.is_due(step.index):
             values = losses.read()
             log.step({"loss": sum(values.values()), **values, "lr": lr, **_usage(timer, device)})
-        evaluating = finished or _is_due(step, recipe, recipe.eval.every)
-        if evaluating or _is_due(step, recipe, _save_every(recipe)):
-            losses.read()
-            save_checkpoint(run.last, checkpoint_content(recipe, data, state))
-        if evaluating:
-            _evaluate(recipe, data, state, run, log)
+        yield step
 
 
 def _usage(timer: StepTimer, device: torch.device) -> dict[str, float]:
@@ -136,15 +170,24 @@ def _is_due(step: Step, recipe: Recipe, every: int | None) -> bool:
     return step.ends_epoch and (step.epoch + 1) % every == 0
 
 
+def _is_evaluated(step: Step, recipe: Recipe, plan: Plan) -> bool:
+    return step.index + 1 == plan.total_steps() or _is_due(step, recipe, recipe.eval.every)
+
+
+def _owes_evaluation(recipe: Recipe, plan: Plan, state: RunState) -> bool:
+    """Whether the run was stopped in the evaluation after its last step."""
+    return state.evaluated < state.done and _is_evaluated(next(plan.steps(state.done - 1)), recipe, plan)
+
+
 def _save_every(recipe: Recipe) -> int:
     return 1 if recipe.schedule.iterations is None else max(1, recipe.schedule.iterations // 5)
 
 
-def _evaluate(recipe: Recipe, data: RunData, state: RunState, run: RunDir, log: RunLog) -> None:
+def _evaluate(recipe: Recipe, data: RunData, state: RunState, run: RunDir, log: RunLog, interrupts: Interrupts) -> None:
     """Measures on the validation data, if there is any, and keeps the best checkpoint."""
     if data.val is None:
         return
-    with log.paused():
+    with interrupts.at_once(), log.paused():
         measured = evaluate_model(
             state.result,
             data.val,
@@ -159,23 +202,19 @@ def _evaluate(recipe: Recipe, data: RunData, state: RunState, run: RunDir, log: 
     for kind in ("bbox", "segm"):
         if kind in measured.metrics:
             log.record({"step": state.done, f"eval/{kind}_AP": measured.metrics[kind]["AP"]})
-    ap = selection_ap(measured.metrics)
+    ap, state.evaluated = selection_ap(measured.metrics), state.done
     if ap is not None and (state.best is None or ap > state.best):
         state.best = ap
         save_checkpoint(run.best, checkpoint_content(recipe, data, state))
-        save_checkpoint(run.last, checkpoint_content(recipe, data, state))
+    _save_last(recipe, data, state, run)
 
 
-def _save_interrupted(recipe: Recipe, data: RunData, state: RunState, run: RunDir, log: RunLog) -> None:
-    """Keeps what an interrupted run has learnt."""
-    if state.done:
-        save_checkpoint(run.last, checkpoint_content(recipe, data, state))
-        log.line(f"interrupted after step {state.done}; continue with --resume")
+def _save_last(recipe: Recipe, data: RunData, state: RunState, run: RunDir) -> None:
+    save_checkpoint(run.last, checkpoint_content(recipe, data, state))
+    state.saved = state.done
 
 
-def _opening_lines(
-    recipe: Recipe, data: RunData, plan: Plan, state: RunState, run: RunDir, *, resume: bool
-) -> list[str]:
+def _opening_lines(recipe: Recipe, data: RunData, plan: Plan, state: RunState, run: RunDir) -> list[str]:
     """What the run is going to do, for people."""
     lines = [
         f"method {recipe.method}: head={recipe.head.name} sampler={recipe.sampler.name} train={recipe.train}",
@@ -186,6 +225,6 @@ def _opening_lines(
         *write_trainable(run.report / "trainable.csv", state.model),
         *state.notes,
     ]
-    if resume:
+    if state.saved is not None:
         lines.append(f"continuing at step {state.done} of {plan.total_steps()}")
     return lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +18,7 @@ from lt_train.engine.compute import prepare
 from lt_train.engine.log import drop_later_metrics
 from lt_train.engine.losses import Losses, TrainingStopped
 from lt_train.engine.optim import make_optimizer
-from lt_train.engine.run_dir import RunDir
+from lt_train.engine.run_dir import RunDir, write_text
 from lt_train.engine.setup import RunData, counts_to_plain, label_table, make_model, resolve_checkpoint
 from lt_train.methods import METHODS
 from lt_train.recipe import Recipe
@@ -40,6 +41,8 @@ class RunState:
         losses: Of the last step, on their way.
         done: Optimiser steps taken.
         best: Best validation AP so far, or ``None``.
+        evaluated: The last step whose evaluation ended.
+        saved: The step of the checkpoint ``last``, or ``None`` if there is none yet.
     """
 
     model: LongTailDetector
@@ -49,6 +52,8 @@ class RunState:
     losses: Losses | None = None
     done: int = 0
     best: float | None = None
+    evaluated: int = 0
+    saved: int | None = None
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -194,6 +199,7 @@ def checkpoint_content(recipe: Recipe, data: RunData, state: RunState) -> dict[s
         "scaler": state.scaler.state_dict(),
         "done": state.done,
         "best": state.best,
+        "evaluated": state.evaluated,
     }
     if state.ema is not None:
         progress |= {"trained_model": state.model.state_dict(), "averaged": int(state.ema.n_averaged)}
@@ -240,7 +246,18 @@ def restore_state(state: RunState, run: RunDir, recipe: Recipe, data: RunData) -
     state.optimizer.load_state_dict(content["optimizer"])
     state.scaler.load_state_dict(content["scaler"])
     state.done, state.best = int(content["done"]), content["best"]
+    # older versions did not note it
+    state.evaluated, state.saved = int(content.get("evaluated", state.done)), state.done
     drop_later_metrics(run, state.done)
+    _drop_lost_evaluation(run, state.evaluated)
+
+
+def _drop_lost_evaluation(run: RunDir, evaluated: int) -> None:
+    """Removes what ``metrics.jsonl`` has of an evaluation that a checkpoint knows nothing of: it is done again."""
+    if run.metrics.is_file():
+        records = [json.loads(line) for line in run.metrics.read_text(encoding="utf-8").splitlines()]
+        kept = [r for r in records if r["step"] <= evaluated or not any(name.startswith("eval/") for name in r)]
+        write_text(run.metrics, "".join(f"{json.dumps(record)}\n" for record in kept))
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:

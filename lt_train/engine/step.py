@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,9 +14,14 @@ from lt_train.data.images import as_input
 from lt_train.data.mask_runs import MaskRuns
 from lt_train.data.plan import Draw, Plan, Step
 from lt_train.detectors.detector import check_targets
-from lt_train.engine.losses import Losses
+from lt_train.engine.losses import Losses, TrainingStopped
 from lt_train.engine.optim import set_lr
 from lt_train.engine.state import RunState
+
+# what PyTorch raises when a loader process dies, anywhere: it comes from the handler of a signal
+LOST_WORKER = re.compile(
+    r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (is killed by signal: [\w ]+|exited unexpectedly)"
+)
 
 
 def train_step(state: RunState, step: Step, batches: Iterator[Any], *, lr: float, clip: float | None = None) -> Losses:
@@ -92,6 +99,29 @@ def on_device(target: dict[str, Any], device: torch.device) -> dict[str, Any]:
     """A target whose tensors and runs are on the device."""
     kinds = (Tensor, MaskRuns)
     return {k: v.to(device, non_blocking=True) if isinstance(v, kinds) else v for k, v in target.items()}
+
+
+@contextmanager
+def name_lost_workers(workers: int) -> Iterator[None]:
+    """Around steps: says in one line why a loader process is gone and what helps.
+
+    Args:
+        workers: Loader processes of the recipe.
+
+    Raises:
+        TrainingStopped: One is gone; the step may be half taken, so nothing is to be saved.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        lost = LOST_WORKER.search(str(error))
+        if lost is None:
+            raise
+        raise TrainingStopped(
+            f"data.workers={workers}: loader process {lost[1]} {lost[2]}; as a rule memory ran out, or shared memory "
+            "(/dev/shm: bus error), or a file was cut off while it was mapped (bus error); set fewer data.workers or "
+            "give the container more memory (--shm-size=8g); a run goes on with --resume from its last checkpoint"
+        ) from None
 
 
 class Draws:

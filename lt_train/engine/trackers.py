@@ -13,12 +13,13 @@ from lt_data.errors import RecipeError
 class Tracker(Protocol):
     """What a run asks of a tracker; making one imports what it needs and writes nothing."""
 
-    def start(self, run: Path, config: Mapping[str, Any]) -> None:
+    def start(self, run: Path, config: Mapping[str, Any], *, done: int = 0) -> None:
         """Begins, or goes on after a resume.
 
         Args:
             run: The run directory, which exists.
             config: The resolved recipe as numbers, text, lists and dicts.
+            done: Steps taken before; numbers of later ones come again.
 
         Raises:
             RecipeError: The tracker cannot start here.
@@ -41,9 +42,10 @@ class TensorBoardTracker:
     def __init__(self) -> None:
         self._module = _imported("torch.utils.tensorboard", tracker="tensorboard", extra="train")
 
-    def start(self, run: Path, config: Mapping[str, Any]) -> None:
+    def start(self, run: Path, config: Mapping[str, Any], *, done: int = 0) -> None:
         """Opens the event file; see :class:`Tracker`."""
-        self._writer = self._module.SummaryWriter(str(run / "tensorboard"))
+        # viewers forget the steps that a hard stop left behind the checkpoint
+        self._writer = self._module.SummaryWriter(str(run / "tensorboard"), purge_step=done + 1 if done else None)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Adds a scalar for each value."""
@@ -65,7 +67,7 @@ class WandbTracker:
     def __init__(self) -> None:
         self._wandb = _imported("wandb", tracker="wandb", extra="wandb")
 
-    def start(self, run: Path, config: Mapping[str, Any]) -> None:
+    def start(self, run: Path, config: Mapping[str, Any], *, done: int = 0) -> None:
         """Starts a run named like the directory; one that was cut off there goes on. See :class:`Tracker`."""
         try:
             self._run = self._wandb.init(name=run.resolve().name, dir=str(run), config=dict(config), resume="auto")

@@ -1,6 +1,8 @@
 """Optimiser steps of a recipe one at a time, and losses that are spoilt on purpose."""
 
 import itertools
+import os
+import signal
 
 import torch
 
@@ -80,3 +82,18 @@ def nan(loss):
 def steep(loss):
     """A finite loss whose gradients are NaN."""
     return loss + (loss * 0).sqrt()
+
+
+def interrupt_in_step(monkeypatch, number, *, times=1, by=signal.SIGINT):
+    """Sends a signal so many times in the middle of a step of ``fit``, counted from 1: weights are not changed yet."""
+    from lt_train.engine import step as engine
+
+    original = engine._change_weights
+
+    def interrupted(state, *args, **options):
+        for _ in range(times if state.done == number - 1 else 0):
+            os.kill(os.getpid(), by)
+        return original(state, *args, **options)
+
+    monkeypatch.setattr(engine, "_change_weights", interrupted)
+    return lambda: monkeypatch.setattr(engine, "_change_weights", original)

@@ -5,14 +5,13 @@ import json
 import pytest
 import torch
 
-import lt_train.engine.fit as engine
 from lt_data.errors import RecipeError
 from lt_train.engine.checkpoint import load_checkpoint
 from lt_train.engine.evaluate import evaluate_run
 from lt_train.engine.fit import fit
 from lt_train.engine.inference import load_trained
 from lt_train.engine.predict import predict_images
-from tests.lt_train.engine.stepping import Stepper, assert_finite, assert_same
+from tests.lt_train.engine.stepping import Stepper, assert_finite, assert_same, interrupt_in_step
 
 DECAY = 0.6
 EMA = (f"optim.ema={DECAY}", "trackers=[]", "schedule.warmup=0", "optim.lr=0.05")
@@ -128,19 +127,12 @@ def test_a_second_stage_starts_from_the_average(averaged_run, tiny_recipe, tmp_p
 def test_resume_goes_on_as_if_never_stopped(tiny_recipe, tmp_path, monkeypatch, options):
     recipe = tiny_recipe(*EMA, *options, "data.val=null")
     straight = load_checkpoint(fit(recipe, tmp_path / "straight").last)
-    original = engine.train_step
-
-    def interrupt(state, step, *args, **kwargs):
-        if step.index == 2:
-            raise KeyboardInterrupt
-        return original(state, step, *args, **kwargs)
-
-    monkeypatch.setattr(engine, "train_step", interrupt)
+    go_on = interrupt_in_step(monkeypatch, 2)
     with pytest.raises(KeyboardInterrupt):
         fit(recipe, tmp_path / "run")
     stopped = load_checkpoint(tmp_path / "run/checkpoints/last.pt")
     assert (stopped["done"], stopped["averaged"]) == (2, 2)
-    monkeypatch.setattr(engine, "train_step", original)
+    go_on()
     resumed = load_checkpoint(fit(recipe, tmp_path / "run", resume=True).last)
     for kind in ("model", "trained_model"):
         assert_same(resumed[kind], straight[kind])

@@ -20,6 +20,7 @@ from lt_train.engine.setup import load_run_data, make_plan
 from lt_train.engine.state import RunState
 from lt_train.recipe import Files, make_recipe
 from lt_train.recipe_origins import Setting
+from tests.lt_train.engine.stepping import interrupt_in_step
 
 
 @pytest.fixture(scope="module")
@@ -77,21 +78,11 @@ def test_another_seed_other_numbers(softmax_run, tiny_recipe, tmp_path):
 
 
 def test_resume_goes_on_as_if_never_stopped(softmax_run, tiny_recipe, tmp_path, monkeypatch):
-    import lt_train.engine.fit as engine
-
-    original, taken = engine.train_step, []
-
-    def stop_at_three(*args, **kwargs):
-        if len(taken) == 2:
-            raise KeyboardInterrupt
-        taken.append(None)
-        return original(*args, **kwargs)
-
-    monkeypatch.setattr(engine, "_save_every", lambda _: 1)
-    monkeypatch.setattr(engine, "train_step", stop_at_three)
+    monkeypatch.setattr("lt_train.engine.fit._save_every", lambda _: 1)
+    go_on = interrupt_in_step(monkeypatch, 2)
     with pytest.raises(KeyboardInterrupt):
         fit(tiny_recipe(), tmp_path / "run")
-    monkeypatch.setattr(engine, "train_step", original)
+    go_on()
     run = fit(tiny_recipe(), tmp_path / "run", resume=True)
     assert losses(run) == losses(softmax_run)
     for name, value in weights(softmax_run).items():
@@ -354,22 +345,6 @@ def test_an_evaluation_that_fails_loses_no_weights(tiny_recipe, tmp_path, monkey
     with pytest.raises(DataError, match="no"):
         fit(tiny_recipe(), tmp_path / "run")
     assert load_checkpoint(tmp_path / "run/checkpoints/last.pt")["done"] == 3
-
-
-def test_ctrl_c_keeps_what_was_learnt(tiny_recipe, tmp_path, monkeypatch):
-    import lt_train.engine.fit as engine
-
-    original = engine.train_step
-
-    def interrupt(state, step, *args, **kwargs):
-        if step.index == 1:
-            raise KeyboardInterrupt
-        return original(state, step, *args, **kwargs)
-
-    monkeypatch.setattr(engine, "train_step", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        fit(tiny_recipe(), tmp_path / "run")
-    assert load_checkpoint(tmp_path / "run/checkpoints/last.pt")["done"] == 1
 
 
 def test_resume_survives_a_line_that_was_cut_off(tiny_recipe, tmp_path):

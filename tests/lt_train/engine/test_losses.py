@@ -6,12 +6,21 @@ import json
 import pytest
 import torch
 
-import lt_train.engine.fit as engine
 from lt_train.engine.checkpoint import load_checkpoint
 from lt_train.engine.fit import fit
 from lt_train.engine.losses import Losses, TrainingStopped
 from lt_train.engine.state import checkpoint_content
-from tests.lt_train.engine.stepping import Stepper, assert_finite, assert_same, copied, infinite, nan, spoil, steep
+from tests.lt_train.engine.stepping import (
+    Stepper,
+    assert_finite,
+    assert_same,
+    copied,
+    infinite,
+    interrupt_in_step,
+    nan,
+    spoil,
+    steep,
+)
 
 TEN_STEPS = ("schedule.iterations=10", "schedule.decay=[]", "data.val=null", "trackers=[]", "log_every=100")
 # convolutions in fp16 are slow on a processor
@@ -156,14 +165,7 @@ def test_a_run_stops_and_keeps_its_last_checkpoint(tiny_recipe, tmp_path, monkey
 
 def test_ctrl_c_after_such_a_step_saves_nothing(tiny_recipe, tmp_path, monkeypatch):
     spoil(monkeypatch, {2}, nan)
-    original = engine.train_step
-
-    def interrupt(state, step, *args, **options):
-        if step.index == 3:
-            raise KeyboardInterrupt
-        return original(state, step, *args, **options)
-
-    monkeypatch.setattr(engine, "train_step", interrupt)
+    interrupt_in_step(monkeypatch, 3)
     with pytest.raises((TrainingStopped, KeyboardInterrupt)) as stopped:
         fit(tiny_recipe(*TEN_STEPS), tmp_path / "run")
     assert stopped.match(r"step 3 \(")

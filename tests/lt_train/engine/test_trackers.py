@@ -9,11 +9,13 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lt_data.errors import LtError, RecipeError
+from lt_train.engine.checkpoint import load_checkpoint
 from lt_train.engine.dry_run import dry_run
 from lt_train.engine.fit import fit
 from lt_train.engine.trackers import TRACKERS, make_trackers
 from lt_train.recipe import TrackerName
 from lt_train.recipe_origins import Setting
+from tests.lt_train.engine.stepping import interrupt_in_step
 
 
 class FakeWandb:
@@ -111,18 +113,8 @@ def test_wandb_gets_recipe_and_numbers(tiny_recipe, tmp_path, wandb):
 
 @pytest.fixture
 def go_on(monkeypatch):
-    """Ctrl-C in the second step; a function that takes it away."""
-    import lt_train.engine.fit as engine
-
-    original = engine.train_step
-
-    def interrupted(state, step, *args, **options):
-        if step.index == 1:
-            raise KeyboardInterrupt
-        return original(state, step, *args, **options)
-
-    monkeypatch.setattr(engine, "train_step", interrupted)
-    return lambda: monkeypatch.setattr(engine, "train_step", original)
+    """Ctrl-C in the first step; a function that takes it away."""
+    return interrupt_in_step(monkeypatch, 1)
 
 
 def test_wandb_knows_when_a_run_was_cut_off(tiny_recipe, tmp_path, wandb, go_on):
@@ -140,6 +132,29 @@ def test_a_run_may_go_on_with_another_tracker(tiny_recipe, tmp_path, wandb, go_o
     board = EventAccumulator(str(run.path / "tensorboard")).Reload()
     assert [event.step for event in board.Scalars("loss")] == [1]
     assert [record["step"] for record in step_records(run)] == [1, 2, 3]
+
+
+def test_points_behind_the_checkpoint_are_drawn_once(tiny_recipe, tmp_path, monkeypatch):
+    """A hard stop after step 3 goes back to the checkpoint of step 2."""
+    recipe = tiny_recipe("data.val=null", "schedule.iterations=4", "schedule.decay=[]")
+    straight = fit(recipe, tmp_path / "run")
+    content = load_checkpoint(straight.last)
+
+    def killed(*args, **options):
+        raise OSError("power failure")
+
+    go_on = interrupt_in_step(monkeypatch, 2)
+    with pytest.raises(KeyboardInterrupt):
+        fit(recipe, tmp_path / "run", force=True)
+    go_on()
+    with monkeypatch.context() as patch:
+        patch.setattr("lt_train.engine.fit.save_checkpoint", killed)
+        with pytest.raises(OSError, match="power failure"):
+            fit(recipe, tmp_path / "run", resume=True)
+    run = fit(recipe, tmp_path / "run", resume=True)
+    board = EventAccumulator(str(run.path / "tensorboard")).Reload()
+    assert [event.step for event in board.Scalars("loss")] == [1, 2, 3, 4]
+    assert load_checkpoint(run.last)["done"] == content["done"]
 
 
 def test_what_wandb_writes_does_not_keep_a_run_from_being_replaced(tiny_recipe, tmp_path, wandb):
