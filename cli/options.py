@@ -11,13 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final, Self
+from typing import Any, Final, NoReturn, Self
 
 import click
 
 from lt_data.errors import LtError
 
 INPUT_IS_WRONG = 1
+# EX_TEMPFAIL of sysexits.h: the same command can go on later
+RESUMABLE = 75
 SECONDS_BETWEEN_LINES: Final = 10.0
 
 
@@ -96,28 +98,29 @@ def error_lines() -> Iterator[None]:
     try:
         yield
     except LtError as error:
-        _leave(*error.problems)
+        leave(*error.problems)
     except BrokenPipeError:
-        _leave()
+        leave()
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        _leave(f"{where}{error.strerror or error}")
+        leave(f"{where}{error.strerror or error}")
     except Terminated:
-        _leave("terminated")
+        leave("terminated")
     except KeyboardInterrupt:
         # a terminal stands behind the ^C that it shows
         if sys.stderr.isatty():
             click.echo(err=True)
-        _leave("interrupted")
+        leave("interrupted")
 
 
-def _leave(*problems: str) -> None:
+def leave(*problems: str, code: int = INPUT_IS_WRONG) -> NoReturn:
+    """Ends the process with a line for each problem."""
     # the terminal itself may be what is gone
     with suppress(OSError):
         for problem in problems:
             click.echo(f"error: {problem}", err=True)
     _drop_unwritten()
-    sys.exit(INPUT_IS_WRONG)
+    sys.exit(code)
 
 
 def _drop_unwritten() -> None:

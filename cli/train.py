@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import CommandGroup, FilePath, Progress
+from .options import RESUMABLE, CommandGroup, FilePath, Progress, leave
 
 if TYPE_CHECKING:
     from lt_train.evaluation.measure import Choices, Measured
@@ -75,7 +75,11 @@ class FitCommand(click.Command):
     help="Continue the run in --out (or in RUN); auto starts it if there is none yet.",
 )
 @click.option("--force", is_flag=True, help="Replace a run that exists.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done, take five timed steps, write nothing.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Say what would be done, read up to 100 images, take five timed steps, write nothing; --out is ignored.",
+)
 def fit(
     recipe: str,
     overrides: tuple[str, ...],
@@ -85,8 +89,13 @@ def fit(
     force: bool,
     dry_run: bool,
 ) -> None:
-    """Train a RECIPE (a shipped name or a YAML file), with dotted overrides such as optim.lr=0.02."""
+    """Train a RECIPE (a shipped name or a YAML file), with dotted overrides such as optim.lr=0.02.
+
+    Leaves with 0 when done, 1 if the input is wrong, 2 for mistakes in usage, 75 if interrupted and resumable.
+    """
     if dry_run:
+        if resume or force:
+            raise click.UsageError("--dry-run writes nothing and starts anew; leave out --resume and --force.")
         _dry_run(recipe, overrides, init_from)
         return
     if resume and force:
@@ -102,10 +111,18 @@ def fit(
 
     loaded = load_recipe(recipe, overrides)
     from lt_train.engine.fit import fit as train
+    from lt_train.engine.interrupts import Interrupted
     from lt_train.engine.run_dir import RunDir
 
     start = resume is None or (resume == "auto" and not RunDir(out).last.is_file())
-    train(loaded, out, init_from=init_from, resume=not start, force=force)
+    try:
+        train(loaded, out, init_from=init_from, resume=not start, force=force)
+    except KeyboardInterrupt as stop:
+        # a resumed run has a checkpoint before it is started
+        if start and not isinstance(stop, Interrupted):
+            raise
+        where = str(stop) or "before the first step; continue with --resume"
+        leave(f"{out}: interrupted {where}", code=RESUMABLE)
     click.echo(f"written: {out}")
 
 

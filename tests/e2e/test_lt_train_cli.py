@@ -1,6 +1,9 @@
 """``lt-train`` as people type it."""
 
 import json
+import os
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -97,6 +100,10 @@ def test_eval_of_a_checkpoint_elsewhere(quickstart):
         (("fit", "quickstart", "--out", "x", "--resume", "seed=1"), 1, "runs/quickstart/data"),
         (("fit", "--resume", "quickstart", "--out", "x"), 1, "runs/quickstart/data"),
         (("fit", "quickstart", "--out", "x", "--resume=y"), 2, "leave out --out"),
+        (("fit", "quickstart", "--dry-run", "--resume"), 2, "leave out --resume and --force"),
+        (("fit", "quickstart", "--dry-run", "--out", "x", "--force"), 2, "leave out --resume and --force"),
+        (("fit", "quickstart", "--dry-run", "--resume=auto", "--force"), 2, "leave out --resume and --force"),
+        (("fit", "quickstart", "--dry-run", "--out", "x"), 1, "runs/quickstart/data"),
         (("eval", "none"), 1, "not a run directory"),
         (("eval", "none", "--annotations", "a.json"), 2, "give both or neither"),
         (("quickstart", "--out", "."), 1, "never overwrites"),
@@ -192,3 +199,41 @@ def test_config_shows_where_values_come_from(tmp_path):
     assert run.stderr == "note: method=focal has head=focal; dropped from the recipe: head.others_ratio=3\n"
     run = lt_train("config", "show", "r.yaml", "method=bags", "head.gate=false", "head.merge=softmax", cwd=tmp_path)
     assert run.stderr.startswith("error: r.yaml: head: merge is softmax, which needs the gate")
+
+
+ENDLESS = ("schedule.iterations=100000", "schedule.decay=[]", "log_every=1", "data.val=null", "trackers=[]")
+
+
+def start_endless(folder, out, *options):
+    """A run in a process group of its own, in which it has logged its second step."""
+    run = subprocess.Popen(
+        [LT_TRAIN, "fit", "quickstart", *ENDLESS, *options, "--out", out],
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        # a parent that ignores the signal would hand that down
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    lines = []
+    while not lines or "step 2/" not in lines[-1]:
+        lines.append(run.stderr.readline())
+        assert lines[-1], lines
+    return run
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_all_processes_of_a_run_leaves_it_resumable(quickstart, tmp_path, number):
+    """As a terminal and a scheduler send it: the loader processes get it too."""
+    folder = quickstart[0].parents[1]
+    run = start_endless(folder, tmp_path / "run", "data.workers=1")
+    os.killpg(run.pid, number)
+    _, rest = run.communicate(timeout=60)
+    assert run.returncode == 75, rest
+    line = rest.splitlines()[-1]
+    pattern = r"interrupted after step (\d+) of 100000; continue with --resume, from the checkpoint of step (\d+)"
+    found = re.fullmatch(f"error: {tmp_path}/run: {pattern}", line)
+    assert found, rest
+    assert found[1] == found[2]
+    assert "Traceback" not in rest
+    log = (tmp_path / "run/train.log").read_text()
+    assert log.rstrip().endswith(line.removeprefix(f"error: {tmp_path}/run: interrupted "))
+    assert f"step {found[1]}/" in log
+    assert f"step {int(found[1]) + 1}/" not in log
