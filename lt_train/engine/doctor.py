@@ -19,12 +19,22 @@ import torch.distributed
 from PIL import Image
 
 from lt_train.data.images import decode_image, fast_jpeg_decoder
+from lt_train.data.instance_masks import InstanceMasks
 from lt_train.detectors import build_detector, set_trainable
+from lt_train.engine.compute import prepare
 from lt_train.heads import make_head
 from lt_train.randomness import keyed_generator
+from lt_train.recipe import ComputeSection
 
-PACKAGES = ("lt-detection", "torch", "torchvision", "numpy", "pillow", "pycocotools", "hotcoco", "lvis")
-OPTIONAL = {"hotcoco": "evaluation is slow without it", "lvis": "only for --engine official on LVIS"}
+PACKAGES = ("lt-detection", "torch", "torchvision", "numpy", "pillow", "pycocotools")
+# what each is for
+OPTIONAL = {
+    "hotcoco": "evaluation is slow without it",
+    "lvis": "only for --engine official on LVIS",
+    "torchcodec": "JPEGs are decoded more slowly without it; run: pip install 'lt-detection[decode]'",
+    "tensorboard": "only for trackers=tensorboard, the default; run: pip install 'lt-detection[train]'",
+    "wandb": "only for trackers=wandb; run: pip install 'lt-detection[wandb]'",
+}
 SHARED_MEMORY = Path("/dev/shm")
 # loader processes pass batches of 16 images of 1333 x 800 through it
 LEAST_SHARED = 2**30
@@ -55,11 +65,12 @@ def examine() -> Iterator[Finding]:
     yield _backends()
     yield _attempt("decoding", _decoding)
     for device in ("cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))):
-        yield _attempt(f"training step on {device}", partial(_step, device))
+        for precision in ("fp32", "bf16") if _has_bf16(device) else ("fp32",):
+            yield _attempt(f"training step on {device} in {precision}", partial(_step, device, precision))
 
 
 def _packages() -> Iterator[Finding]:
-    for name in PACKAGES:
+    for name in (*PACKAGES, *OPTIONAL):
         try:
             yield Finding(name, metadata.version(name))
         except metadata.PackageNotFoundError:
@@ -72,12 +83,21 @@ def _devices() -> Iterator[Finding]:
     yield Finding("processor", f"{os.cpu_count()} cores, {torch.get_num_threads()} threads of PyTorch")
     for i in range(torch.cuda.device_count()):
         memory = torch.cuda.get_device_properties(i).total_memory / 2**30
-        yield Finding(f"cuda:{i}", f"{torch.cuda.get_device_name(i)}, {memory:.1f} GiB")
+        bf16 = "bf16" if _has_bf16(f"cuda:{i}") else "no bf16 (use compute.precision=fp16)"
+        yield Finding(f"cuda:{i}", f"{torch.cuda.get_device_name(i)}, {memory:.1f} GiB, {bf16}")
     if not torch.cuda.is_available():
         built = (
             f"PyTorch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "PyTorch is built without CUDA"
         )
         yield Finding("GPU", f"none is visible ({built}); device=auto trains on the processor", "note")
+
+
+def _has_bf16(device: str) -> bool:
+    """Whether a device computes in bf16 itself; the processor always can, fast or not."""
+    if device == "cpu":
+        return True
+    with torch.cuda.device(device):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def _shared_memory(path: Path) -> Finding:
@@ -125,17 +145,23 @@ def _decoding() -> str:
     return f"{ms:.1f} ms for a JPEG of 640 x 480 pixels in one process, by {decoder}"
 
 
-def _step(device: str) -> str:
-    """One training step of the small Faster R-CNN on a drawn image."""
+def _step(device: str, precision: str) -> str:
+    """One training step of the small Mask R-CNN on a drawn image with two triangles."""
     head = make_head("bags", instance_counts=[3, 30, 300, 3000])
     model = build_detector(
-        "faster_rcnn_small", head, min_size=(128,), max_size=128, generator=keyed_generator(0, "doctor")
+        "mask_rcnn_small", head, min_size=(128,), max_size=128, generator=keyed_generator(0, "doctor")
     )
     set_trainable(model, "all")
-    model.to(device).train()
+    prepare(model, ComputeSection.model_validate({"precision": precision}), torch.device(device)).train()
     image = torch.rand(3, 128, 128, generator=keyed_generator(0, "image")).to(device)
-    boxes = torch.tensor([[8.0, 8, 60, 70], [50, 40, 120, 110]], device=device)
-    target = {"boxes": boxes, "labels": torch.tensor([1, 4], device=device), "draw_seed": 0}
+    boxes = torch.tensor([[8.0, 8, 60, 70], [50, 40, 120, 110]])
+    polygons = [[[x1, y1, x2, y1, x2, y2]] for x1, y1, x2, y2 in boxes.tolist()]
+    target = {
+        "boxes": boxes.to(device),
+        "labels": torch.tensor([1, 4], device=device),
+        "masks": InstanceMasks.from_segmentations(polygons, 128, 128),
+        "draw_seed": 0,
+    }
     start = time.perf_counter()
     loss = torch.stack(list(model([image], [target]).values())).sum()
     loss.backward()  # type: ignore[no-untyped-call]
