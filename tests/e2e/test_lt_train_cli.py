@@ -202,10 +202,12 @@ def test_config_shows_where_values_come_from(tmp_path):
 
 
 ENDLESS = ("schedule.iterations=100000", "schedule.decay=[]", "log_every=1", "data.val=null", "trackers=[]")
+# more than loader processes have ready: a step that was begun needs them to live on
+SEVERAL_BATCHES = ("data.workers=1", "optim.accumulate=6")
 
 
 def start_endless(folder, out, *options):
-    """A run in a process group of its own, in which it has logged its second step."""
+    """A run in a process group of its own, in which it has logged its first step."""
     run = subprocess.Popen(
         [LT_TRAIN, "fit", "quickstart", *ENDLESS, *options, "--out", out],
         cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
@@ -213,7 +215,7 @@ def start_endless(folder, out, *options):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     lines = []
-    while not lines or "step 2/" not in lines[-1]:
+    while not lines or "step 1/" not in lines[-1]:
         lines.append(run.stderr.readline())
         assert lines[-1], lines
     return run
@@ -223,7 +225,7 @@ def start_endless(folder, out, *options):
 def test_a_signal_to_all_processes_of_a_run_leaves_it_resumable(quickstart, tmp_path, number):
     """As a terminal and a scheduler send it: the loader processes get it too."""
     folder = quickstart[0].parents[1]
-    run = start_endless(folder, tmp_path / "run", "data.workers=1")
+    run = start_endless(folder, tmp_path / "run", *SEVERAL_BATCHES)
     os.killpg(run.pid, number)
     _, rest = run.communicate(timeout=60)
     assert run.returncode == 75, rest
