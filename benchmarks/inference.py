@@ -1,6 +1,6 @@
 """Detection at a low threshold with 1,230 classes: bounded work and memory; whole images. Against torchvision.
 
-    python benchmarks/inference.py [--cuda]
+    python benchmarks/inference.py [--cuda] [--out FILE]
 
 ``1000 proposals``: from logits and box deltas of one image to its 300 detections at a threshold of 1e-4. With ``flat``
 logits, those of an untrained network, every one of the 1,230,000 pairs of proposal and class is above the threshold;
@@ -8,9 +8,13 @@ with ``peaked`` ones, in which some classes stand out for each proposal, about o
 best 10,000 pairs into NMS; ``lt-train, unbounded`` all, as torchvision does. Before anything is timed, the unbounded
 detections have to be torchvision's; whether the bounded ones are the same is in the column ``same_detections``.
 
-``whole image``: Mask R-CNN R50-FPN with random weights, one image of 640 x 480 pixels a time, until mask probabilities
-of 28 x 28 cells (lt-train) or masks pasted into the image (torchvision, which cannot do without; 300 boolean masks).
-On a GPU both compute in half precision, lt-train with NHWC feature maps.
+``whole image``: Mask R-CNN R50-FPN with random weights, one image of 640 x 480 pixels a time, 300 detections. What
+comes out differs: torchvision always pastes the masks into the image, as probabilities of every pixel. ``lt-train,
+pasted`` also ends with masks in image size, as run lengths of what exceeds 0.5, which is what an evaluation reads and
+what torchvision's masks would still have to be turned into: this is the ratio to look at. ``lt-train`` alone stops at
+mask probabilities of 28 x 28 cells, as the model gives them. On a GPU both compute in half precision, lt-train with
+NHWC feature maps, and run lengths are made on the CPU. ``1000 proposals`` is float32 on both sides and has neither
+convolutions nor matrix products; the comparison of detections runs with TF32 switched off all the same.
 
 Each contestant runs in a process of its own; a time is the median of its turns, after one that is not counted
 (processor time of one thread on a CPU, wall time on a GPU); ``peak_mib`` is memory beyond what the process had before
@@ -33,10 +37,12 @@ import click
 import torch
 from peak import Peak
 from peer_training import reference_model
+from precision import without_tf32
 from record import machine, record
 from torch import Tensor, nn
 
 from lt_train.detectors import LongTailDetector
+from lt_train.evaluation.paste import paste_masks_to_rle
 from lt_train.heads import make_head
 
 RESULTS = Path(__file__).parent / "results"
@@ -44,12 +50,13 @@ COLUMNS = (
     *("date", "machine", "torch", "job", "classes", "contestant", "turns", "ms", "images_per_s", "ratio", "peak_mib"),
     *("memory_ratio", "same_detections"),
 )
-OURS, UNBOUNDED, PEER = "lt-train", "lt-train, unbounded", "torchvision"
+OURS, UNBOUNDED, PASTED, PEER = "lt-train", "lt-train, unbounded", "lt-train, pasted", "torchvision"
 CLASSES = 1230
 PROPOSALS = 1000
 THRESHOLD = 1e-4
 KEPT = 300
 SHAPE = (800, 1066)
+HEIGHT, WIDTH = 480, 640
 # standard deviation of the logits
 SPREAD = {"flat": 0.05, "peaked": 4.0}
 SCENES = tuple(f"1000 proposals, {name}" for name in SPREAD)
@@ -65,6 +72,7 @@ def models(classes: int) -> dict[str, nn.Module]:
     head = make_head("softmax", instance_counts=[1] * classes)
     found = {OURS: LongTailDetector.from_stock(stock, head), UNBOUNDED: LongTailDetector.from_stock(stock, head)}
     found[UNBOUNDED].roi_heads.pre_nms_topk = None
+    found[PASTED] = found[OURS]
     return {PEER: stock.eval(), **{name: model.eval() for name, model in found.items()}}
 
 
@@ -101,7 +109,7 @@ def from_outputs(model: nn.Module, job: str, device: str) -> Detect:
 
 def from_image(model: nn.Module, device: str) -> Detect:
     """The whole model."""
-    image = torch.rand(3, 480, 640, generator=torch.Generator().manual_seed(0)).to(device)
+    image = torch.rand(3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(0)).to(device)
     half = torch.float16 if device == "cuda" else None
     if isinstance(model, LongTailDetector):
         model.precision, model.channels_last = half, half is not None
@@ -116,16 +124,29 @@ def from_image(model: nn.Module, device: str) -> Detect:
     return detect
 
 
+def pasted(detect: Detect) -> Detect:
+    """The same call, and the run lengths of its masks in the image."""
+
+    def call() -> list[list[dict[str, Any]]]:
+        return [paste_masks_to_rle(d["mask_probs"], d["boxes"], HEIGHT, WIDTH) for d in detect()]
+
+    return call
+
+
 def call_of(contestant: str, job: str, device: str) -> Detect:
     """What is timed."""
     classes = CLASSES if job in SCENES else int(job.split()[2].replace(",", ""))
     model = models(classes)[contestant].to(device)
-    return from_outputs(model, job, device) if job in SCENES else from_image(model, device)
+    if job in SCENES:
+        return from_outputs(model, job, device)
+    detect = from_image(model, device)
+    return pasted(detect) if contestant == PASTED else detect
 
 
 def is_same(job: str, contestant: str, device: str) -> bool:
     """Whether the detections are torchvision's: boxes within 1e-3 pixels, labels, scores within 1e-6."""
-    want, got = (call_of(name, job, device)() for name in (PEER, contestant))
+    with without_tf32():
+        want, got = (call_of(name, job, device)() for name in (PEER, contestant))
     same = torch.equal(want["labels"][0], got["labels"][0])
     near = all(
         torch.allclose(want[key][0], got[key][0], rtol=0, atol=most)
@@ -159,7 +180,7 @@ def measured(contestant: str, job: str, turns: int, device: str) -> dict[str, An
 def contest(job: str, turns: int, device: str) -> list[tuple[object, ...]]:
     """Rows of the result."""
     found: dict[str, dict[str, Any]] = {}
-    for name in (OURS, UNBOUNDED, PEER) if job in SCENES else (OURS, PEER):
+    for name in (OURS, UNBOUNDED if job in SCENES else PASTED, PEER):
         command = [sys.executable, __file__, "--contestant", name, "--job", job, "--turns", str(turns)]
         done = subprocess.run(command + ["--cuda"] * (device == "cuda"), check=True, stdout=subprocess.PIPE, text=True)
         found[name] = json.loads(done.stdout.splitlines()[-1])
@@ -184,9 +205,10 @@ def contest(job: str, turns: int, device: str) -> list[tuple[object, ...]]:
 @click.command()
 @click.option("--turns", default=3, show_default=True, help="Turns that are counted.")
 @click.option("--cuda", is_flag=True, help="On a GPU.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Another file for the table.")
 @click.option("--contestant", hidden=True)
 @click.option("--job", hidden=True)
-def main(turns: int, cuda: bool, contestant: str | None, job: str | None) -> None:
+def main(turns: int, cuda: bool, out: Path | None, contestant: str | None, job: str | None) -> None:
     """Measures and records."""
     if cuda and not torch.cuda.is_available():
         raise click.UsageError("--cuda: no CUDA device is visible here; leave it out to measure on the CPU")
@@ -196,7 +218,7 @@ def main(turns: int, cuda: bool, contestant: str | None, job: str | None) -> Non
         return
     jobs = (*SCENES, "whole image, 80 classes", f"whole image, {CLASSES} classes")
     rows = [row for one in jobs for row in contest(one, turns, device)]
-    record(RESULTS / f"inference{'_cuda' if cuda else ''}.csv", COLUMNS, rows)
+    record(out or RESULTS / f"inference{'_cuda' if cuda else ''}.csv", COLUMNS, rows)
 
 
 if __name__ == "__main__":

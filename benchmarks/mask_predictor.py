@@ -1,14 +1,16 @@
 """The mask branch's last layers for one label a region, against torchvision's predictor, which computes every class.
 
-    python benchmarks/mask_predictor.py [--cuda]
+    python benchmarks/mask_predictor.py [--cuda] [--out FILE]
 
 ``loss``: mask logits of 128 foreground regions, their binary cross-entropy and its gradients for the features and all
 weights. ``inference``: logits and probabilities of 300 detections. ``1x1 layer`` is the layer whose size depends on the
 number of classes; ``predictor`` also has the transposed convolution in front of it, which is the same on both sides and
 bounds its ratio. Both sides use the same weights, and before anything is timed the loss, its gradients and the
-probabilities have to agree within 1e-6. Each contestant runs in a process of
-its own with one thread; a time is the median of its turns, after one that is not counted; ``peak_mib`` is memory beyond
-what the process had before the first turn (anonymous memory of the process, or tensors on a GPU).
+probabilities have to agree within 1e-6, on a GPU with TF32 switched off. What is timed is float32 with PyTorch's
+defaults: on a GPU cuDNN's convolutions use TF32 and matrix products do not, whichever side has them. Each contestant
+runs in a process of its own with one thread; a time is the median of its turns, after one that is not counted;
+``peak_mib`` is memory beyond what the process had before the first turn (anonymous memory of the process, or tensors
+on a GPU).
 Writes benchmarks/results/mask_predictor.csv (with ``--cuda`` mask_predictor_cuda.csv), replacing it.
 """
 
@@ -26,6 +28,7 @@ from pathlib import Path
 import click
 import torch
 from peak import Peak
+from precision import without_tf32
 from record import machine, record
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -83,7 +86,8 @@ def turn(way: Way, job: str, given: tuple[nn.Module, Tensor, Tensor, Tensor]) ->
 def check_same(job: str, classes: int, device: str) -> None:
     """Stops unless both ways give the same."""
     given = inputs(job, classes, 16, device)
-    ours, theirs = (turn(way, job, given) for way in ways(job).values())
+    with without_tf32():
+        ours, theirs = (turn(way, job, given) for way in ways(job).values())
     worst = max(float((a - b).abs().max()) for a, b in zip(ours, theirs, strict=True))
     if worst > SAME:
         raise SystemExit(f"{job}, {classes} classes: results differ by {worst}")
@@ -128,10 +132,13 @@ def contest(job: str, classes: int, turns: int, device: str) -> list[tuple[objec
 @click.command()
 @click.option("--turns", default=5, show_default=True, help="Turns that are counted.")
 @click.option("--cuda", is_flag=True, help="On a GPU.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Another file for the table.")
 @click.option("--contestant", hidden=True)
 @click.option("--job", hidden=True)
 @click.option("--classes", type=int, hidden=True)
-def main(turns: int, cuda: bool, contestant: str | None, job: str | None, classes: int | None) -> None:
+def main(
+    turns: int, cuda: bool, out: Path | None, contestant: str | None, job: str | None, classes: int | None
+) -> None:
     """Measures and records."""
     if cuda and not torch.cuda.is_available():
         raise click.UsageError("--cuda: no CUDA device is visible here; leave it out to measure on the CPU")
@@ -140,7 +147,7 @@ def main(turns: int, cuda: bool, contestant: str | None, job: str | None, classe
         sys.stdout.write(json.dumps(measured(contestant, job, classes, turns, device)) + "\n")
         return
     rows = [row for job in JOBS for number in CLASSES for row in contest(job, number, turns, device)]
-    record(RESULTS / f"mask_predictor{'_cuda' if cuda else ''}.csv", COLUMNS, rows)
+    record(out or RESULTS / f"mask_predictor{'_cuda' if cuda else ''}.csv", COLUMNS, rows)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, Self
 
@@ -14,14 +15,24 @@ from torch.utils._python_dispatch import TorchDispatchMode
 _PACKAGES = ("lt_train", "torchvision")
 # calls whose result the host has to know
 _WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "nms")
+# calls that wait for a GPU but dispatch nothing that shows it on a CPU
+_PATCHED = ((Tensor, "tolist"), (Tensor, "new_tensor"), (torch, "tensor"), (torch, "as_tensor"))
 
 
 class Operations(TorchDispatchMode):
     """Counts the calls that PyTorch dispatches, but not views, and those for which the host waits for a GPU.
 
+    On a CPU everything lies in one memory, so waits are told by the calls. Counted are: values that the host asks for
+    (``item``, ``tolist``), results whose shape depends on values (``nonzero``, boolean indices, NMS), and tensors made
+    of Python numbers or arrays on a device, whose copy from ordinary memory waits: every ``Tensor.new_tensor``, and
+    ``torch.tensor`` and ``torch.as_tensor`` with a ``device``. Not counted are moves by ``to`` or ``cuda``, because a
+    CPU does not show whether their source is pinned or on the device already; so a tensor that is made without a
+    device and moved, pinned or not, is not counted. A call that names the CPU as its device, or asks a tensor for its
+    values that is on the host in any case, is counted although it never waits.
+
     Attributes:
-        number: Calls.
-        waits: Of these, those that wait.
+        number: Calls that were dispatched.
+        waits: Calls that wait.
         waits_of: The same by the package whose code asked for them: the innermost of lt_train and torchvision.
     """
 
@@ -31,14 +42,25 @@ class Operations(TorchDispatchMode):
         self.waits_of: Counter[str] = Counter()
 
     def __enter__(self) -> Self:
-        # not dispatched on a CPU, where it copies nothing
-        self._tolist = Tensor.tolist
-        Tensor.tolist = lambda tensor: self._wait() or self._tolist(tensor)  # type: ignore[method-assign]
+        self._plain = [getattr(owner, name) for owner, name in _PATCHED]
+        for (owner, name), plain in zip(_PATCHED, self._plain, strict=True):
+            setattr(owner, name, self._counted(name, plain))
         return super().__enter__()  # type: ignore[no-untyped-call, no-any-return]
 
     def __exit__(self, *args: Any) -> None:
-        Tensor.tolist = self._tolist  # type: ignore[method-assign]
+        for (owner, name), plain in zip(_PATCHED, self._plain, strict=True):
+            setattr(owner, name, plain)
         super().__exit__(*args)
+
+    def _counted(self, name: str, plain: Callable[..., Any]) -> Callable[..., Any]:
+        """A function in place of ``plain`` that counts its waits."""
+
+        def called(*args: Any, **kwargs: Any) -> Any:
+            if name == "tolist" or _copies_numbers(name, args, kwargs):
+                self._wait()
+            return plain(*args, **kwargs)
+
+        return called
 
     def _wait(self) -> None:
         self.waits += 1
@@ -55,6 +77,13 @@ class Operations(TorchDispatchMode):
         if (boolean and not filled) or name in _WAITING:
             self._wait()
         return func(*args, **(kwargs or {}))
+
+
+def _copies_numbers(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a call that makes a tensor copies what is none to the device of the model."""
+    values = args[1:] if name == "new_tensor" else args
+    to_device = name == "new_tensor" or kwargs.get("device") is not None
+    return to_device and not any(isinstance(value, Tensor) for value in (*values, kwargs.get("data")))
 
 
 def _caller(frame: FrameType | None) -> str:

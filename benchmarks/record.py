@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import platform
 import sys
 from collections.abc import Iterable, Sequence
@@ -26,10 +27,12 @@ def anonymous(pid: int) -> int:
 
 
 def record(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Writes the figures as CSV, replacing older ones."""
+    """Writes the figures as CSV, replacing older ones; beside them first, so that no table is ever half there."""
     path.parent.mkdir(exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as handle:
+    beside = path.with_name(f"{path.name}.part")
+    with beside.open("w", encoding="utf-8", newline="") as handle:
         writer = csv.writer(handle, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(rows)
+    os.replace(beside, path)
     sys.stdout.write(f"written: {path}\n")

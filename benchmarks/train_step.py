@@ -2,6 +2,7 @@
 
     python benchmarks/train_step.py           # two images of 320 pixels, on the CPU
     python benchmarks/train_step.py --cuda    # 16 images of 800 x 1333, half precision on both sides
+    python benchmarks/train_step.py --only 1230:all    # one job of the four; may be given several times
 
 The peer is ``peer_training.py``: what torchvision's reference scripts do (with ``--amp`` on a GPU). lt-train runs what
 ``fit`` runs, from the recipe on: its loader, its model, its step. Both read the same drawn JPEGs (``drawn_data.py``)
@@ -10,18 +11,28 @@ the weights of batch norms too, as its recipes do, which is more work than the p
 hardly an object, so on both sides 12 proposals around every object replace the worst ones: as many regions are
 foreground as in a trained network. ``classifier`` is a second stage: the peer freezes all other weights.
 
-First, in fp32 and on the same inputs with the same random state, the losses of several steps have to agree
-(``loss_difference`` is the largest relative one). Then every contestant runs in a process of its own: some steps that
-are not counted, then steps that are timed together (``s_per_step``: wall time, data included; ``cpu_s``: processor time
-of this process), then steps in which each part is timed with the device at rest, then one whose waits are counted:
-calls for which the host would wait for a GPU, by the package that made them. ``ratio`` is the peer's time over the
-contestant's: wall time on a GPU, processor time on a CPU. ``peak_mib`` is tensors on a GPU, else the process.
-Writes benchmarks/results/train_step.csv or train_step_cuda.csv, replacing it.
+First, in fp32 (TF32 switched off) and on the same inputs with the same random state, the losses of several steps have
+to agree (``loss_difference`` is the largest relative one; empty if the check ran out of memory; if they differ,
+everything stops). What is timed is fp32 on a CPU, and on a GPU half precision by autocast, with PyTorch's defaults for
+what is left in fp32. Then every contestant runs in a process of its own: some steps that are not counted, then steps
+that are timed together (``s_per_step``: wall time, data included; ``cpu_s``: processor time of this process), then
+steps in which each part is timed with the device at rest, then one whose waits are counted: calls for which the host
+waits for a GPU, by the package that made them. On a GPU these are what PyTorch warns of; on a CPU those that would
+wait, as ``operations.py`` tells them: copies to the device are counted where a tensor is made there, not where one is
+moved, as images and targets are. The step is planned and its batch loaded before. ``ratio`` (of wall time on a GPU, of
+processor time on a CPU) and ``memory_ratio`` are the peer's figure over the contestant's, both of the same call.
+``peak_mib`` is tensors on a GPU, else the process.
+
+Writes benchmarks/results/train_step.csv or train_step_cuda.csv after every contestant. A contestant that fails (no
+compiler, out of memory) leaves a note on stderr and no row; without the peer's row there are no ratios. The table is
+replaced; with ``--only`` a row takes the place of one of the same ``trains``, ``classes``, ``contestant`` and
+``machine``, and the other rows stay.
 """
 
 from __future__ import annotations
 
 import copy
+import csv
 import json
 import resource
 import statistics
@@ -31,7 +42,7 @@ import tempfile
 import time
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,6 +54,7 @@ import torch
 from drawn_data import draw_data
 from operations import Operations
 from peer_training import ReferenceTraining, freeze_all_but_the_classifier, reference_batches, reference_model
+from precision import without_tf32
 from pycocotools import mask as coco_mask
 from record import machine, record
 from torch import Tensor, nn
@@ -66,15 +78,23 @@ COLUMNS = (
     *(f"{part}_s" for part in (*PARTS, "backward_and_optimiser")),
     *("waits_lt_train", "waits_torchvision", "waits_other"),
 )
+# what no two rows share
+KEY = ("machine", "trains", "classes", "contestant")
 PEER = "torchvision references"
 # objects of an image: the means of COCO and of LVIS
 OBJECTS = {80: 7, 1230: 13}
+# classes and trains of every job
+JOBS = tuple((classes, trains) for classes in OBJECTS for trains in ("all", "classifier"))
+NAMES = {f"{classes}:{trains}": (classes, trains) for classes, trains in JOBS}
 LR = 1e-3
 PROPOSALS_OF_AN_OBJECT = 12
 LONGEST = 5 / 3
 CHECKED_STEPS = 3
 # largest relative difference of a loss: the order of sums differs, and weights drift apart after the first step
 SAME = 2e-3
+# signs of it in an error's text, and the exit status of a process that the system killed for it
+NO_MEMORY = ("out of memory", "MemoryError", "not enough memory", "can't allocate memory", "ALLOC_FAILED")
+KILLED = -9
 
 
 @dataclass(frozen=True)
@@ -125,7 +145,7 @@ def contestants(device: str) -> dict[str, tuple[str, ...]]:
 
 
 class Timed:
-    """An iterator of batches that knows how long it was waited for."""
+    """An iterator that knows how long it was waited for, and can be asked ahead of time."""
 
     def __init__(self, batches: Iterator[Any]) -> None:
         self.batches, self.seconds = batches, 0.0
@@ -140,14 +160,25 @@ class Timed:
         self.seconds += time.perf_counter() - start
         return batch
 
+    def draw_ahead(self) -> None:
+        """Gets the next one now, so that whoever asks for it waits for nothing."""
+        self.ahead.append(next(self.batches))
+
 
 @dataclass(frozen=True)
 class Training:
-    """A contestant: its model, what takes a step, and its batches."""
+    """A contestant: its model, what takes a step, its batches, and the planned steps where there is a plan."""
 
     model: nn.Module
     step: Callable[[], Any]
     batches: Timed
+    plan: Timed | None = None
+
+    def draw_ahead(self) -> None:
+        """Plans and loads the next step now."""
+        self.batches.draw_ahead()
+        if self.plan is not None:
+            self.plan.draw_ahead()
 
 
 def peer(job: Job) -> Training:
@@ -181,7 +212,7 @@ def ours(job: Job, overrides: Sequence[str]) -> Training:
     state = start_state(recipe, data, device, init_from=None, resume=False)
     state.model.train()
     batches = Timed(make_loader(data.dataset, Draws(plan, 0), workers=job.workers, pin_memory=device.type == "cuda"))
-    steps = plan.steps(0)
+    steps = Timed(plan.steps(0))
 
     def step() -> None:
         planned = next(steps)
@@ -189,7 +220,7 @@ def ours(job: Job, overrides: Sequence[str]) -> Training:
         if planned.index % recipe.log_every == 0:
             losses.read()
 
-    return Training(state.model, step, batches)
+    return Training(state.model, step, batches, steps)
 
 
 def propose_like_a_trained_network(model: nn.Module) -> None:
@@ -247,7 +278,7 @@ def time_parts(training: Training, job: Job) -> dict[str, float]:
 
 def count_waits(training: Training, device: str) -> dict[str, int]:
     """Calls of one step that wait for a GPU; on a CPU, those that would, which no branch for the CPU hides."""
-    training.batches.ahead.append(next(training.batches))
+    training.draw_ahead()
     if device == "cuda":
         found = waits_of_cuda(training.step)
     else:
@@ -346,39 +377,111 @@ class _Stays:
         return self.value
 
 
+class ContestantError(Exception):
+    """A contestant's process failed.
+
+    Args:
+        code: Its exit status.
+        output: What it wrote to stderr.
+    """
+
+    def __init__(self, code: int, output: str) -> None:
+        lines = [line for line in output.splitlines() if line.strip()]
+        super().__init__(lines[-1] if lines else f"exit status {code}")
+        self.output = output
+        self.out_of_memory = code == KILLED or any(sign in output for sign in NO_MEMORY)
+
+
 def run(job: Job, contestant: str) -> dict[str, float]:
-    """Starts a contestant."""
+    """Starts a contestant.
+
+    Raises:
+        ContestantError: It failed.
+    """
     command = [sys.executable, __file__, "--contestant", contestant, "--job", json.dumps(asdict(job))]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise ContestantError(done.returncode, done.stderr)
+    sys.stderr.write(done.stderr)
     result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return result
 
 
+def note(job: Job, contestant: str, error: ContestantError) -> None:
+    """Says on stderr what is missing."""
+    sys.stderr.write(f"{job.trains}, {job.classes} classes, {contestant}: failed, {error}\n")
+
+
+def checked(job: Job) -> float | None:
+    """The ``loss_difference`` of a job, ``None`` if memory ran out; stops if the check fails in another way."""
+    try:
+        return run(job, "check")["loss_difference"]
+    except ContestantError as error:
+        if not error.out_of_memory:
+            raise SystemExit(error.output) from None
+        note(job, "check", error)
+        return None
+
+
 def contest(job: Job) -> Iterator[tuple[object, ...]]:
-    """Rows of the result for one job."""
-    difference = float(run(job, "check")["loss_difference"])
-    found = {name: run(job, name) for name in contestants(job.device)}
-    key = "s_per_step" if job.device == "cuda" else "cpu_s"
-    where = torch.cuda.get_device_name() if job.device == "cuda" else machine()
-    for name, got in found.items():
-        got["images_per_s"] = job.batch / got["s_per_step"]
-        got["ratio"] = found[PEER][key] / got[key]
-        got["memory_ratio"] = found[PEER]["peak_mib"] / got["peak_mib"]
-        got["loss_difference"] = difference
-        start = (datetime.now(UTC).date(), where, torch.__version__, job.trains, job.classes, job.batch, job.side)
-        numbers = (f"{got[column]:.4g}" for column in COLUMNS[9:])
-        yield (*start, name, job.steps, *numbers)
+    """Rows of the result for one job, each as soon as it is there; none for a contestant that fails."""
+    difference, theirs = checked(job), None
+    for name in contestants(job.device):
+        try:
+            got = run(job, name)
+        except ContestantError as error:
+            note(job, name, error)
+            continue
+        theirs = got if name == PEER else theirs
         sys.stdout.write(f"{job.trains}, {job.classes} classes, {name}: {got}\n")
+        yield row_of(job, name, {**got, **ratios(job, got, theirs), "loss_difference": difference})
 
 
-def jobs(folder: Path, **options: Any) -> Iterator[Job]:
-    """Every job, with its data and weights."""
+def ratios(job: Job, got: dict[str, float], theirs: dict[str, float] | None) -> dict[str, float | None]:
+    """What is left out of a contestant's figures: images a second, and the peer's figures over its own."""
+    key = "s_per_step" if job.device == "cuda" else "cpu_s"
+    return {
+        "images_per_s": job.batch / got["s_per_step"],
+        "ratio": theirs[key] / got[key] if theirs else None,
+        "memory_ratio": theirs["peak_mib"] / got["peak_mib"] if theirs else None,
+    }
+
+
+def row_of(job: Job, name: str, figures: dict[str, float | None]) -> tuple[object, ...]:
+    """A row of the table; empty where a figure is ``None``."""
+    where = torch.cuda.get_device_name() if job.device == "cuda" else machine()
+    start = (datetime.now(UTC).date(), where, torch.__version__, job.trains, job.classes, job.batch, job.side)
+    wanted = (figures[column] for column in COLUMNS[9:])
+    return (*start, name, job.steps, *("" if value is None else f"{value:.4g}" for value in wanted))
+
+
+def key_of(row: Sequence[object]) -> tuple[str, ...]:
+    """What tells a row of the table from the others."""
+    return tuple(str(row[COLUMNS.index(column)]) for column in KEY)
+
+
+def recorded(path: Path) -> list[list[str]]:
+    """The rows of a table, none if there is no file."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as handle:
+        header, *rows = list(csv.reader(handle)) or [[]]
+    if header != list(COLUMNS):
+        raise click.UsageError(f"--only: {path} has other columns than this script writes; name another file by --out")
+    return rows
+
+
+def jobs(folder: Path, wanted: Collection[tuple[int, str]] = JOBS, **options: Any) -> Iterator[Job]:
+    """The wanted jobs, with their data and weights."""
     for classes, objects in OBJECTS.items():
+        trained = [trains for number, trains in JOBS if number == classes and (number, trains) in wanted]
+        if not trained:
+            continue
         data = draw_data(folder / str(classes), images=64, classes=classes, objects=objects)
         torch.manual_seed(0)
         weights = folder / f"{classes}.pt"
         torch.save(reference_model(classes, 800, 1333).state_dict(), weights)
-        for trains in ("all", "classifier"):
+        for trains in trained:
             yield Job(str(data), str(weights), trains, classes, **options)
 
 
@@ -388,6 +491,7 @@ def jobs(folder: Path, **options: Any) -> Iterator[Job]:
 @click.option("--side", type=int, help="Short side in pixels; 800 on a GPU, else 320.")
 @click.option("--steps", type=int, help="Timed steps; 40 on a GPU, else 5.")
 @click.option("--workers", type=int, help="Loader processes; 12 on a GPU, else 0.")
+@click.option("--only", type=click.Choice(list(NAMES)), multiple=True, help="Only these jobs; other rows are kept.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Another file for the table.")
 @click.option("--contestant", hidden=True)
 @click.option("--job", hidden=True)
@@ -397,27 +501,43 @@ def main(
     side: int | None,
     steps: int | None,
     workers: int | None,
+    only: tuple[str, ...],
     out: Path | None,
     contestant: str | None,
     job: str | None,
 ) -> None:
     """Measures and records."""
     if job is not None and contestant is not None:
-        given = Job(**json.loads(job))
-        result = {"loss_difference": loss_difference(given)} if contestant == "check" else measured(given, contestant)
-        sys.stdout.write(json.dumps(result) + "\n")
+        answer(Job(**json.loads(job)), contestant)
         return
     if cuda and not torch.cuda.is_available():
         raise click.UsageError("--cuda: no CUDA device is visible here; leave it out to measure on the CPU")
-    defaults = (16, 800, 40, 12, 10) if cuda else (2, 320, 5, 0, 1)
-    values = [
-        own if own is not None else usual for own, usual in zip((batch, side, steps, workers), defaults, strict=False)
-    ]
-    options = dict(zip(("batch", "side", "steps", "workers"), values, strict=True))
-    options |= {"warmup": defaults[-1], "device": "cuda" if cuda else "cpu"}
+    given = {"batch": batch, "side": side, "steps": steps, "workers": workers}
+    options = defaults(cuda) | {name: value for name, value in given.items() if value is not None}
+    path = out or RESULTS / f"train_step{'_cuda' if cuda else ''}.csv"
+    table: dict[tuple[str, ...], Sequence[object]] = {key_of(row): row for row in (recorded(path) if only else ())}
     with tempfile.TemporaryDirectory() as folder:
-        rows = [row for one in jobs(Path(folder), **options) for row in contest(one)]
-    record(out or RESULTS / f"train_step{'_cuda' if cuda else ''}.csv", COLUMNS, rows)
+        for one in jobs(Path(folder), [NAMES[name] for name in only] or JOBS, **options):
+            for row in contest(one):
+                table[key_of(row)] = row
+                record(path, COLUMNS, list(table.values()))
+
+
+def defaults(cuda: bool) -> dict[str, Any]:
+    """Options of a job."""
+    if cuda:
+        return {"batch": 16, "side": 800, "steps": 40, "workers": 12, "warmup": 10, "device": "cuda"}
+    return {"batch": 2, "side": 320, "steps": 5, "workers": 0, "warmup": 1, "device": "cpu"}
+
+
+def answer(job: Job, contestant: str) -> None:
+    """Measures one contestant or checks the losses, in a process of its own; the figures go to stdout as JSON."""
+    if contestant == "check":
+        with without_tf32():
+            result = {"loss_difference": loss_difference(job)}
+    else:
+        result = measured(job, contestant)
+    sys.stdout.write(json.dumps(result) + "\n")
 
 
 if __name__ == "__main__":
