@@ -30,10 +30,10 @@ from typing import Any
 import click
 import numpy as np
 import torch
+from operations import Operations
 from record import machine, record
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from lt_data.counts import embedded_reference
 from lt_train.heads import make_head
@@ -181,23 +181,6 @@ def jobs(device: str) -> Iterator[tuple[str, Job, Job]]:
         "plain softmax": lambda: b.logits.softmax(dim=1),
     }
     yield "scores, 1000 regions", calls, calls
-
-
-class Operations(TorchDispatchMode):
-    """Counts the calls that PyTorch dispatches, but not views, and those for which the host waits for a GPU."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.number, self.waits = 0, 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        view = any(r.alias_info is not None and not r.alias_info.is_write for r in func._schema.returns)
-        self.number += not view
-        name = func.overloadpacket.__name__
-        indices = args[1] if name.startswith("index") and len(args) > 1 and isinstance(args[1], list | tuple) else ()
-        boolean = any(isinstance(i, Tensor) and i.dtype == torch.bool for i in indices)
-        self.waits += boolean or name in ("_local_scalar_dense", "nonzero", "masked_select")
-        return func(*args, **(kwargs or {}))
 
 
 def operations(call: Callable[[], Any]) -> Operations:
