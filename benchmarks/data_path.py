@@ -28,9 +28,12 @@ within 1e-5 of torchvision's; ``polygon`` makes other targets (0 or 1), which ha
 
 ``decode one JPEG`` goes from bytes to a uint8 tensor [3, H, W]. The pixels have to be Pillow's.
 
-All is in one process, in turns of two calls, of which the second is timed; times are medians over the turns. First, one
-tensor of 31 MiB is freed: from then on the C library keeps freed memory of up to that size. ``cpu_ratio`` is the time
-of the first peer over that of the contestant; ``fastest_ratio`` is that of the fastest peer. Needs torchcodec.
+Everything runs in several processes, in each in turns of two calls, of which the second is timed; a time is the median
+over a process's turns, of which the table has the median over the processes. First, one tensor of 31 MiB is freed: from
+then on the C library keeps freed memory of up to that size. Whether it finds a place for the larger blocks of a peer or
+asks the system for new pages each time is chance, and differs from process to process by a factor of almost two.
+``cpu_ratio`` is the time of the first peer over that of the contestant, within a process: the median over the
+processes, with the least and the most; ``fastest_ratio`` is that of the fastest peer. Needs torchcodec.
 Writes benchmarks/results/data_path.csv, replacing it.
 """
 
@@ -38,11 +41,13 @@ from __future__ import annotations
 
 import io
 import json
+import multiprocessing
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -75,8 +80,8 @@ from lt_train.detectors.transform import LongTailTransform
 
 RESULTS = Path(__file__).parent / "results" / "data_path.csv"
 COLUMNS = (
-    *("date", "machine", "torch", "job", "instances", "contestant", "turns"),
-    *("cpu_ms", "wall_ms", "cpu_ratio", "fastest_ratio"),
+    *("date", "machine", "torch", "job", "instances", "contestant", "processes", "turns", "cpu_ms", "wall_ms"),
+    *("cpu_ratio", "cpu_ratio_least", "cpu_ratio_most", "fastest_ratio"),
 )
 OURS = "lt-train"
 WIDTH, HEIGHT = 640, 480
@@ -401,29 +406,54 @@ def middle(times: list[tuple[float, float]], items: int) -> tuple[float, float]:
     return cpu, wall
 
 
-def rows(contest: Contest, turns: int) -> Iterator[tuple[object, ...]]:
-    """Rows of the result for one contest."""
-    found = measure(contest, turns)
-    peers = [cpu for name, (cpu, _) in found.items() if not name.startswith(OURS)]
-    for name, (cpu, wall) in found.items():
-        ratios = (round(peers[0] / cpu, 2), round(min(peers) / cpu, 2))
-        head = (datetime.now(UTC).date().isoformat(), machine(), torch.__version__, contest.job, contest.instances)
-        yield (*head, name, turns, round(cpu, 3), round(wall, 3), *ratios)
-        where = f"{contest.job}, {contest.instances} instances" if contest.instances else contest.job
-        sys.stdout.write(f"{where}, {name}: {cpu:.2f} ms CPU, {wall:.2f} ms wall, ratios {ratios}\n")
+Times = dict[tuple[str, Any, str], tuple[float, float]]
+
+
+def measured(turns: int) -> Times:
+    """CPU and wall milliseconds by job, instances and contestant; runs in a process of its own."""
+    torch.set_num_threads(1)
+    torch.empty(KEPT_BY_MALLOC, dtype=torch.uint8)
+    found: Times = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for contest in contests(Path(folder)):
+            for name, times in measure(contest, turns).items():
+                found[contest.job, contest.instances, name] = times
+    return found
+
+
+def ratios(runs: list[Times], key: tuple[str, Any, str]) -> tuple[float, float, float, float]:
+    """Median, least and most of the first peer's CPU time over a contestant's, and the median for the fastest peer."""
+    peers = [other for other in runs[0] if other[:2] == key[:2] and not other[2].startswith(OURS)]
+    first = [run[peers[0]][0] / run[key][0] for run in runs]
+    fastest = [min(run[peer][0] for peer in peers) / run[key][0] for run in runs]
+    return statistics.median(first), min(first), max(first), statistics.median(fastest)
+
+
+def rows(runs: list[Times], turns: int) -> Iterator[tuple[object, ...]]:
+    """Rows of the result."""
+    for key in runs[0]:
+        cpu, wall = middle([run[key] for run in runs], 1)
+        numbers = [round(ratio, 2) for ratio in ratios(runs, key)]
+        head = (datetime.now(UTC).date().isoformat(), machine(), torch.__version__, *key)
+        yield (*head, len(runs), turns, round(cpu, 3), round(wall, 3), *numbers)
+        where = f"{key[0]}, {key[1]} instances" if key[1] else key[0]
+        sys.stdout.write(f"{where}, {key[2]}: {cpu:.2f} ms CPU, {wall:.2f} ms wall, ratios {numbers}\n")
 
 
 @click.command()
-@click.option("--turns", default=21, show_default=True, help="Turns of each contestant.")
+@click.option("--processes", default=5, show_default=True, help="Processes, one after the other.")
+@click.option("--turns", default=7, show_default=True, help="Turns of each contestant in a process.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), default=RESULTS, show_default=True)
-def main(turns: int, out: Path) -> None:
+def main(processes: int, turns: int, out: Path) -> None:
     """Measure and record."""
-    torch.set_num_threads(1)
     if fast_jpeg_decoder() is None:
         raise click.ClickException("torchcodec is not installed here, or does not fit PyTorch: pip install torchcodec")
-    torch.empty(KEPT_BY_MALLOC, dtype=torch.uint8)
-    with tempfile.TemporaryDirectory() as folder:
-        record(out, COLUMNS, [row for contest in contests(Path(folder)) for row in rows(contest, turns)])
+    context, runs = multiprocessing.get_context("spawn"), []
+    for number in range(processes):
+        with ProcessPoolExecutor(1, mp_context=context) as process:
+            runs.append(process.submit(measured, turns).result())
+        sys.stdout.write(f"process {number + 1} of {processes}\n")
+    record(out, COLUMNS, rows(runs, turns))
 
 
 if __name__ == "__main__":

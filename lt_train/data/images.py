@@ -82,7 +82,7 @@ def fast_jpeg_decoder() -> Callable[[bytes], Tensor] | None:
 
 def as_input(image: Tensor, device: torch.device) -> Tensor:
     """A uint8 image [3, H, W] as a detector takes it: float32 in 0..1, on a device."""
-    return image.to(device, non_blocking=True).float() / 255
+    return image.to(device, non_blocking=True).float().div_(255)
 
 
 def resized_size(height: int, width: int, short_side: int, max_size: int) -> tuple[int, int]:
