@@ -72,7 +72,7 @@ class FitCommand(click.Command):
 @click.option(
     "--resume",
     metavar="[auto|=RUN]",
-    help="Continue the run in --out (or in RUN); auto starts it if there is none yet.",
+    help="Continue the run in --out (or in RUN); auto starts it if it has no checkpoint yet.",
 )
 @click.option("--force", is_flag=True, help="Replace a run that exists.")
 @click.option(
@@ -106,24 +106,34 @@ def fit(
         out = Path(resume)
     if out is None:
         raise click.UsageError("Missing option '--out'.")
+    has_checkpoint = (out / "checkpoints" / "last.pt").is_file()
+    start = resume is None or (resume == "auto" and not has_checkpoint)
+    try:
+        # what a scheduler starts again may have been stopped before its first checkpoint: nothing is lost
+        nothing_to_lose = resume == "auto" and not any(out.glob("checkpoints/*.pt"))
+        _fit(recipe, overrides, out, init_from, resume=not start, force=force or nothing_to_lose)
+    except KeyboardInterrupt as stop:
+        from lt_train.engine.interrupts import Interrupted
+
+        saved = isinstance(stop, Interrupted)
+        # a resumed run has a checkpoint before it is started
+        if not saved and (start or not has_checkpoint):
+            raise
+        where = str(stop) if saved else "before the first step; continue with --resume"
+        leave(f"{out}: interrupted {where}", code=RESUMABLE)
+    click.echo(f"written: {out}")
+
+
+def _fit(
+    recipe: str, overrides: tuple[str, ...], out: Path, init_from: Path | None, *, resume: bool, force: bool
+) -> None:
     need_training()
     from lt_train.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides)
     from lt_train.engine.fit import fit as train
-    from lt_train.engine.interrupts import Interrupted
-    from lt_train.engine.run_dir import RunDir
 
-    start = resume is None or (resume == "auto" and not RunDir(out).last.is_file())
-    try:
-        train(loaded, out, init_from=init_from, resume=not start, force=force)
-    except KeyboardInterrupt as stop:
-        # a resumed run has a checkpoint before it is started
-        if start and not isinstance(stop, Interrupted):
-            raise
-        where = str(stop) or "before the first step; continue with --resume"
-        leave(f"{out}: interrupted {where}", code=RESUMABLE)
-    click.echo(f"written: {out}")
+    train(loaded, out, init_from=init_from, resume=resume, force=force)
 
 
 def _dry_run(recipe: str, overrides: tuple[str, ...], init_from: Path | None) -> None:

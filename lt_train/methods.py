@@ -266,7 +266,13 @@ def change_method(
         return dict(content), ()
     old: Mapping[str, Any] = METHODS[was].fills if was in METHODS else {}
     new = METHODS[method].fills
-    kept, notes = _chosen(content, old, new, defaults.values), []
+    kept, notes = _with_pair(content, _chosen(content, old, new, defaults.values)), []
+    renewed = _renewed(content, kept, {**defaults.values, **new}, defaults.values)
+    if renewed:
+        notes.append(
+            f"note: method={method} sets anew what the recipe had as a default or from method {was}: "
+            + ", ".join(renewed)
+        )
     for section in defaults.names:
         if isinstance(content.get(section), Mapping):
             kept[section], dropped = _chosen_section(section, content[section], old, new, defaults)
@@ -290,6 +296,33 @@ def _chosen(
         elif have == default or (key in old and have == old[key]):
             del kept[key]
     return kept
+
+
+def _with_pair(content: Mapping[str, Any], kept: dict[str, Any]) -> dict[str, Any]:
+    """``kept`` with both of epochs and decay if either was chosen: a decay belongs to a length."""
+    have, stays = content.get("schedule"), kept.get("schedule")
+    pair = ("epochs", "decay")
+    if not isinstance(have, Mapping) or not isinstance(stays, Mapping) or not any(key in stays for key in pair):
+        return kept
+    return {**kept, "schedule": {**stays, **{key: have[key] for key in pair if key in have}}}
+
+
+def _renewed(
+    content: Mapping[str, Any],
+    kept: Mapping[str, Any],
+    new: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    prefix: str = "",
+) -> list[str]:
+    """Values of a file that were left out and will be others, as KEY=VALUE."""
+    lines = []
+    for key, have in content.items():
+        if key in defaults and isinstance(have, Mapping) and isinstance(defaults[key], Mapping):
+            values = {**defaults[key], **(new.get(key) or {})}
+            lines += _renewed(have, kept.get(key, {}), values, defaults[key], f"{prefix}{key}.")
+        elif key in defaults and key not in kept and new.get(key) != have:
+            lines.append(f"{prefix}{key}={_spelled(have)}")
+    return lines
 
 
 def _chosen_section(

@@ -109,7 +109,7 @@ def _run(
 def _ended(error: KeyboardInterrupt, state: RunState, total: int) -> KeyboardInterrupt:
     """What an interrupt is called where the run ends: it says whether and how to go on."""
     if state.saved is None:
-        error.args = error.args or ("before the first checkpoint; start again with --force",)
+        error.args = ("before the first checkpoint; start again with --force",)
         return error
     return Interrupted(
         f"after step {state.done} of {total}; continue with --resume, from the checkpoint of step {state.saved}"

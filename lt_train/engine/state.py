@@ -246,18 +246,32 @@ def restore_state(state: RunState, run: RunDir, recipe: Recipe, data: RunData) -
     state.optimizer.load_state_dict(content["optimizer"])
     state.scaler.load_state_dict(content["scaler"])
     state.done, state.best = int(content["done"]), content["best"]
-    # older versions did not note it
-    state.evaluated, state.saved = int(content.get("evaluated", state.done)), state.done
     drop_later_metrics(run, state.done)
+    # older versions did not note it in the checkpoint
+    state.evaluated = int(content["evaluated"] if "evaluated" in content else _last_evaluation(run))
+    state.saved = state.done
     _drop_lost_evaluation(run, state.evaluated)
 
 
 def _drop_lost_evaluation(run: RunDir, evaluated: int) -> None:
     """Removes what ``metrics.jsonl`` has of an evaluation that a checkpoint knows nothing of: it is done again."""
     if run.metrics.is_file():
-        records = [json.loads(line) for line in run.metrics.read_text(encoding="utf-8").splitlines()]
-        kept = [r for r in records if r["step"] <= evaluated or not any(name.startswith("eval/") for name in r)]
+        kept = [r for r in _records(run) if r["step"] <= evaluated or not _is_evaluation(r)]
         write_text(run.metrics, "".join(f"{json.dumps(record)}\n" for record in kept))
+
+
+def _last_evaluation(run: RunDir) -> int:
+    """The last step that ``metrics.jsonl`` has an evaluation of; 0 without one."""
+    return max((int(r["step"]) for r in _records(run) if _is_evaluation(r)), default=0)
+
+
+def _records(run: RunDir) -> list[dict[str, Any]]:
+    lines = run.metrics.read_text(encoding="utf-8").splitlines() if run.metrics.is_file() else []
+    return [json.loads(line) for line in lines]
+
+
+def _is_evaluation(record: dict[str, Any]) -> bool:
+    return any(name.startswith("eval/") for name in record)
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:

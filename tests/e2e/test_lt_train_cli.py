@@ -237,3 +237,40 @@ def test_a_signal_to_all_processes_of_a_run_leaves_it_resumable(quickstart, tmp_
     assert log.rstrip().endswith(line.removeprefix(f"error: {tmp_path}/run: interrupted "))
     assert f"step {found[1]}/" in log
     assert f"step {int(found[1]) + 1}/" not in log
+
+
+@pytest.mark.parametrize(("files", "force"), [((), True), (("last.pt",), False), (("best.pt",), False)])
+def test_resume_auto_replaces_what_has_no_checkpoint(tmp_path, monkeypatch, files, force):
+    """A job that was stopped before its first checkpoint is started by the same command again."""
+    from click.testing import CliRunner
+    from lt_cli.train import main
+
+    import lt_train.engine.fit as engine
+
+    called = {}
+    monkeypatch.setattr(engine, "fit", lambda recipe, out, **options: called.update(options))
+    (tmp_path / "run/checkpoints").mkdir(parents=True)
+    for name in files:
+        (tmp_path / "run/checkpoints" / name).touch()
+    done = CliRunner().invoke(main, ["fit", "quickstart", "--out", str(tmp_path / "run"), "--resume", "auto"])
+    assert done.exit_code == 0, done.output
+    assert (called["force"], called["resume"]) == (force, files == ("last.pt",))
+
+
+@pytest.mark.parametrize(("files", "code"), [((), 1), (("last.pt",), 75)])
+def test_an_interrupt_while_starting(tmp_path, monkeypatch, files, code):
+    """A run with a checkpoint can be resumed, however early the second start was interrupted."""
+    from click.testing import CliRunner
+    from lt_cli.train import main
+
+    import lt_train.recipe
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lt_train.recipe, "load_recipe", interrupted)
+    (tmp_path / "run/checkpoints").mkdir(parents=True)
+    for name in files:
+        (tmp_path / "run/checkpoints" / name).touch()
+    done = CliRunner().invoke(main, ["fit", "quickstart", "--out", str(tmp_path / "run"), "--resume", "auto"])
+    assert done.exit_code == code, done.output

@@ -17,6 +17,12 @@ def regime(recipe):
     return recipe.optim.lr, recipe.schedule.epochs, recipe.schedule.decay, recipe.data.classes_below
 
 
+def assert_nothing_is_dropped(recipe):
+    """All that is noted is what was a default or the old method's."""
+    assert all(note.startswith(f"note: method={recipe.method} sets anew what") for note in recipe.notes)
+    assert len(recipe.notes) <= 1
+
+
 TUNED = (1e-4, 10, (7,))
 
 
@@ -27,7 +33,7 @@ def test_a_method_on_a_baseline_is_its_complete_recipe(baseline, method):
     suffix = "" if method == "softmax" else "_" + method.replace("-", "_")
     ours = load_recipe(baseline, [f"method={method}"])
     assert ours == load_recipe(baseline + suffix)
-    assert ours.notes == ()
+    assert_nothing_is_dropped(ours)
     assert beaten_keys(method, ours.to_plain()) == []
 
 
@@ -38,7 +44,7 @@ def test_from_any_method_to_any_other_and_back(first, second):
     start, wanted = (load_recipe(BASE, [f"method={method}"]) for method in (first, second))
     changed = make_recipe(start.to_plain(), [f"method={second}"])
     assert changed == wanted
-    assert changed.notes == ()
+    assert_nothing_is_dropped(changed)
     assert make_recipe(changed.to_plain(), [f"method={first}"]) == start
 
 
@@ -89,7 +95,30 @@ def test_chosen_options_of_a_section_stay_where_its_name_does(file, method, sect
     recipe = make_recipe({**MINIMAL, **file}, [f"method={method}"])
     have = getattr(recipe, section).model_dump()
     assert {key: have[key] for key in kept} == kept
-    assert recipe.notes == ()
+    assert_nothing_is_dropped(recipe)
+
+
+def test_what_is_set_anew_is_named():
+    recipe = load_recipe(BASE, ["method=finetune-tail"])
+    assert recipe.notes == (
+        "note: method=finetune-tail sets anew what the recipe had as a default or from method softmax: "
+        "data.classes_below=null, optim.lr=0.01, schedule.epochs=12, schedule.decay=[8, 11]",
+    )
+    assert load_recipe(BASE, ["method=rfs"]).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("was", "schedule", "method"),
+    [
+        ("softmax", {"epochs": 12, "decay": [8, 10]}, "finetune-tail"),
+        ("finetune-tail", {"epochs": 10, "decay": [8]}, "softmax"),
+        ("softmax", {"epochs": 24, "decay": [8, 11]}, "bags-tune-all"),
+    ],
+)
+def test_epochs_and_decay_stay_together(was, schedule, method):
+    """One of them alone would put the decay at another place of the run."""
+    recipe = make_recipe({**MINIMAL, "method": was, "schedule": schedule}, [f"method={method}"])
+    assert (recipe.schedule.epochs, list(recipe.schedule.decay)) == (schedule["epochs"], schedule["decay"])
 
 
 def test_what_is_dropped_with_a_section_is_named():

@@ -161,15 +161,30 @@ def test_an_evaluation_that_no_checkpoint_knows_is_recorded_once(tiny_recipe, st
     same_runs(fit(recipe, tmp_path / "run", resume=True), straight)
 
 
-def test_older_checkpoints_count_as_evaluated(tiny_recipe, tmp_path, monkeypatch):
+def make_older(path):
+    """Versions before did not note in a checkpoint what was evaluated."""
+    content = load_checkpoint(path)
+    del content["evaluated"]
+    save_checkpoint(path, content)
+
+
+def test_older_checkpoints_count_as_evaluated_where_their_metrics_are(tiny_recipe, tmp_path, monkeypatch):
     recipe = tiny_recipe(*EVALUATED)
     run = fit(recipe, tmp_path / "run")
-    content = load_checkpoint(run.last)
-    del content["evaluated"]
-    save_checkpoint(run.last, content)
+    make_older(run.last)
     monkeypatch.setattr(engine, "evaluate_model", None)
     fit(recipe, run.path, resume=True)
     assert len(records(run)) == 6
+
+
+def test_older_checkpoints_are_evaluated_where_they_were_stopped(tiny_recipe, straight_run, tmp_path, monkeypatch):
+    recipe, straight = tiny_recipe(*EVALUATED), straight_run(*EVALUATED)
+    go_on = interrupt_evaluation(monkeypatch, 2, when="before")
+    with pytest.raises(Interrupted):
+        fit(recipe, tmp_path / "run")
+    go_on()
+    make_older(tmp_path / "run" / "checkpoints" / "last.pt")
+    same_runs(fit(recipe, tmp_path / "run", resume=True), straight)
 
 
 def test_fit_in_a_thread(tiny_recipe, tmp_path):
