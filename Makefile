@@ -1,10 +1,11 @@
-# make demo | test | test-slow | check | lock | clean
+# make demo | test | test-slow | test-oldest | check | lock | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
+OLDEST := .venv-oldest
 
-.PHONY: demo test test-slow check lock clean install
+.PHONY: demo test test-slow test-oldest check lock clean install
 
 # one table in a few minutes on two CPU cores, no download of data or weights
 demo: $(READY)
@@ -15,6 +16,10 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow --timeout 3600
+
+# the suite with the oldest supported PyTorch
+test-oldest: $(OLDEST)/.installed
+	$(OLDEST)/bin/python -m pytest
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -29,6 +34,14 @@ $(READY): pyproject.toml requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[train,dev]'
 	touch $(READY)
 
+# everything else as locked: what fails here fails because of PyTorch
+$(OLDEST)/.installed: pyproject.toml requirements.lock
+	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
+	grep -vE '^(torch|torchvision|torchcodec|triton|nvidia-[a-z0-9-]+|cuda-[a-z-]+)==' requirements.lock > $(OLDEST)/constraints.txt
+	printf 'torch==2.11.*\ntorchvision==0.26.*\n' >> $(OLDEST)/constraints.txt
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -c $(OLDEST)/constraints.txt -e '.[train,dev]'
+	touch $@
+
 # writes requirements.lock anew from a fresh environment
 lock:
 	rm -rf $(VENV)-lock && $(PYTHON) -m venv $(VENV)-lock
@@ -37,4 +50,4 @@ lock:
 	rm -rf $(VENV)-lock
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

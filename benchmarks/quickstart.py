@@ -15,7 +15,7 @@ import torch
 from record import machine, record
 from rich.console import Console
 
-from lt_train.quickstart import run_seed
+from lt_train.quickstart import quickstart_recipe, run_seed
 
 RESULTS = Path(__file__).parent / "results" / "quickstart.csv"
 COLUMNS = ("date", "machine", "python", "torch", "seed", "seconds", "run", "iou_type", "figure", "classes", "value")
@@ -37,7 +37,8 @@ def main(seeds: int, out: Path) -> None:
     rows = []
     for seed in range(seeds):
         start = time.monotonic()
-        metrics = run_seed(out / f"seed-{seed}", seed, None, Console(stderr=True))
+        directory = out / f"seed-{seed}"
+        metrics = run_seed(directory, quickstart_recipe(directory, seed), Console(stderr=True))
         seconds = round(time.monotonic() - start)
         where = (
             datetime.now(UTC).date().isoformat(),

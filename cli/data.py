@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from lt_data import __version__
+
 from .options import CommandGroup, FilePath, Progress
 
 FILE = FilePath()
@@ -30,7 +32,7 @@ TABLE_CSV_OR_JSON = click.option(
 
 
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(package_name="lt-detection")
+@click.version_option(__version__, prog_name="lt-data")
 def main() -> None:
     """Build long-tailed detection datasets and look at them.
 
@@ -356,3 +358,7 @@ def exit_unless(good: bool) -> None:
     """Leaves with exit code 1 if a check failed."""
     if not good:
         raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lt_data import __version__
+
 from .options import RESUMABLE, CommandGroup, FilePath, Progress, leave
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ def need_training() -> None:
 
 
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(package_name="lt-detection")
+@click.version_option(__version__, prog_name="lt-train")
 def main() -> None:
     """Train torchvision detectors on long-tailed data and measure AP per group."""
     if logging.lastResort:
@@ -40,7 +42,8 @@ def main() -> None:
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="First seed.")
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="How many seeds to run.")
 @click.option("--iterations", type=click.IntRange(10), help="Steps of the baseline  [default: the recipe's].")
-def quickstart(out: Path | None, seed: int, seeds: int, iterations: int | None) -> None:
+@click.option("--device", help="auto, cpu, cuda or cuda:N  [default: cpu, for which the figures are recorded].")
+def quickstart(out: Path | None, **options: Any) -> None:
     """Everything once in a few minutes, without any download.
 
     Draws a small long-tailed dataset, trains a softmax baseline and BAGS on it, and compares their AP per group.
@@ -48,7 +51,7 @@ def quickstart(out: Path | None, seed: int, seeds: int, iterations: int | None) 
     need_training()
     from lt_train.quickstart import quickstart as run
 
-    directory, table = run(out, seed=seed, seeds=seeds, iterations=iterations)
+    directory, table = run(out, **options)
     click.echo(table)
     click.echo(f"\nwritten: {directory}")
 
@@ -390,3 +393,7 @@ def recipes(text: str | None) -> None:
     from lt_train.recipe import recipe_names
 
     click.echo("\n".join(recipe_names(text or "")))
+
+
+if __name__ == "__main__":
+    main()

@@ -8,7 +8,6 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from lt_data.counts import CategoryCounts, count_categories
 from lt_data.data_card import data_card
 from lt_data.groups import group_name_of, groups_to_json
 from lt_data.repeat_factors import image_repeat_factors
+from lt_data.versions import PACKAGE, version_of
 
 SCHEMA = 1
 _CATEGORY_COLUMNS = (
@@ -179,13 +179,13 @@ def _shortage_record(build: Build) -> list[dict[str, int]]:
 
 
 def _environment(build: Build, out: Path) -> dict[str, Any]:
-    packages = ("lt-detection", "numpy", "msgspec", "pandas", "pycocotools", "matplotlib")
+    packages = (PACKAGE, "numpy", "msgspec", "pandas", "pycocotools", "matplotlib")
     return {
         "schema": SCHEMA,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: metadata.version(name) for name in packages},
+        "packages": {name: version for name in packages if (version := version_of(name))},
         "command": sys.argv,
         "paths": {"pool": str(build.pool.path.absolute()), "out": str(out.absolute())},
     }

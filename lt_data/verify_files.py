@@ -9,11 +9,11 @@ import os
 import warnings
 import zlib
 from collections.abc import Iterator
-from importlib import metadata
 from io import BytesIO
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Final
 
+from lt_data import __version__
 from lt_data.annotations import AnnotationFile, read_annotations
 from lt_data.data_card import CardFacts, render_card
 from lt_data.dataset_dir import (
@@ -32,8 +32,8 @@ from lt_data.file_bytes import Progress
 from lt_data.groups import make_groups
 from lt_data.image_files import find_images
 from lt_data.verify_checks import Checks, Dataset
+from lt_data.versions import PACKAGE
 
-PACKAGE: Final = "lt-detection"
 # what a PNG file ends with: a chunk without content, and its checksum
 PNG_END: Final = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 # names of foreign files that are listed
@@ -128,7 +128,7 @@ def check_card(data: Dataset, checks: Checks) -> None:
     got, expected = checks.read(CARD, path.read_bytes), render_card(_card_facts(data)).encode()
     if got is None:
         return
-    writer, here = _writer(data.directory), metadata.version(PACKAGE)
+    writer, here = _writer(data.directory), __version__
     if got != expected and writer not in (None, here):
         why = f"it differs, but {PACKAGE} {writer} wrote it, and this is {here}, whose words may be others"
         checks.skip(CARD, why, f"verify with {PACKAGE} {writer}")

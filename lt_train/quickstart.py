@@ -24,6 +24,7 @@ from lt_data.synthetic import write_pool
 from lt_train.engine.fit import fit
 from lt_train.engine.log import make_bar
 from lt_train.engine.run_dir import RunDir, next_free_directory
+from lt_train.engine.setup import choose_device
 from lt_train.recipe import Recipe, load_recipe, make_recipe
 from lt_train.report.comparison import format_runs, mean_comparison
 from lt_train.report.curves import plot_loss_curves
@@ -50,6 +51,7 @@ def quickstart(
     seed: int = 0,
     seeds: int = 1,
     iterations: int | None = None,
+    device: str | None = None,
     console: Console | None = None,
 ) -> tuple[Path, str]:
     """Draws, builds, trains and compares.
@@ -59,6 +61,7 @@ def quickstart(
         seed: First seed; it decides the data and the training.
         seeds: How many seeds to run, one after the other.
         iterations: Steps of the baseline, the recipe's unless given; stage 2 takes as many.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; the recipe's, the processor, unless given.
         console: Where progress goes; standard error unless given.
 
     Returns:
@@ -66,7 +69,11 @@ def quickstart(
 
     Raises:
         OutputError: ``out`` exists.
+        RecipeError: There is no such device.
     """
+    if device is not None:
+        # found out before anything is drawn
+        choose_device(device)
     if out is not None and out.exists():
         raise OutputError(f"{out}: exists; the quickstart never overwrites, choose another --out")
     out = out or next_free_directory(DEFAULT_OUT)
@@ -74,19 +81,19 @@ def quickstart(
     pairs = []
     for number in range(seeds):
         where = out if seeds == 1 else out / f"seed-{seed + number}"
-        pairs.append(run_seed(where, seed + number, iterations, console))
+        recipe = quickstart_recipe(where, seed + number, iterations, device)
+        pairs.append(run_seed(where, recipe, console))
     table = _table(pairs)
     (out / "comparison.txt").write_text(table + "\n", encoding="utf-8")
     return out, table
 
 
-def run_seed(out: Path, seed: int, iterations: int | None, console: Console) -> tuple[dict[str, Any], dict[str, Any]]:
+def run_seed(out: Path, recipe: Recipe, console: Console) -> tuple[dict[str, Any], dict[str, Any]]:
     """One seed: data, two runs, pictures.
 
     Args:
         out: New directory.
-        seed: Of the data and of the training.
-        iterations: Steps of the baseline, or ``None``.
+        recipe: Of the baseline, from ``quickstart_recipe``; its seed is that of the data too.
         console: Where progress goes.
 
     Returns:
@@ -97,10 +104,9 @@ def run_seed(out: Path, seed: int, iterations: int | None, console: Console) -> 
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     say(f"[1/5] drawing a pool of {POOL_IMAGES} training and {VAL_IMAGES} validation images")
-    _draw(out, seed, console)
+    _draw(out, recipe.seed, console)
     say("[2/5] building the long-tailed dataset: lt-data build-coco-lt")
-    recipe = quickstart_recipe(out, seed, iterations)
-    _build(out, recipe, seed, say)
+    _build(out, recipe, say)
     say("[3/5] softmax baseline: lt-train fit")
     softmax = fit(recipe, out / "softmax", console=console)
     say("[4/5] BAGS, stage 2: lt-train fit method=bags --init-from")
@@ -111,13 +117,14 @@ def run_seed(out: Path, seed: int, iterations: int | None, console: Console) -> 
     return metrics
 
 
-def quickstart_recipe(out: Path, seed: int, iterations: int | None = None) -> Recipe:
+def quickstart_recipe(out: Path, seed: int, iterations: int | None = None, device: str | None = None) -> Recipe:
     """The recipe ``quickstart`` on the data in a directory.
 
     Args:
         out: Directory of the quickstart.
         seed: Of the training.
         iterations: Steps; the recipe's unless given. The decay stays at the same share of the run.
+        device: Of the training; the recipe's unless given.
     """
     overrides = [
         f"data.train.annotations={json.dumps(str(out / 'data'))}",
@@ -125,6 +132,7 @@ def quickstart_recipe(out: Path, seed: int, iterations: int | None = None) -> Re
         f"data.val.annotations={json.dumps(str(out / 'val' / 'annotations.json'))}",
         f"data.val.images={json.dumps(str(out / 'val' / 'images'))}",
         f"seed={seed}",
+        *([] if device is None else [f"device={device}"]),
     ]
     recipe = load_recipe(RECIPE, overrides)
     if iterations is None:
@@ -168,8 +176,8 @@ def _draw(out: Path, seed: int, console: Console) -> None:
         )
 
 
-def _build(out: Path, recipe: Recipe, seed: int, say: Callable[[str], None]) -> None:
-    options = BuildOptions(seed=seed, scale=SCALE, edges=recipe.data.groups)
+def _build(out: Path, recipe: Recipe, say: Callable[[str], None]) -> None:
+    options = BuildOptions(seed=recipe.seed, scale=SCALE, edges=recipe.data.groups)
     built = build_coco_lt(out / "pool" / "annotations.json", out / "data", options=options)
     say(format_build(built))
     say(format_stats(group_stats(out / "data")))

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +17,7 @@ import torch
 import torch.distributed
 from PIL import Image
 
+from lt_data.versions import PACKAGE, version_of
 from lt_train.data.images import decode_image, fast_jpeg_decoder
 from lt_train.data.instance_masks import InstanceMasks
 from lt_train.detectors import build_detector, set_trainable
@@ -26,7 +26,7 @@ from lt_train.heads import make_head
 from lt_train.randomness import keyed_generator
 from lt_train.recipe import ComputeSection
 
-PACKAGES = ("lt-detection", "torch", "torchvision", "numpy", "pillow", "pycocotools")
+PACKAGES = (PACKAGE, "torch", "torchvision", "numpy", "pillow", "pycocotools")
 # what each is for
 OPTIONAL = {
     "hotcoco": "evaluation is slow without it",
@@ -71,9 +71,9 @@ def examine() -> Iterator[Finding]:
 
 def _packages() -> Iterator[Finding]:
     for name in (*PACKAGES, *OPTIONAL):
-        try:
-            yield Finding(name, metadata.version(name))
-        except metadata.PackageNotFoundError:
+        if version := version_of(name):
+            yield Finding(name, version)
+        else:
             needed = name not in OPTIONAL
             text = "run: pip install 'lt-detection[train]'" if needed else OPTIONAL[name]
             yield Finding(name, f"not installed; {text}", "broken" if needed else "note")

@@ -9,7 +9,6 @@ import shutil
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import torch
 import yaml
 
 from lt_data.errors import DataError, OutputError
+from lt_data.versions import PACKAGE, version_of
 from lt_train.recipe import Recipe, make_recipe, read_recipe_file
 
 SCHEMA = 1
@@ -168,7 +168,7 @@ def write_recipe(run: RunDir, recipe: Recipe) -> None:
 
 def write_environment(run: RunDir, device: torch.device) -> None:
     """Writes versions, device, date and command."""
-    packages = ("lt-detection", "torch", "torchvision", "numpy", "pycocotools", "hotcoco", "pydantic")
+    packages = (PACKAGE, "torch", "torchvision", "numpy", "pycocotools", "hotcoco", "pydantic")
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     content: dict[str, Any] = {
         "schema": SCHEMA,
@@ -178,15 +178,8 @@ def write_environment(run: RunDir, device: torch.device) -> None:
         "device": str(device),
         "gpu": gpu,
         "threads": torch.get_num_threads(),
-        "packages": {name: _version(name) for name in packages},
+        "packages": {name: version_of(name) for name in packages},
         "command": sys.argv,
         "working_directory": str(Path.cwd()),
     }
     write_text(run.environment, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

@@ -14,6 +14,7 @@ import sys
 from typing import Final, Literal
 
 from lt_data.errors import RecipeError
+from lt_data.versions import version_of
 
 from .agreement import disagreement
 from .curves import Curves
@@ -80,14 +81,7 @@ def engine_version(engine: Engine) -> str:
     # reading what is installed takes as long as evaluating a small file: only for packages that do not say it
     package = sys.modules.get(engine)
     said = getattr(package, "__version__", None)
-    return f"{engine} {said or installed_version(engine)}"
-
-
-def installed_version(package: str) -> str:
-    """The version that a package was installed as."""
-    from importlib.metadata import version
-
-    return version(package)
+    return f"{engine} {said or version_of(engine) or 'of unknown version'}"
 
 
 def run_engine(
