@@ -1,11 +1,11 @@
-# make demo | test | test-slow | test-oldest | check | lock | clean
+# make demo | test | test-slow | test-oldest | gpu | check | lock | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 OLDEST := .venv-oldest
 
-.PHONY: demo test test-slow test-oldest check lock clean install
+.PHONY: demo test test-slow test-oldest gpu check lock clean install
 
 # one table in a few minutes on two CPU cores, no download of data or weights
 demo: $(READY)
@@ -20,6 +20,10 @@ test-slow: $(READY)
 # the suite with the oldest supported PyTorch
 test-oldest: $(OLDEST)/.installed
 	$(OLDEST)/bin/python -m pytest
+
+# what there is to know on a machine with a GPU; its results go to runs/gpu
+gpu: $(READY)
+	$(BIN)/python benchmarks/gpu.py
 
 check: $(READY)
 	$(BIN)/ruff check .

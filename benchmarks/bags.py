@@ -20,7 +20,7 @@ from __future__ import annotations
 import multiprocessing
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,8 +30,8 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from operations import Operations
-from record import machine, record
+from common.operations import Operations
+from common.record import machine, record
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -48,6 +48,8 @@ COLUMNS = (
 OURS, PEER = "lt-train", "slice by slice"
 RATIO = 8.0
 FOREGROUND = 0.25
+# regions, and micro-batches that they come from
+SIZES = ((512, 1), (1024, 1), (2048, 4))
 KEPT_BY_MALLOC = 31 * 2**20
 
 Job = dict[str, Callable[[], Any]]
@@ -152,9 +154,9 @@ def check_same(b: Batch) -> None:
     torch.testing.assert_close(b.head.scores(b.logits), peer_scores(b), rtol=1e-6, atol=1e-7)
 
 
-def loss_jobs(device: str) -> Iterator[tuple[str, Job, Job]]:
+def loss_jobs(device: str, sizes: Sequence[tuple[int, int]] = SIZES) -> Iterator[tuple[str, Job, Job]]:
     """Name, calls with gradient, and calls without."""
-    for regions, parts in ((512, 1), (1024, 1), (2048, 4)):
+    for regions, parts in sizes:
         b = batch(regions, device)
         check_same(b)
         micro_batch = None if parts == 1 else torch.arange(parts, device=device).repeat_interleave(regions // parts)
@@ -170,9 +172,9 @@ def loss_jobs(device: str) -> Iterator[tuple[str, Job, Job]]:
         yield name, {k: with_gradient(b.logits, f) for k, f in calls.items()}, forward
 
 
-def jobs(device: str) -> Iterator[tuple[str, Job, Job]]:
+def jobs(device: str, sizes: Sequence[tuple[int, int]] = SIZES) -> Iterator[tuple[str, Job, Job]]:
     """All jobs; without a gradient, both kinds of calls are the same."""
-    yield from loss_jobs(device)
+    yield from loss_jobs(device, sizes)
     b = batch(1000, device)
     check_same(b)
     calls = {
@@ -222,7 +224,7 @@ def measure(threads: int, number: int, device: str) -> dict[tuple[str, str], tup
 
 def contest(threads: int, runs: int, number: int, device: str) -> list[tuple[object, ...]]:
     """Rows of the result for one number of threads."""
-    where = f"{threads} threads" if device == "cpu" else torch.cuda.get_device_name()
+    where = f"{threads} threads" if device == "cpu" else machine(device)
     found = []
     context = multiprocessing.get_context("spawn")
     for run in range(runs):
@@ -233,7 +235,7 @@ def contest(threads: int, runs: int, number: int, device: str) -> list[tuple[obj
     rows = []
     for (job, name), (cpu, wall, forward, total, waits) in best.items():
         ratios = [round(best[job, PEER][i] / best[job, name][i], 2) for i in range(2)]
-        head = (datetime.now(UTC).date().isoformat(), machine() if device == "cpu" else where, torch.__version__)
+        head = (datetime.now(UTC).date().isoformat(), machine(device), torch.__version__)
         times = (runs, number, round(cpu, 3), round(wall, 3), *ratios)
         rows.append((*head, job, threads, name, *times, forward, total, waits))
         sys.stdout.write(f"{where}, {job}, {name}: {cpu:.2f} ms CPU, {wall:.2f} ms wall, ratios {ratios}\n")

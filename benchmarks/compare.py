@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
+from common.record import machine, record
 from evaluate import make_data, run
-from record import machine, record
 
 RESULTS = Path(__file__).parent / "results" / "compare.csv"
 COLUMNS = ("date", "machine", "job", "runs", "cpu_s", "anonymous_mib")

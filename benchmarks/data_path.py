@@ -58,9 +58,9 @@ from unittest import mock
 import click
 import numpy as np
 import torch
+from common.record import machine, record
 from PIL import Image
 from pycocotools import mask as coco_mask
-from record import machine, record
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.datasets import CocoDetection, wrap_dataset_for_transforms_v2

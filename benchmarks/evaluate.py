@@ -24,7 +24,7 @@ from typing import Any
 
 import click
 import numpy as np
-from record import anonymous, machine, record
+from common.record import anonymous, machine, record
 
 RESULTS = Path(__file__).parent / "results" / "evaluate.csv"
 COLUMNS = ("date", "machine", "job", "contestant", "runs", "cpu_s", "anonymous_mib", "cpu_ratio", "AP")

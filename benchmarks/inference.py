@@ -35,10 +35,10 @@ from typing import Any
 
 import click
 import torch
-from peak import Peak
-from peer_training import reference_model
-from precision import without_tf32
-from record import machine, record
+from common.peak import Peak
+from common.peer_training import reference_model
+from common.precision import without_tf32
+from common.record import machine, record
 from torch import Tensor, nn
 
 from lt_train.detectors import LongTailDetector
@@ -76,19 +76,19 @@ def models(classes: int) -> dict[str, nn.Module]:
     return {PEER: stock.eval(), **{name: model.eval() for name, model in found.items()}}
 
 
-def outputs(spread: float, device: str) -> tuple[Tensor, Tensor, Tensor]:
+def outputs(spread: float, device: str, number: int = PROPOSALS) -> tuple[Tensor, Tensor, Tensor]:
     """Logits, deltas and proposals of an image, from a seed."""
     torch.manual_seed(0)
-    logits = spread * torch.randn(PROPOSALS, CLASSES + 1)
-    corners = torch.rand(PROPOSALS, 2) * torch.tensor([900.0, 650.0])
-    proposals = torch.cat([corners, corners + 20 + 120 * torch.rand(PROPOSALS, 2)], dim=1)
-    deltas = torch.randn(PROPOSALS, 4 * (CLASSES + 1))
+    logits = spread * torch.randn(number, CLASSES + 1)
+    corners = torch.rand(number, 2) * torch.tensor([900.0, 650.0])
+    proposals = torch.cat([corners, corners + 20 + 120 * torch.rand(number, 2)], dim=1)
+    deltas = torch.randn(number, 4 * (CLASSES + 1))
     return logits.to(device), deltas.to(device), proposals.to(device)
 
 
-def from_outputs(model: nn.Module, job: str, device: str) -> Detect:
+def from_outputs(model: nn.Module, job: str, device: str, number: int = PROPOSALS) -> Detect:
     """The step from a predictor's outputs to detections."""
-    logits, deltas, proposals = outputs(SPREAD[job.split(", ")[1]], device)
+    logits, deltas, proposals = outputs(SPREAD[job.split(", ")[1]], device, number)
     heads: Any = model.roi_heads
     if not isinstance(model, LongTailDetector):
         return lambda: dict(
@@ -143,10 +143,8 @@ def call_of(contestant: str, job: str, device: str) -> Detect:
     return pasted(detect) if contestant == PASTED else detect
 
 
-def is_same(job: str, contestant: str, device: str) -> bool:
+def is_same(want: dict[str, list[Tensor]], got: dict[str, list[Tensor]]) -> bool:
     """Whether the detections are torchvision's: boxes within 1e-3 pixels, labels, scores within 1e-6."""
-    with without_tf32():
-        want, got = (call_of(name, job, device)() for name in (PEER, contestant))
     same = torch.equal(want["labels"][0], got["labels"][0])
     near = all(
         torch.allclose(want[key][0], got[key][0], rtol=0, atol=most)
@@ -171,7 +169,8 @@ def measured(contestant: str, job: str, turns: int, device: str) -> dict[str, An
             times.append(1000 * (clock() - start))
         result = {"ms": statistics.median(times[1:]), "peak_mib": peak.mib()}
         if job in SCENES:
-            result["same"] = is_same(job, contestant, device)
+            with without_tf32():
+                result["same"] = is_same(*(call_of(name, job, device)() for name in (PEER, contestant)))
             if contestant == UNBOUNDED and not result["same"]:
                 raise SystemExit(f"{job}: without a bound, detections differ from torchvision's")
     return result
@@ -185,7 +184,6 @@ def contest(job: str, turns: int, device: str) -> list[tuple[object, ...]]:
         done = subprocess.run(command + ["--cuda"] * (device == "cuda"), check=True, stdout=subprocess.PIPE, text=True)
         found[name] = json.loads(done.stdout.splitlines()[-1])
         sys.stdout.write(f"{job}, {name}: {found[name]}\n")
-    where = torch.cuda.get_device_name() if device == "cuda" else machine()
     classes = CLASSES if job in SCENES else int(job.split()[2].replace(",", ""))
     rows: list[tuple[object, ...]] = []
     for name, got in found.items():
@@ -197,7 +195,7 @@ def contest(job: str, turns: int, device: str) -> list[tuple[object, ...]]:
             f"{got['peak_mib']:.0f}",
             f"{memory:.1f}",
         )
-        start = (datetime.now(UTC).date(), where, torch.__version__, job, classes, name, turns)
+        start = (datetime.now(UTC).date(), machine(device), torch.__version__, job, classes, name, turns)
         rows.append((*start, *numbers, got.get("same", "")))
     return rows
 

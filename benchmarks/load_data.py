@@ -24,8 +24,8 @@ from typing import Any
 
 import click
 import numpy as np
+from common.record import machine, record
 from PIL import Image
-from record import machine, record
 
 RESULTS = Path(__file__).parent / "results" / "load_data.csv"
 COLUMNS = (

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import click
 import numpy as np
-from record import anonymous, machine, record
+from common.record import anonymous, machine, record
 
 RESULTS = Path(__file__).parent / "results" / "paste_masks.csv"
 COLUMNS = ("date", "machine", "job", "contestant", "runs", "cpu_ms_per_image", "anonymous_mib", "cpu_ratio")

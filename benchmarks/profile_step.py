@@ -32,9 +32,10 @@ from pathlib import Path
 
 import click
 import torch
-from record import machine, record
+from common.record import machine, record
+from common.steps import OBJECTS, Job, jobs, ours, peer, propose_like_a_trained_network
 from torch.profiler import ProfilerActivity, profile
-from train_step import OBJECTS, PEER, Job, defaults, jobs, ours, peer, propose_like_a_trained_network
+from train_step import PEER, defaults
 
 RESULTS = Path(__file__).parent / "results" / "profile_step.csv"
 COLUMNS = ("date", "machine", "torch", "classes", "contestant", "kind", "ms", "share")
@@ -63,7 +64,7 @@ def profiled(job: Job, contestant: str) -> dict[str, float]:
     """Milliseconds of each kind in one step; runs in a process of its own."""
     torch.set_num_threads(1)
     training = peer(job) if contestant == PEER else ours(job, ())
-    propose_like_a_trained_network(training.model)
+    propose_like_a_trained_network(training.model, job.regions)
     for _ in range(job.warmup):
         training.step()
     training.draw_ahead()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 import torch
-from record import machine, record
+from common.record import machine, record
 from rich.console import Console
 
 from lt_train.quickstart import quickstart_recipe, run_seed

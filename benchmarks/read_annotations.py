@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
-from record import anonymous, machine, record
+from common.record import anonymous, machine, record
 
 RESULTS = Path(__file__).parent / "results" / "read_annotations.csv"
 COLUMNS = ("date", "machine", "job", "contestant", "runs", "cpu_s", "anonymous_mib", "cpu_ratio")

@@ -13,8 +13,8 @@ import tempfile
 from pathlib import Path
 
 import click
+from common.record import record
 from read_annotations import COLUMNS, OURS, contest
-from record import record
 
 RESULTS = Path(__file__).parent / "results" / "read_annotations_tried.csv"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from torch.amp.grad_scaler import GradScaler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lt_data.errors import DataError, RecipeError
@@ -47,7 +48,7 @@ class RunState:
 
     model: LongTailDetector
     optimizer: torch.optim.SGD
-    scaler: torch.amp.GradScaler = field(default_factory=lambda: torch.amp.GradScaler(enabled=False))
+    scaler: GradScaler = field(default_factory=lambda: GradScaler(enabled=False))
     ema: AveragedModel | None = None
     losses: Losses | None = None
     done: int = 0
@@ -92,7 +93,7 @@ def start_state(
     return RunState(
         model,
         _at_rest(make_optimizer(model.parameters(), recipe.optim)),
-        torch.amp.GradScaler(device.type, enabled=recipe.compute.precision == "fp16"),
+        GradScaler(device.type, enabled=recipe.compute.precision == "fp16"),
         _average(model, recipe.optim.ema),
         notes=notes,
     )

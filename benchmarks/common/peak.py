@@ -7,8 +7,8 @@ import threading
 import time
 
 import torch
-from record import anonymous
 
+from common.record import anonymous
 from lt_train.data.worker_memory import return_free_memory
 
 

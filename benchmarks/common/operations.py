@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-_PACKAGES = ("lt_train", "torchvision")
+# code that can ask for a wait, the rest is PyTorch
+_PACKAGES = ("lt_train", "torchvision", "benchmarks")
 # calls whose result the host has to know
 _WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "nms")
 # calls that wait for a GPU but dispatch nothing that shows it on a CPU
@@ -33,13 +34,18 @@ class Operations(TorchDispatchMode):
     Attributes:
         number: Calls that were dispatched.
         waits: Calls that wait.
-        waits_of: The same by the package whose code asked for them: the innermost of lt_train and torchvision.
+        places: The same by the line that asked for them, see ``place_of``.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.number, self.waits = 0, 0
-        self.waits_of: Counter[str] = Counter()
+        self.number = 0
+        self.places: Counter[str] = Counter()
+
+    @property
+    def waits(self) -> int:
+        """Of all places."""
+        return self.places.total()
 
     def __enter__(self) -> Self:
         self._plain = [getattr(owner, name) for owner, name in _PATCHED]
@@ -63,8 +69,7 @@ class Operations(TorchDispatchMode):
         return called
 
     def _wait(self) -> None:
-        self.waits += 1
-        self.waits_of[_caller(sys._getframe(2))] += 1
+        self.places[place_of(sys._getframe(2))] += 1
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         view = any(r.alias_info is not None and not r.alias_info.is_write for r in func._schema.returns)
@@ -86,11 +91,13 @@ def _copies_numbers(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     return to_device and not any(isinstance(value, Tensor) for value in (*values, kwargs.get("data")))
 
 
-def _caller(frame: FrameType | None) -> str:
+def place_of(frame: FrameType | None) -> str:
+    """The innermost line of lt_train, torchvision or the benchmarks, as ``package/file.py:line``; else ``other``."""
     while frame is not None:
         parts = frame.f_code.co_filename.replace("\\", "/").split("/")
         for package in _PACKAGES:
-            if package in parts:
-                return package
+            if package in parts[:-1]:
+                start = len(parts) - 1 - parts[::-1].index(package)
+                return f"{'/'.join(parts[start:])}:{frame.f_lineno}"
         frame = frame.f_back
     return "other"

@@ -1,0 +1,1 @@
+"""The parts of ``gpu.py`` that are no scripts of their own."""
