@@ -7,10 +7,10 @@ weights. ``inference``: logits and probabilities of 300 detections. ``1x1 layer`
 number of classes; ``predictor`` also has the transposed convolution in front of it, which is the same on both sides and
 bounds its ratio. Both sides use the same weights, and before anything is timed the loss, its gradients and the
 probabilities have to agree within 1e-6, on a GPU within 1e-5 with TF32 switched off. What is timed is float32 with
-PyTorch's defaults: on a GPU cuDNN's convolutions use TF32 and matrix products do not, whichever side has them. Each contestant
-runs in a process of its own with one thread; a time is the median of its turns, after one that is not counted;
-``peak_mib`` is memory beyond what the process had before the first turn (anonymous memory of the process, or tensors
-on a GPU).
+PyTorch's defaults: on a GPU cuDNN's convolutions use TF32 and matrix products do not, whichever side has them. Each
+contestant runs in a process of its own with one thread; a time is the median of its turns, after one that is not
+counted; ``peak_mib`` is memory beyond what the process had before the first turn (anonymous memory of the process, or
+tensors on a GPU).
 Writes benchmarks/results/mask_predictor.csv (with ``--cuda`` mask_predictor_cuda.csv), replacing it.
 """
 
