@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from lt_data import dataset_dir as names
 from lt_data.annotations import read_annotations, write_subset
 from lt_data.build import (
     ALIGNED,
@@ -29,6 +28,23 @@ from lt_data.build import (
 )
 from lt_data.counts import CategoryCounts, count_categories
 from lt_data.data_card import data_card
+from lt_data.dataset_dir import (
+    ALIGNMENT_PLOT,
+    ANNOTATIONS,
+    BUILD,
+    CARD,
+    CATEGORIES,
+    ENVIRONMENT,
+    GROUPS,
+    IMAGES,
+    REPEAT_FACTORS,
+    VALIDATION,
+    check_output,
+    replacing_directory,
+    sha256_of,
+    write_csv,
+    write_json,
+)
 from lt_data.groups import group_name_of, groups_to_json
 from lt_data.repeat_factors import image_repeat_factors
 from lt_data.versions import PACKAGE, version_of
@@ -63,31 +79,31 @@ def write_build(
     out = Path(out)
 
     def check() -> None:
-        names.check_output(out, force=force)
+        check_output(out, force=force)
 
-    with names.replacing_directory(out, force=force, check=check) as work:
-        annotations = work / names.ANNOTATIONS
+    with replacing_directory(out, force=force, check=check) as work:
+        annotations = work / ANNOTATIONS
         ignored = build.left_over if build.options.surplus == "ignore" else None
         chosen = build.selection
         write_subset(build.pool, annotations, images=chosen.images, annotations=chosen.annotations, ignored=ignored)
         written = read_annotations(annotations)
         counts = count_categories(written, count_crowds=build.count_crowds)
-        names.write_csv(work / names.CATEGORIES, _CATEGORY_COLUMNS, _category_rows(build, counts))
-        names.write_json(work / names.GROUPS, groups_to_json(build.groups, build.options.edges))
+        write_csv(work / CATEGORIES, _CATEGORY_COLUMNS, _category_rows(build, counts))
+        write_json(work / GROUPS, groups_to_json(build.groups, build.options.edges))
         factors = image_repeat_factors(written, build.options.threshold)
         rows = zip(written.image_ids.tolist(), factors.tolist(), strict=True)
-        names.write_csv(work / names.REPEAT_FACTORS, ("image_id", "repeat_factor"), rows)
+        write_csv(work / REPEAT_FACTORS, ("image_id", "repeat_factor"), rows)
         if build.val is not None:
-            (work / names.VALIDATION).write_bytes(build.val.data)
+            (work / VALIDATION).write_bytes(build.val.data)
             build.val.check_unchanged()
-        names.write_json(work / names.BUILD, _build_record(build, work))
-        names.write_json(work / names.ENVIRONMENT, _environment(build, out))
-        report(f"drawing {names.ALIGNMENT_PLOT}")
-        _plot(build, work / names.ALIGNMENT_PLOT)
+        write_json(work / BUILD, _build_record(build, work))
+        write_json(work / ENVIRONMENT, _environment(build, out))
+        report(f"drawing {ALIGNMENT_PLOT}")
+        _plot(build, work / ALIGNMENT_PLOT)
         if build.image_paths:
             report(f"{'copying' if copy_images else 'linking'} {len(build.image_paths):,} images")
-        _put_images(build, work / names.IMAGES, copy=copy_images)
-        (work / names.CARD).write_bytes(data_card(build, counts).encode("utf-8"))
+        _put_images(build, work / IMAGES, copy=copy_images)
+        (work / CARD).write_bytes(data_card(build, counts).encode("utf-8"))
 
 
 def _category_rows(build: Build, written: CategoryCounts) -> list[Sequence[object]]:
@@ -115,8 +131,8 @@ def _category_rows(build: Build, written: CategoryCounts) -> list[Sequence[objec
 
 def _build_record(build: Build, work: Path) -> dict[str, Any]:
     options = build.options
-    files = [names.ANNOTATIONS, names.CATEGORIES, names.GROUPS, names.REPEAT_FACTORS]
-    files += [names.VALIDATION] if build.val is not None else []
+    files = [ANNOTATIONS, CATEGORIES, GROUPS, REPEAT_FACTORS]
+    files += [VALIDATION] if build.val is not None else []
     return {
         "schema": SCHEMA,
         "inputs": _inputs(build),
@@ -141,7 +157,7 @@ def _build_record(build: Build, work: Path) -> dict[str, Any]:
         **_left_over_record(build),
         "shortage": _shortage_record(build),
         "warnings": list(build.warnings),
-        "files": {name: names.sha256_of(work / name) for name in files},
+        "files": {name: sha256_of(work / name) for name in files},
     }
 
 

@@ -19,7 +19,6 @@ from typing import Final, get_args
 
 import numpy as np
 
-from lt_data import dataset_dir as names
 from lt_data.alignment import Alignment, align, explicit, largest_scale
 from lt_data.annotations import AnnotationFile, read_annotations
 from lt_data.arrays import IntArray
@@ -36,6 +35,7 @@ from lt_data.build import (
 )
 from lt_data.build_files import write_build
 from lt_data.counts import CategoryCounts, Reference, count_categories
+from lt_data.dataset_dir import annotations_path, check_output, refuse_inputs_inside
 from lt_data.errors import DataError
 from lt_data.file_bytes import Progress
 from lt_data.groups import check_edges, make_groups
@@ -78,7 +78,7 @@ def build_coco_lt(
         OutputError: ``out`` exists, or cannot be written.
     """
     options, extras = options or BuildOptions(), _with_paths(extras or Extras())
-    coco, out = names.annotations_path(Path(coco)), None if out is None else Path(out)
+    coco, out = annotations_path(Path(coco)), None if out is None else Path(out)
     reference, targets = _source(reference, "--reference"), None if targets is None else _source(targets, "--targets")
     check_options(options)
     if targets is None:
@@ -88,16 +88,16 @@ def build_coco_lt(
     if extras.images is not None:
         find_images(extras.images, [])
     if out is not None:
-        names.check_output(out, force=force)
+        check_output(out, force=force)
         given = (coco, reference, targets, extras.val, extras.images)
-        names.refuse_inputs_inside(out, [Path(path) for path in given if path is not None and Path(path).exists()])
+        refuse_inputs_inside(out, [Path(path) for path in given if path is not None and Path(path).exists()])
 
     def read(path: Path) -> AnnotationFile:
         report(f"reading {path}")
         return read_annotations(path, progress=progress)
 
     # the small file first: what is wrong with it is known before the long read
-    val = None if extras.val is None else read(names.annotations_path(extras.val))
+    val = None if extras.val is None else read(annotations_path(extras.val))
     pool = read(coco)
     if val is not None:
         check_same_categories(val, pool)

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from lt_data import dataset_dir as names
 from lt_data.build import Build, BuildOptions, left_over_counts, shortages, totals
 from lt_data.counts import CategoryCounts
+from lt_data.dataset_dir import ALIGNMENT_PLOT, ANNOTATIONS, BUILD, CATEGORIES, ENVIRONMENT, GROUPS, REPEAT_FACTORS
 from lt_data.errors import one_line
 
 
@@ -82,17 +82,17 @@ def render_card(facts: CardFacts) -> str:
         f"{total['images']:,} images, {total['instances']:,} instances, {total['categories']} categories; "
         f"{facts.kind} {one_line(facts.source)}. {surplus:,} surplus instances and {crowds:,} crowds of these images "
         f"are {fate}.",
-        f"Made with (the words as typed, with paths, stand in `{names.ENVIRONMENT}`):",
+        f"Made with (the words as typed, with paths, stand in `{ENVIRONMENT}`):",
         f"    {one_line(command(facts))}",
         _identity_note(facts),
         "## Groups by training instances",
         _group_table(facts),
         "## Most and least frequent categories",
         _category_table(facts),
-        f"![Instances of the pool, the reference and the targets]({names.ALIGNMENT_PLOT})",
+        f"![Instances of the pool, the reference and the targets]({ALIGNMENT_PLOT})",
         "## Files",
-        f"`{names.ANNOTATIONS}` (COCO JSON), `{names.CATEGORIES}`, `{names.GROUPS}`, `{names.REPEAT_FACTORS}`, "
-        f"`{names.BUILD}` (inputs, rule, digests), `{names.ENVIRONMENT}`. `lt-data verify` recomputes every figure of "
+        f"`{ANNOTATIONS}` (COCO JSON), `{CATEGORIES}`, `{GROUPS}`, `{REPEAT_FACTORS}`, "
+        f"`{BUILD}` (inputs, rule, digests), `{ENVIRONMENT}`. `lt-data verify` recomputes every figure of "
         "the data files.",
         "## Sources and licences",
         f"Annotations and images are those of the pool ({one_line(facts.pool)}, sha256 {facts.pool_sha256}) and stay "
