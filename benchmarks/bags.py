@@ -35,7 +35,7 @@ from common.record import machine, record
 from torch import Tensor
 from torch.nn import functional as F
 
-from lt_data.counts import embedded_reference
+from lt_data.counts.categories import embedded_reference
 from lt_train.heads import make_head
 from lt_train.heads.bags import BagsHead
 from lt_train.heads.region_weights import others_weights

@@ -42,7 +42,7 @@ from common.record import machine, record
 from torch import Tensor, nn
 
 from lt_train.detectors import LongTailDetector
-from lt_train.evaluation.paste import paste_masks_to_rle
+from lt_train.evaluation.predictions.paste import paste_masks_to_rle
 from lt_train.heads import make_head
 
 RESULTS = Path(__file__).parent / "results"

@@ -24,7 +24,7 @@ import numpy as np
 from common.record import Table
 from numpy.typing import NDArray
 
-from lt_data.annotations import read_annotations
+from lt_data.annotations.file import read_annotations
 
 RESULTS = Path(__file__).parent / "results" / "padding.csv"
 COLUMNS = ("file", "distinct_images", "upright", "batch", "batches_of", "images", "padded", "cost")

@@ -95,7 +95,7 @@ def contest(job: str, contestants: dict[str, tuple[str, dict[str, str]]], runs: 
 @click.option("--runs", default=3, show_default=True)
 def main(coco: str, lvis: str | None, runs: int) -> None:
     """Measure and record."""
-    from lt_data.coco_lt import build_coco_lt
+    from lt_data.build.coco_lt import build_coco_lt
 
     with tempfile.TemporaryDirectory() as folder:
         build = build_coco_lt(Path(coco), None)

@@ -104,10 +104,11 @@ def build_coco_lt(
     The category counts of the subset follow those of LVIS: the pool's categories, ranked by instances, are aligned
     with the reference's.
     """
-    from lt_data.build import BuildOptions, Extras
-    from lt_data.coco_lt import build_coco_lt as build
-    from lt_data.coco_lt import format_build
-    from lt_data.group_presets import parse_edges
+    from lt_data.build.coco_lt import build_coco_lt as build
+    from lt_data.build.coco_lt import format_build
+    from lt_data.build.result import Extras
+    from lt_data.dataset.options import BuildOptions
+    from lt_data.groups import parse_edges
 
     if sum(source is not None for source in (lvis, reference, targets)) > 1:
         raise click.UsageError("--lvis, --reference and --targets exclude each other: each says what to aim at.")
@@ -145,11 +146,11 @@ def group_stats(path: Path, style: str, edges: str | None, by: str, plot: Path |
 
     PATH is a COCO or LVIS annotation file or a dataset directory.
     """
-    from lt_data.dataset_dir import check_output_file
-    from lt_data.group_presets import parse_edges
-    from lt_data.group_stats import format_stats
-    from lt_data.group_stats import group_stats as count
-    from lt_data.plots import FORMATS, save_figure
+    from lt_data.counts.group_stats import format_stats
+    from lt_data.counts.group_stats import group_stats as count
+    from lt_data.files.writing import check_output_file
+    from lt_data.groups import parse_edges
+    from lt_data.pictures.figures import FORMATS, save_figure
 
     if plot is not None:
         check_output_file(plot, force=force, inputs=[path], suffixes=FORMATS)
@@ -157,7 +158,7 @@ def group_stats(path: Path, style: str, edges: str | None, by: str, plot: Path |
         stats = count(path, None if edges is None else parse_edges(edges), by=by, progress=progress)
     click.echo(format_stats(stats, style))
     if plot is not None:
-        from lt_data.plots_dataset import stats_figure
+        from lt_data.pictures.dataset import stats_figure
 
         save_figure(stats_figure(stats, f"{path.name}: {stats.instances:,} instances"), plot)
 
@@ -171,7 +172,7 @@ def group_stats(path: Path, style: str, edges: str | None, by: str, plot: Path |
 @click.option("--seed", type=int, default=0, show_default=True, help="Another one draws other images.")
 def demo_pool(out: Path, images: int, categories: int, size: int, uniform: bool, seed: int) -> None:
     """Draw a small COCO-format pool of textured shapes: no download, the same for everybody."""
-    from lt_data.synthetic import DEFAULT_EXPONENT, write_pool
+    from lt_data.synthetic.pool import DEFAULT_EXPONENT, write_pool
 
     with Progress("drawing", "images") as progress:
         progress.step(f"drawing {images:,} images")
@@ -197,8 +198,8 @@ def check(path: Path, images: Path | None, other: Path | None, style: str) -> No
 
     PATH is a COCO or LVIS annotation file or a dataset directory.
     """
-    from lt_data.checks import check as find
-    from lt_data.checks import format_report
+    from lt_data.checks.check import check as find
+    from lt_data.checks.check import format_report
 
     # bytes first, then image files
     with Progress("checking", "" if images else "bytes") as progress:
@@ -214,7 +215,7 @@ def check(path: Path, images: Path | None, other: Path | None, style: str) -> No
 @TABLE_OR_JSON
 def verify(directory: Path, pool: Path | None, reference: Path | None, style: str) -> None:
     """Recompute every figure and digest of a dataset directory. Exit code 1 if anything differs."""
-    from lt_data.verify import format_verify, verify_dataset
+    from lt_data.verify.verify import format_verify, verify_dataset
 
     with Progress("reading") as progress:
         report = verify_dataset(directory, pool=pool, reference=reference, report=progress.step, progress=progress)
@@ -231,7 +232,7 @@ def diff(a: Path, b: Path, style: str) -> None:
 
     Records are compared by id and by what they say, not by white space or the order of keys.
     """
-    from lt_data.diff import diff_datasets, format_diff
+    from lt_data.verify.diff import diff_datasets, format_diff
 
     with Progress("reading") as progress:
         difference = diff_datasets(a, b, progress=progress)
@@ -266,8 +267,8 @@ def repeat_factors(
 
     PATH is a COCO or LVIS annotation file or a dataset directory.
     """
-    from lt_data.dataset_dir import check_output_file
-    from lt_data.repeat_factor_table import format_repeat_factors, repeat_factor_table, write_repeat_factors
+    from lt_data.counts.repeat_factor_table import format_repeat_factors, repeat_factor_table, write_repeat_factors
+    from lt_data.files.writing import check_output_file
 
     if out is not None:
         check_output_file(out, force=force, inputs=[path])
@@ -300,7 +301,7 @@ def class_weights(path: Path, style: str, **options: Any) -> None:
 
     PATH is a COCO or LVIS annotation file or a dataset directory.
     """
-    from lt_data.class_weights import class_weight_table, format_class_weights
+    from lt_data.counts.class_weights import class_weight_table, format_class_weights
 
     with Progress("reading") as progress:
         table = class_weight_table(path, **options, progress=progress)
@@ -325,8 +326,8 @@ def plot(path: Path, kind: str, out: Path, edges: str | None, by: str, force: bo
 
     PATH is a COCO or LVIS annotation file or a dataset directory.
     """
-    from lt_data.group_presets import parse_edges
-    from lt_data.plots_dataset import format_plots, plot_dataset
+    from lt_data.groups import parse_edges
+    from lt_data.pictures.dataset import format_plots, plot_dataset
 
     bounds = None if edges is None else parse_edges(edges)
     with Progress("reading") as progress:
@@ -347,7 +348,7 @@ def show(path: Path, category: str, images: Path, out: Path, limit: int, seed: i
 
     PATH is a COCO or LVIS annotation file or a dataset directory.
     """
-    from lt_data.show import show_category
+    from lt_data.pictures.show import show_category
 
     with Progress("reading") as progress:
         show_category(path, category, images, out, limit=limit, seed=seed, force=force, progress=progress)

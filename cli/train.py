@@ -131,7 +131,7 @@ def _fit(
     recipe: str, overrides: tuple[str, ...], out: Path, init_from: Path | None, *, resume: bool, force: bool
 ) -> None:
     need_training()
-    from lt_train.recipe import load_recipe
+    from lt_train.recipe.load import load_recipe
 
     loaded = load_recipe(recipe, overrides)
     from lt_train.engine.fit import fit as train
@@ -141,7 +141,7 @@ def _fit(
 
 def _dry_run(recipe: str, overrides: tuple[str, ...], init_from: Path | None) -> None:
     need_training()
-    from lt_train.recipe_origins import resolve
+    from lt_train.recipe.origins import resolve
 
     loaded, settings = resolve(recipe, overrides)
     from lt_train.engine.dry_run import dry_run
@@ -199,8 +199,8 @@ def evaluate(
         _evaluate_predictions(predictions, annotations, train_counts, groups, choices, out, force)
         return
     need_training()
-    from lt_train.engine.evaluate import evaluate_run
-    from lt_train.recipe import Files
+    from lt_train.inference.evaluate_run import evaluate_run
+    from lt_train.recipe.sections import Files
 
     assert run is not None
     files = Files(annotations=annotations, images=images) if annotations and images else None
@@ -278,7 +278,7 @@ def _score(ctx: click.Context, param: click.Parameter, value: float) -> float:
 def predict(run: Path, images: Path, out: Path, **options: Any) -> None:
     """Detect objects in IMAGES (a folder or a file): a standard results file, and pictures."""
     need_training()
-    from lt_train.engine.predict import predict_images
+    from lt_train.inference.predict_images import predict_images
 
     done = predict_images(run, images, out, **options)
     if done is None:
@@ -300,7 +300,7 @@ def predict(run: Path, images: Path, out: Path, **options: Any) -> None:
 @click.option("--format", "style", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
 def compare(systems: tuple[Path, ...], **options: Any) -> None:
     """Compare evaluated runs A, B, ... with the first: differences of AP, groups and classes, and which are noise."""
-    from lt_train.evaluation.comparison_files import compare_evaluations
+    from lt_train.evaluation.comparison.compare import compare_evaluations
 
     click.echo(compare_evaluations(systems, **options), nl=False)
 
@@ -329,7 +329,7 @@ def calibrate(
         raise click.UsageError("--annotations and --images belong together: give both or neither.")
     if annotations is not None and searched is None:
         raise click.UsageError("--annotations is for --search: without it nothing is searched.")
-    from lt_train.methods import METHODS
+    from lt_train.recipe.methods import METHODS
 
     post_hoc = [name for name, entry in METHODS.items() if entry.fills["calibration"]["name"] != "none"]
     if method not in post_hoc:
@@ -337,7 +337,7 @@ def calibrate(
     need_training()
     from lt_train.engine.calibrate import calibrate_run
     from lt_train.engine.calibration_search import Search, parse_search
-    from lt_train.recipe import Files
+    from lt_train.recipe.sections import Files
 
     files = Files(annotations=annotations, images=images) if annotations and images else None
     search = Search(*parse_search(searched), files) if searched else None
@@ -347,7 +347,7 @@ def calibrate(
 @main.command()
 def methods() -> None:
     """List the methods: what each does and trains, what it needs, what was published."""
-    from lt_train.methods import format_methods
+    from lt_train.report.methods import format_methods
 
     click.echo(format_methods())
 
@@ -377,7 +377,7 @@ def config() -> None:
 def show_config(recipe: str, overrides: tuple[str, ...]) -> None:
     """Every value of a RECIPE with its origin: command line, recipe, method or default."""
     need_training()
-    from lt_train.recipe_origins import format_settings, resolve
+    from lt_train.recipe.origins import format_settings, resolve
 
     loaded, settings = resolve(recipe, overrides)
     for note in loaded.notes:
@@ -390,7 +390,7 @@ def show_config(recipe: str, overrides: tuple[str, ...]) -> None:
 def recipes(text: str | None) -> None:
     """List the recipes that come with the package, those with TEXT in their name if given."""
     need_training()
-    from lt_train.recipe import recipe_names
+    from lt_train.recipe.load import recipe_names
 
     click.echo("\n".join(recipe_names(text or "")))
 

@@ -5,10 +5,11 @@ Shapes: C categories, G groups, E = G - 1 edges.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -139,3 +140,46 @@ def groups_from_json(content: Mapping[str, Any], where: str) -> tuple[tuple[int,
         return check_edges(content["edges"]), groups
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{where}: not a groups file ({error!r}); write it anew with lt-data build-coco-lt") from None
+
+
+# bags, bags-2, bags-8: the groupings of the released code of BAGS (CVPR 2020); simcal: powers of 20, as in the released
+# evaluation of SimCal (ECCV 2020)
+PRESETS: Final[Mapping[str, tuple[int, ...]]] = {
+    "bags": BAGS_EDGES,
+    "bags-2": (100,),
+    "bags-8": (5, 10, 50, 100, 500, 1000, 5000),
+    "simcal": (20, 400, 8000),
+}
+
+
+_NUMBERS = re.compile(r"\s*\d{1,15}\s*(,\s*\d{1,15}\s*)*", re.ASCII)
+
+
+def parse_edges(text: str) -> tuple[int, ...]:
+    """Ascending bounds between groups from a preset's name or from numbers.
+
+    Args:
+        text: ``bags``, ``bags-2``, ``bags-8``, ``simcal``, or whole numbers such as ``10,100,1000``.
+
+    Raises:
+        DataError: Neither a preset nor positive whole numbers in ascending order; the presets are listed.
+    """
+    if text.strip() in PRESETS:
+        return PRESETS[text.strip()]
+    if not _NUMBERS.fullmatch(text):
+        presets = ", ".join(f"{name} ({','.join(map(str, edges))})" for name, edges in PRESETS.items())
+        raise DataError(
+            f"edges: got '{text}'; allowed are the presets {presets}, "
+            "or positive whole numbers in ascending order, for example 10,100,1000"
+        )
+    return check_edges([int(part) for part in text.split(",")])
+
+
+def empty_groups_sentence(groups: Sequence[Group]) -> str:
+    """One sentence that names the groups without a category, or an empty text if there is none."""
+    empty = [group.name for group in groups if not group.category_ids]
+    if not empty:
+        return ""
+    if len(empty) == 1:
+        return f"group {empty[0]} is empty: no category lies in it"
+    return f"groups {', '.join(empty[:-1])} and {empty[-1]} are empty: no category lies in them"

@@ -15,21 +15,22 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from lt_data.build import BuildOptions
-from lt_data.coco_lt import build_coco_lt, format_build
-from lt_data.dataset_dir import annotations_path
+from lt_data.build.coco_lt import build_coco_lt, format_build
+from lt_data.counts.group_stats import format_stats, group_stats
+from lt_data.dataset.names import annotations_path
+from lt_data.dataset.options import BuildOptions
 from lt_data.errors import OutputError
-from lt_data.group_stats import format_stats, group_stats
-from lt_data.synthetic import write_pool
+from lt_data.synthetic.pool import write_pool
 from lt_train.engine.fit import fit
-from lt_train.engine.log import make_bar
-from lt_train.engine.run_dir import RunDir, next_free_directory
-from lt_train.engine.setup import choose_device
-from lt_train.recipe import Recipe, load_recipe, make_recipe
-from lt_train.report.comparison import format_runs, mean_comparison
+from lt_train.recipe.load import load_recipe, make_recipe
+from lt_train.recipe.sections import Recipe
 from lt_train.report.curves import plot_loss_curves
 from lt_train.report.group_bars import plot_group_ap
 from lt_train.report.sample_predictions import plot_sample_predictions
+from lt_train.report.two_runs import format_runs, mean_comparison
+from lt_train.runs.directory import RunDir, next_free_directory
+from lt_train.runs.log import make_bar
+from lt_train.runs.model import choose_device
 
 DEFAULT_OUT: Final = Path("runs/quickstart")
 RECIPE: Final = "quickstart"

@@ -4,6 +4,8 @@ import ast
 import statistics
 import subprocess
 import sys
+import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -12,15 +14,12 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("lt_data", "lt_train", "cli")
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 
-# folder (or module) of lt_train -> those it may import
+# room (folder or module) of lt_train -> those it may import
 ALLOWED = {
-    "lt_train.methods": set(),
-    "lt_train.options": set(),
-    "lt_train.recipe_errors": set(),
     "lt_train.randomness": set(),
+    "lt_train.processes": set(),
     "lt_train.classifiers": set(),
-    "lt_train.recipe_origins": {"lt_train.methods", "lt_train.recipe"},
-    "lt_train.recipe": {"lt_train.methods", "lt_train.options", "lt_train.recipe_errors"},
+    "lt_train.recipe": set(),
     "lt_train.heads": set(),
     "lt_train.calibration": {"lt_train.heads"},
     "lt_train.data": {"lt_train.randomness"},
@@ -28,14 +27,23 @@ ALLOWED = {
         *("lt_train.heads", "lt_train.calibration", "lt_train.classifiers", "lt_train.data", "lt_train.randomness"),
     },
     "lt_train.evaluation": set(),
-    "lt_train.report": {"lt_train.evaluation"},
-    "lt_train.engine": {
-        *("lt_train.methods", "lt_train.options", "lt_train.recipe", "lt_train.recipe_origins", "lt_train.heads"),
-        "lt_train.calibration",
-        *("lt_train.data", "lt_train.detectors", "lt_train.evaluation", "lt_train.randomness", "lt_train.report"),
+    "lt_train.report": {"lt_train.evaluation", "lt_train.recipe"},
+    "lt_train.runs": {
+        *("lt_train.recipe", "lt_train.heads", "lt_train.calibration", "lt_train.data", "lt_train.detectors"),
+        *("lt_train.evaluation", "lt_train.randomness"),
     },
-    "lt_train.quickstart": {"lt_train.engine", "lt_train.recipe", "lt_train.report"},
+    "lt_train.inference": {
+        *("lt_train.recipe", "lt_train.data", "lt_train.detectors", "lt_train.evaluation", "lt_train.processes"),
+        *("lt_train.report", "lt_train.runs"),
+    },
+    "lt_train.engine": {
+        *("lt_train.recipe", "lt_train.heads", "lt_train.calibration", "lt_train.data", "lt_train.detectors"),
+        *("lt_train.evaluation", "lt_train.processes", "lt_train.randomness", "lt_train.report", "lt_train.runs"),
+        "lt_train.inference",
+    },
+    "lt_train.quickstart": {"lt_train.engine", "lt_train.recipe", "lt_train.report", "lt_train.runs"},
 }
+MOST_MODULES = 15
 
 
 def module_name(path):
@@ -75,18 +83,90 @@ def test_every_room_of_lt_train_is_listed():
     assert rooms - {"lt_train.recipes"} == set(ALLOWED)
 
 
+def graph():
+    """Modules and those that they import when they run; a module of a package is named before the package."""
+    modules = {module_name(path): path for path in FILES}
+    found = {}
+    for name, path in modules.items():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in [n for n in ast.walk(tree) if isinstance(n, ast.If)]:
+            if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+                node.body = []
+        nodes = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module and not n.level]
+        pairs = [(n.module, f"{n.module}.{a.name}") for n in nodes for a in n.names]
+        named = {whole if whole in modules else module for module, whole in pairs}
+        found[name] = (named & set(modules)) - {name}
+    return found
+
+
+def folder_of(name):
+    """The folder that a module lies in; modules beside the rooms stand for themselves."""
+    folder = name if f"{name.replace('.', '/')}/__init__.py" in PACKAGE_FILES else name.rpartition(".")[0]
+    return name if folder in PACKAGES else folder
+
+
+PACKAGE_FILES = {str(path.relative_to(ROOT)) for path in FILES if path.stem == "__init__"}
+
+
+def circle(edges):
+    """Names on a circle, if there is one."""
+    left = {name: set(others) - {name} for name, others in edges.items()}
+    while free := {name for name, others in left.items() if not others & set(left)}:
+        left = {name: others for name, others in left.items() if name not in free}
+    return sorted(left)
+
+
+def test_a_circle_is_found():
+    assert circle({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set()}) == ["a", "b", "c"]
+
+
+def test_modules_import_in_no_circle():
+    edges = graph()
+    assert len(edges) > 150
+    assert circle(edges) == []
+
+
+def test_folders_import_in_no_circle():
+    edges = {}
+    for name, others in graph().items():
+        edges.setdefault(folder_of(name), set()).update(folder_of(other) for other in others)
+    # a package's own names, as a user imports them, are no room
+    assert circle({name: others - set(PACKAGES) for name, others in edges.items() if name not in PACKAGES}) == []
+
+
+def test_no_folder_has_too_many_modules():
+    sizes = Counter(path.parent for path in FILES if path.stem != "__init__")
+    assert {str(folder): size for folder, size in sizes.items() if size > MOST_MODULES} == {}
+
+
+def test_imports_are_absolute():
+    """But for those of the commands, whose package has two names."""
+    for path in FILES:
+        if path.relative_to(ROOT).parts[0] != "cli":
+            nodes = [n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.ImportFrom)]
+            assert not [n.module for n in nodes if n.level], path
+
+
+def test_packages_are_the_folders():
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {name.removesuffix("/__init__.py").replace("/", ".") for name in PACKAGE_FILES}
+    assert listed == sorted(listed)
+    assert set(listed) == {"lt_cli", *folders} - {"cli"}
+
+
 @pytest.mark.parametrize(
     ("code", "forbidden"),
     [
         ("import lt_data", {"numpy", "pandas", "torch", "matplotlib"}),
-        ("import lt_data.coco_lt, lt_data.group_stats", {"pandas", "torch", "matplotlib"}),
+        ("import lt_data.build.coco_lt, lt_data.counts.group_stats", {"pandas", "torch", "matplotlib"}),
         ("from lt_cli.data import main; main(['--help'], standalone_mode=False)", {"numpy", "torch", "matplotlib"}),
         ("from lt_cli.train import main; main(['methods'], standalone_mode=False)", {"numpy", "torch", "matplotlib"}),
         ("from lt_cli.train import main; main(['fit', '--help'], standalone_mode=False)", {"torch", "matplotlib"}),
-        ("import lt_train.recipe", {"torch", "matplotlib"}),
+        ("import lt_train.recipe.load", {"torch", "matplotlib"}),
         ("import lt_train.evaluation", {"torch", "matplotlib"}),
         ("import lt_train.evaluation.measure", {"torch", "matplotlib", "pydantic", "yaml"}),
-        ("import lt_train.evaluation.comparison_files", {"torch", "matplotlib", "pydantic", "yaml"}),
+        ("import lt_train.evaluation.comparison.compare", {"torch", "matplotlib", "pydantic", "yaml"}),
     ],
 )
 def test_nothing_heavy_is_imported_before_it_is_needed(code, forbidden):

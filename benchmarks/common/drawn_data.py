@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lt_data.counts import embedded_reference
+from lt_data.counts.categories import embedded_reference
 
 WIDTH, HEIGHT = 640, 480
 POINTS = 25

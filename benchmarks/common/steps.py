@@ -15,10 +15,11 @@ from common.drawn_data import draw_data
 from common.peer_training import ReferenceTraining, freeze_all_but_the_classifier, reference_batches, reference_model
 from lt_train.data.dataset import make_loader
 from lt_train.engine.optim import lr_at
-from lt_train.engine.setup import choose_device, load_run_data, make_plan
 from lt_train.engine.state import start_state
 from lt_train.engine.step import Draws, train_step
-from lt_train.recipe import make_recipe
+from lt_train.recipe.load import make_recipe
+from lt_train.runs.data import load_run_data, make_plan
+from lt_train.runs.model import choose_device
 
 # objects of an image: the means of COCO and of LVIS
 OBJECTS = {1230: 13, 80: 7}

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from lt_data.annotations import AnnotationFile, read_annotations
+from lt_data.annotations.category_ids import CategoryIds
+from lt_data.annotations.file import AnnotationFile, read_annotations
 from lt_data.arrays import BoolArray, IntArray
-from lt_data.category_ids import CategoryIds
-from lt_data.counts import CategoryCounts, count_categories
-from lt_data.dataset_dir import annotations_path
+from lt_data.counts.categories import CategoryCounts, count_categories
+from lt_data.dataset.names import annotations_path
 from lt_data.errors import DataError
-from lt_data.image_files import find_images
+from lt_data.files.image_files import find_images
 from lt_train.data.instance_masks import MaskKind, mask_kinds
 
 # a share of unusable boxes beyond this is a mistake in the file, not noise

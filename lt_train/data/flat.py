@@ -15,11 +15,11 @@ import msgspec
 import numpy as np
 import torch
 
-from lt_data.annotation_records import UNREADABLE, SegmentationRecord, places_of
-from lt_data.annotations import AnnotationFile
+from lt_data.annotations.file import AnnotationFile
+from lt_data.annotations.records import UNREADABLE, SegmentationRecord, places_of
 from lt_data.arrays import BoolArray, IntArray
 from lt_data.errors import DataError
-from lt_data.file_bytes import Bytes, check_unchanged, map_file
+from lt_data.files.reading import Bytes, check_unchanged, map_file
 
 _SEGMENTATION = msgspec.json.Decoder(SegmentationRecord)
 

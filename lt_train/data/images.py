@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from lt_data.errors import DataError
+from lt_train.data.mask_runs import MaskRuns
 
 # how a whole JPEG ends; what is cut off goes to the decoder that refuses it
 _END_OF_JPEG = b"\xff\xd9"
@@ -97,3 +98,9 @@ def resized_size(height: int, width: int, short_side: int, max_size: int) -> tup
     scale = min(short_side / min(height, width), max_size / max(height, width))
     # a side of a very long image must not vanish
     return max(1, math.floor(height * scale)), max(1, math.floor(width * scale))
+
+
+def on_device(target: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """A target whose tensors and runs are on the device."""
+    kinds = (Tensor, MaskRuns)
+    return {k: v.to(device, non_blocking=True) if isinstance(v, kinds) else v for k, v in target.items()}

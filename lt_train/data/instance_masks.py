@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
-from lt_data.checks_masks import BROKEN, EMPTY, WRONG_SUM, MaskColumns, RunLengths, Segmentation, measure_masks
 from lt_data.errors import DataError
-from lt_data.rle_counts import runs_of
+from lt_data.masks.measure import BROKEN, EMPTY, WRONG_SUM, MaskColumns, RunLengths, Segmentation, measure_masks
+from lt_data.masks.rle import runs_of
 from lt_train.data.mask_runs import MaskRuns
 
 Rle = Mapping[str, Any]

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from lt_data.arrays import IntArray
-from lt_data.repeat_factors import whole_copies
+from lt_data.counts.repeat_factors import whole_copies
 from lt_train.randomness import keyed_generator
 
 FloatArray = npt.NDArray[np.float64]

@@ -12,8 +12,8 @@ from torch import nn
 
 from lt_data.groups import group_name_of
 from lt_train.data.plan import Plan
-from lt_train.engine.run_dir import write_text
-from lt_train.engine.setup import RunData
+from lt_train.runs.data import RunData
+from lt_train.runs.directory import write_text
 
 # tensors that a log names one by one; the file always has all
 LISTED = 12

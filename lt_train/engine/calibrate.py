@@ -18,24 +18,26 @@ from lt_train.calibration import searchable_options
 from lt_train.calibration.base import Calibration
 from lt_train.data.dataset import make_loader
 from lt_train.data.detection_data import DetectionData
-from lt_train.data.images import as_input
+from lt_train.data.images import as_input, on_device
 from lt_train.data.plan import Plan
 from lt_train.detectors import LongTailDetector, set_trainable
 from lt_train.engine.budget import write_trainable
 from lt_train.engine.calibration_search import Search, search_option, search_split, write_search
-from lt_train.engine.checkpoint import save_checkpoint
-from lt_train.engine.compute import prepare
-from lt_train.engine.distributed import refuse_several_processes
-from lt_train.engine.evaluate import evaluate_model
-from lt_train.engine.inference import ImageProgress
-from lt_train.engine.log import RunLog
-from lt_train.engine.run_dir import RunDir, check_run_dir, create_run_dir, write_environment, write_recipe, write_text
-from lt_train.engine.setup import RunData, choose_device, data_record, load_run_data
-from lt_train.engine.state import model_from_run, weights_content
-from lt_train.engine.step import on_device
-from lt_train.methods import METHODS, beaten_keys
-from lt_train.recipe import Recipe, make_recipe
+from lt_train.engine.state import weights_content
+from lt_train.inference.detect import ImageProgress
+from lt_train.inference.evaluate_run import evaluate_model
+from lt_train.processes import refuse_several_processes
+from lt_train.recipe.fill import beaten_keys
+from lt_train.recipe.load import make_recipe
+from lt_train.recipe.methods import METHODS
+from lt_train.recipe.sections import Recipe
 from lt_train.report.run_report import draw_run_report
+from lt_train.runs.checkpoint import save_checkpoint
+from lt_train.runs.compute import prepare
+from lt_train.runs.data import RunData, data_record, load_run_data
+from lt_train.runs.directory import RunDir, check_run_dir, create_run_dir, write_environment, write_recipe, write_text
+from lt_train.runs.log import RunLog
+from lt_train.runs.model import choose_device, model_from_run
 
 
 def calibrate_run(

@@ -22,13 +22,13 @@ from lt_data.errors import DataError, RecipeError
 from lt_train.data.detection_data import DetectionData
 from lt_train.data.images import as_input
 from lt_train.detectors import LongTailDetector
-from lt_train.engine.inference import ImageList, ImageProgress, loaded_images
-from lt_train.engine.run_dir import write_text
-from lt_train.engine.setup import RunData, load_validation
 from lt_train.evaluation import Detections
 from lt_train.evaluation.measure import measure
-from lt_train.recipe import Files, Recipe
+from lt_train.inference.detect import ImageList, ImageProgress, loaded_images
+from lt_train.recipe.sections import Files, Recipe
 from lt_train.report.search_curve import plot_search
+from lt_train.runs.data import RunData, load_validation
+from lt_train.runs.directory import write_text
 
 MOST_VALUES = 101
 

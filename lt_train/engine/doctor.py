@@ -21,10 +21,10 @@ from lt_data.versions import PACKAGE, version_of
 from lt_train.data.images import decode_image, fast_jpeg_decoder
 from lt_train.data.instance_masks import InstanceMasks
 from lt_train.detectors import build_detector, set_trainable
-from lt_train.engine.compute import prepare
 from lt_train.heads import make_head
 from lt_train.randomness import keyed_generator
-from lt_train.recipe import ComputeSection
+from lt_train.recipe.sections import ComputeSection
+from lt_train.runs.compute import prepare
 
 PACKAGES = (PACKAGE, "torch", "torchvision", "numpy", "pillow", "pycocotools")
 # what each is for

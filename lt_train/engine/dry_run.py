@@ -12,16 +12,17 @@ from lt_data.errors import DataError, LtError
 from lt_train.data.dataset import DetectionDataset, make_loader
 from lt_train.data.plan import Draw, Plan
 from lt_train.engine.budget import trainable_lines
-from lt_train.engine.live import duration
 from lt_train.engine.optim import describe_lr, lr_at
-from lt_train.engine.setup import RunData, choose_device, describe_data, load_run_data, make_plan
 from lt_train.engine.state import RunState, start_state
 from lt_train.engine.step import Draws, name_lost_workers, train_step
-from lt_train.engine.trackers import make_trackers
 from lt_train.engine.usage import StepTimer, Waiting, memory_gib
 from lt_train.randomness import keyed_generator
-from lt_train.recipe import Recipe
-from lt_train.recipe_origins import Setting, format_settings
+from lt_train.recipe.origins import Setting, format_settings
+from lt_train.recipe.sections import Recipe
+from lt_train.runs.data import RunData, describe_data, load_run_data, make_plan
+from lt_train.runs.live import duration
+from lt_train.runs.model import choose_device
+from lt_train.runs.trackers import make_trackers
 
 # the first step is not timed: it allocates and chooses kernels
 TIMED = 5

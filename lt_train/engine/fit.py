@@ -14,21 +14,22 @@ from lt_train.data.dataset import make_loader
 from lt_train.data.plan import Plan, Step
 from lt_train.engine.budget import write_seen, write_trainable
 from lt_train.engine.calibrate import calibrate
-from lt_train.engine.checkpoint import save_checkpoint
-from lt_train.engine.distributed import refuse_several_processes
-from lt_train.engine.evaluate import evaluate_model, selection_ap
 from lt_train.engine.interrupts import Interrupted, Interrupts
-from lt_train.engine.log import RunLog
 from lt_train.engine.optim import describe_lr, lr_at
-from lt_train.engine.run_dir import RunDir, check_run_dir, create_run_dir, write_environment, write_recipe, write_text
-from lt_train.engine.setup import RunData, choose_device, data_record, describe_data, load_run_data, make_plan
 from lt_train.engine.state import RunState, checkpoint_content, restore_state, start_state
 from lt_train.engine.step import Draws, name_lost_workers, train_step
-from lt_train.engine.trackers import Tracker, make_trackers
 from lt_train.engine.usage import StepTimer, Waiting, memory_gib
-from lt_train.methods import beaten_keys
-from lt_train.recipe import Recipe
+from lt_train.inference.evaluate_run import evaluate_model, selection_ap
+from lt_train.processes import refuse_several_processes
+from lt_train.recipe.fill import beaten_keys
+from lt_train.recipe.sections import Recipe
 from lt_train.report.run_report import draw_run_report
+from lt_train.runs.checkpoint import save_checkpoint
+from lt_train.runs.data import RunData, data_record, describe_data, load_run_data, make_plan
+from lt_train.runs.directory import RunDir, check_run_dir, create_run_dir, write_environment, write_recipe, write_text
+from lt_train.runs.log import RunLog
+from lt_train.runs.model import choose_device
+from lt_train.runs.trackers import Tracker, make_trackers
 
 
 def fit(

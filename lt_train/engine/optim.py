@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lt_train.data.plan import Step
-from lt_train.recipe import OptimSection, ScheduleSection
+from lt_train.recipe.sections import OptimSection, ScheduleSection
 
 
 def make_optimizer(parameters: Iterable[nn.Parameter], optim: OptimSection) -> torch.optim.SGD:

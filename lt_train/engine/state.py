@@ -11,18 +11,20 @@ import torch
 from torch.amp.grad_scaler import GradScaler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from lt_data.counts.categories import counts_to_plain
 from lt_data.errors import DataError, RecipeError
-from lt_train.detectors import LongTailDetector, initialise_from, set_trainable
-from lt_train.detectors.weights import CLASSIFIER, REGRESSOR, LoadReport, checkpoint_categories
-from lt_train.engine.checkpoint import load_checkpoint
-from lt_train.engine.compute import prepare
-from lt_train.engine.log import drop_later_metrics
+from lt_train.detectors import LongTailDetector, set_trainable
+from lt_train.detectors.weights import CLASSIFIER, REGRESSOR, LoadReport
 from lt_train.engine.losses import Losses, TrainingStopped
 from lt_train.engine.optim import make_optimizer
-from lt_train.engine.run_dir import RunDir, write_text
-from lt_train.engine.setup import RunData, counts_to_plain, label_table, make_model, resolve_checkpoint
-from lt_train.methods import METHODS
-from lt_train.recipe import Recipe
+from lt_train.recipe.methods import METHODS
+from lt_train.recipe.sections import Recipe
+from lt_train.runs.checkpoint import load_checkpoint
+from lt_train.runs.compute import prepare
+from lt_train.runs.data import RunData
+from lt_train.runs.directory import RunDir, write_text
+from lt_train.runs.log import drop_later_metrics
+from lt_train.runs.model import make_model, model_from_run
 
 # a run may go on with another number of workers, on another device, with other log lines and trackers
 FREE_TO_CHANGE = ("device", "log_every", "trackers", "data.workers", "eval.batch")
@@ -110,25 +112,6 @@ def _at_rest(optimizer: torch.optim.SGD) -> torch.optim.SGD:
 def _average(model: LongTailDetector, decay: float | None) -> AveragedModel | None:
     """The average that starts as the model is after a step; its buffers are always the model's, not averages."""
     return None if decay is None else AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
-
-
-def model_from_run(recipe: Recipe, data: RunData, source: Path) -> tuple[LongTailDetector, LoadReport]:
-    """A model of the recipe with the weights of a run directory or checkpoint, on the CPU.
-
-    Raises:
-        DataError: The checkpoint cannot be read, or a weight is missing, unexpected or of another shape.
-    """
-    model = make_model(recipe, data.train.counts, load_pretrained=False)
-    path = resolve_checkpoint(source)
-    content = load_checkpoint(path)
-    report = initialise_from(
-        model,
-        content["model"],
-        own_categories=label_table(data.train.counts),
-        source_categories=checkpoint_categories(content, path),
-        where=str(path),
-    )
-    return model, report
 
 
 def _check_classifier(recipe: Recipe, report: LoadReport, where: str) -> None:

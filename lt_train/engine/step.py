@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lt_train.data.images import as_input
-from lt_train.data.mask_runs import MaskRuns
+from lt_train.data.images import as_input, on_device
 from lt_train.data.plan import Draw, Plan, Step
 from lt_train.detectors.detector import check_targets
 from lt_train.engine.losses import Losses, TrainingStopped
@@ -93,12 +92,6 @@ def _change_weights(state: RunState, losses: Losses, clip: float | None) -> None
         optimizer.step()
     if state.ema is not None:
         state.ema.update_parameters(state.model)
-
-
-def on_device(target: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """A target whose tensors and runs are on the device."""
-    kinds = (Tensor, MaskRuns)
-    return {k: v.to(device, non_blocking=True) if isinstance(v, kinds) else v for k, v in target.items()}
 
 
 @contextmanager

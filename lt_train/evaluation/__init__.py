@@ -3,17 +3,17 @@
 Nothing here imports torch.
 """
 
-from .detections import Detections, check_results, read_detections
-from .evaluate import Evaluation, evaluate
-from .files import write_evaluation, write_per_class, write_results
-from .ground_truth import GroundTruth, load_ground_truth
-from .group_sets import evaluation_groups
-from .metrics import summarise
-from .paste import paste_masks_to_rle
-from .per_class import per_class_rows
-from .problems import Problem
-from .results import detection_results
-from .tables import format_metrics
+from lt_train.evaluation.directory import write_evaluation, write_per_class, write_results
+from lt_train.evaluation.figures.average_precision import Evaluation, evaluate
+from lt_train.evaluation.figures.group_sets import evaluation_groups
+from lt_train.evaluation.figures.metrics import summarise
+from lt_train.evaluation.figures.per_class import per_class_rows
+from lt_train.evaluation.figures.table import format_metrics
+from lt_train.evaluation.predictions.columns import Detections, Problem
+from lt_train.evaluation.predictions.of_model import detection_results
+from lt_train.evaluation.predictions.paste import paste_masks_to_rle
+from lt_train.evaluation.predictions.reading import check_results, read_detections
+from lt_train.evaluation.truth.columns import GroundTruth, load_ground_truth
 
 __all__ = [
     "Detections",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,29 +9,32 @@ from typing import Any
 
 import numpy as np
 
-from lt_data.annotations import AnnotationFile, read_annotations
-from lt_data.counts import CategoryCounts, count_categories
-from lt_data.dataset_dir import annotations_path
-from lt_data.errors import DataError, OutputError
-from lt_data.file_bytes import Progress
+from lt_data.annotations.file import AnnotationFile, read_annotations
+from lt_data.counts.categories import CategoryCounts, count_categories
+from lt_data.counts.training import load_train_counts
+from lt_data.dataset.names import annotations_path
+from lt_data.errors import DataError
+from lt_data.files.reading import Progress
 from lt_data.groups import Group
-from lt_data.train_counts import load_train_counts
-
-from .detections import IouType, Predictions, read_detections
-from .engines import EngineName
-from .evaluate import Evaluation, evaluate
-from .files import remove_results, write_evaluation
-from .ground_truth import load_ground_truth
-from .group_sets import GROUP_SETS, evaluation_groups
-from .inputs import EvaluationInputs, evaluation_inputs
-from .metrics import summarise
-from .per_class import Cell, per_class_rows
-from .problems import Problem
-from .protocols import ProtocolChoice
-from .tables import format_metrics
+from lt_train.evaluation.directory import (
+    EvaluationInputs,
+    check_evaluation_dir,
+    evaluation_inputs,
+    remove_results,
+    write_evaluation,
+)
+from lt_train.evaluation.engines.choose import EngineName
+from lt_train.evaluation.engines.protocols import ProtocolChoice
+from lt_train.evaluation.figures.average_precision import Evaluation, evaluate
+from lt_train.evaluation.figures.group_sets import GROUP_SETS, evaluation_groups
+from lt_train.evaluation.figures.metrics import summarise
+from lt_train.evaluation.figures.per_class import Cell, per_class_rows
+from lt_train.evaluation.figures.table import format_metrics
+from lt_train.evaluation.predictions.columns import IouType, Problem
+from lt_train.evaluation.predictions.reading import Predictions, read_detections
+from lt_train.evaluation.truth.columns import load_ground_truth
 
 Report = Callable[[str], None]
-EVALUATION_FILES = ("metrics.json", "per_class.csv", "inputs.json", "predictions.json")
 
 
 @dataclass(frozen=True)
@@ -217,29 +219,3 @@ def _groups(name: str | None, counts: CategoryCounts | None, file: AnnotationFil
             "--train-counts (a dataset directory, an annotation file, or a CSV)"
         )
     return ()
-
-
-def check_evaluation_dir(out: Path, *, force: bool, inputs: Sequence[Path] = ()) -> None:
-    """Refuses a place for an evaluation before anything is read.
-
-    Args:
-        out: The directory to write.
-        force: Whether the user asked to replace an evaluation that is there.
-        inputs: Files that are read, which are never replaced.
-
-    Raises:
-        OutputError: It is a file, cannot be written, or holds an evaluation or an input.
-    """
-    # Path.exists raises in a directory that one may not look into
-    there_already = next(path for path in (out, *out.absolute().parents) if os.path.exists(path))
-    if not there_already.is_dir():
-        raise OutputError(f"{there_already}: is a file; choose another --out")
-    if not os.access(there_already, os.W_OK | os.X_OK):
-        raise OutputError(f"{out}: cannot be written (no permission in {there_already}); choose another --out")
-    names = [out / name for name in EVALUATION_FILES if (out / name).exists()]
-    for path in inputs:
-        if any(path.exists() and path.resolve() == name.resolve() for name in names):
-            raise OutputError(f"{out}: holds {path.name}, which is read; choose another --out")
-    if names and not force:
-        there = ", ".join(path.name for path in names)
-        raise OutputError(f"{out}: holds {there}; choose another --out, or replace them with --force")

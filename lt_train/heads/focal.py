@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lt_data.class_weights import KINDS
+from lt_data.counts.class_weights import KINDS
 from lt_data.errors import RecipeError
 from lt_train.heads.base import Head, micro_batch_sum
 from lt_train.heads.label_weights import label_weights

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lt_data.class_weights import class_weights
+from lt_data.counts.class_weights import class_weights
 from lt_data.errors import DataError, RecipeError
 
 
@@ -23,7 +23,7 @@ def label_weights(
         weighting: ``none``, ``inverse`` or ``effective-number``.
         allowed: Those of them that the head has.
         **options: ``beta``, ``lower``, ``upper``, ``background``, ``background_ratio`` of
-            :func:`lt_data.class_weights.class_weights`.
+            :func:`lt_data.counts.class_weights.class_weights`.
 
     Raises:
         RecipeError: An option is out of range.

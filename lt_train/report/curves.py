@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lt_data.errors import DataError
-from lt_data.plots import COLOURS, new_figure, save_figure, tidy
+from lt_data.pictures.figures import COLOURS, new_figure, save_figure, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from lt_data.plots import COLOURS, DPI, category_label, new_figure, save_figure
+from lt_data.pictures.figures import COLOURS, DPI, category_label, new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

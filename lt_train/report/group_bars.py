@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lt_data.plots import COLOURS, new_figure, save_figure, tidy
-from lt_train.report.comparison import class_count, shared_groups
+from lt_data.pictures.figures import COLOURS, new_figure, save_figure, tidy
+from lt_train.report.two_runs import class_count, shared_groups
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

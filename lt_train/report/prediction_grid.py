@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from lt_data.plots import COLOURS, new_figure, save_figure
+from lt_data.pictures.figures import COLOURS, new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

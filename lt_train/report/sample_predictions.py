@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from lt_data.annotations import AnnotationFile, read_annotations
+from lt_data.annotations.file import AnnotationFile, read_annotations
 from lt_data.arrays import IntArray
-from lt_data.dataset_dir import read_groups
+from lt_data.dataset.directory import read_groups
 from lt_data.errors import DataError
+from lt_data.files.image_files import find_images
 from lt_data.groups import group_name_of
-from lt_data.image_files import find_images
-from lt_train.evaluation.result_records import Columns, decode_results
+from lt_train.evaluation.predictions.records import Columns, decode_results
 from lt_train.report.prediction_grid import Panel, plot_predictions
 
 # weaker detections would cover the picture

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lt_data.plots import COLOURS, new_figure, save_figure, tidy
+from lt_data.pictures.figures import COLOURS, new_figure, save_figure, tidy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from lt_cli.train import main
 
-from lt_data.synthetic import write_pool
+from lt_data.synthetic.pool import write_pool
 
 RESULTS = ("eval", "--predictions", "exact.json", "--annotations", "pool")
 

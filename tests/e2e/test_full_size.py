@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from lt_data.build import totals
-from lt_data.coco_lt import build_coco_lt
-from lt_data.group_stats import group_stats
+from lt_data.build.coco_lt import build_coco_lt
+from lt_data.build.result import totals
+from lt_data.counts.group_stats import group_stats
 
 pytestmark = pytest.mark.slow
 

@@ -263,7 +263,7 @@ def test_an_interrupt_while_starting(tmp_path, monkeypatch, files, code):
     from click.testing import CliRunner
     from lt_cli.train import main
 
-    import lt_train.recipe
+    import lt_train.recipe.sections
 
     def interrupted(*_):
         raise KeyboardInterrupt

@@ -2,7 +2,7 @@
 
 from pools import pool, save
 
-from lt_data.checks import check
+from lt_data.checks.check import check
 
 
 def base():

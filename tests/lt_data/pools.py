@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from lt_data.build import BuildOptions
+from lt_data.dataset.options import BuildOptions
 
 SMALL = BuildOptions(scale="0.001", on_shortage="cap", edges=(2, 5))
 

@@ -3,7 +3,7 @@
 import csv
 import json
 
-from lt_data.dataset_dir import sha256_of
+from lt_data.files.writing import sha256_of
 
 
 def edit_json(path, change):

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lt_data.alignment import align, largest_scale, reference_positions, scaled_targets
-from lt_data.counts import CategoryCounts, Reference, coco_2017_counts, embedded_reference
+from lt_data.build.alignment import align, largest_scale, reference_positions, scaled_targets
+from lt_data.counts.categories import CategoryCounts, Reference, coco_2017_counts, embedded_reference
 from lt_data.errors import DataError
 from lt_data.groups import make_groups
 

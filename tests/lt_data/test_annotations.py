@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lt_data.annotations import read_annotations, write_subset
-from lt_data.checks import structural_problems
+from lt_data.annotations.file import read_annotations
+from lt_data.annotations.problems import structural_problems
+from lt_data.annotations.subset import write_subset
 from lt_data.errors import DataError
 
 HOSTILE = (

@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pools import pool, save
 
-from lt_data.annotations import read_annotations
-from lt_data.build import BuildOptions, Extras, totals
-from lt_data.coco_lt import build_coco_lt, format_build
-from lt_data.counts import count_categories
+from lt_data.annotations.file import read_annotations
+from lt_data.build.coco_lt import build_coco_lt, format_build
+from lt_data.build.result import Extras, totals
+from lt_data.counts.categories import count_categories
+from lt_data.dataset.options import BuildOptions
 from lt_data.errors import DataError, OutputError
 
 IMAGES = st.dictionaries(
@@ -257,7 +258,7 @@ def test_a_disk_that_is_full_is_one_line_and_leaves_nothing(path, tmp_path, monk
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("lt_data.build_files.write_subset", full)
+    monkeypatch.setattr("lt_data.build.write.write_subset", full)
     out = tmp_path / "deep" / "lt"
     with pytest.raises(OutputError, match="No space left on device"):
         build_coco_lt(path, out, options=BuildOptions(scale="0.0005", on_shortage="cap"))
@@ -268,7 +269,7 @@ def test_ctrl_c_leaves_nothing(path, tmp_path, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lt_data.build_files.image_repeat_factors", interrupt)
+    monkeypatch.setattr("lt_data.build.write.image_repeat_factors", interrupt)
     with pytest.raises(KeyboardInterrupt):
         build_coco_lt(path, tmp_path / "deep/lt", options=BuildOptions(scale="0.0005", on_shortage="cap"))
     assert list((tmp_path / "deep").iterdir()) == []

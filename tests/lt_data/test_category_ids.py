@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lt_data.category_ids import CategoryIds
+from lt_data.annotations.category_ids import CategoryIds
 from lt_data.errors import DataError
 
 IDS = st.lists(st.integers(-(2**53), 2**53), min_size=1, max_size=50, unique=True)

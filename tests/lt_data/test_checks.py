@@ -9,8 +9,10 @@ from findings import base, codes, found
 from pools import annotation, pool, save
 from pycocotools import mask as coco_mask
 
-from lt_data.annotations import read_annotations
-from lt_data.checks import CODES, Finding, check, format_report, problem_lines, structural_problems
+from lt_data.annotations.file import read_annotations
+from lt_data.annotations.findings import CODES, Finding
+from lt_data.annotations.problems import problem_lines, structural_problems
+from lt_data.checks.check import check, format_report
 from lt_data.errors import DataError
 
 

@@ -6,7 +6,7 @@ from findings import base, found
 from PIL import Image
 from pools import save
 
-from lt_data.checks import check
+from lt_data.checks.check import check
 from lt_data.errors import DataError
 
 

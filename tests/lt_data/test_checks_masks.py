@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from lt_data.checks_masks import EMPTY, MaskColumns, RunLengths, measure_masks, unpack_runs
+from lt_data.masks.measure import EMPTY, MaskColumns, RunLengths, measure_masks
+from lt_data.masks.rle import unpack_runs
 
 
 @st.composite

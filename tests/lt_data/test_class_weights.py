@@ -9,8 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pools import pool, save
 
-from lt_data.class_weights import KINDS, class_weight_table, class_weights, format_class_weights, raw_class_weights
-from lt_data.counts import embedded_reference
+from lt_data.counts.categories import embedded_reference
+from lt_data.counts.class_weights import (
+    KINDS,
+    class_weight_table,
+    class_weights,
+    format_class_weights,
+    raw_class_weights,
+)
 from lt_data.errors import DataError
 
 COUNTS = st.lists(st.integers(0, 10**6), min_size=1, max_size=30).filter(any)

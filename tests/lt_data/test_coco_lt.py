@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from pools import SMALL, pool, save
 
-from lt_data.annotations import read_annotations
-from lt_data.build import BuildOptions, Extras, totals
-from lt_data.coco_lt import build_coco_lt
-from lt_data.counts import coco_2017_counts, count_categories
+from lt_data.annotations.file import read_annotations
+from lt_data.build.coco_lt import build_coco_lt
+from lt_data.build.result import Extras, totals
+from lt_data.counts.categories import coco_2017_counts, count_categories
+from lt_data.counts.group_stats import group_stats
+from lt_data.counts.repeat_factors import image_repeat_factors
+from lt_data.dataset.options import BuildOptions
 from lt_data.errors import DataError
-from lt_data.group_stats import group_stats
-from lt_data.repeat_factors import image_repeat_factors
 
 COLUMNS = [
     *("category_id", "name", "rank", "pool_instances", "pool_images", "reference_rank", "reference_instances"),

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from pools import SMALL, pool, save
 
-from lt_data.build import BuildOptions, Extras
-from lt_data.coco_lt import build_coco_lt
-from lt_data.dataset_dir import replacing_directory
+from lt_data.build.coco_lt import build_coco_lt
+from lt_data.build.result import Extras
+from lt_data.dataset.options import BuildOptions
 from lt_data.errors import DataError, OutputError
+from lt_data.files.writing import replacing_directory
 
 
 def test_output_is_never_overwritten_unasked(small_pool, tmp_path):
@@ -219,7 +220,7 @@ REMOVE = shutil.rmtree
 
 
 def test_force_over_a_read_only_directory_leaves_no_copy(small_pool, built, monkeypatch):
-    monkeypatch.setattr("lt_data.dataset_dir.shutil.rmtree", as_a_user_without_rights)
+    monkeypatch.setattr("lt_data.dataset.directory.shutil.rmtree", as_a_user_without_rights)
     (built / "images").chmod(0o555)
     built.chmod(0o555)
     build_coco_lt(small_pool, built, options=OTHER, force=True)
@@ -228,7 +229,7 @@ def test_force_over_a_read_only_directory_leaves_no_copy(small_pool, built, monk
 
 
 def test_a_copy_that_cannot_be_removed_is_named(small_pool, built, monkeypatch):
-    monkeypatch.setattr("lt_data.dataset_dir.shutil.rmtree", lambda *_, **__: None)
+    monkeypatch.setattr("lt_data.dataset.directory.shutil.rmtree", lambda *_, **__: None)
     with pytest.raises(OutputError, match=r"is written, but what it replaces cannot be removed; remove .*-lt yourself"):
         build_coco_lt(small_pool, built, options=OTHER, force=True)
     assert json.loads((built / "build.json").read_text())["seed"] == 1
@@ -248,7 +249,7 @@ def test_an_interrupt_while_directories_change_places_loses_neither(small_pool, 
             raise KeyboardInterrupt
         replace(source, target)
 
-    monkeypatch.setattr("lt_data.dataset_dir.os.replace", interrupt)
+    monkeypatch.setattr("lt_data.dataset.directory.os.replace", interrupt)
     with pytest.raises(KeyboardInterrupt):
         build_coco_lt(small_pool, out, options=BuildOptions(1, "0.001", on_shortage="cap"), force=True)
     assert moves == 3
@@ -260,7 +261,7 @@ def test_a_failing_step_leaves_nothing(small_pool, tmp_path, monkeypatch):
     def fail(*_, **__):
         raise DataError("no disk")
 
-    monkeypatch.setattr("lt_data.build_files.image_repeat_factors", fail)
+    monkeypatch.setattr("lt_data.build.write.image_repeat_factors", fail)
     with pytest.raises(DataError, match="no disk"):
         build_coco_lt(small_pool, tmp_path / "lt", options=SMALL)
     assert list(tmp_path.iterdir()) == []

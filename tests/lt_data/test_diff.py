@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pools import annotation, pool, save
 
-from lt_data.coco_lt import BuildOptions, build_coco_lt
-from lt_data.diff import diff_datasets, format_diff
+from lt_data.build.coco_lt import build_coco_lt
+from lt_data.dataset.options import BuildOptions
 from lt_data.errors import DataError
+from lt_data.verify.diff import diff_datasets, format_diff
 
 IMAGES = {3: [1, 1, 2], 1: [1, 5], 2: [(5, "crowd")], 8: []}
 NAMES = {1: "cup", 2: "mug", 5: "jar"}

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lt_data.counts import CategoryCounts
+from lt_data.counts.categories import CategoryCounts
+from lt_data.counts.grouping import frequency_groups, group_categories
 from lt_data.errors import DataError
-from lt_data.group_presets import PRESETS, empty_groups_sentence, frequency_groups, group_categories, parse_edges
-from lt_data.groups import frequency_of
+from lt_data.groups import PRESETS, empty_groups_sentence, frequency_of, parse_edges
 
 
 def counts_of(instances, images=None, frequencies=None):

@@ -58,7 +58,7 @@ def test_frequency_rule_holds_for_every_lvis_category(shared_data):
 
 
 def test_lvis_v05_group_sizes():
-    from lt_data.counts import embedded_reference
+    from lt_data.counts.categories import embedded_reference
 
     counts = embedded_reference("lvis-v0.5").instances
     sizes = [len(g.category_ids) for g in make_groups(np.arange(1230), counts)]

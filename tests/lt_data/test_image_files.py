@@ -2,9 +2,9 @@
 
 import pytest
 
-from lt_data import image_files
 from lt_data.errors import DataError
-from lt_data.image_files import find_images, normal_name
+from lt_data.files import image_files
+from lt_data.files.image_files import find_images, normal_name
 
 
 @pytest.fixture(params=["asked one by one", "listed"])

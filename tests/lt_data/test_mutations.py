@@ -15,13 +15,15 @@ from click.testing import CliRunner
 from damage import BYTES, as_json, coco_file, lvis_file, mutant, real_file
 from pools import save
 
-from lt_data.annotations import read_annotations
-from lt_data.checks import check, format_report, structural_problems
-from lt_data.coco_lt import BuildOptions, build_coco_lt, format_build
-from lt_data.counts import header_mismatches
+from lt_data.annotations.file import read_annotations
+from lt_data.annotations.problems import structural_problems
+from lt_data.build.coco_lt import build_coco_lt, format_build
+from lt_data.checks.check import check, format_report
+from lt_data.counts.categories import header_mismatches
+from lt_data.counts.group_stats import format_stats, group_stats
+from lt_data.dataset.options import BuildOptions
 from lt_data.errors import DataError, LtError
-from lt_data.group_stats import format_stats, group_stats
-from lt_data.image_files import find_images
+from lt_data.files.image_files import find_images
 
 
 def read(path):

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from matplotlib.text import Text
 from PIL import Image
 
+from lt_data.counts.group_stats import GroupCounts
 from lt_data.errors import OutputError
-from lt_data.group_stats import GroupCounts
-from lt_data.plots import (
+from lt_data.pictures.figures import (
     alignment_figure,
     category_label,
     groups_figure,

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from matplotlib.text import Text
 from pools import pool
 
-from lt_data.annotations import parse_annotations
-from lt_data.counts import count_categories
-from lt_data.plots_co_occurrence import CoOccurrence, co_occurrence, co_occurrence_figure
+from lt_data.annotations.file import parse_annotations
+from lt_data.counts.categories import count_categories
+from lt_data.pictures.co_occurrence import CoOccurrence, co_occurrence, co_occurrence_figure
 
 
 def parsed(content):

@@ -7,9 +7,10 @@ import pytest
 from PIL import Image
 from pools import pool, save
 
-from lt_data.coco_lt import BuildOptions, build_coco_lt
+from lt_data.build.coco_lt import build_coco_lt
+from lt_data.dataset.options import BuildOptions
 from lt_data.errors import DataError, OutputError
-from lt_data.plots_dataset import KINDS, format_plots, plot_dataset
+from lt_data.pictures.dataset import KINDS, format_plots, plot_dataset
 
 NAMES = {1: "cat", 3: "dog", 4: "$1 coin$", 9: "owl"}
 IMAGES = {10: [1, 1, 3], 11: [1, (3, "crowd")], 12: [1, 3, 4], 13: [4, 1], 14: []}
@@ -160,7 +161,7 @@ def test_alignment_without_a_reference_draws_the_targets(dataset, tmp_path):
 
 
 def test_a_failure_while_writing_leaves_the_folder_as_it_was(annotations, tmp_path, monkeypatch):
-    import lt_data.plots_dataset as module
+    import lt_data.pictures.dataset as module
 
     written = []
 

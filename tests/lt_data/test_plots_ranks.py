@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.text import Text
 
-from lt_data.counts import embedded_reference
+from lt_data.counts.categories import embedded_reference
 from lt_data.groups import group_bounds
-from lt_data.plots_dataset import FREQUENCY_BANDS
-from lt_data.plots_ranks import Band, band_index, named_ranks, rank_counts, ranks_figure, spread
+from lt_data.pictures.dataset import FREQUENCY_BANDS
+from lt_data.pictures.ranks import Band, band_index, named_ranks, rank_counts, ranks_figure, spread
 
 
 def texts(figure):

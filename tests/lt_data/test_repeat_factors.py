@@ -11,15 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pools import pool, save
 
-from lt_data.annotations import read_annotations
-from lt_data.errors import DataError, OutputError
-from lt_data.repeat_factor_table import (
+from lt_data.annotations.file import read_annotations
+from lt_data.counts.repeat_factor_table import (
     format_repeat_factors,
     repeat_factor_table,
     threshold_advice,
     write_repeat_factors,
 )
-from lt_data.repeat_factors import (
+from lt_data.counts.repeat_factors import (
     ROUNDINGS,
     category_repeat_factors,
     expected_copies,
@@ -27,6 +26,7 @@ from lt_data.repeat_factors import (
     instance_aware_category_factors,
     whole_copies,
 )
+from lt_data.errors import DataError, OutputError
 
 IMAGES = st.dictionaries(
     st.integers(1, 10**6),

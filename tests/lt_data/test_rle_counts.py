@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as rle
 
-from lt_data.rle_counts import areas_of, runs_of
+from lt_data.masks.rle import areas_of, runs_of
 
 
 def encoded(mask):

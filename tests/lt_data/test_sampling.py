@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pools import pool, save
 
-from lt_data.annotations import read_annotations
-from lt_data.sampling import image_order, select
+from lt_data.annotations.file import read_annotations
+from lt_data.build.sampling import image_order, select
 
 C = 5
 IMAGES = st.dictionaries(

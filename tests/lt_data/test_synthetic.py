@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from lt_data.annotations import read_annotations
+from lt_data.annotations.file import read_annotations
 from lt_data.errors import DataError, OutputError
-from lt_data.synthetic import category_quotas, write_pool
-from lt_data.synthetic_outlines import signed_area, simplify, trace_outlines
-from lt_data.synthetic_scenes import draw_scene
-from lt_data.synthetic_shapes import SHAPES, TEXTURES, shape_categories
+from lt_data.masks.outlines import signed_area, simplify, trace_outlines
+from lt_data.synthetic.pool import category_quotas, write_pool
+from lt_data.synthetic.scenes import draw_scene
+from lt_data.synthetic.shapes import SHAPES, TEXTURES, shape_categories
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,11 @@ import pytest
 from pools import pool, save
 from tampering import edit_json, edit_row, found, sign_again
 
-from lt_data.build import Build, BuildOptions, Extras
-from lt_data.coco_lt import build_coco_lt
+from lt_data.build.coco_lt import build_coco_lt
+from lt_data.build.result import Build, Extras
+from lt_data.dataset.options import BuildOptions
 from lt_data.errors import DataError
-from lt_data.verify import CHOICE, format_verify, verify_dataset
+from lt_data.verify.verify import CHOICE, format_verify, verify_dataset
 
 # what no check can tell, whatever is given
 ALWAYS = ["alignment.png: what it shows", "environment.json: date", "build.json: inputs: names", "images/"]
@@ -150,7 +151,7 @@ def test_crowds_that_count(source, tmp_path, monkeypatch):
     """The published set called COCO-LT by SimCal counts crowds; here a small stand-in for its table does."""
     ids = (1, 2, 5, 8, 90)
     table = [{"category_id": str(i), "instances": str(n)} for i, n in zip(ids, (60, 20, 9, 0, 5), strict=True)]
-    monkeypatch.setattr("lt_data.references.read_table", lambda _: table)
+    monkeypatch.setattr("lt_data.build.references.read_table", lambda _: table)
     out = tmp_path / "lt"
     build_coco_lt(source, out, targets="simcal", options=BuildOptions(on_shortage="cap"))
     assert any(a["iscrowd"] for a in json.loads((out / "annotations.json").read_text())["annotations"])
@@ -418,7 +419,7 @@ def test_missing_pool(built, tmp_path):
 
 
 def test_long_lists_are_shortened_in_text_only(built, monkeypatch):
-    monkeypatch.setattr("lt_data.verify.SHOWN", 4)
+    monkeypatch.setattr("lt_data.verify.verify.SHOWN", 4)
     edit_json(built / "build.json", lambda c: c["options"].update(threshold=50.0))
     report = verify_dataset(built)
     wrong = [f for f in report.problems if f.file == "repeat_factors.csv"]

@@ -9,10 +9,11 @@ import pytest
 from pools import pool, save
 from tampering import edit_json, edit_row, found, sign_again
 
-from lt_data.build import BuildOptions, Extras
-from lt_data.coco_lt import build_coco_lt
+from lt_data.build.coco_lt import build_coco_lt
+from lt_data.build.result import Extras
+from lt_data.dataset.options import BuildOptions
 from lt_data.errors import DataError
-from lt_data.verify import format_verify, verify_dataset
+from lt_data.verify.verify import format_verify, verify_dataset
 
 OPTIONS = BuildOptions(seed=3, scale="0.001", on_shortage="cap", edges=(2, 5), threshold=0.2)
 DATA_FILES = ("annotations.json", "categories.csv", "groups.json", "repeat_factors.csv", "val.json")

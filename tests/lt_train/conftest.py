@@ -16,7 +16,7 @@ def _one_thread():
 @pytest.fixture(scope="session")
 def tiny_pool(tmp_path_factory):
     """A procedural pool of 12 images and 20 categories."""
-    from lt_data.synthetic import write_pool
+    from lt_data.synthetic.pool import write_pool
 
     out = tmp_path_factory.mktemp("tiny") / "pool"
     write_pool(out, images=12, categories=20, size=64, instances_per_image=(2, 4), minimum_instances=1)
@@ -26,7 +26,7 @@ def tiny_pool(tmp_path_factory):
 @pytest.fixture
 def tiny_recipe(tiny_pool):
     """A recipe of a few steps on the tiny pool; a function of overrides."""
-    from lt_train.recipe import make_recipe
+    from lt_train.recipe.load import make_recipe
 
     files = {"annotations": str(tiny_pool / "annotations.json"), "images": str(tiny_pool / "images")}
     content = {

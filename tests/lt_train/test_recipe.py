@@ -5,9 +5,10 @@ import pytest
 from lt_data.errors import RecipeError
 from lt_train.calibration import CALIBRATIONS, calibration_options
 from lt_train.heads import HEADS, head_options
-from lt_train.methods import METHODS, beaten_keys
-from lt_train.options import CalibrationOptions, HeadOptions, sections_of
-from lt_train.recipe import load_recipe, make_recipe
+from lt_train.recipe.fill import beaten_keys
+from lt_train.recipe.load import load_recipe, make_recipe
+from lt_train.recipe.methods import METHODS
+from lt_train.recipe.options import CalibrationOptions, HeadOptions, sections_of
 
 MINIMAL = {"data": {"train": {"annotations": "a.json", "images": "images"}}}
 

@@ -12,9 +12,10 @@ from lt_cli.train import main as lt_train
 
 from lt_data.errors import RecipeError
 from lt_train.engine.calibration_search import parse_search
-from lt_train.methods import METHODS
-from lt_train.options import NAMED, sections_of
-from lt_train.recipe import Recipe, load_recipe, recipe_names
+from lt_train.recipe.load import load_recipe, recipe_names
+from lt_train.recipe.methods import METHODS
+from lt_train.recipe.options import NAMED, sections_of
+from lt_train.recipe.sections import Recipe
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 BASE = "faster_rcnn_r50_fpn_lvis_v0.5"
@@ -132,7 +133,8 @@ def test_the_tests_above_found_what_there_is():
 @pytest.mark.parametrize("method", METHODS)
 def test_published_figures_are_those_of_the_tables(method):
     """The table and the section of a method name the box AP that `lt-train methods` prints."""
-    from lt_train.methods import MODEL, _published_rows
+    from lt_train.recipe.methods import MODEL
+    from lt_train.report.methods import _published_rows
 
     rows = [r for r in _published_rows() if r["method"] == METHODS[method].published and r["model"] == MODEL]
     figures = [r["AP"] for r in rows if r["dataset"] == "lvis-v0.5" and r["iou_type"] == "bbox"]

@@ -3,7 +3,7 @@
 import pytest
 
 from lt_data.errors import RecipeError
-from lt_train.recipe import load_recipe, recipe_names
+from lt_train.recipe.load import load_recipe, recipe_names
 
 BASE = "faster_rcnn_r50_fpn_lvis_v0.5"
 # words of the library that validates, which say nothing to a user

@@ -3,10 +3,11 @@
 import pytest
 import yaml
 
-from lt_train.methods import METHODS, beaten_keys
-from lt_train.options import GATELESS_MERGES
-from lt_train.recipe import load_recipe, make_recipe, read_recipe_file, recipe_names
-from lt_train.recipe_origins import resolve
+from lt_train.recipe.fill import beaten_keys
+from lt_train.recipe.load import load_recipe, make_recipe, read_recipe_file, recipe_names
+from lt_train.recipe.methods import METHODS
+from lt_train.recipe.options import GATELESS_MERGES
+from lt_train.recipe.origins import resolve
 
 MINIMAL = {"data": {"train": {"annotations": "a.json", "images": "images"}}}
 BASE = "faster_rcnn_r50_fpn_lvis_v0.5"

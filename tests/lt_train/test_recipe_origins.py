@@ -4,8 +4,8 @@ import pytest
 import yaml
 
 from lt_data.errors import RecipeError
-from lt_train.recipe import load_recipe, make_recipe, recipe_names
-from lt_train.recipe_origins import format_settings, resolve
+from lt_train.recipe.load import load_recipe, make_recipe, recipe_names
+from lt_train.recipe.origins import format_settings, resolve
 
 BASE = "mask_rcnn_r50_fpn_coco_lt"
 

@@ -7,13 +7,14 @@ import pytest
 import torch
 import yaml
 
-from lt_data.alignment import reference_positions
-from lt_data.counts import embedded_reference
+from lt_data.build.alignment import reference_positions
+from lt_data.counts.categories import embedded_reference
 from lt_train.detectors import build_detector, set_trainable
 from lt_train.engine.fit import fit
 from lt_train.heads import make_head
-from lt_train.methods import METHODS, beaten_keys
-from lt_train.recipe import load_recipe, read_recipe_file, recipe_names
+from lt_train.recipe.fill import beaten_keys
+from lt_train.recipe.load import load_recipe, read_recipe_file, recipe_names
+from lt_train.recipe.methods import METHODS
 
 RECIPES = [name for name in recipe_names() if name != "quickstart"]
 # numbers that torchvision gives for its COCO models of 91 classes, whose batch norms are no parameters

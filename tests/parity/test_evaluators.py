@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from evaluation_cases import assert_same_curves, perturbed_case, random_case, seeded_case
 
-from lt_train.evaluation import evaluate
+from lt_train.evaluation.figures import average_precision as evaluate
 
 pytest.importorskip("hotcoco")
 

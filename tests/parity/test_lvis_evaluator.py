@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from evaluation_cases import assert_same_curves, perturbed_case, random_case, seeded_case
 
-from lt_train.evaluation import agreement, evaluate
-from lt_train.evaluation.engine_official import run_lvis
-from lt_train.evaluation.lvis_package import find_lvis
+from lt_train.evaluation.engines import self_check as agreement
+from lt_train.evaluation.engines.lvis_package import find_lvis
+from lt_train.evaluation.engines.official import run_lvis
+from lt_train.evaluation.figures import average_precision as evaluate
 
 pytest.importorskip("hotcoco")
 needs_lvis = pytest.mark.skipif(find_lvis() is None, reason="the package lvis is not installed (extra official)")

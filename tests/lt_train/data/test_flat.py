@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lt_data.annotation_records import places_of
-from lt_data.annotations import parse_annotations, read_annotations
+from lt_data.annotations.file import parse_annotations, read_annotations
+from lt_data.annotations.records import places_of
 from lt_data.errors import DataError
 from lt_train.data.flat import FlatTexts, RowsOfImages, Segmentations
 

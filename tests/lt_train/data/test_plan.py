@@ -129,7 +129,7 @@ def test_stochastic_rounding_has_the_right_mean():
 
 
 def test_lvis_v05_epoch_of_the_released_bags_code(shared_data):
-    from lt_data.repeat_factors import category_repeat_factors
+    from lt_data.counts.repeat_factors import category_repeat_factors
 
     path = shared_data / "lvis_v0.5_category_image_index/lvis_v0.5_train_category_to_image_ids.json"
     index = [entry["image_ids"] for entry in json.loads(path.read_text()).values()]

@@ -20,8 +20,8 @@ from lt_train.detectors import weights as weights_module
 from lt_train.detectors.build import DETECTORS
 from lt_train.detectors.norm import StoredStatsBatchNorm2d, fold_zero_eps
 from lt_train.detectors.weights import checkpoint_categories, published_file, read_state_dict
-from lt_train.engine.checkpoint import load_checkpoint
 from lt_train.heads import make_head
+from lt_train.runs.checkpoint import load_checkpoint
 from tests.lt_train.detectors.scenes import COUNTS, batch, small
 
 torch.set_num_threads(1)

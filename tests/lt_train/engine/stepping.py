@@ -8,10 +8,10 @@ import torch
 
 from lt_train.data.dataset import make_loader
 from lt_train.engine.optim import lr_at
-from lt_train.engine.setup import load_run_data, make_plan
 from lt_train.engine.state import start_state
 from lt_train.engine.step import Draws, train_step
 from lt_train.heads.softmax import SoftmaxHead
+from lt_train.runs.data import load_run_data, make_plan
 
 
 class Stepper:

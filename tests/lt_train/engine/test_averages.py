@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from lt_data.errors import RecipeError
-from lt_train.engine.checkpoint import load_checkpoint
-from lt_train.engine.evaluate import evaluate_run
 from lt_train.engine.fit import fit
-from lt_train.engine.inference import load_trained
-from lt_train.engine.predict import predict_images
+from lt_train.inference.detect import load_trained
+from lt_train.inference.evaluate_run import evaluate_run
+from lt_train.inference.predict_images import predict_images
+from lt_train.runs.checkpoint import load_checkpoint
 from tests.lt_train.engine.stepping import Stepper, assert_finite, assert_same, interrupt_in_step
 
 DECAY = 0.6

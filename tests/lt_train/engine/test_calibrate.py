@@ -11,12 +11,12 @@ import torch
 from lt_data.errors import DataError, OutputError, RecipeError
 from lt_train.engine.calibrate import calibrate_run
 from lt_train.engine.calibration_search import Search, parse_search
-from lt_train.engine.checkpoint import load_checkpoint, save_checkpoint
-from lt_train.engine.evaluate import evaluate_run
 from lt_train.engine.fit import fit
-from lt_train.engine.predict import predict_images
 from lt_train.evaluation.measure import measure
-from lt_train.recipe import Files
+from lt_train.inference.evaluate_run import evaluate_run
+from lt_train.inference.predict_images import predict_images
+from lt_train.recipe.sections import Files
+from lt_train.runs.checkpoint import load_checkpoint, save_checkpoint
 
 
 @pytest.fixture(scope="module")

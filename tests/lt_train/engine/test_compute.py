@@ -7,16 +7,16 @@ import pytest
 import torch
 
 from lt_data.errors import RecipeError
-from lt_train.engine import compute
 from lt_train.engine.calibrate import calibrate_run
-from lt_train.engine.checkpoint import load_checkpoint
-from lt_train.engine.compute import prepare
-from lt_train.engine.evaluate import evaluate_run
 from lt_train.engine.fit import fit
-from lt_train.engine.inference import load_trained
-from lt_train.engine.predict import predict_images
 from lt_train.engine.state import restore_state
-from lt_train.recipe import ComputeSection
+from lt_train.inference.detect import load_trained
+from lt_train.inference.evaluate_run import evaluate_run
+from lt_train.inference.predict_images import predict_images
+from lt_train.recipe.sections import ComputeSection
+from lt_train.runs import compute
+from lt_train.runs.checkpoint import load_checkpoint
+from lt_train.runs.compute import prepare
 from tests.lt_train.detectors.scenes import small
 from tests.lt_train.engine.stepping import Stepper, assert_finite, assert_same
 

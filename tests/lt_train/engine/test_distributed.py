@@ -18,19 +18,19 @@ import torch
 from rich.console import Console
 
 from lt_data.errors import DataError, LtError, RecipeError
-from lt_train.engine import distributed
-from lt_train.engine.distributed import Processes, process_device, run_together
-from lt_train.engine.evaluate import evaluate_run
+from lt_train import processes as distributed
 from lt_train.engine.fit import fit
-from lt_train.engine.inference import Found, ImageResults, merge
-from lt_train.recipe import Files
+from lt_train.inference.detect import Found, ImageResults, merge
+from lt_train.inference.evaluate_run import evaluate_run
+from lt_train.processes import Processes, process_device, run_together
+from lt_train.recipe.sections import Files
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A trained model and 7 images of two sizes: 2 and 3 processes have unequal shares."""
-    from lt_data.synthetic import write_pool
-    from lt_train.recipe import make_recipe
+    from lt_data.synthetic.pool import write_pool
+    from lt_train.recipe.load import make_recipe
 
     folder = tmp_path_factory.mktemp("several")
     write_pool(folder / "pool", images=7, categories=20, size=64, instances_per_image=(3, 6), minimum_instances=0)
@@ -67,7 +67,7 @@ def start(world, work):
     """What each process returned or raised, as text, by rank; ``killed`` for one that said nothing."""
     # children of a fresh process, which has imported everything and started no thread
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lt_train.engine.evaluate", "lt_train.engine.fit"])
+    context.set_forkserver_preload(["lt_train.inference.evaluate_run", "lt_train.engine.fit"])
     queue, port = context.Queue(), free_port()
     children = [context.Process(target=one_process, args=(queue, rank, world, port, work)) for rank in range(world)]
     for child in children:

@@ -8,7 +8,7 @@ import pytest
 from lt_data.errors import DataError
 from lt_train.engine.dry_run import SAMPLED, dry_run, sample_rows
 from lt_train.engine.fit import fit
-from lt_train.recipe_origins import Setting
+from lt_train.recipe.origins import Setting
 
 SEED = Setting("seed", 0, "default")
 

@@ -11,15 +11,17 @@ import torch
 
 from lt_data.errors import DataError, OutputError, RecipeError
 from lt_train.data.plan import Step
-from lt_train.engine.checkpoint import load_checkpoint, save_checkpoint
 from lt_train.engine.dry_run import dry_run
-from lt_train.engine.evaluate import evaluate_run
-from lt_train.engine.fit import fit, train_step
+from lt_train.engine.fit import fit
 from lt_train.engine.losses import TrainingStopped
-from lt_train.engine.setup import load_run_data, make_plan
 from lt_train.engine.state import RunState
-from lt_train.recipe import Files, make_recipe
-from lt_train.recipe_origins import Setting
+from lt_train.engine.step import train_step
+from lt_train.inference.evaluate_run import evaluate_run
+from lt_train.recipe.load import make_recipe
+from lt_train.recipe.origins import Setting
+from lt_train.recipe.sections import Files
+from lt_train.runs.checkpoint import load_checkpoint, save_checkpoint
+from lt_train.runs.data import load_run_data, make_plan
 from tests.lt_train.engine.stepping import interrupt_in_step
 
 

@@ -8,9 +8,9 @@ import threading
 import pytest
 
 import lt_train.engine.fit as engine
-from lt_train.engine.checkpoint import load_checkpoint, save_checkpoint
 from lt_train.engine.fit import fit
 from lt_train.engine.interrupts import Interrupted, Interrupts
+from lt_train.runs.checkpoint import load_checkpoint, save_checkpoint
 from tests.lt_train.engine.stepping import assert_same, interrupt_in_step
 
 FOUR = ("schedule.iterations=4", "schedule.decay=[]", "trackers=[]")

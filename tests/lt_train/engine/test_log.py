@@ -9,9 +9,9 @@ from rich.console import Console
 
 from lt_data.errors import DataError
 from lt_train.engine.fit import fit
-from lt_train.engine.live import LiveTable
-from lt_train.engine.log import RunLog
-from lt_train.engine.run_dir import RunDir
+from lt_train.runs.directory import RunDir
+from lt_train.runs.live import LiveTable
+from lt_train.runs.log import RunLog
 
 VALUES = {
     "loss": 1.5,

@@ -6,10 +6,10 @@ import json
 import pytest
 import torch
 
-from lt_train.engine.checkpoint import load_checkpoint
 from lt_train.engine.fit import fit
 from lt_train.engine.losses import Losses, TrainingStopped
 from lt_train.engine.state import checkpoint_content
+from lt_train.runs.checkpoint import load_checkpoint
 from tests.lt_train.engine.stepping import (
     Stepper,
     assert_finite,

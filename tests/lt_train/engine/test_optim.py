@@ -4,7 +4,7 @@ import pytest
 
 from lt_train.data.plan import Step
 from lt_train.engine.optim import describe_lr, lr_at
-from lt_train.recipe import OptimSection, ScheduleSection
+from lt_train.recipe.sections import OptimSection, ScheduleSection
 
 OPTIM = OptimSection(lr=0.01, batch=2, accumulate=4, base_batch=16)
 

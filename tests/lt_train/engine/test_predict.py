@@ -13,8 +13,8 @@ from rich.console import Console
 
 from lt_data.errors import DataError, OutputError
 from lt_train.engine.fit import fit
-from lt_train.engine.predict import picture_names, predict_images
-from lt_train.recipe import make_recipe
+from lt_train.inference.predict_images import picture_names, predict_images
+from lt_train.recipe.load import make_recipe
 from lt_train.report.detection_picture import plot_detections
 
 QUIET = Console(quiet=True)

@@ -9,12 +9,12 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lt_data.errors import LtError, RecipeError
-from lt_train.engine.checkpoint import load_checkpoint
 from lt_train.engine.dry_run import dry_run
 from lt_train.engine.fit import fit
-from lt_train.engine.trackers import TRACKERS, make_trackers
-from lt_train.recipe import TrackerName
-from lt_train.recipe_origins import Setting
+from lt_train.recipe.origins import Setting
+from lt_train.recipe.sections import TrackerName
+from lt_train.runs.checkpoint import load_checkpoint
+from lt_train.runs.trackers import TRACKERS, make_trackers
 from tests.lt_train.engine.stepping import interrupt_in_step
 
 

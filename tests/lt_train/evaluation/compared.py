@@ -4,7 +4,7 @@ import numpy as np
 
 from lt_data.groups import Group
 from lt_train.evaluation import read_detections
-from lt_train.evaluation.matches import match
+from lt_train.evaluation.comparison.matches import match
 
 GROUPS = (Group("(0, 10)", 0, 10, (7,)), Group("[10, ~)", 10, None, (1, 2)))
 

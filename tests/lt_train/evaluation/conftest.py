@@ -4,7 +4,7 @@ import pytest
 from compared import GROUPS, matched, predictions
 
 from lt_train.evaluation import load_ground_truth
-from lt_train.evaluation.compare import System, compare
+from lt_train.evaluation.comparison.differences import System, compare
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,17 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from lt_train.evaluation import Detections, GroundTruth, bootstrap, evaluate
-from lt_train.evaluation.bootstrap import class_ap, image_weights, mean_ap, percentile_interval, weighted_class_ap
-from lt_train.evaluation.matches import Matches, match
+from lt_train.evaluation import Detections, GroundTruth
+from lt_train.evaluation.comparison import bootstrap
+from lt_train.evaluation.comparison.bootstrap import (
+    class_ap,
+    image_weights,
+    mean_ap,
+    percentile_interval,
+    weighted_class_ap,
+)
+from lt_train.evaluation.comparison.matches import Matches, match
+from lt_train.evaluation.figures import average_precision as evaluate
 
 CATEGORIES = [3, 5, 8, 9]
 

@@ -10,10 +10,11 @@ import pytest
 from compared import GROUPS, matched, predictions
 
 from lt_data.errors import DataError
-from lt_train.evaluation import evaluate, load_ground_truth, summarise
-from lt_train.evaluation.bootstrap import image_weights, mean_ap, percentile_interval, weighted_class_ap
-from lt_train.evaluation.compare import System, compare
-from lt_train.evaluation.comparison_files import comparison_csv, comparison_json, format_comparison
+from lt_train.evaluation import load_ground_truth, summarise
+from lt_train.evaluation.comparison.bootstrap import image_weights, mean_ap, percentile_interval, weighted_class_ap
+from lt_train.evaluation.comparison.compare import comparison_csv, comparison_json, format_comparison
+from lt_train.evaluation.comparison.differences import System, compare
+from lt_train.evaluation.figures import average_precision as evaluate
 
 
 def rows_of(comparison):

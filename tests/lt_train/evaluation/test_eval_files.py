@@ -4,7 +4,7 @@ import pytest
 
 from lt_data.errors import OutputError
 from lt_train.evaluation import write_evaluation
-from lt_train.evaluation.files import remove_results
+from lt_train.evaluation.directory import remove_results
 
 METRICS = {"schema": 1, "bbox": {"AP": 0.1, "APs": None}}
 ROWS = [
@@ -57,7 +57,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("lt_train.evaluation.files.os.replace", full)
+    monkeypatch.setattr("lt_train.evaluation.directory.os.replace", full)
     with pytest.raises(OutputError, match=r"metrics\.json: cannot be written \(No space left"):
         write_evaluation(tmp_path, {"schema": 2}, [])
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before

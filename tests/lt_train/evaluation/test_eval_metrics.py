@@ -4,10 +4,11 @@ import json
 import numpy as np
 import pytest
 
-from lt_data.counts import CategoryCounts
+from lt_data.counts.categories import CategoryCounts
 from lt_data.groups import Group
-from lt_train.evaluation import evaluate, format_metrics, per_class_rows, summarise
-from lt_train.evaluation import metrics as metrics_module
+from lt_train.evaluation import format_metrics, per_class_rows, summarise
+from lt_train.evaluation.figures import average_precision as evaluate
+from lt_train.evaluation.figures import metrics as metrics_module
 
 GROUPS = (
     Group("(0, 10)", 0, 10, (1, 2, 9)),

@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 
 from lt_data.errors import DataError, RecipeError
-from lt_train.evaluation import agreement, engines, evaluate, load_ground_truth, read_detections
-from lt_train.evaluation.lvis_package import find_lvis
-from lt_train.evaluation.protocols import best_of_each
+from lt_train.evaluation import load_ground_truth, read_detections
+from lt_train.evaluation.engines import choose as engines
+from lt_train.evaluation.engines import self_check as agreement
+from lt_train.evaluation.engines.lvis_package import find_lvis
+from lt_train.evaluation.engines.protocols import best_of_each
+from lt_train.evaluation.figures import average_precision as evaluate
 
-evaluate_module = importlib.import_module("lt_train.evaluation.evaluate")
+evaluate_module = importlib.import_module("lt_train.evaluation.figures.average_precision")
 
 ENGINES = ("fast", "official")
 

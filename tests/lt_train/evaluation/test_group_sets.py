@@ -3,7 +3,7 @@ import csv
 import numpy as np
 import pytest
 
-from lt_data.counts import CategoryCounts
+from lt_data.counts.categories import CategoryCounts
 from lt_data.errors import DataError
 from lt_train.evaluation import evaluation_groups
 

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from pycocotools import mask as rle
 
-from lt_train.evaluation import Detections, GroundTruth, evaluate, matches
-from lt_train.evaluation.bootstrap import class_ap
-from lt_train.evaluation.matches import match
+from lt_train.evaluation import Detections, GroundTruth
+from lt_train.evaluation.comparison import matches
+from lt_train.evaluation.comparison.bootstrap import class_ap
+from lt_train.evaluation.comparison.matches import match
+from lt_train.evaluation.figures import average_precision as evaluate
 
 SIZE = 220
 LIMITS = {"coco": 100, "lvis": 300}

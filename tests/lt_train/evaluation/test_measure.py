@@ -5,8 +5,7 @@ import json
 import pytest
 
 from lt_data.errors import DataError, OutputError
-from lt_train.evaluation.files import write_evaluation
-from lt_train.evaluation.inputs import read_inputs
+from lt_train.evaluation.directory import read_inputs, write_evaluation
 from lt_train.evaluation.measure import Choices, evaluate_predictions
 
 

@@ -8,7 +8,7 @@ from pycocotools import mask as rle
 torch = pytest.importorskip("torch")
 from torchvision.models.detection.roi_heads import paste_masks_in_image  # noqa: E402
 
-from lt_data.category_ids import CategoryIds  # noqa: E402
+from lt_data.annotations.category_ids import CategoryIds  # noqa: E402
 from lt_data.errors import DataError  # noqa: E402
 from lt_train.evaluation import detection_results, paste_masks_to_rle  # noqa: E402
 
@@ -42,7 +42,7 @@ def assert_as_torchvision(found, probs, boxes, size):
 @pytest.mark.parametrize("chunk", [8192, 50])
 @pytest.mark.parametrize("kind", ["inside", "outside", "tiny", "whole"])
 def test_equal_to_torchvision(kind, chunk, monkeypatch):
-    monkeypatch.setattr("lt_train.evaluation.paste.COLUMNS_PER_CHUNK", chunk)
+    monkeypatch.setattr("lt_train.evaluation.predictions.paste.COLUMNS_PER_CHUNK", chunk)
     generator = torch.Generator().manual_seed(len(kind))
     probs = torch.rand(40, 28, 28, generator=generator)
     probs[::4] = probs[::4] * 0.2 + 0.8  # solid: runs that go on from one column to the next

@@ -1,6 +1,6 @@
 import pytest
 
-from lt_train.evaluation.published import FIGURES, format_published, read_published
+from lt_train.evaluation.comparison.published import FIGURES, format_published, read_published
 
 # classes of each mean: fixed category lists of COCO-LT, categories of LVIS v0.5 that occur in its validation set
 CLASSES = {

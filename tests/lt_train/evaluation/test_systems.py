@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 from compared import GROUPS, record
 
-from lt_data.annotations import read_annotations
+from lt_data.annotations.file import read_annotations
+from lt_data.counts.training import UNKNOWN
 from lt_data.errors import DataError
-from lt_data.train_counts import UNKNOWN
-from lt_train.evaluation import evaluate, summarise, write_evaluation, write_results
-from lt_train.evaluation.bootstrap import class_ap, mean_ap
-from lt_train.evaluation.compare import compare
-from lt_train.evaluation.comparison_files import comparison_json
-from lt_train.evaluation.inputs import evaluation_inputs, inputs_to_json, read_inputs
+from lt_train.evaluation import summarise, write_evaluation, write_results
+from lt_train.evaluation.comparison.bootstrap import class_ap, mean_ap
+from lt_train.evaluation.comparison.compare import comparison_json
+from lt_train.evaluation.comparison.differences import compare
+from lt_train.evaluation.comparison.systems import distinct_names, load_systems, read_all, read_stored, shared_groups
+from lt_train.evaluation.directory import evaluation_inputs, inputs_to_json, read_inputs
+from lt_train.evaluation.figures import average_precision as evaluate
 from lt_train.evaluation.measure import measure
-from lt_train.evaluation.systems import distinct_names, load_systems, read_all, read_stored, shared_groups
 
 
 @pytest.fixture
@@ -195,7 +196,7 @@ def test_iou_types_that_were_not_measured(stored):
 
 
 def test_inputs_survive_a_round_trip(stored, truth):
-    from lt_data.counts import count_categories
+    from lt_data.counts.categories import count_categories
 
     counts = count_categories(read_annotations(stored / "val.json"))
     inputs = evaluation_inputs(

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lt_data.counts import embedded_reference
+from lt_data.counts.categories import embedded_reference
 from lt_data.errors import RecipeError
 from lt_train.heads import make_head
 

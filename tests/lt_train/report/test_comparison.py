@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from lt_data.errors import DataError
-from lt_train.report.comparison import Spread, comparison_rows, format_runs, mean_comparison, mean_rows, spread_of
+from lt_train.report.two_runs import Spread, comparison_rows, format_runs, mean_comparison, mean_rows, spread_of
 
 Metrics = dict[str, Any]
 NAMES = ("softmax", "bags")

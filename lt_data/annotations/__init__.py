@@ -1,0 +1,1 @@
+"""A COCO or LVIS annotation file as columns, with the bytes of every record."""

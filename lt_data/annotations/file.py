@@ -1,0 +1,279 @@
+"""COCO and LVIS annotation files as columns, with the untouched bytes of every record beside them.
+
+A validating parser goes over the file once and decodes the few fields that counting and choosing need into columns.
+Where every record begins and ends, boxes and areas follow when they are asked for. What is kept is written back byte
+for byte.
+
+Shapes: N images, A annotations, C categories.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from lt_data.annotations.problems import structural_problems
+from lt_data.annotations.records import (
+    UNREADABLE,
+    CategoryRecord,
+    SegmentationRecord,
+    annotation_columns,
+    decode_records,
+    geometry,
+    image_columns,
+    split_records,
+    whole,
+    without_cycle_collection,
+)
+from lt_data.arrays import BoolArray, FloatArray, IntArray, all_distinct, positions_of
+from lt_data.errors import DataError
+from lt_data.files.reading import Bytes, FileStamp, Progress, check_unchanged, map_file, stamp_of
+
+_SEGMENTATION = msgspec.json.Decoder(SegmentationRecord)
+
+
+@dataclass(frozen=True)
+class Categories:
+    """The category list of a file, in file order.
+
+    Attributes:
+        ids: Dataset ids, shape [C].
+        names: C names; a category without a name is called by its id.
+        frequencies: LVIS ``frequency`` field (r, c, f), or ``None`` unless every category has one.
+        header_instances: LVIS ``instance_count`` fields, shape [C], -1 where missing.
+    """
+
+    ids: IntArray
+    names: tuple[str, ...]
+    frequencies: tuple[str, ...] | None
+    header_instances: IntArray
+
+
+@dataclass(frozen=True)
+class AnnotationFile:
+    """A COCO or LVIS annotation file, read once.
+
+    Attributes:
+        path: Where it was read from.
+        data: The file's bytes.
+        image_ids: Shape [N].
+        image_sizes: Width and height in pixels (0 where the file has none), shape [N, 2].
+        file_names: N names relative to the image folder; taken from ``coco_url`` where ``file_name`` is missing.
+        annotation_ids: Shape [A].
+        annotation_image_ids: Dataset image id of each annotation, shape [A].
+        annotation_category_ids: Dataset category id of each annotation, shape [A].
+        crowd: True for ``iscrowd`` annotations, shape [A].
+        categories: The category list.
+        stamp: Of the file at ``path`` before it was read; ``None`` where the bytes did not come from there.
+    """
+
+    path: Path
+    data: Bytes
+    image_ids: IntArray
+    image_sizes: IntArray
+    file_names: list[str]
+    annotation_ids: IntArray
+    annotation_image_ids: IntArray
+    annotation_category_ids: IntArray
+    crowd: BoolArray
+    categories: Categories
+    stamp: FileStamp | None = None
+
+    def check_unchanged(self) -> None:
+        """Refuses what was read if someone has written into the file since; bytes that were unpacked cannot change.
+
+        Raises:
+            DataError: The file is another than when it was read.
+        """
+        if isinstance(self.data, memoryview):
+            check_unchanged(self.path, self.stamp)
+
+    @property
+    def image_records(self) -> list[msgspec.Raw]:
+        """N raw image records, in file order."""
+        return self._records["images"]
+
+    @property
+    def annotation_records(self) -> list[msgspec.Raw]:
+        """A raw annotation records, in file order."""
+        return self._records["annotations"]
+
+    @cached_property
+    def _records(self) -> dict[str, list[msgspec.Raw]]:
+        """Where every record begins and ends; one more pass over the file, when first asked for."""
+        try:
+            with without_cycle_collection():
+                return split_records(self.path, self.data)
+        except DataError as error:
+            raise self._explained(error) from None
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hex digest of the file's bytes.
+
+        Raises:
+            DataError: The file was written to since it was read.
+        """
+        digest = hashlib.sha256(self.data).hexdigest()
+        self.check_unchanged()
+        return digest
+
+    @property
+    def areas(self) -> FloatArray:
+        """Areas in px^2, NaN where missing, shape [A]; decoded when first asked for.
+
+        Raises:
+            DataError: A record has an area or a box of a wrong type.
+        """
+        return self._geometry[0]
+
+    @property
+    def boxes(self) -> FloatArray:
+        """Boxes as x, y, width, height in pixels, NaN where missing, shape [A, 4]; decoded when first asked for.
+
+        Raises:
+            DataError: As for ``areas``.
+        """
+        return self._geometry[1]
+
+    @cached_property
+    def _geometry(self) -> tuple[FloatArray, FloatArray]:
+        try:
+            with without_cycle_collection():
+                return geometry(self.path, self.data, self.annotation_records)
+        except DataError as error:
+            raise self._explained(error) from None
+
+    def _explained(self, error: DataError) -> DataError:
+        self.check_unchanged()
+        return _explained(error, self.path, self.data)
+
+    @cached_property
+    def members(self) -> dict[str, msgspec.Raw]:
+        """Raw bytes of every top-level member, in file order; one more pass over the file.
+
+        Raises:
+            DataError: The name of a member is not UTF-8.
+        """
+        try:
+            return msgspec.json.decode(self.data, type=dict[str, msgspec.Raw])
+        except UNREADABLE as error:
+            raise DataError(f"{self.path}: a member cannot be read ({error}); write the file in UTF-8") from None
+
+    def image_index(self) -> IntArray:
+        """Position in ``image_ids`` of each annotation's image, shape [A]."""
+        return self._image_index
+
+    @cached_property
+    def _image_index(self) -> IntArray:
+        return positions_of(self.annotation_image_ids, self.image_ids)
+
+    def category_index(self) -> IntArray:
+        """Position in ``categories.ids`` of each annotation's category, shape [A]."""
+        return self._category_index
+
+    @cached_property
+    def _category_index(self) -> IntArray:
+        return positions_of(self.annotation_category_ids, self.categories.ids)
+
+    def segmentation(self, index: int) -> Any:
+        """The ``segmentation`` of annotation ``index`` as in the file: polygons, an RLE dict, or ``None``.
+
+        Raises:
+            DataError: It holds a number or text that cannot be read.
+        """
+        try:
+            return _SEGMENTATION.decode(self.annotation_records[index]).segmentation
+        except UNREADABLE as error:
+            raise DataError(f"{self.path}: annotations[{index}]: {error}; mend this record") from None
+
+
+def read_annotations(path: Path, *, progress: Progress | None = None) -> AnnotationFile:
+    """Reads and checks a COCO or LVIS annotation file.
+
+    Args:
+        path: A JSON file with the members ``images``, ``annotations`` and ``categories``; may be ``.gz`` or ``.zip``.
+        progress: Called with the bytes read and the bytes in all.
+
+    Raises:
+        DataError: The file is missing, not JSON, lacks a member, has a record with a wrong field, an id twice,
+            or an annotation of an image or category that the file does not list; one line a problem, the same as
+            ``lt-data check`` says. A member that occurs twice is refused when the records are first asked for.
+    """
+    path = Path(path)
+    stamp = stamp_of(path)
+    return parse_annotations(map_file(path, progress), path, stamp=stamp)
+
+
+def parse_annotations(data: Bytes, path: Path, *, stamp: FileStamp | None = None) -> AnnotationFile:
+    """The same for the bytes of a file that is in memory.
+
+    Args:
+        data: JSON in UTF-8; kept as long as the result is.
+        path: What to call it.
+        stamp: Of the file that ``data`` maps, taken before.
+
+    Raises:
+        DataError: See :func:`read_annotations`.
+    """
+    try:
+        with without_cycle_collection():
+            file = _parse(data, path, stamp)
+    except DataError as error:
+        check_unchanged(path, stamp)
+        raise _explained(error, path, data) from None
+    file.check_unchanged()
+    return file
+
+
+def _parse(data: Bytes, path: Path, stamp: FileStamp | None) -> AnnotationFile:
+    records = decode_records(path, data)
+    images, annotations = image_columns(records.images), annotation_columns(records.annotations)
+    file = AnnotationFile(
+        path=path,
+        data=data,
+        image_ids=images.ids,
+        image_sizes=images.sizes,
+        file_names=images.names,
+        annotation_ids=annotations.ids,
+        annotation_image_ids=annotations.image_ids,
+        annotation_category_ids=annotations.category_ids,
+        crowd=annotations.crowd,
+        categories=_categories(records.categories),
+        stamp=stamp,
+    )
+    for key, ids in (
+        ("images", file.image_ids),
+        ("annotations", file.annotation_ids),
+        ("categories", file.categories.ids),
+    ):
+        if not all_distinct(ids):
+            raise DataError(f"{path}: {key}: an id occurs more than once; ids must be unique")
+    if not len(file.categories.ids):
+        raise DataError(f"{path}: categories: the list is empty; at least one category is needed")
+    if (file.image_index() < 0).any() or (file.category_index() < 0).any():
+        raise DataError(f"{path}: annotations: an image_id or category_id is not listed; add it, or remove them")
+    return file
+
+
+def _explained(error: DataError, path: Path, data: Bytes) -> DataError:
+    """What ``lt-data check`` finds in the file that could not be read."""
+    return DataError(structural_problems(path, data) or error.problems)
+
+
+def _categories(rows: Sequence[CategoryRecord]) -> Categories:
+    counts = [row.instance_count for row in rows]
+    frequencies = [row.frequency for row in rows if row.frequency in ("r", "c", "f")]
+    return Categories(
+        ids=np.array([row.id for row in rows], np.int64),
+        names=tuple(row.name or str(row.id) for row in rows),
+        frequencies=tuple(frequencies) if len(frequencies) == len(rows) else None,
+        header_instances=np.array([-1 if n is None else whole(n) for n in counts], np.int64),
+    )

@@ -1,0 +1,323 @@
+"""Annotation files read without mercy for their records: what is wrong becomes a finding, the rest becomes columns.
+
+Records are decoded by the hundred with the types of the strict reader. Only where that fails are they taken one at a
+time and field by field, so a broken record costs time and a sound file does not.
+
+Shapes: N images, A annotations, C categories.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+import numpy as np
+
+from lt_data.annotations.findings import CODES, FindingList, shown
+from lt_data.annotations.records import (
+    LISTS,
+    AnnotationRecord,
+    CategoryRecord,
+    GeometryRecord,
+    ImageRecord,
+    repeated_members,
+    span_of,
+    split_records,
+    whole,
+)
+from lt_data.arrays import BoolArray, FloatArray, IntArray
+from lt_data.errors import DataError
+from lt_data.files.reading import Bytes, Progress
+from lt_data.masks.measure import MaskColumns, RunLengths, measure_masks
+
+# stands for an id that is missing or unusable; below every allowed one
+NO_ID: Final = -(2**63)
+# records decoded at a time: few enough that their polygons stay in the processor's cache
+_CHUNK: Final = 512
+_NO_BOX: Final = (float("nan"),) * 4
+# strings are matched first, so that a NaN within one is left alone
+_STRING_OR_NO_NUMBER: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|-?Infinity|NaN', re.DOTALL)
+# a number that is valid JSON and too large for every float
+_BEYOND_FLOATS: Final = b"1e999"
+
+
+class _Annotation(AnnotationRecord, gc=False):
+    area: float | None = None
+    bbox: tuple[float, float, float, float] | None = None
+    segmentation: list[list[float]] | RunLengths | None = None
+
+
+_Record = TypeVar("_Record", ImageRecord, _Annotation, CategoryRecord)
+# what the strict reader decodes of a record
+_STRICT: Final[dict[type, tuple[type, ...]]] = {
+    ImageRecord: (ImageRecord,),
+    _Annotation: (AnnotationRecord, GeometryRecord),
+    CategoryRecord: (CategoryRecord,),
+}
+_FIELD_CODES: Final = {"bbox": "LT302", "segmentation": "LT405"}
+# what a field of a wrong type becomes, so that it is not reported as missing too
+_UNUSABLE: Final[dict[str, Any]] = {"bbox": (float("inf"),) * 4, "area": float("inf"), "segmentation": ()}
+
+
+@dataclass(frozen=True)
+class ImageColumns:
+    """Ids (:data:`NO_ID` where unusable) [N], width and height [N, 2], N file names, N URLs."""
+
+    ids: IntArray
+    sizes: IntArray
+    names: list[str]
+    urls: list[str]
+
+
+@dataclass(frozen=True)
+class AnnotationColumns:
+    """Ids [A] each, crowd [A], area [A] and boxes x, y, width, height [A, 4], and the masks.
+
+    Areas and boxes are NaN where missing and infinite where unusable.
+    """
+
+    ids: IntArray
+    image_ids: IntArray
+    category_ids: IntArray
+    crowd: BoolArray
+    areas: FloatArray
+    boxes: FloatArray
+    masks: MaskColumns
+
+
+@dataclass(frozen=True)
+class CategoryColumns:
+    """Ids [C], C names, and the header fields of LVIS; the counts [C] are :data:`NO_ID` where missing."""
+
+    ids: IntArray
+    names: list[str]
+    frequencies: list[str | None]
+    image_counts: IntArray
+    instance_counts: IntArray
+
+
+def split_leniently(
+    path: Path, data: Bytes, log: FindingList, only: Sequence[str] = LISTS
+) -> tuple[Bytes, dict[str, list[msgspec.Raw] | None]]:
+    """The raw records of the three lists; ``None`` for a list that is missing or none.
+
+    Args:
+        path: What to call the file.
+        data: Its bytes.
+        log: Takes what is wrong.
+        only: Lists that are looked for.
+
+    Returns:
+        The bytes that the records lie in (a changed copy where NaN or Infinity stood for numbers), and the records.
+
+    Raises:
+        DataError: The file is not JSON, or no annotation file at all.
+    """
+    try:
+        return data, {**split_records(path, data)}
+    except DataError as error:
+        refused = error
+    members = _members(data)
+    if members is None:
+        changed = _without_nan(data, log)
+        members, data = (_members(changed), changed) if changed is not None else (None, data)
+    if members is None or not any(key in members for key in LISTS):
+        raise refused
+    spans = [span_of(data, [value]) for value in members.values()]
+    log.add_many("LT009", repeated_members(data, spans), shown)
+    return data, {key: _records(key, members, log) if key in only else None for key in LISTS}
+
+
+def _members(data: Bytes) -> dict[str, msgspec.Raw] | None:
+    try:
+        return msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _records(key: str, members: Mapping[str, msgspec.Raw], log: FindingList) -> list[msgspec.Raw] | None:
+    if key not in members or bytes(members[key]) == b"null":
+        log.add("LT001", f"'{key}' (found: {', '.join(map(shown, members))})")
+        return None
+    try:
+        return msgspec.json.decode(members[key], type=list[msgspec.Raw])
+    except msgspec.DecodeError as error:
+        log.add("LT002", f"'{key}': {error}")
+        return None
+
+
+def _without_nan(data: Bytes, log: FindingList) -> bytes | None:
+    """The bytes with each NaN and Infinity outside of strings replaced; ``None`` if there is none."""
+    places: list[int] = []
+
+    def replace(match: re.Match[bytes]) -> bytes:
+        if match[0].startswith(b'"'):
+            return match[0]
+        places.append(match.start())
+        return _BEYOND_FLOATS
+
+    changed = _STRING_OR_NO_NUMBER.sub(replace, data)
+    if not places or _members(changed) is None:
+        return None
+    log.add_many("LT004", places, lambda place: f"byte {place}: {_around(data, place)}")
+    return changed
+
+
+def _around(data: Bytes, place: int) -> str:
+    return bytes(data[max(place - 24, 0) : place + 12]).decode("utf-8", "replace")
+
+
+class RecordReader:
+    """Turns the raw records of one list into rows, whatever they hold.
+
+    Args:
+        data: The bytes that the records lie in.
+        key: ``images``, ``annotations`` or ``categories``.
+        records: The raw records.
+        log: Takes what is wrong.
+        progress: Called with the bytes done and the bytes in all.
+    """
+
+    def __init__(
+        self,
+        data: Bytes,
+        key: str,
+        records: Sequence[msgspec.Raw],
+        log: FindingList,
+        progress: Progress | None = None,
+    ) -> None:
+        self.data, self.key, self.records, self.log, self.progress = data, key, records, log, progress
+
+    def images(self) -> ImageColumns:
+        """All images."""
+        rows = [row for _, chunk in self._chunks(ImageRecord) for row in chunk]
+        return ImageColumns(
+            ids=np.array([row.id for row in rows], np.int64),
+            sizes=np.array([(whole(r.width), whole(r.height)) for r in rows], np.int64).reshape(-1, 2),
+            names=[row.name() for row in rows],
+            urls=[row.coco_url or "" for row in rows],
+        )
+
+    def categories(self) -> CategoryColumns:
+        """All categories."""
+        rows = [row for _, chunk in self._chunks(CategoryRecord) for row in chunk]
+        images, instances = (
+            np.array([NO_ID if n is None else whole(n) for n in counts], np.int64)
+            for counts in ([row.image_count for row in rows], [row.instance_count for row in rows])
+        )
+        return CategoryColumns(
+            ids=np.array([row.id for row in rows], np.int64),
+            names=[row.name or "" for row in rows],
+            frequencies=[row.frequency for row in rows],
+            image_counts=images,
+            instance_counts=instances,
+        )
+
+    def annotations(self) -> AnnotationColumns:
+        """All annotations; their segmentations are measured by the chunk and let go."""
+        count = len(self.records)
+        ids, image_ids, category_ids = (np.empty(count, np.int64) for _ in range(3))
+        crowd = np.empty(count, bool)
+        areas, boxes = np.empty(count), np.empty((count, 4))
+        masks = MaskColumns.empty(count)
+        for part, rows in self._chunks(_Annotation):
+            ids[part] = [row.id for row in rows]
+            image_ids[part] = [row.image_id for row in rows]
+            category_ids[part] = [row.category_id for row in rows]
+            crowd[part] = [bool(row.iscrowd) for row in rows]
+            areas[part] = [row.area for row in rows]
+            numbers = chain.from_iterable([row.bbox or _NO_BOX for row in rows])
+            boxes[part] = np.fromiter(numbers, np.float64, 4 * len(rows)).reshape(-1, 4)
+            measure_masks([row.segmentation for row in rows], masks.part(part))
+        return AnnotationColumns(ids, image_ids, category_ids, crowd, areas, boxes, masks)
+
+    def _chunks(self, kind: type[_Record]) -> Iterator[tuple[slice, list[_Record]]]:
+        decoder = msgspec.json.Decoder(list[kind])  # type: ignore[valid-type]
+        for start in range(0, len(self.records), _CHUNK):
+            records = self.records[start : start + _CHUNK]
+            first, end = span_of(self.data, records)
+            try:
+                # the records of a chunk stand side by side in the file: one call decodes them all
+                rows = decoder.decode(b"[" + self.data[first:end] + b"]")
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                rows = [self._row(start + i, record, kind) for i, record in enumerate(records)]
+            yield slice(start, start + len(records)), rows
+            if self.progress is not None:
+                self.progress(end, len(self.data))
+
+    def _row(self, index: int, record: msgspec.Raw, kind: type[_Record]) -> _Record:
+        try:
+            return msgspec.json.decode(record, type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            where = f"{self.key}[{index}]"
+            content = _content(record)
+            if not isinstance(content, dict):
+                self.log.add("LT003", f"{where}: {error}")
+                return _filled(kind, {})
+            usable, problems = _usable_fields(content, kind)
+            if not any(CODES[code].structural for code, _ in problems) and not _is_strictly_readable(record, kind):
+                problems.append(("LT003", str(error)))
+            for code, text in problems:
+                self.log.add(code, f"{where}: {text}")
+            return _filled(kind, usable)
+
+
+def _content(record: msgspec.Raw) -> Any:
+    """A record as Python values; ``None`` if it is nested too deeply."""
+    try:
+        return json.loads(bytes(record).decode("utf-8", "replace"), parse_int=_number)
+    except (RecursionError, ValueError):
+        return None
+
+
+def _number(digits: str) -> int | float:
+    """Python refuses to convert thousands of digits; so many are no number that anything could use."""
+    return int(digits) if len(digits) < 400 else float("inf")
+
+
+def _usable_fields(content: Mapping[str, Any], kind: type[_Record]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """The fields that have the right type, and (code, text) of those that do not."""
+    usable: dict[str, Any] = {}
+    problems: list[tuple[str, str]] = []
+    for field in msgspec.structs.fields(kind):
+        if field.name not in content:
+            if field.required:
+                problems.append(("LT006", f"{field.name} is missing"))
+            continue
+        value = content[field.name]
+        try:
+            usable[field.name] = msgspec.convert(value, field.type)
+            if field.name in ("bbox", "area") and value is not None and not np.isfinite(usable[field.name]).all():
+                problems.append(("LT303", f"{field.name} is {shown(value)}"))
+        except msgspec.ValidationError as error:
+            problems.append((_code_of(field.name, value), f"{field.name} is {shown(value)} ({error})"))
+            if field.name in _UNUSABLE:
+                usable[field.name] = _UNUSABLE[field.name]
+    return usable, problems
+
+
+def _code_of(name: str, value: object) -> str:
+    if name in ("id", "image_id", "category_id") and type(value) is int:
+        return "LT008"
+    return _FIELD_CODES.get(name, "LT007")
+
+
+def _is_strictly_readable(record: msgspec.Raw, kind: type[_Record]) -> bool:
+    try:
+        for strict in _STRICT[kind]:
+            msgspec.json.decode(record, type=strict)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
+
+
+def _filled(kind: type[_Record], usable: Mapping[str, Any]) -> _Record:
+    """A row of the usable fields; ids that are not among them become :data:`NO_ID`."""
+    needed = {field.name: NO_ID for field in msgspec.structs.fields(kind) if field.required}
+    return kind(**{**needed, **usable})

@@ -1,0 +1,192 @@
+"""Ids, references, names and header fields of the three lists of an annotation file.
+
+Shapes: N images, A annotations, C categories.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PureWindowsPath
+from typing import Final
+
+import numpy as np
+
+from lt_data.annotations.findings import FindingList, shown
+from lt_data.annotations.lenient import NO_ID, AnnotationColumns, CategoryColumns, ImageColumns
+from lt_data.arrays import BoolArray, IntArray
+from lt_data.groups import FREQUENCY_NAMES, frequency_of
+
+# px; beyond it no program addresses pixels
+LARGEST_SIDE: Final = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class FileColumns:
+    """The three lists of a file; ``missing`` names those that the file does not have."""
+
+    images: ImageColumns
+    annotations: AnnotationColumns
+    categories: CategoryColumns
+    missing: frozenset[str]
+
+    def annotation(self, row: int) -> str:
+        """What to call an annotation."""
+        return _record("annotations", row, self.annotations.ids)
+
+    def image(self, row: int) -> str:
+        """What to call an image."""
+        return _record("images", row, self.images.ids)
+
+    def category(self, row: int) -> str:
+        """What to call a category."""
+        name = self.categories.names[row]
+        return _record("categories", row, self.categories.ids) + (f" {shown(name)}" if name else "")
+
+
+def _record(key: str, row: int, ids: IntArray) -> str:
+    known = f" (id {ids[row]})" if ids[row] != NO_ID else ""
+    return f"{key}[{row}]{known}"
+
+
+def check_lists(file: FileColumns, log: FindingList) -> None:
+    """Everything that needs no pixel coordinates."""
+    _check_ids("images", file.images.ids, "LT101", log)
+    _check_ids("annotations", file.annotations.ids, "LT102", log)
+    _check_ids("categories", file.categories.ids, "LT103", log)
+    _check_references(file, log)
+    _check_images(file, log)
+    _check_categories(file, log)
+    _check_use(file, log)
+
+
+def _check_ids(key: str, ids: IntArray, code: str, log: FindingList) -> None:
+    rows = np.flatnonzero(ids != NO_ID)
+    known, first, counts = np.unique(ids[rows], return_index=True, return_counts=True)
+
+    def places(row: int) -> str:
+        equal = np.flatnonzero(ids == ids[row])
+        return f"id {ids[row]}: {', '.join(f'{key}[{i}]' for i in equal[:3])}{', ...' if len(equal) > 3 else ''}"
+
+    log.add_many(code, np.sort(rows[first[counts > 1]]), places)
+    if not len(known):
+        return
+    if known[0] == 0:
+        log.add("LT108" if key == "annotations" else "LT106", f"{key}[{rows[first[0]]}] (id 0)")
+    unused = int(known[-1]) - int(known[0]) + 1 - len(known)
+    if unused:
+        log.add("LT107", f"{key}: {unused:,} of {known[0]}..{known[-1]} are not used")
+
+
+def _check_references(file: FileColumns, log: FindingList) -> None:
+    """Only against lists that are there; an unusable id has its own finding."""
+    for code, key, used, member, known in (
+        ("LT104", "image_id", file.annotations.image_ids, "images", file.images.ids),
+        ("LT105", "category_id", file.annotations.category_ids, "categories", file.categories.ids),
+    ):
+        if member not in file.missing:
+            lost = np.flatnonzero((used != NO_ID) & ~np.isin(used, known))
+            log.add_many(code, lost, lambda row, key=key, used=used: f"{file.annotation(row)}: {key} {used[row]}")
+
+
+def leaves_folder(name: str) -> bool:
+    """Whether a file name points out of the folder that it is relative to, on any system."""
+    pure = PureWindowsPath(name)
+    return bool(pure.anchor) or ".." in pure.parts
+
+
+def _check_images(file: FileColumns, log: FindingList) -> None:
+    names = file.images.names
+    by_name: dict[str, list[int]] = defaultdict(list)
+    for row, name in enumerate(names):
+        by_name[name].append(row)
+    log.add_many("LT203", by_name.pop("", []), file.image)
+    log.add_many(
+        "LT201",
+        [rows for rows in by_name.values() if len(rows) > 1],
+        lambda rows: f"{shown(names[rows[0]])}: {', '.join(file.image(row) for row in rows[:3])}",
+    )
+    leaving = [rows[0] for name, rows in by_name.items() if leaves_folder(name)]
+    log.add_many("LT202", leaving, lambda row: f"{file.image(row)}: {shown(names[row])}")
+    sizes = file.images.sizes
+    without = np.flatnonzero(((sizes <= 0) | (sizes > LARGEST_SIDE)).any(1))
+    log.add_many("LT204", without, lambda row: f"{file.image(row)}: width {sizes[row, 0]}, height {sizes[row, 1]}")
+
+
+def _check_categories(file: FileColumns, log: FindingList) -> None:
+    categories = file.categories
+    if not len(categories.ids) and "categories" not in file.missing:
+        log.add("LT005", "categories: []")
+    by_name: dict[str, list[int]] = defaultdict(list)
+    for row, name in enumerate(categories.names):
+        by_name[name].append(row)
+    log.add_many("LT206", by_name.pop("", []), file.category)
+    log.add_many(
+        "LT205",
+        [rows for rows in by_name.values() if len(rows) > 1],
+        lambda rows: ", ".join(file.category(row) for row in rows[:3]),
+    )
+
+
+def _check_use(file: FileColumns, log: FindingList) -> None:
+    """What is used how often, and whether the header fields of LVIS say the same."""
+    annotations, crowd = file.annotations, file.annotations.crowd
+    log.add_many("LT209", np.flatnonzero(crowd), file.annotation)
+    unused = (file.images.ids != NO_ID) & ~np.isin(file.images.ids, annotations.image_ids)
+    log.add_many("LT208", np.flatnonzero(unused), file.image)
+    instances, images = _counts(file)
+    log.add_many("LT207", np.flatnonzero(instances == 0), file.category)
+    _check_header(file, instances, images, log)
+    _check_frequencies(file, images, log)
+
+
+def _counts(file: FileColumns) -> tuple[IntArray, IntArray]:
+    """Non-crowd instances and images of every category, in file order, shape [C] each."""
+    kept = ~file.annotations.crowd
+    pairs = np.stack([file.annotations.category_ids[kept], file.annotations.image_ids[kept]], 1)
+    instances = _occurrences(file.categories.ids, pairs[:, 0])
+    order = np.lexsort((pairs[:, 1], pairs[:, 0]))
+    pairs = pairs[order]
+    new: BoolArray = np.ones(len(pairs), bool)
+    new[1:] = (pairs[1:] != pairs[:-1]).any(1)
+    return instances, _occurrences(file.categories.ids, pairs[new, 0])
+
+
+def _occurrences(values: IntArray, among: IntArray) -> IntArray:
+    """How often each value occurs, shape of ``values``."""
+    among = np.sort(among)
+    return np.searchsorted(among, values, "right") - np.searchsorted(among, values, "left")
+
+
+def _check_header(file: FileColumns, instances: IntArray, images: IntArray, log: FindingList) -> None:
+    stated_instances, stated_images = file.categories.instance_counts, file.categories.image_counts
+    wrong_instances = (stated_instances != NO_ID) & (stated_instances != instances)
+    wrong_images = (stated_images != NO_ID) & (stated_images != images)
+
+    def describe(row: int) -> str:
+        parts = []
+        if wrong_instances[row]:
+            parts.append(f"instance_count {stated_instances[row]}, counted {instances[row]}")
+        if wrong_images[row]:
+            parts.append(f"image_count {stated_images[row]}, counted {images[row]}")
+        return f"{file.category(row)}: {'; '.join(parts)}"
+
+    log.add_many("LT210", np.flatnonzero(wrong_instances | wrong_images), describe)
+
+
+def _check_frequencies(file: FileColumns, images: IntArray, log: FindingList) -> None:
+    """A validation file of LVIS states the frequencies of the training file: to differ is no mistake by itself."""
+    stated: Sequence[str | None] = file.categories.frequencies
+    if all(frequency is None for frequency in stated):
+        return
+    rows = range(len(stated))
+    unknown = [row for row in rows if stated[row] not in FREQUENCY_NAMES]
+    log.add_many("LT212", unknown, lambda row: f"{file.category(row)}: frequency {shown(stated[row])}")
+    counted = [frequency_of(int(n)) for n in images]
+    other = [row for row in rows if stated[row] in FREQUENCY_NAMES and stated[row] != counted[row]]
+    log.add_many(
+        "LT211",
+        other,
+        lambda row: f"{file.category(row)}: frequency {stated[row]}, by {images[row]} images {counted[row]}",
+    )

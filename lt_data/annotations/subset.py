@@ -1,0 +1,69 @@
+"""Writing some of the records of an annotation file as another, every byte of a kept record as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+import numpy as np
+
+from lt_data.annotations.file import AnnotationFile
+from lt_data.annotations.records import (
+    CHUNK,
+    span_of,
+)
+from lt_data.arrays import BoolArray
+
+
+def write_subset(
+    file: AnnotationFile,
+    path: Path,
+    *,
+    images: BoolArray,
+    annotations: BoolArray,
+    ignored: BoolArray | None = None,
+) -> None:
+    """Writes the chosen images and annotations; all other bytes of the file, and those of every record, stay.
+
+    Args:
+        file: Where the records come from.
+        path: The file to write; one record a line.
+        images: Images to keep, shape [N].
+        annotations: Annotations to keep, shape [A].
+        ignored: Annotations to keep as ``iscrowd: 1``, shape [A]; only that field of theirs changes.
+
+    Raises:
+        DataError: A member occurs twice, or the file was written to since it was read.
+    """
+    kept = annotations if ignored is None else annotations | ignored
+    as_crowd = np.zeros(len(kept), bool) if ignored is None else ignored & ~file.crowd
+    chosen = [
+        (file.image_records, [file.image_records[i] for i in np.flatnonzero(images)]),
+        (file.annotation_records, [_record(file, i, as_crowd) for i in np.flatnonzero(kept).tolist()]),
+    ]
+    spans = [(*span_of(file.data, records), written) for records, written in chosen if records]
+    done = 0
+    with path.open("wb") as out:
+        for start, end, written in sorted(spans, key=lambda span: span[0]):
+            out.write(file.data[done:start])
+            _write_records(out, written)
+            done = end
+        out.write(file.data[done:])
+    file.check_unchanged()
+
+
+def _record(file: AnnotationFile, index: int, as_crowd: BoolArray) -> msgspec.Raw:
+    """The record's own bytes, or the same with ``iscrowd: 1``."""
+    record = file.annotation_records[index]
+    if not as_crowd[index]:
+        return record
+    fields = msgspec.json.decode(record, type=dict[str, msgspec.Raw])
+    return msgspec.Raw(msgspec.json.encode({**fields, "iscrowd": 1}))
+
+
+def _write_records(out: BinaryIO, records: Sequence[msgspec.Raw]) -> None:
+    for start in range(0, len(records), CHUNK):
+        out.write(b",\n" if start else b"")
+        out.write(b",\n".join(records[start : start + CHUNK]))

@@ -1,0 +1,285 @@
+"""Building COCO-LT: align the pool's category ranks with a reference, sample images, write the dataset directory.
+
+Read ``build_coco_lt`` first: it is the whole job in order.
+
+Source: BAGS supplement (CVPR 2020), section 4.1. The visiting order of the images is not published, so the number of
+images differs from the published 9,100; the instances per category do not.
+"""
+
+from __future__ import annotations
+
+from lt_data.build.check_options import check_options, parse_scale
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from decimal import Decimal, InvalidOperation
+from fractions import Fraction
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Final, get_args
+
+import numpy as np
+
+from lt_data.build.alignment import Alignment, align, explicit, largest_scale
+from lt_data.annotations.file import AnnotationFile, read_annotations
+from lt_data.arrays import IntArray
+from lt_data.build.result import Build, Extras, left_over_counts, shortages, source_name, totals
+from lt_data.dataset.options import BuildOptions, OnShortage, Surplus
+from lt_data.build.write import write_build
+from lt_data.counts.categories import CategoryCounts, Reference, count_categories
+from lt_data.dataset.directory import check_output
+from lt_data.dataset.names import annotations_path
+from lt_data.files.writing import refuse_inputs_inside
+from lt_data.errors import DataError
+from lt_data.files.reading import Progress
+from lt_data.groups import check_edges, make_groups
+from lt_data.files.image_files import find_images, normal_name, refuse_images_inside
+from lt_data.build.references import Targets, check_reference, check_targets, load_reference, load_targets
+from lt_data.counts.repeat_factors import category_repeat_factors
+from lt_data.build.sampling import Selection, select
+from lt_data.dataset.options import Order
+
+Report = Callable[[str], None]
+
+
+def build_coco_lt(
+    coco: Path,
+    out: Path | None,
+    *,
+    reference: str | Path = "lvis-v0.5",
+    targets: str | Path | None = None,
+    options: BuildOptions | None = None,
+    extras: Extras | None = None,
+    force: bool = False,
+    report: Report = lambda _: None,
+    progress: Progress | None = None,
+) -> Build:
+    """Builds a long-tailed subset of a COCO-format pool and writes the dataset directory.
+
+    Args:
+        coco: The pool: a COCO-format annotation file or a dataset directory.
+        out: The dataset directory to write, or ``None`` for a dry run.
+        reference: The distribution to imitate, see :func:`lt_data.build.references.load_reference`.
+        targets: Explicit targets instead of a reference, see :func:`lt_data.build.references.load_targets`.
+        options: Seed, scale, edges, threshold, what to do about a short pool and about surplus, the order.
+        extras: Validation file and images to put beside.
+        force: Replace a dataset directory that exists.
+        report: Called with a line before each step.
+        progress: Called with the bytes read and the bytes in all, of each file.
+
+    Raises:
+        DataError: An input cannot be used, an option is out of range, or the pool is short of instances.
+        OutputError: ``out`` exists, or cannot be written.
+    """
+    options, extras = options or BuildOptions(), _with_paths(extras or Extras())
+    coco, out = annotations_path(Path(coco)), None if out is None else Path(out)
+    reference, targets = _source(reference, "--reference"), None if targets is None else _source(targets, "--targets")
+    check_options(options)
+    if targets is None:
+        check_reference(reference)
+    else:
+        check_targets(targets)
+    if extras.images is not None:
+        find_images(extras.images, [])
+    if out is not None:
+        check_output(out, force=force)
+        given = (coco, reference, targets, extras.val, extras.images)
+        refuse_inputs_inside(out, [Path(path) for path in given if path is not None and Path(path).exists()])
+
+    def read(path: Path) -> AnnotationFile:
+        report(f"reading {path}")
+        return read_annotations(path, progress=progress)
+
+    # the small file first: what is wrong with it is known before the long read
+    val = None if extras.val is None else read(annotations_path(extras.val))
+    pool = read(coco)
+    if val is not None:
+        check_same_categories(val, pool)
+    build = _plan(pool, reference, targets, options, report, progress)
+    build = replace(build, val=val, image_paths=_image_paths(build, extras.images))
+    if out is not None:
+        refuse_images_inside(out, build.image_paths)
+        report(f"writing {out}")
+        write_build(build, out, copy_images=extras.copy_images, force=force, report=report)
+    return build
+
+
+def _with_paths(extras: Extras) -> Extras:
+    """The same with paths where the caller gave text."""
+    val, images = (None if path is None else Path(path) for path in (extras.val, extras.images))
+    return replace(extras, val=val, images=images)
+
+
+def _source(given: str | Path, option: str) -> str | Path:
+    """What was given as a path but is not there may be a name, such as ``lvis-v1``."""
+    if not str(given):
+        raise DataError(f"{option}: is empty; give a name or a file, or leave it out")
+    return given if isinstance(given, str) or given.exists() else str(given)
+
+
+
+
+
+
+
+
+
+
+
+
+def _plan(
+    pool: AnnotationFile,
+    reference: str | Path,
+    targets: str | Path | None,
+    options: BuildOptions,
+    report: Report,
+    progress: Progress | None,
+) -> Build:
+    """Targets, then images: everything but the extras."""
+    scale = parse_scale(options.scale)
+    chosen: Reference | None = None
+    wanted: Targets | None = None
+    warnings: tuple[str, ...] = ()
+    counts = count_categories(pool)
+    if targets is not None:
+        wanted = load_targets(targets, counts)
+        _refuse_counted_crowds_as_regions(wanted, options)
+        counts = count_categories(pool, count_crowds=wanted.count_crowds)
+        alignment = explicit(counts, wanted.instances, scale)
+    else:
+        largest, categories = int(counts.instances.max()), len(counts.names)
+        chosen, warnings = load_reference(reference, largest, categories, report=report, progress=progress)
+        alignment = align(counts, chosen, scale)
+    if options.on_shortage == "error":
+        _refuse_shortage(pool, counts, alignment)
+    report("choosing images")
+    crowds = wanted is not None and wanted.count_crowds
+    selection, rarest_first = _select(pool, counts, alignment, options, crowds)
+    groups = make_groups(counts.category_ids, selection.instances, options.edges)
+    return Build(pool, counts, chosen, wanted, options, alignment, selection, rarest_first, groups, warnings=warnings)
+
+
+def _refuse_counted_crowds_as_regions(targets: Targets, options: BuildOptions) -> None:
+    """A crowd that counts as an instance and a region to ignore could not be told apart in the file."""
+    if targets.count_crowds and options.surplus == "ignore":
+        raise DataError(
+            f"--targets {targets.name} counts crowds as instances, so --surplus ignore, which marks regions as crowds, "
+            "cannot be used with it; use --surplus drop"
+        )
+
+
+def _select(
+    pool: AnnotationFile, counts: CategoryCounts, alignment: Alignment, options: BuildOptions, count_crowds: bool
+) -> tuple[Selection, int]:
+    """The selection, and the images that the published order would take."""
+    targets = np.empty_like(alignment.targets)
+    targets[alignment.order] = alignment.targets
+
+    def run(order: Order) -> Selection:
+        return select(
+            pool,
+            counts.category_ids,
+            targets,
+            serving_order=alignment.order[::-1],
+            seed=options.seed,
+            order=order,
+            count_crowds=count_crowds,
+        )
+
+    selection = run(options.order)
+    published = selection if options.order == "rarest-first" else run("rarest-first")
+    return selection, int(published.images.sum())
+
+
+def _image_paths(build: Build, folder: Path | None) -> tuple[Path, ...]:
+    """Where the taken images lie, before anything is written."""
+    if folder is None:
+        return ()
+    taken = [build.pool.file_names[i] for i in np.flatnonzero(build.selection.images)]
+    if nameless := taken.count(""):
+        raise DataError(f"{build.pool.path}: {nameless} images have no file_name; --images needs one for every image")
+    twice = [name for name, count in Counter(map(normal_name, taken)).items() if count > 1]
+    if twice:
+        raise DataError(
+            f"{build.pool.path}: {len(twice)} image file names occur more than once ('{twice[0]}'); "
+            "give every image a file of its own to use --images"
+        )
+    return tuple(find_images(folder, taken))
+
+
+def check_same_categories(val: AnnotationFile, pool: AnnotationFile) -> None:
+    """Refuses a validation file whose category ids or names differ from the pool's.
+
+    Raises:
+        DataError: They differ; the first differences are named.
+    """
+    have = dict(zip(val.categories.ids.tolist(), val.categories.names, strict=True))
+    want = dict(zip(pool.categories.ids.tolist(), pool.categories.names, strict=True))
+    wrong = [key for key in sorted({*have, *want}) if have.get(key) != want.get(key)]
+    if wrong:
+        shown = "; ".join(
+            f"id {key}: {have.get(key, 'missing')!r} here, {want.get(key, 'missing')!r} in {pool.path.name}"
+            for key in wrong[:3]
+        )
+        raise DataError(f"{val.path}: {len(wrong)} categories differ ({shown}); use a file with the same categories")
+
+
+def _refuse_shortage(pool: AnnotationFile, counts: CategoryCounts, alignment: Alignment) -> None:
+    short = shortages(counts, alignment)
+    if not len(short):
+        return
+    available = counts.instances[alignment.order]
+    some = [rank for rank in short.tolist() if available[rank] > 0]
+    none = [rank for rank in short.tolist() if available[rank] == 0]
+
+    def line(rank: int, what: str) -> str:
+        row = alignment.order[rank]
+        name = f"category {counts.category_ids[row]} '{counts.names[row]}' (rank {rank + 1})"
+        return f"{pool.path}: {name}: target {alignment.targets[rank]}, {what}"
+
+    problems = [line(rank, f"the pool has {available[rank]} instances") for rank in some]
+    problems += [line(rank, "the pool has none; no scale helps") for rank in none]
+    raise DataError([*problems, _shortage_advice(alignment.reference_instances, available, bool(some), bool(none))])
+
+
+def _shortage_advice(reference: IntArray, available: IntArray, some: bool, none: bool) -> str:
+    scale = largest_scale(reference, available)
+    advice = []
+    if some:
+        who = " for the categories that have instances" if none else ""
+        largest = "no --scale from 0.000001 on works"
+        if scale is not None:
+            largest = f"the largest --scale that works{who} is {float(scale):.6f}".rstrip("0")
+        advice.append(largest)
+    if none:
+        advice.append("categories without instances need another pool, or a pool that does not list them")
+    return "fix: " + "; ".join([*advice, "--on-shortage cap takes what there is and records it"])
+
+
+def format_build(build: Build) -> str:
+    """The result as a short text: totals, groups, what was left over and what is short."""
+    total, (surplus, crowds) = totals(build), left_over_counts(build)
+    what = "dropped from these images" if build.options.surplus == "drop" else "kept as ignored regions"
+    lines = [
+        f"{total['images']:,} images, {total['instances']:,} instances, {total['categories']} categories "
+        f"({source_name(build)}, scale {build.options.scale}, seed {build.options.seed})",
+        f"{what}: {surplus:,} surplus instances, {crowds:,} crowds",
+    ]
+    if build.options.order != "rarest-first":
+        change = total["images"] - build.images_rarest_first
+        word = "more" if change > 0 else "fewer"
+        lines.append(
+            f"order {build.options.order}: {abs(change):,} images {word} than rarest-first, which takes "
+            f"{build.images_rarest_first:,}"
+        )
+    by_id = dict(zip(build.pool_counts.category_ids.tolist(), build.selection.instances.tolist(), strict=True))
+    lines.append("{:<14}{:>12}{:>12}".format("group", "categories", "instances"))
+    for group in build.groups:
+        instances = sum(by_id[c] for c in group.category_ids)
+        lines.append(f"{group.name:<14}{len(group.category_ids):>12,}{instances:>12,}")
+    short = shortages(build.pool_counts, build.alignment)
+    if len(short):
+        empty = int((build.pool_counts.instances[build.alignment.order[short]] == 0).sum())
+        lines.append(f"short of instances, capped: {len(short)} categories, {empty} of them without any in the pool")
+    return "\n".join(lines)

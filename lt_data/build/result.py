@@ -1,0 +1,121 @@
+"""A build of a long-tailed dataset as data: its options, and what was chosen.
+
+Shapes: A pool annotations, C categories.
+"""
+
+from __future__ import annotations
+
+from lt_data.dataset.options import BuildOptions, Surplus
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from lt_data.build.alignment import Alignment
+from lt_data.annotations.file import AnnotationFile
+from lt_data.arrays import BoolArray, IntArray
+from lt_data.counts.categories import CategoryCounts, Reference
+from lt_data.groups import BAGS_EDGES, Group
+from lt_data.build.references import Targets
+from lt_data.dataset.options import DEFAULT_THRESHOLD
+from lt_data.build.sampling import Selection
+from lt_data.dataset.options import Order
+
+
+# what build.json says in words
+ALIGNED = "floor(i * (n_ref - 1) / (n_pool - 1))"
+EXPLICIT = "explicit targets"
+IMAGE_ORDER = "sha256 of '{seed}:{image_id}', ascending"
+WHY_DROPPED = "an instance is dropped when its category has its target already; crowds are always dropped"
+WHY_IGNORED = "an instance beyond its category's target, or a crowd, is kept as a region that training ignores"
+NOTHING_DROPPED = "nothing is dropped from a taken image"
+
+
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What comes into the dataset directory beside the annotations.
+
+    Attributes:
+        val: Validation annotations to check and copy, or ``None``.
+        images: Image folder of the pool to link or copy the taken images from, or ``None``.
+        copy_images: Copy instead of symbolic links.
+    """
+
+    val: Path | None = None
+    images: Path | None = None
+    copy_images: bool = False
+
+
+@dataclass(frozen=True)
+class Build:
+    """A finished choice of images and instances, written or (dry run) not.
+
+    Attributes:
+        pool: The file that was sampled.
+        pool_counts: Its counts; non-crowd unless ``targets`` counts crowds.
+        reference: The distribution imitated, or ``None`` with explicit targets.
+        targets: Explicit targets, or ``None``.
+        options: How it was built.
+        alignment: Targets by rank.
+        selection: Images and annotations taken.
+        images_rarest_first: Images that ``order="rarest-first"`` takes.
+        groups: Groups by the instances that were realised.
+        val: The validation file, or ``None``.
+        image_paths: Where the taken images lie, in file order; empty unless they are to be materialised.
+        warnings: One line each.
+    """
+
+    pool: AnnotationFile
+    pool_counts: CategoryCounts
+    reference: Reference | None
+    targets: Targets | None
+    options: BuildOptions
+    alignment: Alignment
+    selection: Selection
+    images_rarest_first: int
+    groups: tuple[Group, ...]
+    val: AnnotationFile | None = None
+    image_paths: tuple[Path, ...] = ()
+    warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def count_crowds(self) -> bool:
+        """Whether crowd annotations count as instances."""
+        return self.targets is not None and self.targets.count_crowds
+
+    @property
+    def left_over(self) -> BoolArray:
+        """Annotations of taken images that are not kept as instances, shape [A]."""
+        return self.selection.images[self.pool.image_index()] & ~self.selection.annotations
+
+
+def shortages(counts: CategoryCounts, alignment: Alignment) -> IntArray:
+    """Ranks whose target is beyond what the pool holds, ascending."""
+    return np.flatnonzero(counts.instances[alignment.order] < alignment.targets)
+
+
+def left_over_counts(build: Build) -> tuple[int, int]:
+    """Surplus instances and crowds of taken images that are not kept as instances."""
+    instances = ~build.pool.crowd | build.count_crowds
+    return int((build.left_over & instances).sum()), int((build.left_over & ~instances).sum())
+
+
+def totals(build: Build) -> dict[str, int]:
+    """Images, instances and categories of the result."""
+    return {
+        "images": int(build.selection.images.sum()),
+        "instances": int(build.selection.annotations.sum()),
+        "categories": len(build.pool_counts.category_ids),
+    }
+
+
+def source_name(build: Build) -> str:
+    """Where the targets come from, for people."""
+    if build.targets is not None:
+        return f"targets {build.targets.name}"
+    assert build.reference is not None
+    return f"reference {build.reference.name}"

@@ -1,0 +1,1 @@
+"""Everything that can be wrong with an annotation file and its images."""

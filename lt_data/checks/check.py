@@ -1,0 +1,133 @@
+"""Every problem in an annotation file: its code, how often, where, and how to mend it.
+
+Read ``check`` first. What is wrong in a record is a finding, never an exception; only a file that is no annotation file
+is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from lt_data.annotations.findings import SEVERITIES, FindingList, Severity, shown
+from lt_data.annotations.lenient import NO_ID
+from lt_data.annotations.lists import FileColumns, check_lists
+from lt_data.annotations.problems import CheckReport, read_leniently, report_of
+from lt_data.checks.geometry import check_geometry
+from lt_data.checks.images import check_image_files
+from lt_data.dataset.names import annotations_path
+from lt_data.files.reading import Progress, map_file
+
+SCHEMA: Final = 1
+
+
+def check(
+    path: Path, *, images: Path | None = None, other: Path | None = None, progress: Progress | None = None
+) -> CheckReport:
+    """Finds every problem in an annotation file.
+
+    Args:
+        path: A COCO or LVIS file, or a dataset directory.
+        images: Folder of its image files, if these are to be looked at.
+        other: A second file, validation beside training for example: no image may be in both, categories must agree.
+        progress: Called with what is done and what there is in all: bytes of the file, then image files.
+
+    Raises:
+        DataError: A file cannot be read, is not JSON or no annotation file, or there is no such folder.
+    """
+    path = annotations_path(Path(path))
+    log = FindingList()
+    file = read_leniently(path, map_file(path), log, progress)
+    check_lists(file, log)
+    check_geometry(file, log)
+    if other is not None:
+        other = annotations_path(Path(other))
+        of_other = FindingList()
+        beside = read_leniently(other, map_file(other), of_other, only=("images", "categories"))
+        check_lists(beside, of_other)
+        log.add_refused_of(of_other, other.name)
+        _check_pair(file, beside, other.name, log)
+    if images is not None:
+        check_image_files(file, Path(images), log, progress)
+    return report_of(path, file, log)
+
+
+def _check_pair(file: FileColumns, other: FileColumns, other_name: str, log: FindingList) -> None:
+    rows = {name: row for row, name in enumerate(other.images.names) if name}
+    pairs = [(row, rows[name]) for row, name in enumerate(file.images.names) if name in rows]
+    same = [pair for pair in pairs if _same_picture(file, other, *pair)]
+
+    def describe(pair: tuple[int, int]) -> str:
+        return f"{shown(file.images.names[pair[0]])}: {file.image(pair[0])}, {other.image(pair[1])} of {other_name}"
+
+    log.add_many("LT601", same, describe)
+    log.add_many("LT602", sorted(set(pairs) - set(same)), describe)
+    if "categories" not in file.missing | other.missing:
+        _check_pair_of_categories(_names_by_id(file), _names_by_id(other), other_name, log)
+
+
+def _same_picture(file: FileColumns, other: FileColumns, row: int, other_row: int) -> bool:
+    """Files of one name in two folders may be different pictures; then sizes or URLs differ."""
+    sizes = file.images.sizes[row], other.images.sizes[other_row]
+    urls = file.images.urls[row], other.images.urls[other_row]
+    sizes_differ = bool((sizes[0] > 0).all() and (sizes[1] > 0).all() and (sizes[0] != sizes[1]).any())
+    return not sizes_differ and (urls[0] == urls[1] or not all(urls))
+
+
+def _names_by_id(file: FileColumns) -> dict[int, str]:
+    pairs = zip(file.categories.ids.tolist(), file.categories.names, strict=True)
+    return {i: name for i, name in pairs if i != NO_ID}
+
+
+def _check_pair_of_categories(
+    here: Mapping[int, str], there: Mapping[int, str], other_name: str, log: FindingList
+) -> None:
+    renamed = sorted(i for i in here.keys() & there.keys() if here[i] != there[i])
+    log.add_many("LT603", renamed, lambda i: f"id {i}: {shown(here[i])}, in {other_name} {shown(there[i])}")
+    alone = sorted(here.keys() ^ there.keys())
+    log.add_many(
+        "LT604",
+        alone,
+        lambda i: f"id {i}: {shown(here[i])}, not in {other_name}" if i in here else f"id {i}: only in {other_name}",
+    )
+
+
+def format_report(report: CheckReport, style: str = "table") -> str:
+    """A report as text: ``table`` or ``json``."""
+    return {"table": _as_table, "json": _as_json}[style](report)
+
+
+def _counts(report: CheckReport) -> dict[Severity, int]:
+    """Kinds of findings of each severity."""
+    return {severity: sum(f.severity == severity for f in report.findings) for severity in SEVERITIES}
+
+
+def _as_json(report: CheckReport) -> str:
+    content: dict[str, Any] = {
+        "schema": SCHEMA,
+        "file": report.path.name,
+        "images": report.images,
+        "annotations": report.annotations,
+        "categories": report.categories,
+        "kinds": _counts(report),
+        "findings": [asdict(finding) for finding in report.findings],
+    }
+    return json.dumps(content, indent=2, ensure_ascii=False)
+
+
+def _as_table(report: CheckReport) -> str:
+    lines = []
+    for f in report.findings:
+        lines.append(f"{f.severity:<8} {f.code} {f.count:>9,}  {f.title}")
+        lines += [f"{'':26}{example}" for example in f.examples]
+        if f.severity != "info":
+            lines.append(f"{'':26}fix: {f.fix}")
+    found = ", ".join(f"{severity} {count}" for severity, count in _counts(report).items())
+    lines.append(
+        f"{report.path.name}: {report.images:,} images, {report.annotations:,} annotations, "
+        f"{report.categories:,} categories; kinds of findings: {found}"
+    )
+    return "\n".join(lines)

@@ -1,0 +1,127 @@
+"""Boxes against their images, masks against their boxes.
+
+Shapes: A annotations. Boxes are x1, y1, x2, y2 in pixels here.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from lt_data.annotations.findings import FindingList
+from lt_data.annotations.lists import FileColumns
+from lt_data.arrays import FloatArray, IntArray
+from lt_data.masks.measure import BROKEN, EMPTY, ODD, SHORT, WRONG_SUM
+
+# px by which a box may lie over the edge of its image: official files round
+IMAGE_TOLERANCE: Final = 1.0
+# px by which mask and box may differ
+MASK_TOLERANCE: Final = 2.0
+# share of the box's side by which it may be wider than its mask
+LOOSE_SHARE: Final = 0.1
+# factor by which area may differ from the area of the mask, and the px^2 that never count
+AREA_FACTOR: Final = 2.0
+AREA_TOLERANCE: Final = 64.0
+
+
+def check_geometry(file: FileColumns, log: FindingList) -> None:
+    """Every check of boxes, masks and areas."""
+    boxes, sizes = file.annotations.boxes.copy(), _image_sizes(file)
+    # numbers near the end of the range become infinite, those that are missing stay NaN
+    with np.errstate(invalid="ignore", over="ignore"):
+        boxes[:, 2:] += boxes[:, :2]
+        _check_boxes(file, boxes, sizes, log)
+        _check_segmentations(file, sizes, log)
+        _check_masks(file, boxes, log)
+        _check_areas(file, log)
+
+
+def _box_text(file: FileColumns, row: int) -> str:
+    return f"bbox [{', '.join(f'{v:g}' for v in file.annotations.boxes[row])}]"
+
+
+def _check_boxes(file: FileColumns, boxes: FloatArray, size: IntArray, log: FindingList) -> None:
+    given = file.annotations.boxes
+    log.add_many("LT301", np.flatnonzero(np.isnan(given).all(1)), file.annotation)
+    finite = np.isfinite(given).all(1)
+    has_area = (given[:, 2:] > 0).all(1)
+    log.add_many(
+        "LT304", np.flatnonzero(finite & ~has_area), lambda row: f"{file.annotation(row)}: {_box_text(file, row)}"
+    )
+    known = finite & has_area & (size > 0).all(1)
+    inside = (boxes[:, :2] < size) & (boxes[:, 2:] > 0)
+    outside = known & ~inside.all(1)
+    over = np.maximum(-boxes[:, :2], boxes[:, 2:] - size).max(1, initial=-np.inf)
+
+    def describe(row: int) -> str:
+        return f"{file.annotation(row)}: {_box_text(file, row)}, image {size[row, 0]} x {size[row, 1]}"
+
+    log.add_many("LT305", np.flatnonzero(outside), describe)
+    log.add_many("LT306", np.flatnonzero(known & ~outside & (over > IMAGE_TOLERANCE)), describe)
+
+
+def _image_sizes(file: FileColumns) -> IntArray:
+    """Width and height of each annotation's image, 0 where not known, shape [A, 2]."""
+    ids, wanted = file.images.ids, file.annotations.image_ids
+    sizes = np.zeros((len(wanted), 2), np.int64)
+    if not len(ids):
+        return sizes
+    order = np.argsort(ids, kind="stable")
+    place = order[np.minimum(np.searchsorted(ids, wanted, sorter=order), len(ids) - 1)]
+    found = ids[place] == wanted
+    sizes[found] = file.images.sizes[place[found]]
+    return sizes
+
+
+def _check_segmentations(file: FileColumns, width_height: IntArray, log: FindingList) -> None:
+    masks = file.annotations.masks
+    for code, bit in (("LT401", SHORT), ("LT402", ODD), ("LT403", EMPTY), ("LT405", BROKEN)):
+        log.add_many(code, np.flatnonzero(masks.faults & bit), file.annotation)
+    if masks.given.any():
+        log.add_many("LT409", np.flatnonzero(~masks.given & ~file.annotations.crowd), file.annotation)
+    of_image = masks.rle_sizes == width_height[:, ::-1]
+    known = (masks.rle_sizes >= 0).all(1) & (width_height > 0).all(1)
+    wrong = (known & ~of_image.all(1)) | ((masks.faults & WRONG_SUM) > 0)
+
+    def describe(row: int) -> str:
+        size = "{}, {}".format(*masks.rle_sizes[row])
+        image = "image {} x {}".format(*width_height[row])
+        filled = "; the runs do not fill it" if masks.faults[row] & WRONG_SUM else ""
+        return f"{file.annotation(row)}: size [{size}], {image}{filled}"
+
+    log.add_many("LT404", np.flatnonzero(wrong), describe)
+
+
+def _check_masks(file: FileColumns, boxes: FloatArray, log: FindingList) -> None:
+    extents = file.annotations.masks.extents
+    comparable = np.isfinite(boxes).all(1) & (boxes[:, 2:] > boxes[:, :2]).all(1) & np.isfinite(extents).all(1)
+    low, high = extents[:, :2] - boxes[:, :2], boxes[:, 2:] - extents[:, 2:]
+    apart = np.maximum(extents[:, :2] - boxes[:, 2:], boxes[:, :2] - extents[:, 2:]).max(1, initial=-np.inf)
+    # positive: the box is wider than the mask; negative: the mask is wider than the box
+    slack = np.concatenate([low, high], 1)
+    sides = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
+    loose = (slack > np.maximum(MASK_TOLERANCE, LOOSE_SHARE * sides)).any(1)
+    outside = comparable & (apart > MASK_TOLERANCE)
+    beyond = comparable & ~outside & (slack < -MASK_TOLERANCE).any(1)
+
+    def describe(row: int) -> str:
+        x, y, right, bottom = extents[row]
+        return f"{file.annotation(row)}: {_box_text(file, row)}, mask [{x:g}, {y:g}, {right - x:g}, {bottom - y:g}]"
+
+    log.add_many("LT406", np.flatnonzero(outside), describe)
+    log.add_many("LT407", np.flatnonzero(beyond), describe)
+    log.add_many("LT408", np.flatnonzero(comparable & ~outside & ~beyond & loose), describe)
+
+
+def _check_areas(file: FileColumns, log: FindingList) -> None:
+    areas, masks = file.annotations.areas, file.annotations.masks
+    given = areas > 0
+    log.add_many("LT411", np.flatnonzero(~given), lambda row: f"{file.annotation(row)}: area {areas[row]:g}")
+    smaller, larger = np.minimum(areas, masks.areas), np.maximum(areas, masks.areas)
+    differs = (larger > AREA_FACTOR * smaller) & (larger - smaller > AREA_TOLERANCE)
+    log.add_many(
+        "LT410",
+        np.flatnonzero(given & np.isfinite(areas) & differs),
+        lambda row: f"{file.annotation(row)}: area {areas[row]:g}, mask {masks.areas[row]:g}",
+    )

@@ -1,0 +1,1 @@
+"""The dataset directory on the disk: names, options, record."""

@@ -1,0 +1,1 @@
+"""Bytes on the disk: reading, writing as a whole, CSV, image files."""

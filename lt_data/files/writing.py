@@ -1,0 +1,161 @@
+"""Writing files and directories: whole or not at all, and never over what nobody asked to replace."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from lt_data.errors import OutputError
+
+
+def refuse_inputs_inside(out: Path, inputs: Iterable[Path]) -> None:
+    """Refuses to replace a directory that holds what the build reads.
+
+    Raises:
+        OutputError: An input lies in ``out``.
+    """
+    for path in inputs:
+        if path.resolve().is_relative_to(out.resolve()):
+            raise OutputError(f"{out}: holds the input {path}, which would be replaced; choose another --out")
+
+
+def check_output_file(path: Path, *, force: bool, inputs: Iterable[Path] = (), suffixes: Sequence[str] = ()) -> None:
+    """Refuses an output file that must not be replaced.
+
+    Args:
+        path: The file to write.
+        force: Whether the user asked to replace it; only a plain file that is no input is ever replaced.
+        inputs: Files that are read.
+        suffixes: How its name may end; in any way unless given.
+
+    Raises:
+        OutputError: Its name ends otherwise, it is an input, a link, a folder or a device, or it exists and ``force``
+            is not set.
+    """
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise OutputError(f"{path}: is written as {' or '.join(suffixes)}; choose a name that ends so")
+    if any(path.exists() and path.resolve() == source.resolve() for source in inputs):
+        raise OutputError(f"{path}: is read by this command; choose another file")
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise OutputError(f"{path}: is not a plain file; choose another file")
+    if path.exists() and not force:
+        raise OutputError(f"{path}: exists; choose another file, or replace it with --force")
+
+
+@contextmanager
+def replacing_directory(out: Path, *, force: bool = True, check: Callable[[], None] = lambda: None) -> Iterator[Path]:
+    """A new directory beside ``out`` that takes its place once everything in it is written.
+
+    An exception leaves ``out`` as it was and removes the new directory.
+
+    Args:
+        out: The directory to write.
+        force: Replace a directory with content too; else only an empty one, however late the content came.
+        check: Called just before the directories change places; raises if what is there by then must stay.
+
+    Raises:
+        OutputError: The directory cannot be written, or what was there before cannot be removed.
+    """
+    out = Path(out).absolute()
+    work = beside(out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        work.mkdir()
+        yield work
+        check()
+        if force and out.exists():
+            _swap(work, out)
+        else:
+            _put(work, out)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(f"{out}: cannot be written ({reason}); nothing was changed; choose another --out") from None
+    finally:
+        _remove(work)
+
+
+def beside(path: Path) -> Path:
+    """A hidden name in the same folder that nothing has, with the same ending.
+
+    It is there before what it names, so that an interrupt at any moment finds what to remove.
+    """
+    return path.with_name(f".{secrets.token_hex(4)}-{path.name}")
+
+
+def _put(work: Path, out: Path) -> None:
+    """Moves a directory to a place where nothing is, or an empty folder: the system refuses any other."""
+    with suppress(FileNotFoundError):
+        out.rmdir()
+    os.replace(work, out)
+
+
+def _swap(work: Path, out: Path) -> None:
+    old = beside(out)
+    try:
+        os.replace(out, old)
+        os.replace(work, out)
+    finally:
+        # whatever came between, an interrupt too
+        if old.exists() and work.exists():
+            _put_back(old, out)
+        _remove(old)
+        if old.exists():
+            raise OutputError(f"{out}: is written, but what it replaces cannot be removed; remove {old} yourself")
+
+
+def _put_back(old: Path, out: Path) -> None:
+    try:
+        os.replace(old, out)
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be put back ({error.strerror}); what it held is now in {old}") from None
+
+
+def _remove(folder: Path) -> None:
+    """Removes a folder and all in it, also where folders were made read-only; a second interrupt does not stop it."""
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            _make_writable(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+    except KeyboardInterrupt:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _make_writable(folder: Path) -> None:
+    """Lets the owner change the folder and those in it."""
+    with suppress(OSError):
+        folder.chmod(0o700)
+        # top down: a folder is opened before it is listed
+        for root, inside, _ in os.walk(folder):
+            for path in (Path(root) / name for name in inside):
+                if not path.is_symlink():
+                    path.chmod(0o700)
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    r"""Writes a CSV in UTF-8 with ``\n`` line ends; floats as Python's repr."""
+    with path.open("w", encoding="utf-8", newline="") as handle:
+        writer = csv.writer(handle, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def write_json(path: Path, content: Any) -> None:
+    r"""Writes indented JSON in UTF-8 with ``\n`` line ends, keys in the order given."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    path.write_bytes(text.encode("utf-8"))
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""Pictures of data, with matplotlib and Pillow."""

@@ -1,0 +1,1 @@
+"""A procedural pool of textured shapes: nothing to download."""

@@ -1,0 +1,1 @@
+"""Recomputing every figure of a dataset directory, and comparing two of them."""

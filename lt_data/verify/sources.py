@@ -1,0 +1,232 @@
+"""Verifying what a dataset was made from: the reference or targets, and the pool.
+
+Shapes: A annotations, C categories.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from lt_data.annotations.file import AnnotationFile
+from lt_data.annotations.records import CHUNK, UNREADABLE
+from lt_data.arrays import IntArray
+from lt_data.build.alignment import reference_positions
+from lt_data.build.references import Targets, load_reference, load_targets
+from lt_data.build.result import Build, left_over_counts
+from lt_data.counts.categories import CategoryCounts, Reference, count_categories
+from lt_data.dataset.names import ANNOTATIONS, BUILD, CATEGORIES
+from lt_data.dataset.record import BuildRecord, CategoryRow, Input
+from lt_data.errors import DataError
+from lt_data.verify.finding import Finding, differing_bytes, differing_fields, differing_ids
+
+# what the builder writes for a region that training ignores
+CROWD = msgspec.Raw(b"1")
+Members = dict[str, msgspec.Raw]
+
+
+def source_of(record: BuildRecord, given: Path | None) -> tuple[str, Input, str | Path | None]:
+    """Where the targets came from.
+
+    Args:
+        record: What the directory says.
+        given: The file, for a build that read one.
+
+    Returns:
+        ``reference`` or ``targets``, what was recorded of it, and what to build from again (``None``: not known).
+    """
+    kind = "reference" if record.inputs.reference is not None else "targets"
+    recorded: Input = getattr(record.inputs, kind)
+    return kind, recorded, recorded.name if recorded.sha256 is None else given
+
+
+def refuse_unused(record: BuildRecord, given: Path | None, directory: Path) -> None:
+    """Refuses a file for a build that read none: nothing could be compared with it.
+
+    Raises:
+        DataError: There is one, and the reference or the targets of the build are a name or a law.
+    """
+    kind, recorded, _ = source_of(record, None)
+    if given is not None and recorded.sha256 is None:
+        raise DataError(
+            f"--reference: got '{given}'; {directory} has its {kind} from the name '{recorded.name}', not from a file; "
+            "leave --reference out"
+        )
+
+
+def load_source(
+    kind: str, source: str | Path, rows: Sequence[CategoryRow], counts: CategoryCounts
+) -> tuple[Reference | Targets, tuple[str, ...]]:
+    """The reference or the targets, and what a build warns of.
+
+    Args:
+        kind: ``reference`` or ``targets``.
+        source: A name or a file.
+        rows: Rows of ``categories.csv``; a law begins at the pool's largest count and gives each category one count.
+        counts: Counts of the dataset's annotations; they name the categories.
+
+    Raises:
+        DataError: The source cannot be read.
+    """
+    if kind == "targets":
+        return load_targets(source, counts), ()
+    return load_reference(source, max((row.pool_instances for row in rows), default=0), len(rows))
+
+
+def check_warnings(record: BuildRecord, known: Reference | Targets, expected: Sequence[str]) -> Iterator[Finding]:
+    """The warnings of the record are those of a new build; a file that was renamed since is called as it was."""
+    recorded = source_of(record, None)[1]
+    wanted = [recorded.name + line.removeprefix(known.name) for line in expected]
+    if record.warnings != wanted:
+        got = "nothing" if record.warnings is None else "; ".join(record.warnings) or "none"
+        yield Finding(BUILD, "warnings", got, "; ".join(wanted) or "none")
+
+
+def check_origin(
+    record: BuildRecord, rows: Sequence[CategoryRow], counts: CategoryCounts, known: Reference | Targets | None
+) -> Iterator[Finding]:
+    """Ranks and counts of the reference, or the explicit targets; without ``known`` only the ranks."""
+    kind, recorded, _ = source_of(record, None)
+    if known is not None and known.sha256 != recorded.sha256:
+        yield Finding(BUILD, f"inputs: {kind}: sha256", str(recorded.sha256), str(known.sha256))
+    ranks: list[int | None] = [None] * len(rows)
+    taken: dict[int, int] = {}
+    if kind == "targets" and known is not None:
+        taken = dict(zip(counts.category_ids.tolist(), known.instances.tolist(), strict=True))
+    elif kind == "reference" and rows:
+        # the last rank takes the last count of the reference
+        length = len(known.instances) if known is not None else rows[-1].reference_rank or 1
+        positions = reference_positions(len(rows), length)
+        ranks = [position + 1 for position in positions.tolist()]
+        if known is not None:
+            aligned = known.instances[positions].tolist()
+            taken = {row.category_id: count for row, count in zip(rows, aligned, strict=True)}
+    for row, rank in zip(rows, ranks, strict=True):
+        expected = {"reference_rank": rank, "reference_instances": taken.get(row.category_id, row.reference_instances)}
+        yield from differing_fields(CATEGORIES, f"category {row.category_id}", row, expected)
+
+
+def check_pool_counts(record: BuildRecord, rows: Sequence[CategoryRow], pool: AnnotationFile) -> Iterator[Finding]:
+    """The digest recorded for the pool, and the columns of ``categories.csv`` that were counted in it."""
+    recorded = record.inputs.pool
+    if recorded.sha256 != pool.sha256:
+        yield Finding(BUILD, "inputs: pool: sha256", str(recorded.sha256), f"{pool.sha256} ({pool.path})")
+    counts = count_categories(pool, count_crowds=record.rule.crowds_count)
+    yield from differing_ids(CATEGORIES, "category", sorted(r.category_id for r in rows), counts.category_ids.tolist())
+    place = {category_id: i for i, category_id in enumerate(counts.category_ids.tolist())}
+    for row in rows:
+        i = place.get(row.category_id)
+        if i is not None:
+            expected = {"pool_instances": int(counts.instances[i]), "pool_images": int(counts.images[i])}
+            yield from differing_fields(CATEGORIES, f"category {row.category_id}", row, expected)
+
+
+def check_records(file: AnnotationFile, pool: AnnotationFile, *, surplus: str) -> Iterator[Finding]:
+    """Every record and every other member of the file has the bytes of the pool's.
+
+    Args:
+        file: The annotations of the dataset directory.
+        pool: What they were taken from.
+        surplus: With ``ignore`` an annotation that became a crowd may differ from the pool's in its ``iscrowd``.
+    """
+    ours, theirs = file.members, pool.members
+    if list(ours) != list(theirs):
+        yield Finding(ANNOTATIONS, "members", ", ".join(ours), ", ".join(theirs))
+    for key in ours.keys() & theirs.keys() - {"images", "annotations"}:
+        if ours[key] != theirs[key]:
+            yield differing_bytes(ANNOTATIONS, f"member '{key}'", bytes(ours[key]), bytes(theirs[key]))
+    yield from _check_images(file, pool)
+    yield from _check_annotations(file, pool, surplus)
+
+
+def _check_images(file: AnnotationFile, pool: AnnotationFile) -> Iterator[Finding]:
+    ours, theirs = file.image_records, pool.image_records
+    here, there = _pairs(file.image_ids, pool.image_ids)
+    for i, k in zip(here.tolist(), there.tolist(), strict=True):
+        if ours[i] != theirs[k]:
+            yield differing_bytes(ANNOTATIONS, f"image {file.image_ids[i]}", bytes(ours[i]), bytes(theirs[k]))
+
+
+def _check_annotations(file: AnnotationFile, pool: AnnotationFile, surplus: str) -> Iterator[Finding]:
+    ours, theirs = file.annotation_records, pool.annotation_records
+    here, there = _pairs(file.annotation_ids, pool.annotation_ids)
+    turned = file.crowd[here] & ~pool.crowd[there] & (surplus == "ignore")
+    differ = [n for n, (i, k) in enumerate(zip(here.tolist(), there.tolist(), strict=True)) if ours[i] != theirs[k]]
+    for start in range(0, len(differ), CHUNK):
+        part = differ[start : start + CHUNK]
+        pairs = [(ours[here[n]], theirs[there[n]]) for n in part]
+        regions = [pair for pair, n in zip(pairs, part, strict=True) if turned[n]]
+        decoded = zip(*(_members(side) for side in zip(*regions, strict=True)), strict=True) if regions else iter(())
+        for (got, source), n in zip(pairs, part, strict=True):
+            where = f"annotation {file.annotation_ids[here[n]]}"
+            if turned[n]:
+                yield from _differing_members(where, *next(decoded))
+            else:
+                yield differing_bytes(ANNOTATIONS, where, bytes(got), bytes(source))
+
+
+def _pairs(ours: IntArray, theirs: IntArray) -> tuple[IntArray, IntArray]:
+    """Positions of the ids that both have, by ascending id."""
+    _, here, there = np.intersect1d(ours, theirs, assume_unique=True, return_indices=True)
+    return here, there
+
+
+def _members(records: Sequence[msgspec.Raw]) -> list[Members | None]:
+    """The raw members of each record, ``None`` for one that cannot be decoded; one call decodes all."""
+    try:
+        return list(msgspec.json.decode(b"[" + b",".join(records) + b"]", type=list[Members]))
+    except UNREADABLE:
+        return [_members_of(record) for record in records]
+
+
+def _members_of(record: msgspec.Raw) -> Members | None:
+    try:
+        return msgspec.json.decode(record, type=Members)
+    except UNREADABLE:
+        return None
+
+
+def _differing_members(where: str, got: Members | None, source: Members | None) -> Iterator[Finding]:
+    """A region that training ignores is the pool's instance but for ``iscrowd``."""
+    if got is None or source is None:
+        yield Finding(ANNOTATIONS, where, "a record that cannot be read", "the pool's record as a region")
+        return
+    expected = {**source, "iscrowd": CROWD}
+    if got == expected:
+        return
+    for key in [*expected, *(key for key in got if key not in expected)]:
+        a, b = (bytes(side.get(key, b"nothing")) for side in (got, expected))
+        if a != b:
+            yield differing_bytes(ANNOTATIONS, f"{where}: {key}", a, b)
+
+
+def check_selection(
+    record: BuildRecord, rows: Sequence[CategoryRow], file: AnnotationFile, build: Build
+) -> Iterator[Finding]:
+    """The images and annotations, the targets and the numbers of left-over annotations are those of a new build."""
+    pool, chosen = build.pool, build.selection
+    ignore = build.options.surplus == "ignore"
+    kept = chosen.annotations | build.left_over if ignore else chosen.annotations
+    yield from differing_ids(ANNOTATIONS, "image", file.image_ids.tolist(), pool.image_ids[chosen.images].tolist())
+    expected = pool.annotation_ids[kept].tolist()
+    yield from differing_ids(ANNOTATIONS, "annotation", file.annotation_ids.tolist(), expected)
+    here, there = _pairs(file.annotation_ids, pool.annotation_ids)
+    crowd = pool.crowd | build.left_over if ignore else pool.crowd
+    for n in np.flatnonzero(kept[there] & (file.crowd[here] != crowd[there])).tolist():
+        got, wanted = ("a crowd" if flag else "an instance" for flag in (file.crowd[here[n]], crowd[there[n]]))
+        yield Finding(ANNOTATIONS, f"annotation {file.annotation_ids[here[n]]}", got, wanted)
+    ids = build.pool_counts.category_ids[build.alignment.order].tolist()
+    targets = dict(zip(ids, build.alignment.targets.tolist(), strict=True))
+    for row in rows:
+        if row.category_id in targets:
+            expected_target = {"target": targets[row.category_id]}
+            yield from differing_fields(CATEGORIES, f"category {row.category_id}", row, expected_target)
+    surplus, crowds = left_over_counts(build)
+    fate = "ignored" if ignore else "dropped"
+    wanted_counts = {"surplus_instances": surplus, "crowds": crowds}
+    yield from differing_fields(BUILD, fate, getattr(record, fate), wanted_counts)
+    if build.options.order != "rarest-first":
+        yield from differing_fields(BUILD, "order", record, {"images_rarest_first": build.images_rarest_first})

@@ -1,0 +1,215 @@
+"""Checking a dataset directory: against itself, and against the pool and the reference it was made from.
+
+Read ``verify_dataset`` first: it lists the checks. Each one computes a figure anew, from ``annotations.json`` where it
+can, and yields a finding for every place where the directory says something else. What is not checked is listed too,
+with the reason and a way to check it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from pathlib import Path
+
+from lt_data.annotations.file import read_annotations
+from lt_data.build.coco_lt import build_coco_lt
+from lt_data.build.result import Build
+from lt_data.dataset.names import ANNOTATIONS, BUILD, CATEGORIES, annotations_path
+from lt_data.dataset.record import read_build_record
+from lt_data.errors import one_line
+from lt_data.files.reading import Progress
+from lt_data.verify.files import check_card, check_files, check_images, check_validation
+from lt_data.verify.finding import Finding
+from lt_data.verify.record import check_digests, check_record
+from lt_data.verify.report import Checks, Dataset, Unchecked, read_dataset
+from lt_data.verify.sources import (
+    check_origin,
+    check_pool_counts,
+    check_records,
+    check_selection,
+    check_warnings,
+    load_source,
+    refuse_unused,
+    source_of,
+)
+from lt_data.verify.tables import check_tables
+
+Report = Callable[[str], None]
+
+# findings of one file that the table shows; JSON has all
+SHOWN = 10
+CHOICE = (
+    f"{BUILD}: seed, order, images_rarest_first, counts of what was dropped or ignored; {ANNOTATIONS}: the choice of "
+    "images and annotations"
+)
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """The result of :func:`verify_dataset`.
+
+    Attributes:
+        directory: What was checked.
+        problems: Every difference, in the order of the checks.
+        checked: One line for each check that was made.
+        unchecked: What was not checked, why, and how to check it.
+    """
+
+    directory: Path
+    problems: tuple[Finding, ...]
+    checked: tuple[str, ...]
+    unchecked: tuple[Unchecked, ...]
+
+
+def verify_dataset(
+    directory: Path,
+    *,
+    pool: Path | None = None,
+    reference: Path | None = None,
+    report: Report = lambda _: None,
+    progress: Progress | None = None,
+) -> VerifyReport:
+    """Computes every figure and digest of a dataset directory anew and says what differs.
+
+    Args:
+        directory: Written by ``lt-data build-coco-lt``.
+        pool: The annotation file (or dataset directory) it was made from; with it the pool's counts and digest, the
+            bytes of every record and the choice of images are checked too.
+        reference: The file that the build took its reference or its targets from, unless that was a name or a law.
+        report: Called with a line before each long step.
+        progress: Called with the bytes read of an annotation file and the bytes in all.
+
+    Raises:
+        DataError: There is no build record, ``pool`` or ``reference`` cannot be read, or there is a ``reference`` for
+            a build that took its own from no file.
+    """
+    directory = Path(directory)
+    record = read_build_record(directory)
+    refuse_unused(record, reference, directory)
+    checks = Checks()
+    report(f"reading {directory}")
+    checks.run(f"{BUILD}: sha256 of {len(record.files)} files", check_digests(directory, record))
+    check_files(directory, record, checks)
+    data = read_dataset(directory, record, checks, progress)
+    if data is not None:
+        check_tables(data, checks)
+        check_record(data, checks)
+        check_card(data, checks)
+        check_validation(data, checks, progress)
+        check_images(data, checks)
+        _check_source(data, reference, checks)
+        if pool is None:
+            _skip_pool(checks)
+        else:
+            _check_pool(data, annotations_path(Path(pool)), reference, checks, report=report, progress=progress)
+    return VerifyReport(directory, tuple(checks.problems), tuple(checks.checked), tuple(checks.unchecked))
+
+
+def _check_source(data: Dataset, given: Path | None, checks: Checks) -> None:
+    """The reference ranks and counts, or the explicit targets, against where they came from; and the warnings."""
+    kind, recorded, source = source_of(data.record, given)
+    loaded = None
+    if isinstance(source, Path):
+        loaded = load_source(kind, source, data.rows, data.counts)
+    elif source is not None:
+        loaded = checks.read(BUILD, lambda: load_source(kind, source, data.rows, data.counts))
+    known = None if loaded is None else loaded[0]
+    checks.run(f"{CATEGORIES}: {kind} {recorded.name}", check_origin(data.record, data.rows, data.counts, known))
+    if loaded is not None:
+        checks.run(f"{BUILD}: warnings", check_warnings(data.record, *loaded))
+    elif source is None:
+        checks.skip(
+            f"{CATEGORIES}: reference_instances; {BUILD}: warnings and inputs: {kind}: sha256",
+            f"they come from {recorded.name}, which was not given",
+            "--reference FILE",
+        )
+
+
+def _skip_pool(checks: Checks) -> None:
+    for what in (
+        f"{BUILD}: inputs: pool: sha256; {CATEGORIES}: pool_instances and pool_images",
+        f"{ANNOTATIONS}: that every record has the pool's bytes",
+        CHOICE,
+    ):
+        checks.skip(what, "no pool was given", "--pool FILE")
+
+
+def _check_pool(
+    data: Dataset, path: Path, given: Path | None, checks: Checks, *, report: Report, progress: Progress | None
+) -> None:
+    """Chooses the images again, and compares with the pool whatever can be compared without that too."""
+    build = _build_again(data, path, given, checks, report=report, progress=progress)
+    if build is None:
+        report(f"reading {path}")
+        pool = read_annotations(path, progress=progress)
+    else:
+        pool = build.pool
+    report(f"comparing with {path}")
+    what = f"{CATEGORIES}: counts of the pool"
+    checks.run(what, check_pool_counts(data.record, data.rows, pool))
+    what = f"{ANNOTATIONS}: every record has the pool's bytes"
+    checks.run(what, check_records(data.file, pool, surplus=data.options.surplus))
+    if build is not None:
+        what = f"{ANNOTATIONS}: the choice of images and annotations, made again"
+        checks.run(what, check_selection(data.record, data.rows, data.file, build))
+
+
+def _build_again(
+    data: Dataset, path: Path, given: Path | None, checks: Checks, *, report: Report, progress: Progress | None
+) -> Build | None:
+    kind, recorded, source = source_of(data.record, given)
+    unknown = data.record.unknown_options()
+    if unknown:
+        why = f"the build had options that this version lacks: {', '.join(unknown)}"
+        checks.skip(CHOICE, why, "verify with the version that wrote it")
+        return None
+    if source is None:
+        checks.skip(CHOICE, f"it needs the {kind} {recorded.name}, which was not given", "--reference FILE")
+        return None
+    # beside targets the reference is not looked at
+    targets = source if kind == "targets" else None
+    return checks.read(
+        BUILD,
+        lambda: build_coco_lt(
+            path,
+            None,
+            reference=source,
+            targets=targets,
+            options=data.options,
+            report=report,
+            progress=progress,
+        ),
+        where="building again",
+    )
+
+
+def format_verify(report: VerifyReport, style: str = "table") -> str:
+    """The report as text: ``table`` (lines, long lists shortened) or ``json`` (everything)."""
+    return {"table": _as_table, "json": _as_json}[style](report)
+
+
+def _as_json(report: VerifyReport) -> str:
+    content = {
+        "schema": 1,
+        "directory": str(report.directory),
+        "problems": [asdict(finding) for finding in report.problems],
+        "checked": report.checked,
+        "unchecked": [asdict(thing) for thing in report.unchecked],
+    }
+    return json.dumps(content, indent=2, ensure_ascii=False)
+
+
+def _as_table(report: VerifyReport) -> str:
+    lines = []
+    for name, findings in groupby(sorted(report.problems, key=lambda f: f.file), key=lambda f: f.file):
+        found = list(findings)
+        lines += [str(finding) for finding in found[:SHOWN]]
+        if len(found) > SHOWN:
+            lines.append(f"{name}: and {len(found) - SHOWN:,} more differences")
+    lines += [one_line(f"checked: {what}") for what in report.checked]
+    lines += [f"not checked: {thing}" for thing in report.unchecked]
+    differences = len(report.problems)
+    verdict = f"differences found: {differences:,}" if differences else "everything that was checked is as it was built"
+    return "\n".join([*lines, f"{report.directory}: {verdict}"])

@@ -1,0 +1,1 @@
+"""Comparing evaluated systems, and what of a difference is noise."""

@@ -1,0 +1,1 @@
+"""What computes AP: hotcoco, pycocotools, lvis, and the check that they agree."""

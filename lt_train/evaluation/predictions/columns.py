@@ -1,0 +1,85 @@
+"""Detections as columns, and the words for results that several modules share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+
+from lt_data.arrays import BoolArray, FloatArray, IntArray
+from lt_train.evaluation.truth.columns import GroundTruth
+
+if TYPE_CHECKING:
+    from lt_train.evaluation.truth.columns import GroundTruth
+
+IouType = Literal["bbox", "segm"]
+
+
+Results = Sequence[Mapping[str, Any]]
+
+
+IOU_TYPES: Final[tuple[IouType, ...]] = ("bbox", "segm")
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Columns of a results list; make one of arrays where predictions are in memory, and no JSON is needed.
+
+    Attributes:
+        images: [D] int64 image ids.
+        categories: [D] int64 category ids.
+        boxes: [D, 4] float64; NaN where only masks were read.
+        scores: [D] float64.
+        segmentations: D compressed RLEs ``{"size": [height, width], "counts": str}``; None without masks.
+        mask_areas: [D] int64, pixels of each mask; filled in by :func:`read_detections`.
+        skipped: What was left out because it is invalid.
+        checked_for: The annotations that these were checked against by :func:`read_detections`; None before.
+        iou_types: What was checked.
+    """
+
+    images: IntArray
+    categories: IntArray
+    boxes: FloatArray
+    scores: FloatArray
+    segmentations: list[dict[str, Any]] | None = None
+    mask_areas: IntArray | None = None
+    skipped: tuple[Problem, ...] = ()
+    checked_for: GroundTruth | None = field(default=None, repr=False, compare=False)
+    iou_types: tuple[IouType, ...] = ()
+
+    def __len__(self) -> int:
+        """Number of detections."""
+        return len(self.images)
+
+    def take(self, kept: BoolArray) -> Detections:
+        """The detections where ``kept`` [D] is true, in the same order."""
+        if kept.all():
+            return self
+        masks, areas = self.segmentations, self.mask_areas
+        return replace(
+            self,
+            images=self.images[kept],
+            categories=self.categories[kept],
+            boxes=self.boxes[kept],
+            scores=self.scores[kept],
+            segmentations=None if masks is None else [masks[i] for i in np.flatnonzero(kept).tolist()],
+            mask_areas=None if areas is None else areas[kept],
+        )
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One kind of defect.
+
+    Attributes:
+        kind: ``record``, ``mixed`` (has more than the first record has), ``image``, ``category``, ``score``, ``box``,
+            ``mask_size``, ``mask`` or ``duplicate``.
+        count: Predictions that have it.
+        line: Where, what, what is allowed and how to mend it.
+    """
+
+    kind: str
+    count: int
+    line: str

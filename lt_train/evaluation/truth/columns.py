@@ -1,0 +1,161 @@
+"""The annotations that detections are measured against, as columns.
+
+Shapes: N images, A annotations, K categories in ascending dataset id. Boxes
+here are COCO ``[x, y, width, height]`` in pixels, areas px^2, ids are dataset ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+
+from lt_data.annotations.file import AnnotationFile, parse_annotations, read_annotations
+from lt_data.arrays import BoolArray, FloatArray, IntArray
+from lt_data.errors import DataError
+from lt_train.evaluation.truth.masks import read_masks
+
+
+class _ImageLists(msgspec.Struct):
+    """What an LVIS image has beside its size."""
+
+    neg_category_ids: list[int] | None = None
+    not_exhaustive_category_ids: list[int] | None = None
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """Annotations as an evaluation wants them.
+
+    Attributes:
+        source: What to call the file in a message.
+        image_ids: [N] int64, ascending.
+        image_sizes: [N, 2] int64, height and width in pixels (0 where the file does not say).
+        category_ids: [K] int64, ascending.
+        category_names: K names in the order of ``category_ids``.
+        images: [A] int64, image id of each annotation.
+        categories: [A] int64, category id of each annotation.
+        boxes: [A, 4] float64.
+        areas: [A] float64; the box area where the file has none (LVIS and COCO files always have it).
+        crowd: [A] bool.
+        segmentations: A polygons or RLEs as in the file; None if they were not asked for.
+        negatives: Ids of the categories that are certainly not in each of N images (LVIS); None unless every image
+            has both this and the next list.
+        not_exhaustive: Ids of the categories that are not annotated exhaustively in each of N images (LVIS).
+        frequencies: ``r``, ``c`` or ``f`` of each of K categories (LVIS); None unless every category has one.
+    """
+
+    source: str
+    image_ids: IntArray
+    image_sizes: IntArray
+    category_ids: IntArray
+    category_names: tuple[str, ...]
+    images: IntArray
+    categories: IntArray
+    boxes: FloatArray
+    areas: FloatArray
+    crowd: BoolArray
+    segmentations: list[Any] | None
+    negatives: list[list[int]] | None = None
+    not_exhaustive: list[list[int]] | None = None
+    frequencies: tuple[str, ...] | None = None
+
+    @property
+    def protocol(self) -> Literal["coco", "lvis"]:
+        """``lvis`` if every image says what was looked for in it, else ``coco``."""
+        return "coco" if self.negatives is None or self.not_exhaustive is None else "lvis"
+
+    def instances(self) -> IntArray:
+        """Non-crowd annotations per category, [K] int64."""
+        index = np.searchsorted(self.category_ids, self.categories[~self.crowd])
+        return np.bincount(index, minlength=len(self.category_ids)).astype(np.int64)
+
+
+def load_ground_truth(
+    annotations: Path | str | Mapping[str, Any] | AnnotationFile, *, masks: bool, source: str | None = None
+) -> GroundTruth:
+    """Read a COCO or LVIS annotation file, or take one that was read, or the same content as a dict.
+
+    Args:
+        annotations: Path of the JSON file, the file as read, or its content. A dict is not changed.
+        masks: Keep the segmentations; every annotation must then have one.
+        source: What to call the annotations in messages; the file name if not given.
+
+    Raises:
+        DataError: The file is missing, is no annotation file, or lacks something an evaluation needs.
+    """
+    if isinstance(annotations, Mapping):
+        name = Path(source or "annotations")
+        annotations = parse_annotations(msgspec.json.encode(annotations, enc_hook=plain_number), name)
+    elif not isinstance(annotations, AnnotationFile):
+        annotations = read_annotations(Path(annotations))
+    ground_truth = _columns(annotations, source or annotations.path.name, masks=masks)
+    _require_boxes(ground_truth)
+    return ground_truth
+
+
+def _columns(file: AnnotationFile, source: str, *, masks: bool) -> GroundTruth:
+    image_order, category_order = np.argsort(file.image_ids), np.argsort(file.categories.ids)
+    negatives, not_exhaustive = _federated_lists(file, image_order, source)
+    frequencies = file.categories.frequencies
+    return GroundTruth(
+        source=source,
+        image_ids=file.image_ids[image_order],
+        image_sizes=file.image_sizes[image_order][:, ::-1],
+        category_ids=file.categories.ids[category_order],
+        category_names=tuple(file.categories.names[i] for i in category_order),
+        images=file.annotation_image_ids,
+        categories=file.annotation_category_ids,
+        boxes=file.boxes,
+        areas=np.where(np.isnan(file.areas), file.boxes[:, 2:].prod(axis=1), file.areas),
+        crowd=file.crowd,
+        segmentations=read_masks(file, source) if masks else None,
+        negatives=negatives,
+        not_exhaustive=not_exhaustive,
+        frequencies=None if frequencies is None else tuple(frequencies[i] for i in category_order),
+    )
+
+
+def _federated_lists(
+    file: AnnotationFile, order: IntArray, source: str
+) -> tuple[list[list[int]] | None, list[list[int]] | None]:
+    """Negative and not exhaustive categories of each image in this order; None unless every image has both.
+
+    Raises:
+        DataError: A list that is no list of ids.
+    """
+    decoder = msgspec.json.Decoder(_ImageLists)
+    records = file.image_records
+    negatives, not_exhaustive = [], []
+    for i in order.tolist():
+        try:
+            lists = decoder.decode(records[i])
+        except msgspec.ValidationError as error:
+            raise DataError(f"{source}: images[{i}]: {error}; both lists of an LVIS image hold category ids") from None
+        if lists.neg_category_ids is None or lists.not_exhaustive_category_ids is None:
+            return None, None
+        negatives.append(lists.neg_category_ids)
+        not_exhaustive.append(lists.not_exhaustive_category_ids)
+    return (negatives, not_exhaustive) if negatives else (None, None)
+
+
+def _require_boxes(ground_truth: GroundTruth) -> None:
+    without = np.flatnonzero(np.isnan(ground_truth.boxes).any(axis=1))
+    if len(without):
+        images = ", ".join(str(i) for i in ground_truth.images[without[:3]].tolist())
+        raise DataError(f"{ground_truth.source}: {len(without)} annotations have no bbox (in images {images}); add it")
+
+
+def plain_number(value: Any) -> Any:
+    """A numpy scalar or array as Python numbers, for msgspec.
+
+    Raises:
+        ValidationError: The value is of another type.
+    """
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise msgspec.ValidationError(f"a value is of type {type(value).__name__}, which JSON cannot hold")

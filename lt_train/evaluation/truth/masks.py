@@ -1,0 +1,98 @@
+"""The masks of annotations, once every engine can read them.
+
+The official tools end the whole process on some masks that make no sense, and measure others without a word.
+
+Shapes: A annotations.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from lt_data.annotations.file import AnnotationFile
+from lt_data.annotations.records import CHUNK
+from lt_data.arrays import BoolArray, IntArray
+from lt_data.errors import DataError
+from lt_data.masks.measure import EMPTY, MaskColumns, RunLengths, Segmentation, measure_masks
+
+
+class _MaskRecord(msgspec.Struct):
+    segmentation: list[list[float]] | RunLengths | None = None
+
+
+# for one that is of another type
+_UNUSABLE: Final = ()
+# pixels; drawing polygons that reach further overflows in pycocotools
+_FAR: Final = 1e6
+
+
+def read_masks(file: AnnotationFile, source: str) -> list[Any]:
+    """A segmentations, polygons or run lengths, as evaluators take them.
+
+    Raises:
+        DataError: Annotations without a mask or with one that cannot be read, or images without a size.
+    """
+    require_sizes(file.image_sizes, source)
+    decoder = msgspec.json.Decoder(_MaskRecord)
+    masks = [_decoded(decoder, record) for record in file.annotation_records]
+    without = np.array([mask is None or mask == [] for mask in masks], bool)
+    broken = ~without & _unreadable(masks, file.image_sizes[file.image_index()][:, ::-1])
+    problems = []
+    if without.any():
+        fix = "evaluate boxes only, or drop them"
+        problems.append(_line(file, source, without, f"have no segmentation; {fix}"))
+    if broken.any():
+        fix = "polygons have three points or more near the image, run lengths fill it; lt-data check says more"
+        problems.append(_line(file, source, broken, f"have a segmentation that cannot be read; {fix}"))
+    if problems:
+        raise DataError(problems)
+    return [_plain(mask) for mask in masks]
+
+
+def require_sizes(image_sizes: IntArray, source: str) -> None:
+    """Refuses images without a size before masks are compared with it.
+
+    Args:
+        image_sizes: [N, 2] pixels, 0 where the file says none.
+        source: What to call the annotations.
+
+    Raises:
+        DataError: Some have none.
+    """
+    count = int((image_sizes < 1).any(axis=1).sum())
+    if count:
+        fix = "masks cannot be read without; add them, or evaluate boxes only"
+        raise DataError(f"{source}: {count:,} of {len(image_sizes):,} images have no height and width; {fix}")
+
+
+def _decoded(decoder: msgspec.json.Decoder[_MaskRecord], record: msgspec.Raw) -> Segmentation:
+    try:
+        return decoder.decode(record).segmentation
+    except msgspec.ValidationError:
+        return _UNUSABLE
+
+
+def _unreadable(masks: list[Segmentation], sizes: IntArray) -> BoolArray:
+    """Masks that evaluators would take for something else, [A]; ``sizes`` [A, 2] are the images' heights and widths."""
+    columns = MaskColumns.empty(len(masks))
+    for start in range(0, len(masks), CHUNK):
+        part = slice(start, min(start + CHUNK, len(masks)))
+        measure_masks(masks[part], columns.part(part))
+    other_size = (columns.rle_sizes[:, 0] >= 0) & (columns.rle_sizes != sizes).any(axis=1)
+    unusable = np.array([mask == _UNUSABLE for mask in masks], bool)
+    far = (np.abs(columns.extents) > _FAR).any(axis=1)
+    faulty: BoolArray = (columns.faults & ~np.uint8(EMPTY)) > 0
+    return faulty | other_size | unusable | far
+
+
+def _line(file: AnnotationFile, source: str, bad: BoolArray, text: str) -> str:
+    rows = np.flatnonzero(bad)
+    ids = ", ".join(str(i) for i in file.annotation_ids[rows[:3]].tolist())
+    return f"{source}: {len(rows):,} of {len(bad):,} annotations (ids {ids}) {text}"
+
+
+def _plain(mask: Segmentation) -> Any:
+    return {"size": list(mask.size), "counts": mask.counts} if isinstance(mask, RunLengths) else mask

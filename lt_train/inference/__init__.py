@@ -1,0 +1,1 @@
+"""Detecting with a trained model: evaluating a run, predicting images."""

@@ -1,0 +1,294 @@
+"""A trained model over images: the checkpoint of a run, and its detections as COCO results keyed by image.
+
+Several processes share the batches, not the images: a batch holds the same images whatever the number of processes, so
+the detections are the same too (padding makes scores depend on the batch).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from rich.console import Console
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from lt_data.annotations.category_ids import CategoryIds
+from lt_data.arrays import IntArray
+from lt_data.counts.categories import CategoryCounts, counts_from_plain
+from lt_data.errors import DataError
+from lt_data.groups import Group, make_groups
+from lt_train.data.detection_data import DetectionData
+from lt_train.data.images import as_input, read_image
+from lt_train.detectors import LongTailDetector
+from lt_train.evaluation import detection_results
+from lt_train.processes import Processes, process_device
+from lt_train.recipe.sections import Recipe
+from lt_train.runs.checkpoint import load_checkpoint
+from lt_train.runs.compute import prepare
+from lt_train.runs.directory import RunDir
+from lt_train.runs.log import make_bar
+from lt_train.runs.model import choose_device, make_model
+
+# seconds between progress lines where there is no terminal
+LINE_EVERY = 10.0
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A checkpoint ready to be used.
+
+    Attributes:
+        recipe: What the run was trained with.
+        counts: Counts of its training file.
+        groups: Groups of its training file.
+        model: The detector, on the device of this process.
+    """
+
+    recipe: Recipe
+    counts: CategoryCounts
+    groups: tuple[Group, ...]
+    model: LongTailDetector
+
+
+@dataclass(frozen=True)
+class ImageList:
+    """Images to look at.
+
+    Attributes:
+        ids: [N] int64, distinct.
+        paths: N files.
+        sizes: [N, 2] int64, width and height that they must have; 0 where unknown.
+    """
+
+    ids: IntArray
+    paths: Sequence[Path]
+    sizes: IntArray
+
+    @classmethod
+    def of(cls, data: DetectionData) -> ImageList:
+        """The images of an annotation file."""
+        return cls(data.file.image_ids, data.paths, data.file.image_sizes)
+
+
+class ImageResults(msgspec.Struct):
+    """What was found in one image.
+
+    Attributes:
+        width: Of the image in pixels.
+        height: Likewise.
+        results: COCO result records, best first.
+    """
+
+    width: int
+    height: int
+    results: list[dict[str, Any]]
+
+
+class Found(msgspec.Struct):
+    """What was found in several images, by image id.
+
+    Attributes:
+        images: Results of the images that were read.
+        unreadable: Why the others were not, one line each.
+    """
+
+    images: dict[int, ImageResults]
+    unreadable: dict[int, str]
+
+    def results(self) -> list[dict[str, Any]]:
+        """The records of all images, in their order."""
+        return [record for image in self.images.values() for record in image.results]
+
+
+def load_trained(
+    run: RunDir, checkpoint: str, *, device: str | None = None, processes: Processes | None = None
+) -> Trained:
+    """The model of a run with the weights of a checkpoint.
+
+    Args:
+        run: The run directory.
+        checkpoint: ``last`` or ``best``.
+        device: Device, the recipe's unless given.
+        processes: This process among others; each has a GPU of its own where the choice is left.
+
+    Raises:
+        DataError: The run or the checkpoint cannot be used.
+        RecipeError: The device does not exist, or cannot compute as the recipe asks.
+    """
+    recipe = run.load_recipe()
+    where = choose_device(process_device(device or recipe.device, processes or Processes()))
+    if checkpoint == "best" and not run.best.is_file():
+        raise DataError(f"{run.best}: not there; a run has a best checkpoint once it was evaluated on validation data")
+    content = load_checkpoint(run.checkpoint(checkpoint))
+    counts = counts_from_plain(content["categories"])
+    model = make_model(recipe, counts, load_pretrained=False)
+    model.load_state_dict(content["model"])
+    groups = make_groups(counts.category_ids, counts.instances, recipe.data.groups)
+    return Trained(recipe, counts, groups, prepare(model, recipe.compute, where))
+
+
+def detect(
+    model: LongTailDetector,
+    images: ImageList,
+    recipe: Recipe,
+    *,
+    category_ids: CategoryIds,
+    processes: Processes | None = None,
+    skip_unreadable: bool = False,
+    label: str = "evaluating",
+    console: Console | None = None,
+) -> Found | None:
+    """Detections of every image, in the order of the list.
+
+    Args:
+        model: The detector, on its device; left in the mode it was in.
+        images: The images.
+        recipe: Batch size and workers.
+        category_ids: The map from labels to dataset ids.
+        processes: This process among others that do their share of the batches.
+        skip_unreadable: Go on after an image that cannot be read.
+        label: What the progress bar says.
+        console: Where it goes; standard error unless given.
+
+    Returns:
+        What all processes found; ``None`` at all processes but the first.
+
+    Raises:
+        DataError: An image cannot be read; the processes looked at different images, or one of them is gone.
+    """
+    processes = processes or Processes()
+    count, size = len(images.ids), recipe.eval.batch
+    share = processes.share([list(range(start, min(start + size, count))) for start in range(0, count, size)])
+    if processes.world > 1:
+        label = f"{label} (process 1 of {processes.world})"
+    progress = ImageProgress(label, sum(map(len, share)), console if processes.is_first else Console(quiet=True))
+    found = Found({}, {})
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode(), progress:
+        for batch in loaded_images(images, share, recipe.data.workers):
+            processes.check()
+            _detect_batch(model, images, batch, category_ids, found)
+            if found.unreadable and not skip_unreadable:
+                raise DataError(list(found.unreadable.values()))
+            progress.advance(len(batch))
+    model.train(was_training)
+    if processes.world == 1:
+        return merge([found], images.ids)
+    parts = processes.gather(msgspec.msgpack.encode(found))
+    return None if parts is None else merge([msgspec.msgpack.decode(part, type=Found) for part in parts], images.ids)
+
+
+def merge(parts: Sequence[Found], image_ids: IntArray) -> Found:
+    """What several processes found, in the order of ``image_ids``.
+
+    Args:
+        parts: One a process, in the order of their ranks.
+        image_ids: Every image that there is, [N].
+
+    Raises:
+        DataError: An image was looked at by two processes, or by none.
+    """
+    owner: dict[int, int] = {}
+    images: dict[int, ImageResults] = {}
+    unreadable: dict[int, str] = {}
+    for rank, part in enumerate(parts):
+        for image_id in (*part.images, *part.unreadable):
+            if owner.setdefault(image_id, rank) != rank:
+                raise DataError(
+                    f"image {image_id} was looked at by processes {owner[image_id]} and {rank}; all processes must "
+                    "read the same files"
+                )
+        images.update(part.images)
+        unreadable.update(part.unreadable)
+    wanted = image_ids.tolist()
+    if owner.keys() != set(wanted):
+        odd = sorted(owner.keys() ^ set(wanted))
+        raise DataError(
+            f"{len(odd)} images were looked at by no process or are not in the list (image ids "
+            f"{', '.join(map(str, odd[:3]))}); all processes must read the same files"
+        )
+    return Found(
+        {image_id: images[image_id] for image_id in wanted if image_id in images},
+        {image_id: unreadable[image_id] for image_id in wanted if image_id in unreadable},
+    )
+
+
+def _detect_batch(
+    model: LongTailDetector,
+    images: ImageList,
+    batch: Sequence[tuple[int, Tensor | DataError]],
+    category_ids: CategoryIds,
+    found: Found,
+) -> None:
+    """Adds what is in the images of a batch to ``found``."""
+    device = next(model.parameters()).device
+    read = [(row, image) for row, image in batch if isinstance(image, Tensor)]
+    for row, error in batch:
+        if isinstance(error, DataError):
+            found.unreadable[int(images.ids[row])] = " ".join(error.problems)
+    if not read:
+        return
+    detections = model([as_input(image, device) for _, image in read])
+    for (row, image), detection in zip(read, detections, strict=True):
+        image_id, (height, width) = int(images.ids[row]), image.shape[-2:]
+        records = detection_results(image_id, detection, height=height, width=width, category_ids=category_ids)
+        found.images[image_id] = ImageResults(width, height, records)
+
+
+class _Images(Dataset[tuple[int, Tensor | DataError]]):
+    """Rows of an image list with their pixels, uint8 [3, H, W], or why there are none."""
+
+    def __init__(self, images: ImageList) -> None:
+        self.images = images
+
+    def __getitem__(self, row: int) -> tuple[int, Tensor | DataError]:
+        try:
+            return row, read_image(self.images.paths[row], self.images.sizes[row])
+        except DataError as error:
+            return row, error
+
+
+def loaded_images(
+    images: ImageList, batches: Sequence[list[int]], workers: int
+) -> Iterator[list[tuple[int, Tensor | DataError]]]:
+    """The images of each batch, loaded ahead by worker processes."""
+    yield from DataLoader(_Images(images), batch_sampler=batches, num_workers=workers, collate_fn=list)
+
+
+class ImageProgress:
+    """A bar, or a line every ten seconds where there is no terminal.
+
+    Args:
+        label: What is done.
+        total: Images.
+        console: Where it goes; standard error unless given.
+    """
+
+    def __init__(self, label: str, total: int, console: Console | None) -> None:
+        self.label, self.total, self.done = label, total, 0
+        self.console = console or Console(stderr=True)
+        self.bar = make_bar(self.console, label)
+        self.task = self.bar.add_task("", total=total, note="")
+        self.last_line = time.monotonic()
+
+    def __enter__(self) -> ImageProgress:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def advance(self, images: int) -> None:
+        """Counts images that are done."""
+        self.done += images
+        self.bar.update(self.task, completed=self.done)
+        if self.bar.disable and time.monotonic() - self.last_line > LINE_EVERY:
+            self.last_line = time.monotonic()
+            self.console.print(f"{self.label}: {self.done:,} of {self.total:,} images", highlight=False)

@@ -1,0 +1,170 @@
+"""Predictions of a model on a data set, measured and written: AP of boxes and masks, overall, per group, per class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from lt_data.counts.categories import CategoryCounts
+from lt_data.errors import RecipeError
+from lt_data.groups import Group
+from lt_train.data.detection_data import DetectionData
+from lt_train.detectors import LongTailDetector
+from lt_train.evaluation import evaluation_groups, write_evaluation
+from lt_train.evaluation.directory import check_evaluation_dir
+from lt_train.evaluation.measure import Choices, Measured, measure
+from lt_train.inference.detect import ImageList, detect, load_trained
+from lt_train.processes import Processes, run_together
+from lt_train.recipe.sections import Files, Recipe, has_masks
+from lt_train.runs.data import load_validation
+from lt_train.runs.directory import RunDir
+
+
+@dataclass(frozen=True)
+class _Predicted:
+    """Results of a run with all that is needed to measure them."""
+
+    results: list[dict[str, Any]]
+    data: DetectionData
+    recipe: Recipe
+    counts: CategoryCounts
+    groups: tuple[Group, ...]
+    out: Path
+
+
+def evaluate_run(
+    path: Path,
+    *,
+    checkpoint: str = "last",
+    files: Files | None = None,
+    groups: str | None = None,
+    choices: Choices | None = None,
+    out: Path | None = None,
+    force: bool = False,
+    device: str | None = None,
+    console: Console | None = None,
+) -> tuple[Measured, Path] | None:
+    """Evaluates a checkpoint of a run, in one process or in those that torchrun started.
+
+    Args:
+        path: The run directory.
+        checkpoint: ``last`` or ``best``.
+        files: Annotations and images to evaluate on; the recipe's validation data unless given.
+        groups: A preset, bounds such as ``10,100,1000``, or ``coco-lt-paper``; the recipe's unless given.
+        choices: How to measure.
+        out: Where to write; ``eval`` in the run directory for the run's own data and last checkpoint, which is renewed.
+        force: Replace an evaluation that exists elsewhere.
+        device: Device, the recipe's unless given; several processes have a GPU each where it leaves the choice.
+        console: Where the progress bar goes.
+
+    Returns:
+        The evaluation and the directory that it was written to; ``None`` in all processes but the first.
+
+    Raises:
+        DataError: The run, the checkpoint, the groups or the data cannot be used.
+        OutputError: The output exists.
+    """
+    run = RunDir(path)
+
+    def work(processes: Processes) -> _Predicted | None:
+        recipe = run.load_recipe()
+        where = _output(run, checkpoint, files, out, force)
+        source = files or recipe.data.val
+        if source is None:
+            raise RecipeError(f"{path}: its recipe has no data.val; give --annotations and --images")
+        trained = load_trained(run, checkpoint, device=device, processes=processes)
+        chosen = trained.groups if groups is None else evaluation_groups(groups, trained.counts)
+        data = load_validation(source, trained.counts, masks=has_masks(recipe))
+        results = predict(trained.model, data, recipe, processes=processes, console=console)
+        return None if results is None else _Predicted(results, data, recipe, trained.counts, chosen, where)
+
+    predicted = run_together(work)
+    if predicted is None:
+        return None
+    return _measure_and_write(predicted, choices), predicted.out
+
+
+def _output(run: RunDir, checkpoint: str, files: Files | None, out: Path | None, force: bool) -> Path:
+    if out is None and files is None and checkpoint == "last":
+        return run.evaluation
+    if out is None:
+        stem = f"-{files.annotations.stem}" if files else ""
+        out = run.path / f"eval-{checkpoint}{stem}"
+    check_evaluation_dir(out, force=force)
+    return out
+
+
+def evaluate_model(
+    model: LongTailDetector,
+    data: DetectionData,
+    recipe: Recipe,
+    *,
+    counts: CategoryCounts,
+    groups: tuple[Group, ...],
+    out: Path,
+    console: Console | None = None,
+) -> Measured:
+    """Predicts, measures and writes ``metrics.json``, ``per_class.csv``, ``inputs.json`` and ``predictions.json``.
+
+    Args:
+        model: The detector, on its device.
+        data: What to evaluate on.
+        recipe: Batch size, workers and whether there are masks.
+        counts: Counts of the training file.
+        groups: Groups of the training file.
+        out: Directory to write to.
+        console: Where the progress bar goes.
+    """
+    results = predict(model, data, recipe, console=console)
+    assert results is not None, "internal error: one process has all results"
+    return _measure_and_write(_Predicted(results, data, recipe, counts, groups, out))
+
+
+def _measure_and_write(predicted: _Predicted, choices: Choices | None = None) -> Measured:
+    measured = measure(
+        predicted.data.file,
+        predicted.results,
+        iou_types=("bbox", "segm") if has_masks(predicted.recipe) else ("bbox",),
+        groups=predicted.groups,
+        train_counts=predicted.counts,
+        choices=choices,
+    )
+    write_evaluation(predicted.out, measured.metrics, measured.per_class, predicted.results, inputs=measured.inputs)
+    return measured
+
+
+def predict(
+    model: LongTailDetector,
+    data: DetectionData,
+    recipe: Recipe,
+    *,
+    processes: Processes | None = None,
+    console: Console | None = None,
+) -> list[dict[str, Any]] | None:
+    """Detections of every image as COCO results, in the order of the file.
+
+    Args:
+        model: The detector, on its device; left in the mode it was in.
+        data: The images.
+        recipe: Batch size and workers.
+        processes: This process among others that do their share.
+        console: Where the progress bar goes.
+
+    Returns:
+        The results; ``None`` in all processes but the first.
+
+    Raises:
+        DataError: An image cannot be read, or another process is gone.
+    """
+    images = ImageList.of(data)
+    found = detect(model, images, recipe, category_ids=data.ids, processes=processes, console=console)
+    return None if found is None else found.results()
+
+
+def selection_ap(metrics: dict[str, Any]) -> float | None:
+    """The figure that decides which checkpoint is best: mask AP, or box AP without masks."""
+    value = metrics.get("segm", metrics["bbox"])["AP"]
+    return None if value is None else float(value)

@@ -1,0 +1,1 @@
+"""The description of a run: its sections, how it is read, what a method fills in."""

@@ -1,0 +1,203 @@
+"""Reading recipes: shipped ones by name, YAML files, and dotted overrides."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from pydantic import ValidationError
+
+from lt_data.errors import RecipeError
+from lt_train.recipe.errors import close_names, error_lines
+from lt_train.recipe.fill import Defaults, change_method, fill
+from lt_train.recipe.methods import METHODS
+from lt_train.recipe.options import (
+    NAMED,
+    plain_defaults,
+    sections_of,
+)
+from lt_train.recipe.sections import Recipe
+
+
+class Override(NamedTuple):
+    """A ``dotted.key=value`` text, taken apart."""
+
+    key: str
+    value: Any
+    text: str
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads ``1e-4`` as text; here it is a number."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def recipe_names(text: str = "") -> list[str]:
+    """Recipes that come with the package, those with ``text`` in their name.
+
+    Raises:
+        RecipeError: There is none.
+    """
+    shipped = sorted(_shipped())
+    names = [name for name in shipped if text in name]
+    if not names:
+        close = close_names(text, shipped)
+        raise RecipeError(
+            f"recipes: none of {len(shipped)} has '{text}' in its name; "
+            + (f"close are {', '.join(close)}; " if close else "")
+            + "lt-train recipes lists all"
+        )
+    return names
+
+
+def _shipped() -> dict[str, Traversable]:
+    """Shipped recipe files by bare name; a folder holds those of one data set."""
+    root = resources.files("lt_train.recipes")
+    folders = [root, *(entry for entry in root.iterdir() if entry.is_dir())]
+    files = [entry for folder in folders for entry in folder.iterdir() if entry.name.endswith(".yaml")]
+    return {entry.name.removesuffix(".yaml"): entry for entry in files}
+
+
+def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Reads, overrides, fills and validates a recipe.
+
+    Args:
+        source: Bare name of a shipped recipe, or a path to a YAML file.
+        overrides: ``dotted.key=value`` texts; values are YAML.
+
+    Raises:
+        RecipeError: The recipe cannot be found or parsed, or a key or value is not allowed: one line each.
+    """
+    return make_recipe(read_recipe_file(source), overrides, where=str(source))
+
+
+def make_recipe(content: Mapping[str, Any], overrides: Sequence[str] = (), *, where: str = "recipe") -> Recipe:
+    """Overrides, fills and validates the content of a recipe file.
+
+    Raises:
+        RecipeError: A key or value is not allowed: one line each.
+    """
+    parsed = parse_overrides(overrides)
+    kept, notes = chosen_content(content, parsed)
+    merged = _with_overrides(kept, parsed)
+    method = METHODS.get(str(merged.get("method", "softmax")))
+    filled = fill(merged, method.fills) if method else merged
+    try:
+        recipe = Recipe.model_validate(filled)
+    except ValidationError as error:
+        raise RecipeError([f"{where}: {line}" for line in error_lines(error, Recipe, filled)]) from None
+    recipe._notes = notes
+    return recipe
+
+
+def parse_overrides(overrides: Sequence[str]) -> list[Override]:
+    """Override texts taken apart, in the order in which they are applied.
+
+    A head, sampler or calibration as a whole comes before its options, wherever it was typed.
+
+    Raises:
+        RecipeError: A text is no override.
+    """
+    parsed = [_parse_override(text) for text in overrides]
+    return sorted(parsed, key=lambda override: override.key not in NAMED)
+
+
+def chosen_content(content: Mapping[str, Any], overrides: Sequence[Override]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What stays of a recipe file beside its overrides, with short forms written out; and notes on what does not.
+
+    Only a ``method`` among the overrides changes anything, see :func:`lt_train.recipe.fill.change_method`.
+    """
+    written = {key: _written_out(key, value) for key, value in content.items()}
+    methods = [override.value for override in overrides if override.key == "method"]
+    return change_method(written, str(methods[-1]), _defaults()) if methods else (written, ())
+
+
+def _written_out(key: str, value: Any) -> Any:
+    """``head: focal`` is short for ``head: {name: focal}``."""
+    return {"name": value} if key in NAMED and isinstance(value, str) else value
+
+
+@cache
+def _defaults() -> Defaults:
+    return Defaults(
+        values=plain_defaults(Recipe),
+        names={key: Recipe.model_fields[key].default.name for key in NAMED},
+        options={
+            key: {name: plain_defaults(kind) for name, kind in sections_of(union).items()}
+            for key, union in NAMED.items()
+        },
+    )
+
+
+def read_recipe_file(source: str | Path) -> dict[str, Any]:
+    """The mapping in a recipe file, before overrides and presets.
+
+    Raises:
+        RecipeError: There is no such recipe, or it is not a YAML mapping.
+    """
+    name, shipped = str(source), _shipped()
+    if name in shipped:
+        text = shipped[name].read_text(encoding="utf-8")
+    else:
+        try:
+            text = Path(source).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            close = difflib.get_close_matches(name, shipped, n=3, cutoff=0.3)
+            raise RecipeError(
+                f"recipe '{name}': no such shipped recipe and not a readable file ({error}); "
+                f"{len(shipped)} are shipped, for example {', '.join(close or sorted(shipped)[:3])}; "
+                "lt-train recipes lists them"
+            ) from None
+    return _parse_mapping(text, name)
+
+
+def _parse_mapping(text: str, name: str) -> dict[str, Any]:
+    try:
+        content = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{name}: not YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(content, dict):
+        raise RecipeError(f"{name}: a recipe is a mapping of keys to values; got {type(content).__name__}")
+    return content
+
+
+def _parse_override(text: str) -> Override:
+    key, sign, value = text.partition("=")
+    if not sign or not key:
+        raise RecipeError(f"override '{text}': write it as key=value, for example optim.lr=0.01")
+    try:
+        parsed = yaml.load(value, Loader=_Loader)
+    except yaml.YAMLError:
+        raise RecipeError(f"override '{text}': the value is not YAML; put it in quotes") from None
+    if key in NAMED and parsed is None:
+        raise RecipeError(f"override '{text}': {key} is never null; allowed are {', '.join(sections_of(NAMED[key]))}")
+    return Override(key, _written_out(key, parsed), text)
+
+
+def _with_overrides(content: Mapping[str, Any], overrides: Sequence[Override]) -> dict[str, Any]:
+    """A copy of ``content`` with the values of the overrides, one after the other."""
+    merged = dict(content)
+    for override in overrides:
+        merged = _with_value(merged, override.key.split("."), override)
+    return merged
+
+
+def _with_value(content: Mapping[str, Any], keys: list[str], override: Override) -> dict[str, Any]:
+    """A copy of ``content`` with the value at the dotted key."""
+    inner = content.get(keys[0])
+    if len(keys) == 1:
+        return {**content, keys[0]: override.value}
+    if inner is not None and not isinstance(inner, dict):
+        raise RecipeError(f"override '{override.text}': '{keys[0]}' is not a section, it is {inner!r}")
+    return {**content, keys[0]: _with_value(inner or {}, keys[1:], override)}

@@ -1,0 +1,76 @@
+"""Where every value of a resolved recipe comes from: the command line, the recipe file, the method, or a default."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lt_train.recipe.load import chosen_content, make_recipe, parse_overrides, read_recipe_file
+from lt_train.recipe.methods import METHODS
+from lt_train.recipe.sections import Recipe
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One value of a recipe.
+
+    Attributes:
+        key: Dotted key.
+        value: Number, text, list or ``None``.
+        origin: ``command line``, ``recipe``, ``method NAME`` or ``default``.
+    """
+
+    key: str
+    value: Any
+    origin: str
+
+
+def resolve(source: str | Path, overrides: Sequence[str] = ()) -> tuple[Recipe, tuple[Setting, ...]]:
+    """A recipe with the origin of each of its values, in the order of the keys.
+
+    Args:
+        source: Bare name of a shipped recipe, or a path to a YAML file.
+        overrides: ``dotted.key=value`` texts.
+
+    Raises:
+        RecipeError: As :func:`lt_train.recipe.load.load_recipe`.
+    """
+    content = read_recipe_file(source)
+    recipe = make_recipe(content, overrides, where=str(source))
+    parsed = parse_overrides(overrides)
+    said = {key: "recipe" for key, _ in _leaves(chosen_content(content, parsed)[0])}
+    for override in parsed:
+        said = {key: origin for key, origin in said.items() if not f"{key}.".startswith(f"{override.key}.")}
+        said |= {key: "command line" for key, _ in _leaves({override.key: override.value})}
+    preset = dict(_leaves(METHODS[recipe.method].fills))
+
+    def origin(key: str) -> str:
+        return said.get(key) or (f"method {recipe.method}" if key in preset else "default")
+
+    return recipe, tuple(Setting(key, value, origin(key)) for key, value in _leaves(recipe.to_plain()))
+
+
+def _leaves(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def format_settings(settings: Sequence[Setting]) -> str:
+    """A line for each value: key, value, origin."""
+    cells = [(setting.key, _as_yaml(setting.value), setting.origin) for setting in settings]
+    widths = [max(len(row[i]) for row in cells) for i in (0, 1)]
+    return "\n".join(f"{key:<{widths[0]}}  {value:<{widths[1]}}  {origin}" for key, value, origin in cells)
+
+
+def _as_yaml(value: Any) -> str:
+    """The value as a recipe would spell it, on one line."""
+    return (
+        yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True).removesuffix("\n...\n").strip()
+    )

@@ -1,0 +1,229 @@
+"""The recipe: a complete, typed and frozen description of a run.
+
+A recipe is a YAML file without inheritance. Dotted overrides (``optim.lr=0.01``) are applied to it, then ``method``
+fills the keys that neither names, then the whole is validated. Paths are relative to the working directory.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PrivateAttr, field_validator, model_validator
+
+from lt_data.groups import BAGS_EDGES
+from lt_train.recipe.methods import METHODS
+from lt_train.recipe.options import (
+    CalibrationOptions,
+    HeadOptions,
+    NoCalibration,
+    SamplerOptions,
+    Section,
+    ShuffleSampler,
+    SoftmaxHead,
+    checked_edges,
+)
+
+Side = Annotated[int, Field(ge=32, le=10_000)]
+Part = Literal["all", "head", "head+reg", "classifier", "none"]
+TrackerName = Literal["tensorboard", "wandb"]
+
+
+class Files(Section):
+    """An annotation file and the folder of its images."""
+
+    annotations: Path = Field(description="COCO or LVIS file, or a dataset directory.")
+    images: Path = Field(description="Folder that the file names are relative to.")
+
+
+class DataSection(Section):
+    """What is trained on and evaluated on."""
+
+    train: Files
+    val: Files | None = Field(None, description="Validation data; without it there is no evaluation and no best.")
+    groups: tuple[int, ...] = Field(BAGS_EDGES, description="Bounds between the instance-count groups.")
+    classes_below: int | None = Field(
+        None, ge=1, description="Train only on classes with fewer instances; objects of the others become background."
+    )
+    keep_empty: bool = Field(False, description="Train on images without annotations too.")
+    flip: float = Field(0.5, ge=0, le=1, description="Probability of a horizontal flip.")
+    workers: int = Field(2, ge=0, description="Processes that load images.")
+
+    @field_validator("groups")
+    @classmethod
+    def _ascending(cls, edges: tuple[int, ...]) -> tuple[int, ...]:
+        return checked_edges(edges)
+
+
+class ModelSection(Section):
+    """Detector and its test settings."""
+
+    name: Literal["mask_rcnn_r50_fpn", "faster_rcnn_r50_fpn", "mask_rcnn_small", "faster_rcnn_small"] = Field(
+        "mask_rcnn_r50_fpn", description="Detector."
+    )
+    weights: str = Field("none", description="none, imagenet, coco, or a file.")
+    num_detections: int = Field(300, ge=1, description="Detections kept per image.")
+    score_threshold: float = Field(0.001, ge=0, lt=1, description="Detections below are dropped.")
+    pre_nms_topk: int = Field(10_000, ge=1, description="(region, class) pairs per image that enter NMS.")
+    min_size: tuple[Side, ...] = Field((800,), min_length=1, description="Short side in pixels; several: drawn.")
+    max_size: int = Field(1333, ge=32, description="Longest side in pixels.")
+    mask_target: Literal["exact", "polygon"] = Field(
+        "exact", description="Targets of the mask loss: shares as torchvision's, or 0 and 1 drawn from polygons."
+    )
+
+    @field_validator("min_size", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, int) else value
+
+
+class OptimSection(Section):
+    """SGD; the learning rate scales linearly with the images per step."""
+
+    lr: float = Field(0.01, gt=0, description="Learning rate for base_batch images per step.")
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(1e-4, ge=0)
+    batch: int = Field(16, ge=1, description="Images per forward pass.")
+    accumulate: int = Field(1, ge=1, description="Forward passes per optimiser step.")
+    base_batch: int = Field(16, ge=1, description="Images per step that lr is meant for.")
+    clip: float | None = Field(None, gt=0, description="Largest gradient norm.")
+    ema: float | None = Field(
+        None, gt=0, lt=1, description="Decay of an average of the weights over the steps, which is then what is kept."
+    )
+    micro_batch: int | None = Field(
+        None, ge=1, description="Images among which the head samples and normalises; null: a whole forward pass."
+    )
+
+    @property
+    def images_per_step(self) -> int:
+        """Images that one optimiser step sees."""
+        return self.batch * self.accumulate
+
+    @property
+    def effective_lr(self) -> float:
+        """Linear scaling rule: lr * images per step / base_batch."""
+        return self.lr * self.images_per_step / self.base_batch
+
+
+class ComputeSection(Section):
+    """How the arithmetic is done; the mathematics stays."""
+
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32", description="Of layers, by autocast; weights, losses, scores and boxes stay fp32."
+    )
+    channels_last: bool = Field(False, description="Images and feature maps in memory as NHWC.")
+    compile: bool = Field(False, description="torch.compile the backbone and the heads' layers.")
+
+
+class ScheduleSection(Section):
+    """How long, and how the learning rate changes."""
+
+    epochs: int = Field(12, ge=1)
+    epoch: Literal["dataset", "sampler"] = Field(
+        "dataset", description="Images in an epoch: those of the data, for every sampler; or one pass of the sampler."
+    )
+    iterations: int | None = Field(
+        None, ge=1, description="Optimiser steps instead of epochs; decay counts steps then."
+    )
+    decay: tuple[int, ...] = Field(
+        (8, 11), description="Epochs (or steps) after which lr is multiplied by decay_factor."
+    )
+    decay_factor: float = Field(0.1, gt=0, le=1)
+    warmup: int = Field(500, ge=0, description="Steps of linear warm-up.")
+    warmup_start: float = Field(1 / 3, gt=0, le=1, description="Share of lr at the first step.")
+
+    @model_validator(mode="after")
+    def _decay_in_steps(self) -> ScheduleSection:
+        early = [step for step in self.decay if step < self.warmup]
+        if self.iterations is not None and early:
+            raise ValueError(
+                f"decay counts steps when iterations is set; got {list(self.decay)} with a warm-up of {self.warmup} "
+                "steps; set schedule.decay too, for example schedule.decay=[4000]"
+            )
+        return self
+
+
+class EvalSection(Section):
+    """When the validation data is evaluated; always at the end."""
+
+    every: int | None = Field(None, ge=1, description="Epochs (or steps) between evaluations; null: only at the end.")
+    batch: int = Field(1, ge=1, description="Images per forward pass; padding makes scores depend on it.")
+
+
+class Recipe(Section):
+    """A complete run description."""
+
+    method: str = Field("softmax", description="Preset that fills head, sampler, calibration and train.")
+    head: HeadOptions = SoftmaxHead()
+    sampler: SamplerOptions = ShuffleSampler()
+    calibration: CalibrationOptions = NoCalibration()
+    train: Part = Field("all", description="Parameters that are trained.")
+    data: DataSection
+    model: ModelSection = ModelSection()
+    optim: OptimSection = OptimSection()
+    compute: ComputeSection = ComputeSection()
+    schedule: ScheduleSection = ScheduleSection()
+    eval: EvalSection = EvalSection()
+    log_every: int = Field(20, ge=1, description="Steps between log lines.")
+    trackers: tuple[TrackerName, ...] = Field(
+        ("tensorboard",), description="Where numbers go besides metrics.jsonl; may be empty."
+    )
+    seed: int = Field(0, ge=0, strict=True)
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
+    _notes: tuple[str, ...] = PrivateAttr(())
+
+    def __eq__(self, other: object) -> bool:
+        """Recipes are equal if all their keys are, however they came about."""
+        return isinstance(other, Recipe) and self.to_plain() == other.to_plain()
+
+    @field_validator("trackers", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("trackers")
+    @classmethod
+    def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(names)) < len(names):
+            raise ValueError(f"got {list(names)}; each may be named once, leave the others out")
+        return names
+
+    @model_validator(mode="after")
+    def _known_method(self) -> Recipe:
+        if self.method not in METHODS:
+            close = difflib.get_close_matches(self.method, METHODS, n=1)
+            hint = f"; did you mean '{close[0]}'?" if close else ""
+            raise ValueError(f"method: got '{self.method}'; allowed are {', '.join(METHODS)}{hint}")
+        return self
+
+    @model_validator(mode="after")
+    def _calibration_trains_nothing(self) -> Recipe:
+        if self.calibration.name != "none" and self.train != "none":
+            raise ValueError(
+                f"calibration: '{self.calibration.name}' is fitted to a trained run, so train is none with it; "
+                f"got train={self.train}"
+            )
+        return self
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What of the recipe file was dropped for another method, one line each."""
+        return self._notes
+
+    @property
+    def head_options(self) -> dict[str, Any]:
+        """Options of the head without its name; groups of ``data.groups`` where the head has none of its own."""
+        options = self.head.model_dump(exclude={"name"})
+        if "edges" in options:
+            options["edges"] = options["edges"] or self.data.groups
+        return options
+
+    def to_plain(self) -> dict[str, Any]:
+        """Numbers, text, lists and dicts only."""
+        return self.model_dump(mode="json")
+
+
+def has_masks(recipe: Recipe) -> bool:
+    """Whether the recipe's model predicts masks."""
+    return recipe.model.name.startswith("mask_")

@@ -1,0 +1,46 @@
+"""The methods as text, with what was published of each."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from importlib import resources
+
+from lt_train.recipe.methods import METHODS, MODEL, TRAINED, Method
+
+
+def format_methods() -> str:
+    """All methods as text: what each does, trains and needs, and what was published."""
+    width = max(map(len, METHODS))
+    rows = _published_rows()
+    blocks = []
+    for name, method in METHODS.items():
+        number = f"({method.row}) " if method.row else ""
+        lines = [
+            f"{number}{method.summary}",
+            f"trains {TRAINED[method.fills['train']]}; needs {method.needs}",
+            f"{method.source}{_published(method, rows)}",
+        ]
+        blocks.append("\n".join([f"{name:<{width}}  {lines[0]}", *(f"{'':<{width}}  {line}" for line in lines[1:])]))
+    intro = f"Numbers in brackets are the models of BAGS (CVPR 2020); published figures are box AP in percent, {MODEL}."
+    return "\n".join([*blocks, "", intro])
+
+
+def _published(method: Method, rows: Sequence[Mapping[str, str]]) -> str:
+    """The published box AP of a method, per data set."""
+    found = [
+        f"; {row['dataset']} {row['AP']}"
+        for row in rows
+        if row["method"] == method.published and row["iou_type"] == "bbox" and row["model"] == MODEL
+    ]
+    return "".join(found) or "; nothing published"
+
+
+def _published_rows() -> list[dict[str, str]]:
+    """The published tables, read as files: importing the evaluation would take numpy."""
+    tables = resources.files("lt_train").joinpath("evaluation", "published")
+    rows: list[dict[str, str]] = []
+    for name in ("lvis.csv", "coco_lt.csv"):
+        rows += csv.DictReader(io.StringIO(tables.joinpath(name).read_text(encoding="utf-8")))
+    return rows

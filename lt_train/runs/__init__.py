@@ -1,0 +1,1 @@
+"""A run on the disk and in memory: directory, log, checkpoints, data, model."""

@@ -1,0 +1,195 @@
+"""From a recipe to what a run needs: data, model, weights, device; and the lines that say what was decided."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from lt_data.counts.categories import CategoryCounts, counts_to_plain
+from lt_data.counts.repeat_factors import expected_copies, image_repeat_factors
+from lt_data.dataset.directory import read_groups
+from lt_data.dataset.names import is_dataset_dir
+from lt_data.errors import DataError
+from lt_data.groups import Group, make_groups
+from lt_train.data.dataset import DetectionDataset
+from lt_train.data.detection_data import (
+    DetectionData,
+    check_segmentations,
+    keep_classes_below,
+    load_data,
+    training_rows,
+)
+from lt_train.data.plan import Plan
+from lt_train.evaluation import load_ground_truth
+from lt_train.recipe.options import ClassAwareSampler, RepeatFactorSampler
+from lt_train.recipe.sections import Files, Recipe, has_masks
+
+
+@dataclass(frozen=True)
+class RunData:
+    """Training and validation data of a run.
+
+    Attributes:
+        train: The training file with its images.
+        dataset: Its samples.
+        val: The validation file with its images, or ``None``.
+        groups: Groups by the instance counts of the training file.
+        notes: What was left out, one line each.
+    """
+
+    train: DetectionData
+    dataset: DetectionDataset
+    val: DetectionData | None
+    groups: tuple[Group, ...]
+    notes: tuple[str, ...]
+
+
+def load_run_data(recipe: Recipe) -> RunData:
+    """Reads the data of a recipe.
+
+    Raises:
+        DataError: A file cannot be used, images are missing, or the categories of the two files differ.
+    """
+    train = load_data(recipe.data.train.annotations, recipe.data.train.images)
+    if recipe.data.classes_below is not None:
+        train = keep_classes_below(train, recipe.data.classes_below)
+    val = load_validation(recipe.data.val, train.counts, masks=has_masks(recipe)) if recipe.data.val else None
+    mask_notes = check_segmentations(train) if needs_mask_targets(recipe) else ()
+    rows, notes = training_rows(train, keep_empty=recipe.data.keep_empty)
+    dataset = DetectionDataset(
+        train,
+        rows,
+        seed=recipe.seed,
+        flip=recipe.data.flip,
+        short_sides=recipe.model.min_size,
+        max_size=recipe.model.max_size,
+        masks=_mask_form(recipe),
+    )
+    groups = make_groups(train.counts.category_ids, train.counts.instances, recipe.data.groups)
+    notes = (*train.notes, *mask_notes, *notes, *_edges_note(recipe))
+    return RunData(train, dataset, val, groups, notes)
+
+
+def needs_mask_targets(recipe: Recipe) -> bool:
+    """Whether the mask loss is computed: its weights and all in front of them are trained only by ``train=all``."""
+    return has_masks(recipe) and recipe.train == "all"
+
+
+def _mask_form(recipe: Recipe) -> Literal["none", "polygons", "runs"]:
+    """What targets hold of masks: workers rasterise those whose targets need no boxes."""
+    if not needs_mask_targets(recipe):
+        return "none"
+    return "runs" if recipe.model.mask_target == "exact" else "polygons"
+
+
+def _edges_note(recipe: Recipe) -> tuple[str, ...]:
+    """Says so if a dataset directory was built with other groups."""
+    directory = recipe.data.train.annotations
+    if not is_dataset_dir(directory):
+        return ()
+    edges, _ = read_groups(directory)
+    if edges == recipe.data.groups:
+        return ()
+    return (f"note: {directory} was built with groups {edges}, this run uses data.groups={recipe.data.groups}",)
+
+
+def load_validation(files: Files, train: CategoryCounts, *, masks: bool) -> DetectionData:
+    """Reads validation data and checks that a trained model can be measured on it.
+
+    Args:
+        files: Annotations and images.
+        train: Counts of the training file.
+        masks: Whether masks are going to be measured.
+
+    Raises:
+        DataError: The file cannot be used, lacks boxes or masks, or has other categories than the training file.
+    """
+    val = load_data(files.annotations, files.images)
+    check_same_categories(val, train)
+    load_ground_truth(val.file, masks=masks)
+    return val
+
+
+def check_same_categories(data: DetectionData, train: CategoryCounts) -> None:
+    """Refuses a file whose category ids or names differ from the training file's: every label would be wrong.
+
+    Raises:
+        DataError: They differ; the first differences are named.
+    """
+    have = dict(zip(data.counts.category_ids.tolist(), data.counts.names, strict=True))
+    want = dict(zip(train.category_ids.tolist(), train.names, strict=True))
+    wrong = [key for key in sorted({*have, *want}) if have.get(key) != want.get(key)]
+    if wrong:
+        shown = ", ".join(
+            f"id {key}: {have.get(key, 'missing')!r} here, {want.get(key, 'missing')!r} in training"
+            for key in wrong[:3]
+        )
+        raise DataError(
+            f"{data.file.path}: {len(wrong)} categories differ from the training file's ({shown}); "
+            "use a file with the same category list"
+        )
+
+
+def make_plan(recipe: Recipe, data: RunData) -> Plan:
+    """The order in which the run sees its images."""
+    factors, rounding = None, "stochastic"
+    if isinstance(recipe.sampler, RepeatFactorSampler):
+        factors = image_repeat_factors(data.train.file, recipe.sampler.threshold)[data.dataset.rows]
+        rounding = recipe.sampler.rounding
+    class_rows = data.dataset.rows_of_classes() if isinstance(recipe.sampler, ClassAwareSampler) else None
+    return Plan(
+        seed=recipe.seed,
+        images=len(data.dataset),
+        batch=recipe.optim.batch,
+        accumulate=recipe.optim.accumulate,
+        epochs=recipe.schedule.epochs,
+        iterations=recipe.schedule.iterations,
+        factors=factors,
+        rounding=rounding,
+        class_rows=class_rows,
+        whole_passes=recipe.schedule.epoch == "sampler",
+    )
+
+
+def describe_data(recipe: Recipe, data: RunData, plan: Plan) -> list[str]:
+    """Lines about the data: sizes, groups, what was left out, how long an epoch is."""
+    counts = data.train.counts
+    groups = ", ".join(f"{group.name} {len(group.category_ids)}" for group in data.groups)
+    lines = [
+        f"data: {len(data.dataset):,} images, {int(data.train.usable.sum()):,} instances, "
+        f"{len(counts.names)} categories",
+        f"groups (categories): {groups}",
+        *data.notes,
+    ]
+    if plan.factors is not None:
+        lines.append(
+            f"repeat-factor sampling: {int((plan.factors > 1).sum()):,} images are repeated, a pass has "
+            f"{expected_copies(plan.factors, plan.rounding).sum():,.0f} images on average"
+        )
+    if plan.class_rows is not None:
+        lines.append(f"class-aware sampling: {len(plan.class_rows):,} classes with images take turns")
+    if data.val is None:
+        lines.append("no validation data: no evaluation, only the checkpoint 'last'")
+    length = f"{plan.total_steps():,} steps of {recipe.optim.images_per_step} images"
+    budget = f"{plan.total_images():,} images seen, {plan.epoch_images(0):,} an epoch"
+    return [*lines, f"budget: {length}, {budget}"]
+
+
+def data_record(data: RunData) -> dict[str, Any]:
+    """The content of ``data.json``: a fingerprint of each input and the training counts."""
+    record: dict[str, Any] = {"schema": 1, "train": _fingerprint(data.train), "val": None}
+    if data.val is not None:
+        record["val"] = _fingerprint(data.val)
+    record["categories"] = counts_to_plain(data.train.counts)
+    record["groups"] = {group.name: list(group.category_ids) for group in data.groups}
+    record["notes"] = list(data.notes)
+    return record
+
+
+def _fingerprint(data: DetectionData) -> dict[str, Any]:
+    return {
+        "annotations": str(data.file.path),
+        "sha256": data.file.sha256,
+        "images": len(data.paths),
+        "instances": int(data.counts.instances.sum()),
+    }

@@ -1,0 +1,186 @@
+"""The run directory: what a fit writes, and refusing to overwrite it."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from lt_data.errors import DataError, OutputError
+from lt_data.versions import PACKAGE, version_of
+from lt_train.recipe.load import make_recipe, read_recipe_file
+from lt_train.recipe.sections import Recipe
+
+SCHEMA = 1
+OWN_FILES = frozenset(
+    (
+        *("recipe.yaml", "environment.json", "data.json", "train.log", "metrics.jsonl"),
+        *("tensorboard", "wandb", "checkpoints", "eval", "report"),
+    )
+)
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """Names inside a run directory.
+
+    Attributes:
+        path: The directory.
+    """
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The resolved recipe."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def environment(self) -> Path:
+        """Versions, device, date and command."""
+        return self.path / "environment.json"
+
+    @property
+    def data(self) -> Path:
+        """Fingerprints and counts of the data."""
+        return self.path / "data.json"
+
+    @property
+    def log(self) -> Path:
+        """The lines of the run for people."""
+        return self.path / "train.log"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a line for programs."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def last(self) -> Path:
+        """The newest checkpoint."""
+        return self.checkpoint("last")
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint with the best validation AP."""
+        return self.checkpoint("best")
+
+    @property
+    def evaluation(self) -> Path:
+        """Metrics, per-class table and predictions."""
+        return self.path / "eval"
+
+    @property
+    def report(self) -> Path:
+        """Loss curves and AP per group as pictures."""
+        return self.path / "report"
+
+    def checkpoint(self, which: str) -> Path:
+        """Path of the checkpoint ``last`` or ``best``."""
+        return self.path / "checkpoints" / f"{which}.pt"
+
+    def load_recipe(self) -> Recipe:
+        """The recipe of the run.
+
+        Raises:
+            DataError: The directory is not a run directory.
+            RecipeError: Its recipe cannot be read by this version.
+        """
+        if not self.recipe.is_file():
+            raise DataError(f"{self.path}: not a run directory (no recipe.yaml); give one that lt-train fit wrote")
+        return make_recipe(read_recipe_file(self.recipe), where=str(self.recipe))
+
+
+def check_run_dir(path: Path, *, force: bool) -> None:
+    """Refuses a place for a new run before anything is read.
+
+    Args:
+        path: Where.
+        force: Whether the user asked to replace a run that is there; only files that runs write are ever removed.
+
+    Raises:
+        OutputError: Something is there that must not be lost.
+    """
+    run = RunDir(path)
+    if path.exists() and not path.is_dir():
+        raise OutputError(f"{path}: is a file; choose another --out")
+    names = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
+    foreign = [name for name in names if name not in OWN_FILES and not name.startswith("eval-")]
+    if names and (foreign or not run.recipe.is_file() or not run.data.is_file()):
+        raise OutputError(
+            f"{path}: holds files that no run wrote ({', '.join((foreign or names)[:3])}), so it is never replaced; "
+            "choose another --out"
+        )
+    if names and not force:
+        ways = "continue it with --resume, " if run.last.is_file() else "it has no checkpoint to resume from; "
+        raise OutputError(f"{path}: holds a run; {ways}replace it with --force, or choose another --out")
+
+
+def create_run_dir(path: Path, *, force: bool) -> RunDir:
+    """A new, empty run directory.
+
+    Args:
+        path: Where.
+        force: Whether the user asked to replace a run that is there.
+
+    Raises:
+        OutputError: See :func:`check_run_dir`, or the directory cannot be made.
+    """
+    check_run_dir(path, force=force)
+    run = RunDir(path)
+    try:
+        for entry in path.iterdir() if path.is_dir() else ():
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+        run.last.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another --out") from None
+    return run
+
+
+def next_free_directory(path: Path) -> Path:
+    """``path`` if nothing is there, else ``path-2``, ``path-3``, ..."""
+    number, candidate = 1, path
+    while candidate.exists():
+        number += 1
+        candidate = path.with_name(f"{path.name}-{number}")
+    return candidate
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes beside, then renames: a reader never sees half a file."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(text.encode("utf-8"))
+    os.replace(part, path)
+
+
+def write_recipe(run: RunDir, recipe: Recipe) -> None:
+    """Writes the resolved recipe; on its own it reproduces the run."""
+    write_text(run.recipe, yaml.safe_dump(recipe.to_plain(), sort_keys=False, allow_unicode=True))
+
+
+def write_environment(run: RunDir, device: torch.device) -> None:
+    """Writes versions, device, date and command."""
+    packages = (PACKAGE, "torch", "torchvision", "numpy", "pycocotools", "hotcoco", "pydantic")
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    content: dict[str, Any] = {
+        "schema": SCHEMA,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": str(device),
+        "gpu": gpu,
+        "threads": torch.get_num_threads(),
+        "packages": {name: version_of(name) for name in packages},
+        "command": sys.argv,
+        "working_directory": str(Path.cwd()),
+    }
+    write_text(run.environment, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

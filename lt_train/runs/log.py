@@ -1,0 +1,151 @@
+"""What a run says while it works: a live table or plain lines, ``train.log``, ``metrics.jsonl``, trackers."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from types import TracebackType
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from lt_train.runs.directory import RunDir, write_text
+from lt_train.runs.live import LiveTable, duration, figures
+from lt_train.runs.trackers import Tracker
+
+
+def make_bar(console: Console, label: str) -> Progress:
+    """A progress bar with an ETA that hides itself where nothing can be drawn anew: in a file or a dumb terminal."""
+    return Progress(
+        TextColumn(label),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+        disable=not console.is_interactive,
+    )
+
+
+def drop_later_metrics(run: RunDir, done: int) -> None:
+    """Removes the lines of ``metrics.jsonl`` beyond a step: a resumed run writes them again."""
+    if run.metrics.is_file():
+        lines = run.metrics.read_text(encoding="utf-8").splitlines()
+        kept = [line for line in lines if _step_of(line) <= done]
+        write_text(run.metrics, "".join(f"{line}\n" for line in kept))
+
+
+def _step_of(line: str) -> float:
+    """The step of a line; infinite for one that was cut off when the run was killed."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf
+
+
+class RunLog:
+    """Writes every line of a run to where people and programs look for it.
+
+    Use as a context manager; on leaving, files and trackers are closed.
+
+    Args:
+        run: The run directory.
+        total: Steps of the whole run; 0 for one that takes none and needs no table.
+        every: Steps between lines.
+        done: Steps that were taken before.
+        trackers: Get every number too; started already.
+        console: Where people read; standard error unless given.
+    """
+
+    def __init__(
+        self,
+        run: RunDir,
+        *,
+        total: int,
+        every: int,
+        done: int = 0,
+        trackers: Sequence[Tracker] = (),
+        console: Console | None = None,
+    ) -> None:
+        self.console = console or Console(stderr=True)
+        self.total = total
+        self.every = every
+        self.trackers = trackers
+        self._log: TextIO = run.log.open("a", encoding="utf-8")
+        self._metrics: TextIO = run.metrics.open("a", encoding="utf-8")
+        self._table = LiveTable(self.console, total=total, done=done)
+        self._has_table = total > 0 and self.console.is_interactive
+
+    def __enter__(self) -> RunLog:
+        if self._has_table:
+            self._table.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._table.stop(keep=True)
+        if error is not None:
+            self._write_line(f"stopped: {type(error).__name__}: {error}")
+        self._log.close()
+        self._metrics.close()
+        for tracker in self.trackers:
+            tracker.close(failed=error is not None)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Takes the table away meanwhile: a terminal shows one thing that moves at a time."""
+        self._table.stop(keep=False)
+        yield
+        if self._has_table:
+            self._table.start()
+
+    def line(self, text: str) -> None:
+        """A line for people; above the table, if there is one."""
+        self._write_line(text)
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _write_line(self, text: str) -> None:
+        self._log.write(f"{datetime.now().isoformat(timespec='seconds')} {text}\n")
+        self._log.flush()
+
+    def is_due(self, index: int) -> bool:
+        """Whether a step gets a line; the first and the last always do."""
+        return index == 0 or (index + 1) % self.every == 0 or index + 1 == self.total
+
+    def advance(self, done: int, *, epoch: int, seconds_left: float | None) -> None:
+        """After every step: how far the run is.
+
+        Args:
+            done: Steps taken.
+            epoch: Of the last one, counted from 0.
+            seconds_left: Until the end, without evaluations; ``None`` if not known yet.
+        """
+        self._table.done, self._table.epoch, self._table.seconds_left = done, epoch, seconds_left
+
+    def step(self, values: Mapping[str, float]) -> None:
+        """The figures of the last step: losses, learning rate, speed, waiting for data, memory."""
+        table = self._table
+        table.values = dict(values)
+        self.record({"step": table.done, "epoch": table.epoch, **values})
+        losses, others = figures(values)
+        text = "  ".join(f"{name} {value}" for name, value in (*losses, *others))
+        text = f"step {table.done}/{self.total}  eta {duration(table.seconds_left)}  {text}"
+        if self._has_table:
+            self._write_line(text)
+        else:
+            self.line(text)
+
+    def record(self, values: Mapping[str, Any]) -> None:
+        """A line for programs; numbers go to the trackers too."""
+        finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+        self._metrics.write(json.dumps({**finite, "time": round(time.time(), 3)}) + "\n")
+        self._metrics.flush()
+        numbers = {name: value for name, value in values.items() if isinstance(value, float)}
+        for tracker in self.trackers:
+            tracker.log(int(values["step"]), numbers)

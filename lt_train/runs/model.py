@@ -1,0 +1,103 @@
+"""The model of a recipe, and the one of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from lt_data.counts.categories import CategoryCounts
+from lt_data.errors import RecipeError
+from lt_train.calibration import make_calibration
+from lt_train.detectors import LongTailDetector, build_detector, initialise_from
+from lt_train.detectors.weights import LoadReport, checkpoint_categories
+from lt_train.heads import make_head
+from lt_train.randomness import keyed_generator
+from lt_train.recipe.sections import Recipe
+from lt_train.runs.checkpoint import load_checkpoint
+from lt_train.runs.data import RunData
+
+
+def make_model(recipe: Recipe, counts: CategoryCounts, *, load_pretrained: bool) -> LongTailDetector:
+    """The recipe's detector with its head, on the CPU.
+
+    Args:
+        recipe: Model, head and seed.
+        counts: Training counts of labels 1..C.
+        load_pretrained: Load ``model.weights``; not needed when a checkpoint follows.
+
+    Raises:
+        DataError: The weights cannot be used.
+    """
+    head = make_head(recipe.head.name, instance_counts=counts.instances.tolist(), **recipe.head_options)
+    model = build_detector(
+        recipe.model.name,
+        head,
+        weights=recipe.model.weights,
+        load_pretrained=load_pretrained,
+        own_categories=label_table(counts),
+        score_threshold=recipe.model.score_threshold,
+        num_detections=recipe.model.num_detections,
+        pre_nms_topk=recipe.model.pre_nms_topk,
+        min_size=recipe.model.min_size,
+        max_size=recipe.model.max_size,
+        micro_batch_images=recipe.optim.micro_batch,
+        mask_target=recipe.model.mask_target,
+        generator=keyed_generator(recipe.seed, "weights"),
+    )
+    if recipe.calibration.name != "none":
+        model.roi_heads.calibration = make_calibration(
+            recipe.calibration.name,
+            head=head,
+            classifier=model.roi_heads.box_predictor.cls_score,
+            feature_sizes=model.roi_heads.calibration_sizes,
+            **recipe.calibration.model_dump(exclude={"name"}),
+        )
+    return model
+
+
+def label_table(counts: CategoryCounts) -> list[tuple[int, str]]:
+    """Dataset id and name of labels 1..C."""
+    return list(zip(counts.category_ids.tolist(), counts.names, strict=True))
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a run; ``auto`` is CUDA where there is one.
+
+    Raises:
+        RecipeError: The device does not exist here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise RecipeError(f"device: got '{name}'; allowed are auto, cpu, cuda and cuda:N") from None
+    available = device.type == "cpu" or (device.type == "cuda" and (device.index or 0) < torch.cuda.device_count())
+    if not available:
+        raise RecipeError(f"device: '{name}' is not here ({torch.cuda.device_count()} CUDA devices); use device=auto")
+    return device
+
+
+def resolve_checkpoint(source: Path) -> Path:
+    """The ``last`` checkpoint of a run directory, or the file itself."""
+    return source / "checkpoints" / "last.pt" if source.is_dir() else source
+
+
+def model_from_run(recipe: Recipe, data: RunData, source: Path) -> tuple[LongTailDetector, LoadReport]:
+    """A model of the recipe with the weights of a run directory or checkpoint, on the CPU.
+
+    Raises:
+        DataError: The checkpoint cannot be read, or a weight is missing, unexpected or of another shape.
+    """
+    model = make_model(recipe, data.train.counts, load_pretrained=False)
+    path = resolve_checkpoint(source)
+    content = load_checkpoint(path)
+    report = initialise_from(
+        model,
+        content["model"],
+        own_categories=label_table(data.train.counts),
+        source_categories=checkpoint_categories(content, path),
+        where=str(path),
+    )
+    return model, report
