@@ -19,9 +19,11 @@ What a part leaves of its time, or of another sum of ``--minutes``, those that f
 When a part's time is over it is ended, and the rows that it has are kept; when all of it is over, the rest is named as
 not run. A part that fails leaves its error, and the next one starts.
 
-Writes into DIR, replacing what an earlier call left there: ``gpu.csv`` (the table that is printed last), ``gpu.log``
-(every line of every part) and a table of each part but the tests: ``end_to_end_cuda.csv``, ``train_step_cuda.csv``,
-``profile_cuda.csv``, ``pieces_cuda.csv``; with ``--tiny`` they end in ``_cpu``. Leaves with 1 unless everything is ok.
+Writes into DIR: ``gpu.csv`` (the table that is printed last), ``gpu.log`` (every line of every part) and a table of
+each part but the tests: ``end_to_end_cuda.csv``, ``train_step_cuda.csv``, ``profile_cuda.csv``, ``pieces_cuda.csv``;
+with ``--tiny`` they end in ``_cpu``. A part replaces what an earlier call left of it there, other parts' figures stay,
+and the log grows. Ctrl-C and SIGTERM end the part that runs, and what was measured is printed. Leaves with 1 unless
+everything is ok: also if something was ended because its time was over, which the table tells from failures.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -43,6 +46,8 @@ from typing import IO
 
 import click
 
+# the minutes count from here: importing PyTorch takes some seconds on a bare machine
+BEGUN = time.monotonic()
 BENCHMARKS = Path(__file__).resolve().parent
 ROOT = BENCHMARKS.parent
 OUT = Path("runs/gpu")
@@ -50,6 +55,7 @@ COLUMNS = ("part", "seconds", "what", "figure", "ratio", "peak_mib", "outcome")
 # what a part that is ended has for tidying up, and below which none is started
 GRACE, LEAST = 5.0, 10.0
 WIDTH = 46
+NOT_RUN = "not run: the time was over"
 
 
 @dataclass(frozen=True)
@@ -188,43 +194,56 @@ class Kit:
 
     def __init__(self, out: Path, device: str, minutes: float, names: Iterable[str]) -> None:
         self.out, self.device = out, device
-        self.outcomes = [Outcome(name, text="not run: the time was over") for name in PARTS if name in names]
-        self._deadline = time.monotonic() + 60 * minutes
-        self._log: IO[str] = (out / "gpu.log").open("w", encoding="utf-8")
+        self.outcomes = [Outcome(name, text=NOT_RUN) for name in PARTS if name in names]
+        self._deadline = BEGUN + 60 * minutes
+        self._log: IO[str] = (out / "gpu.log").open("a", encoding="utf-8")
         self._running: set[subprocess.Popen[str]] = set()
+        self._stopped = False
+        again = {outcome.part for outcome in self.outcomes}
+        self._kept = [list(row.values()) for row in rows_of(out / "gpu.csv") if row["part"] not in again]
 
     def run(self) -> None:
         """All parts; a rehearsal takes two at a time, which are not timed."""
         tiny = self.device == "cpu"
         self.record()
-        try:
-            with ThreadPoolExecutor(2 if tiny else 1) as pool:
+        # parts leave their weights and data here, also if they are killed
+        with tempfile.TemporaryDirectory(prefix="gpu-") as folder, ThreadPoolExecutor(2 if tiny else 1) as pool:
+            self._folder = folder
+            try:
                 for done in [pool.submit(self._run_part, outcome, tiny) for outcome in self.outcomes]:
                     done.result()
-        finally:
-            for process in self._running:
-                end(process, at_once=True)
-            self._log.close()
+            except BaseException:
+                self._stopped = True
+                pool.shutdown(wait=False, cancel_futures=True)
+                for process in list(self._running):
+                    end(process, at_once=True)
+                raise
+        self._log.close()
 
     def _limit(self, outcome: Outcome) -> float:
-        """Seconds that a part may take: its share of what is left for it and those that follow."""
-        left = self._deadline - time.monotonic()
+        """Seconds that a part may take: its share of what is left for it and those that follow, which all tidy up."""
         following = self.outcomes[self.outcomes.index(outcome) :]
+        left = self._deadline - time.monotonic() - GRACE * len(following)
         return left * PARTS[outcome.part].minutes / sum(PARTS[o.part].minutes for o in following)
 
     def _run_part(self, outcome: Outcome, tiny: bool) -> None:
         limit, part = self._limit(outcome), PARTS[outcome.part]
-        if limit < min(LEAST, 60 * part.minutes):
+        if self._stopped or limit < min(LEAST, 60 * part.minutes):
             return
         say(f"{outcome.part}: up to {limit:.0f} s ...")
         begun = time.monotonic()
-        path = table_of(outcome.part, self.out, self.device)
-        path.unlink(missing_ok=True)
-        code, last = self._run_command(outcome.part, part.command(self.out, self.device, tiny), limit)
+        try:
+            path = table_of(outcome.part, self.out, self.device)
+            path.unlink(missing_ok=True)
+            code, last = self._run_command(outcome.part, part.command(self.out, self.device, tiny), limit)
+            outcome.lines = part.lines(path, last)
+        except Exception as error:
+            code, last = 1, f"{type(error).__name__}: {error}"
         outcome.seconds = time.monotonic() - begun
-        outcome.lines = part.lines(path, last)
         outcome.text = "ok" if code == 0 else last or f"exit status {code}"
-        if code is None:
+        if self._stopped:
+            outcome.text = "ended: somebody asked for it"
+        elif code is None:
             outcome.text = f"ended after {limit:.0f} s: its time was over"
         elif outcome.part == "tests" and not tiny and (code or "passed" not in last or "skipped" in last):
             outcome.text = f"not every test passed: {last}"
@@ -246,6 +265,7 @@ class Kit:
                 **os.environ,
                 "PYTHONPATH": os.pathsep.join(filter(None, paths)),
                 "PYTHONUNBUFFERED": "1",
+                "TMPDIR": self._folder,
                 # parts of a rehearsal run beside each other, and threads of one would wait for those of the other
                 **({"OMP_NUM_THREADS": "1"} if self.device == "cpu" else {}),
             },
@@ -277,10 +297,10 @@ class Kit:
                 last[:] = [line.strip()]
 
     def record(self) -> None:
-        """Writes what is known so far."""
+        """Writes what is known so far, after what an earlier call knows of other parts."""
         from common.record import Table
 
-        table = Table(self.out / "gpu.csv", COLUMNS, self.device, shown=False)
+        table = Table(self.out / "gpu.csv", COLUMNS, self.device, shown=False, kept=self._kept)
         for outcome in self.outcomes:
             for line in outcome.lines or [Line("", "")]:
                 figures = (line.what, line.figure, line.ratio, line.peak_mib)
@@ -306,6 +326,11 @@ def end(process: subprocess.Popen[str], *, at_once: bool) -> None:
             os.killpg(process.pid, number)
         with suppress(subprocess.TimeoutExpired):
             process.wait(GRACE)
+
+
+def stop(number: int, _: object) -> None:
+    """SIGTERM and SIGHUP end the kit as Ctrl-C does."""
+    raise KeyboardInterrupt
 
 
 def say(text: str) -> None:
@@ -343,9 +368,18 @@ def main(out: Path, minutes: float, only: tuple[str, ...], tiny: bool, run: str 
 
     if not tiny and not torch.cuda.is_available():
         raise click.UsageError("no CUDA device is visible here; --tiny rehearses every part on the CPU")
-    out.mkdir(parents=True, exist_ok=True)
-    kit = Kit(out, device, minutes, only or PARTS)
-    kit.run()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        kit = Kit(out, device, minutes, only or PARTS)
+    except OSError as error:
+        raise click.UsageError(f"--out {out}: {error.strerror or error}") from None
+    # a shell starts what it puts into the background with SIGINT ignored, and so would be every part
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
+    with suppress(KeyboardInterrupt):
+        kit.run()
+    kit.record()
     say(f"\n{kit.format()}\n\nwritten: {out}")
     if any(outcome.text != "ok" for outcome in kit.outcomes):
         raise SystemExit(1)

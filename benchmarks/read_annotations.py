@@ -26,8 +26,8 @@ RESULTS = Path(__file__).parent / "results" / "read_annotations.csv"
 COLUMNS = ("date", "machine", "job", "contestant", "runs", "cpu_s", "anonymous_mib", "cpu_ratio")
 
 OURS = """
-from lt_data.annotations import write_subset
-from lt_data.coco_lt import build_coco_lt
+from lt_data.annotations.subset import write_subset
+from lt_data.build.coco_lt import build_coco_lt
 build = build_coco_lt(Path(source), None)
 write_subset(build.pool, Path(out), images=build.selection.images, annotations=build.selection.annotations)
 """
@@ -43,7 +43,7 @@ subset["annotations"] = [a for a in coco.dataset["annotations"] if a["id"] in an
 json.dump(subset, open(out, "w"))
 """
 COUNT = """
-from lt_data.group_stats import group_stats
+from lt_data.counts.group_stats import group_stats
 print(group_stats(Path(source)).instances)
 """
 LVIS = """

@@ -21,8 +21,8 @@ RESULTS = Path(__file__).parent / "results" / "read_annotations_tried.csv"
 MAKE_INDEX = """
 import hashlib
 import numpy as np
-from lt_data.annotation_records import span_of
-from lt_data.annotations import read_annotations
+from lt_data.annotations.records import span_of
+from lt_data.annotations.file import read_annotations
 file = read_annotations(Path(source))
 lists = ("image_records", "annotation_records")
 spans = {key: np.array([span_of(file.data, [record]) for record in getattr(file, key)]) for key in lists}
@@ -33,12 +33,12 @@ np.savez(index, digest=np.array(file.sha256), image_ids=file.image_ids, sizes=fi
 CACHED = """
 import hashlib
 import numpy as np
-from lt_data.alignment import align
-from lt_data.annotations import AnnotationFile, Categories
-from lt_data.coco_lt import parse_scale
-from lt_data.counts import count_categories, embedded_reference
-from lt_data.file_bytes import map_file
-from lt_data.sampling import select
+from lt_data.build.alignment import align
+from lt_data.annotations.file import AnnotationFile, Categories
+from lt_data.build.check_options import parse_scale
+from lt_data.counts.categories import count_categories, embedded_reference
+from lt_data.files.reading import map_file
+from lt_data.build.sampling import select
 data, have = map_file(Path(source)), np.load(index)
 assert hashlib.sha256(data).hexdigest() == str(have["digest"])
 categories = Categories(have["category_ids"], tuple(have["names"].tolist()), None, np.full(len(have["names"]), -1))
@@ -56,10 +56,10 @@ with open(out, "wb") as handle:
 TWO_PROCESSES = """
 from concurrent.futures import ProcessPoolExecutor
 import msgspec
-from lt_data.annotation_records import (
+from lt_data.annotations.records import (
     AnnotationRecord, annotation_columns, span_of, split_records, without_cycle_collection
 )
-from lt_data.file_bytes import map_file
+from lt_data.files.reading import map_file
 def half(span):
     data = map_file(Path(source))
     with without_cycle_collection():
@@ -74,7 +74,7 @@ with ProcessPoolExecutor(2) as processes:
     columns = list(processes.map(half, spans))
 """
 ONE_PROCESS = """
-from lt_data.annotations import read_annotations
+from lt_data.annotations.file import read_annotations
 read_annotations(Path(source)).annotation_records
 """
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 FILE = FilePath()
 OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+METHOD = click.option("--method", help="One of lt-train methods: short for method=METHOD.")
 PACKAGES = ("torch", "torchvision", "pydantic", "yaml", "tensorboard")
 
 
@@ -27,6 +28,15 @@ def need_training() -> None:
         raise click.ClickException(
             f"this command needs {', '.join(missing)}, not installed here; run: pip install 'lt-detection[train]'"
         )
+
+
+def with_method(overrides: tuple[str, ...], method: str | None) -> tuple[str, ...]:
+    """The overrides with that of ``--method``."""
+    if method is None:
+        return overrides
+    if any(text.startswith("method=") for text in overrides):
+        raise click.UsageError("--method and method= are the same; give one of them.")
+    return (f"method={method}", *overrides)
 
 
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -70,6 +80,7 @@ class FitCommand(click.Command):
 @main.command(cls=FitCommand)
 @click.argument("recipe", metavar="RECIPE")
 @OVERRIDES
+@METHOD
 @click.option("--out", type=FILE, help="The run directory to write.")
 @click.option("--init-from", type=FILE, help="Start from the weights of this run or checkpoint (stage 2 of BAGS).")
 @click.option(
@@ -86,67 +97,51 @@ class FitCommand(click.Command):
 def fit(
     recipe: str,
     overrides: tuple[str, ...],
+    method: str | None,
     out: Path | None,
     init_from: Path | None,
     resume: str | None,
     force: bool,
     dry_run: bool,
 ) -> None:
-    """Train a RECIPE (a shipped name or a YAML file), with dotted overrides such as optim.lr=0.02.
+    """Train a RECIPE (a shipped name or a YAML file), with dotted overrides such as optim.lr=0.02 or method=bags.
 
     Leaves with 0 when done, 1 if the input is wrong, 2 for mistakes in usage, 75 if interrupted and resumable.
     """
+    overrides = with_method(overrides, method)
     if dry_run:
         if resume or force:
             raise click.UsageError("--dry-run writes nothing and starts anew; leave out --resume and --force.")
         _dry_run(recipe, overrides, init_from)
         return
-    if resume and force:
-        raise click.UsageError("--resume and --force exclude each other: one keeps the run, the other replaces it.")
-    if resume not in (None, "always", "auto"):
+    how: Any = resume or "never"
+    if how not in ("never", "always", "auto"):
         if out is not None:
             raise click.UsageError("--resume=RUN names the run already; leave out --out.")
-        out = Path(resume)
+        out, how = Path(how), "always"
     if out is None:
         raise click.UsageError("Missing option '--out'.")
-    has_checkpoint = (out / "checkpoints" / "last.pt").is_file()
-    start = resume is None or (resume == "auto" and not has_checkpoint)
-    try:
-        # what a scheduler starts again may have been stopped before its first checkpoint: nothing is lost
-        nothing_to_lose = resume == "auto" and not any(out.glob("checkpoints/*.pt"))
-        _fit(recipe, overrides, out, init_from, resume=not start, force=force or nothing_to_lose)
-    except KeyboardInterrupt as stop:
-        from lt_train.engine.interrupts import Interrupted
-
-        saved = isinstance(stop, Interrupted)
-        # a resumed run has a checkpoint before it is started
-        if not saved and (start or not has_checkpoint):
-            raise
-        where = str(stop) if saved else "before the first step; continue with --resume"
-        leave(f"{out}: interrupted {where}", code=RESUMABLE)
-    click.echo(f"written: {out}")
-
-
-def _fit(
-    recipe: str, overrides: tuple[str, ...], out: Path, init_from: Path | None, *, resume: bool, force: bool
-) -> None:
+    if resume and force:
+        raise click.UsageError("--resume and --force exclude each other: one keeps the run, the other replaces it.")
     need_training()
-    from lt_train.recipe.load import load_recipe
+    from lt_train.engine.interrupts import Interrupted
+    from lt_train.engine.start import start_or_resume
 
-    loaded = load_recipe(recipe, overrides)
-    from lt_train.engine.fit import fit as train
-
-    train(loaded, out, init_from=init_from, resume=resume, force=force)
+    try:
+        start_or_resume(recipe, overrides, out, resume=how, init_from=init_from, force=force)
+    except Interrupted as stop:
+        leave(f"{out}: interrupted {stop}", code=RESUMABLE)
+    click.echo(f"written: {out}")
 
 
 def _dry_run(recipe: str, overrides: tuple[str, ...], init_from: Path | None) -> None:
     need_training()
     from lt_train.recipe.origins import resolve
 
-    loaded, settings = resolve(recipe, overrides)
+    loaded, settings, notes = resolve(recipe, overrides)
     from lt_train.engine.dry_run import dry_run
 
-    for line in dry_run(loaded, settings, init_from=init_from):
+    for line in dry_run(loaded, settings, init_from=init_from, notes=notes):
         click.echo(line)
 
 
@@ -374,21 +369,26 @@ def config() -> None:
 @config.command(name="show")
 @click.argument("recipe", metavar="RECIPE")
 @OVERRIDES
-def show_config(recipe: str, overrides: tuple[str, ...]) -> None:
+@METHOD
+@click.option("--yaml", "as_yaml", is_flag=True, help="A complete recipe file instead, without origins.")
+def show_config(recipe: str, overrides: tuple[str, ...], method: str | None, as_yaml: bool) -> None:
     """Every value of a RECIPE with its origin: command line, recipe, method or default."""
     need_training()
-    from lt_train.recipe.origins import format_settings, resolve
+    from lt_train.recipe.origins import format_settings, format_yaml, resolve
 
-    loaded, settings = resolve(recipe, overrides)
-    for note in loaded.notes:
+    loaded, settings, notes = resolve(recipe, with_method(overrides, method))
+    for note in notes:
         click.echo(note, err=True)
-    click.echo(format_settings(settings))
+    click.echo(format_yaml(loaded) if as_yaml else format_settings(settings), nl=not as_yaml)
 
 
 @main.command()
 @click.argument("text", required=False)
 def recipes(text: str | None) -> None:
-    """List the recipes that come with the package, those with TEXT in their name if given."""
+    """List the recipes that come with the package, those with TEXT in their name if given.
+
+    A recipe is a data set and a detector; each takes any of lt-train methods as method=METHOD.
+    """
     need_training()
     from lt_train.recipe.load import recipe_names
 

@@ -5,15 +5,23 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
 import torch
+import torchvision
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import lt_train
+
 # code that can ask for a wait, the rest is PyTorch
-_PACKAGES = ("lt_train", "torchvision", "benchmarks")
+_FOLDERS = {
+    "lt_train": Path(lt_train.__file__).parent,
+    "torchvision": Path(torchvision.__file__).parent,
+    "benchmarks": Path(__file__).parents[1],
+}
 # calls whose result the host has to know
 _WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "nms")
 # calls that wait for a GPU but dispatch nothing that shows it on a CPU
@@ -94,10 +102,9 @@ def _copies_numbers(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
 def place_of(frame: FrameType | None) -> str:
     """The innermost line of lt_train, torchvision or the benchmarks, as ``package/file.py:line``; else ``other``."""
     while frame is not None:
-        parts = frame.f_code.co_filename.replace("\\", "/").split("/")
-        for package in _PACKAGES:
-            if package in parts[:-1]:
-                start = len(parts) - 1 - parts[::-1].index(package)
-                return f"{'/'.join(parts[start:])}:{frame.f_lineno}"
+        path = Path(frame.f_code.co_filename)
+        for name, folder in _FOLDERS.items():
+            if path.is_relative_to(folder):
+                return f"{name}/{path.relative_to(folder).as_posix()}:{frame.f_lineno}"
         frame = frame.f_back
     return "other"

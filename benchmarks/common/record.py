@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import os
 import platform
 import subprocess
@@ -27,11 +28,12 @@ def machine(device: str = "cpu") -> str:
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
+@functools.cache
 def driver() -> str:
     """The version of NVIDIA's driver."""
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        lines = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.splitlines()
+        lines = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.splitlines()
     except (OSError, subprocess.SubprocessError):
         lines = []
     return lines[0].strip() if lines else "unknown"
@@ -75,16 +77,25 @@ class Table:
         columns: Their names, after date, machine and version of PyTorch.
         device: ``cpu`` or ``cuda``.
         shown: Whether rows are printed too.
+        kept: Whole rows that come first.
     """
 
-    def __init__(self, path: Path, columns: Sequence[str], device: str, *, shown: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path,
+        columns: Sequence[str],
+        device: str,
+        *,
+        shown: bool = True,
+        kept: Iterable[Sequence[object]] = (),
+    ) -> None:
         import torch
 
         self.path, self.columns = path, ("date", "machine", "torch", *columns)
         self._start = (datetime.now(UTC).date(), machine(device), torch.__version__)
         self._shown = shown
-        self._rows: list[tuple[object, ...]] = []
-        write_rows(path, self.columns, ())
+        self._rows = [tuple(row) for row in kept]
+        write_rows(path, self.columns, self._rows)
 
     def add(self, *values: object) -> None:
         """A row; ``None`` is an empty cell, and numbers have four digits."""

@@ -164,14 +164,15 @@ def propose_like_a_trained_network(model: nn.Module, regions: int) -> None:
 
 
 def jobs(folder: Path, wanted: Collection[tuple[int, str]] = JOBS, **options: Any) -> Iterator[Job]:
-    """The wanted jobs, with their data and weights."""
-    for classes, objects in OBJECTS.items():
-        trained = [trains for number, trains in JOBS if number == classes and (number, trains) in wanted]
-        if not trained:
+    """The wanted jobs in the order of ``JOBS``, with their data and weights."""
+    drawn: dict[int, tuple[str, str]] = {}
+    for classes, trains in JOBS:
+        if (classes, trains) not in wanted:
             continue
-        data = draw_data(folder / str(classes), images=IMAGES, classes=classes, objects=objects)
-        torch.manual_seed(0)
-        weights = folder / f"{classes}.pt"
-        torch.save(reference_model(classes, 800, 1333).state_dict(), weights)
-        for trains in trained:
-            yield Job(str(data), str(weights), trains, classes, **options)
+        if classes not in drawn:
+            data = draw_data(folder / str(classes), images=IMAGES, classes=classes, objects=OBJECTS[classes])
+            torch.manual_seed(0)
+            weights = folder / f"{classes}.pt"
+            torch.save(reference_model(classes, 800, 1333).state_dict(), weights)
+            drawn[classes] = str(data), str(weights)
+        yield Job(*drawn[classes], trains, classes, **options)

@@ -35,7 +35,7 @@ def _waits_on_gpu(call: Callable[[], Any]) -> Counter[str]:
     places: Counter[str] = Counter()
 
     def note(message: Warning | str, *_: Any, **__: Any) -> None:
-        if "synchroniz" in str(message):
+        if "called a synchronizing" in str(message):
             places[place_of(sys._getframe(1))] += 1
 
     with warnings.catch_warnings():

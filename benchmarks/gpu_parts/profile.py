@@ -17,6 +17,7 @@ from __future__ import annotations
 import gc
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ LONGEST_NAME = 160
 PEAKS = {"NVIDIA H100 80GB HBM3": 989.4, "NVIDIA H200": 989.4, "NVIDIA A100": 312.0}
 SIDE = 8192
 
+Attempt = Callable[[str, Callable[[], None]], None]
+
 
 def measure(path: Path, device: str, *, tiny: bool) -> list[str]:
     """Writes the table.
@@ -48,19 +51,28 @@ def measure(path: Path, device: str, *, tiny: bool) -> list[str]:
         tiny: A rehearsal at the smallest size.
 
     Returns:
-        No failures: a job that fails raises.
+        A line for everything that failed; the rest is measured all the same.
     """
+    failed: list[str] = []
+
+    def attempt(what: str, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except Exception as error:
+            traceback.print_exc()
+            failed.append(f"{what}: {type(error).__name__}: {error}".splitlines()[0])
+
     table = Table(path, COLUMNS, device)
     options = defaults(device == "cuda", tiny) | {"warmup": 1 if tiny else 5}
     peak = peak_of(device)
     if device == "cuda":
-        add_matrix_product(table, peak)
+        attempt("matrix product", lambda: add_matrix_product(table, peak))
     with tempfile.TemporaryDirectory() as folder:
         for job in jobs(Path(folder), [(80, "all")] if tiny else [(1230, "all"), (80, "all")], **options):
-            profile_job(table, job, peak)
+            attempt(f"{job.classes}:{job.trains}", lambda job=job: profile_job(table, job, peak, attempt))
             gc.collect()
             torch.cuda.empty_cache()
-    return []
+    return failed
 
 
 def peak_of(device: str) -> float | None:
@@ -77,17 +89,27 @@ def add_matrix_product(table: Table, peak: float | None) -> None:
     table.add(None, "matrix product", f"{SIDE}^3, bf16", 1, 1000 * seconds, peak and tflop / seconds / peak, tflop)
 
 
-def profile_job(table: Table, job: Job, peak: float | None) -> None:
+def profile_job(table: Table, job: Job, peak: float | None, attempt: Attempt) -> None:
     """All rows of a job."""
     training = ours(job, HALF)
     propose_like_a_trained_network(training.model, job.regions)
     for _ in range(job.warmup):
         training.step()
-    tflop = tflop_of(training.step)
     seconds = seconds_of(training.step, job.device)
+    attempt("operations", lambda: add_step(table, job, training, seconds, peak))
+    attempt("events", lambda: add_events(table, job, training, seconds))
+    attempt("waits", lambda: add_waits(table, job, training))
+
+
+def add_step(table: Table, job: Job, training: Training, seconds: float, peak: float | None) -> None:
+    """The row ``step``."""
+    tflop = tflop_of(training.step)
     share = peak and tflop / seconds / peak
     table.add(job.classes, "step", "wall time, not profiled", 1, 1000 * seconds, share, tflop)
-    add_events(table, job, training, seconds)
+
+
+def add_waits(table: Table, job: Job, training: Training) -> None:
+    """The rows ``wait``."""
     training.draw_ahead()
     for place, number in waits_of(training.step, job.device).most_common():
         table.add(job.classes, "wait", place, number, None, None, None)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lt_data.build.result import Build, left_over_counts, shortages, totals
-from lt_data.dataset.options import BuildOptions
 from lt_data.counts.categories import CategoryCounts
 from lt_data.dataset.names import ALIGNMENT_PLOT, ANNOTATIONS, BUILD, CATEGORIES, ENVIRONMENT, GROUPS, REPEAT_FACTORS
+from lt_data.dataset.options import BuildOptions
 from lt_data.errors import one_line
 
 

@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from numbers import Integral, Real
-from pathlib import Path
 from typing import Final, get_args
-import numpy as np
-from lt_data.build.alignment import Alignment, align, explicit, largest_scale
-from lt_data.annotations.file import AnnotationFile, read_annotations
-from lt_data.arrays import IntArray
-from lt_data.build.result import Build, Extras, left_over_counts, shortages, source_name, totals
-from lt_data.dataset.options import BuildOptions, OnShortage, Surplus
-from lt_data.build.write import write_build
-from lt_data.counts.categories import CategoryCounts, Reference, count_categories
-from lt_data.dataset.directory import check_output
-from lt_data.dataset.names import annotations_path
-from lt_data.files.writing import refuse_inputs_inside
-from lt_data.errors import DataError
-from lt_data.files.reading import Progress
-from lt_data.groups import check_edges, make_groups
-from lt_data.files.image_files import find_images, normal_name, refuse_images_inside
-from lt_data.build.references import Targets, check_reference, check_targets, load_reference, load_targets
-from lt_data.counts.repeat_factors import category_repeat_factors
-from lt_data.build.sampling import Selection, select
-from lt_data.dataset.options import Order
 
+import numpy as np
+
+from lt_data.counts.repeat_factors import category_repeat_factors
+from lt_data.dataset.options import BuildOptions, OnShortage, Order, Surplus
+from lt_data.errors import DataError
+from lt_data.groups import check_edges
 
 SMALLEST_SCALE = Decimal("1e-12")
 
@@ -75,7 +59,6 @@ _TYPES: Final[Mapping[str, tuple[Callable[[object], bool], str]]] = {
     ),
     "threshold": (lambda value: isinstance(value, Real) and not isinstance(value, bool), "a number"),
 }
-
 
 
 def parse_scale(text: str) -> Fraction:

@@ -16,10 +16,18 @@ import numpy as np
 
 from lt_data.annotations.file import read_annotations
 from lt_data.arrays import IntArray
-from lt_data.counts.categories import EMBEDDED, CategoryCounts, Reference, embedded_reference, header_mismatches, read_table, reference_from_file
-from lt_data.files.csv_tables import LARGEST, Row, other_columns, read_csv, shown
+from lt_data.counts.categories import (
+    EMBEDDED,
+    CategoryCounts,
+    Reference,
+    embedded_reference,
+    header_mismatches,
+    read_table,
+    reference_from_file,
+)
 from lt_data.dataset.names import annotations_path
 from lt_data.errors import DataError
+from lt_data.files.csv_tables import LARGEST, Row, other_columns, read_csv, shown
 from lt_data.files.reading import Progress
 
 Report = Callable[[str], None]

@@ -5,24 +5,19 @@ Shapes: A pool annotations, C categories.
 
 from __future__ import annotations
 
-from lt_data.dataset.options import BuildOptions, Surplus
-
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from lt_data.build.alignment import Alignment
 from lt_data.annotations.file import AnnotationFile
 from lt_data.arrays import BoolArray, IntArray
-from lt_data.counts.categories import CategoryCounts, Reference
-from lt_data.groups import BAGS_EDGES, Group
+from lt_data.build.alignment import Alignment
 from lt_data.build.references import Targets
-from lt_data.dataset.options import DEFAULT_THRESHOLD
 from lt_data.build.sampling import Selection
-from lt_data.dataset.options import Order
-
+from lt_data.counts.categories import CategoryCounts, Reference
+from lt_data.dataset.options import BuildOptions
+from lt_data.groups import Group
 
 # what build.json says in words
 ALIGNED = "floor(i * (n_ref - 1) / (n_pool - 1))"
@@ -31,8 +26,6 @@ IMAGE_ORDER = "sha256 of '{seed}:{image_id}', ascending"
 WHY_DROPPED = "an instance is dropped when its category has its target already; crowds are always dropped"
 WHY_IGNORED = "an instance beyond its category's target, or a crowd, is kept as a region that training ignores"
 NOTHING_DROPPED = "nothing is dropped from a taken image"
-
-
 
 
 @dataclass(frozen=True)

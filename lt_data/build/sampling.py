@@ -8,19 +8,16 @@ Shapes: N images, A annotations, C categories.
 
 from __future__ import annotations
 
-from lt_data.dataset.options import Order
-
 import hashlib
 import heapq
 from collections import Counter
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from lt_data.annotations.file import AnnotationFile
 from lt_data.arrays import BoolArray, IntArray, all_distinct, positions_of, sorted_unique, stable_argsort
-
+from lt_data.dataset.options import Order
 
 
 @dataclass(frozen=True)

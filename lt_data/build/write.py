@@ -15,14 +15,36 @@ import numpy as np
 
 from lt_data.annotations.file import read_annotations
 from lt_data.annotations.subset import write_subset
-from lt_data.build.result import ALIGNED, EXPLICIT, IMAGE_ORDER, NOTHING_DROPPED, WHY_DROPPED, WHY_IGNORED, Build, left_over_counts, shortages, totals
-from lt_data.counts.categories import CategoryCounts, count_categories
 from lt_data.build.card import data_card
+from lt_data.build.result import (
+    ALIGNED,
+    EXPLICIT,
+    IMAGE_ORDER,
+    NOTHING_DROPPED,
+    WHY_DROPPED,
+    WHY_IGNORED,
+    Build,
+    left_over_counts,
+    shortages,
+    totals,
+)
+from lt_data.counts.categories import CategoryCounts, count_categories
+from lt_data.counts.repeat_factors import image_repeat_factors
 from lt_data.dataset.directory import check_output
-from lt_data.dataset.names import ALIGNMENT_PLOT, ANNOTATIONS, BUILD, CARD, CATEGORIES, ENVIRONMENT, GROUPS, IMAGES, REPEAT_FACTORS, VALIDATION
+from lt_data.dataset.names import (
+    ALIGNMENT_PLOT,
+    ANNOTATIONS,
+    BUILD,
+    CARD,
+    CATEGORIES,
+    ENVIRONMENT,
+    GROUPS,
+    IMAGES,
+    REPEAT_FACTORS,
+    VALIDATION,
+)
 from lt_data.files.writing import replacing_directory, sha256_of, write_csv, write_json
 from lt_data.groups import group_name_of, groups_to_json
-from lt_data.counts.repeat_factors import image_repeat_factors
 from lt_data.versions import PACKAGE, version_of
 
 SCHEMA = 1

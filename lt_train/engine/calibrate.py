@@ -28,7 +28,7 @@ from lt_train.inference.detect import ImageProgress
 from lt_train.inference.evaluate_run import evaluate_model
 from lt_train.processes import refuse_several_processes
 from lt_train.recipe.fill import beaten_keys
-from lt_train.recipe.load import make_recipe
+from lt_train.recipe.load import make_noted, make_recipe
 from lt_train.recipe.methods import METHODS
 from lt_train.recipe.sections import Recipe
 from lt_train.report.run_report import draw_run_report
@@ -69,9 +69,9 @@ def calibrate_run(
     source = RunDir(run)
     content = source.load_recipe().to_plain()
     content |= {"method": method, "train": "none", "calibration": dict(METHODS[method].fills["calibration"])}
-    recipe = make_recipe(content, overrides, where=f"{run} with {method}")
+    recipe, notes = make_noted(content, overrides, where=f"{run} with {method}")
     start = source.checkpoint(checkpoint)
-    return calibrate(recipe, out, init_from=start, search=search, force=force, console=console)
+    return calibrate(recipe, out, init_from=start, search=search, force=force, notes=notes, console=console)
 
 
 def calibrate(
@@ -81,6 +81,7 @@ def calibrate(
     init_from: Path | None,
     search: Search | None = None,
     force: bool = False,
+    notes: Sequence[str] = (),
     console: Console | None = None,
 ) -> RunDir:
     """Fits a calibration to a trained run and writes a run directory.
@@ -91,6 +92,7 @@ def calibrate(
         init_from: The trained run directory or checkpoint.
         search: Which option to search and where, or ``None``.
         force: Replace a run that exists.
+        notes: Lines about the recipe, for the log.
         console: Where progress goes; standard error unless given.
 
     Raises:
@@ -117,7 +119,10 @@ def calibrate(
     run = create_run_dir(out, force=force)
     _write_record(run, recipe, data, device)
     with RunLog(run, total=0, every=1, console=console) as log:
-        for line in (*_opening_lines(recipe, data, init_from), *write_trainable(run.report / "trainable.csv", model)):
+        for line in (
+            *_opening_lines(recipe, data, init_from, notes),
+            *write_trainable(run.report / "trainable.csv", model),
+        ):
             log.line(line)
         for line in _fit(model, recipe, data, console=log.console):
             log.line(line)
@@ -148,12 +153,12 @@ def _write_record(run: RunDir, recipe: Recipe, data: RunData, device: torch.devi
     write_environment(run, device)
 
 
-def _opening_lines(recipe: Recipe, data: RunData, source: Path) -> list[str]:
+def _opening_lines(recipe: Recipe, data: RunData, source: Path, notes: Sequence[str]) -> list[str]:
     options = " ".join(f"{key}={value}" for key, value in recipe.calibration.model_dump().items() if key != "name")
     return [
         f"method {recipe.method}: head={recipe.head.name} calibration={recipe.calibration.name} {options}",
         *beaten_keys(recipe.method, recipe.to_plain()),
-        *recipe.notes,
+        *notes,
         f"weights from {source}",
         f"data: {len(data.dataset):,} images, {len(data.train.counts.names)} categories",
         *data.notes,

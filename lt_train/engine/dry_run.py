@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -31,19 +31,22 @@ SAMPLED = 100
 SHOWN = 5
 
 
-def dry_run(recipe: Recipe, settings: tuple[Setting, ...], *, init_from: Path | None = None) -> Iterator[str]:
+def dry_run(
+    recipe: Recipe, settings: tuple[Setting, ...], *, init_from: Path | None = None, notes: Sequence[str] = ()
+) -> Iterator[str]:
     """Lines about a run, each as soon as it is known.
 
     Args:
         recipe: What would be run.
         settings: Its values with their origins.
         init_from: A run directory or checkpoint whose weights it would start from.
+        notes: Lines about the recipe.
 
     Raises:
         LtError: What would stop the run at its start, or at an image of the sample that is read.
     """
     yield format_settings(settings)
-    yield from recipe.notes
+    yield from notes
     make_trackers(recipe.trackers)
     device = choose_device(recipe.device)
     yield f"\ndevice: {device}"

@@ -39,6 +39,7 @@ def fit(
     init_from: Path | None = None,
     resume: bool = False,
     force: bool = False,
+    notes: Sequence[str] = (),
     console: Console | None = None,
 ) -> RunDir:
     """Trains a recipe and writes a run directory.
@@ -49,6 +50,7 @@ def fit(
         init_from: A run directory or checkpoint whose weights a new run starts from; not with ``resume``.
         resume: Continue the run in ``out``; nothing but ``FREE_TO_CHANGE`` may differ.
         force: Replace a run that exists.
+        notes: Lines about the recipe, for the log.
         console: Where progress goes; standard error unless given.
 
     Raises:
@@ -62,7 +64,7 @@ def fit(
     if recipe.calibration.name != "none":
         if resume:
             raise RecipeError("--resume: a calibration takes no steps, there is nothing to continue; start it again")
-        return calibrate(recipe, out, init_from=init_from, force=force, console=console)
+        return calibrate(recipe, out, init_from=init_from, force=force, notes=notes, console=console)
     if not resume:
         check_run_dir(out, force=force)
     trackers = make_trackers(recipe.trackers)
@@ -80,7 +82,7 @@ def fit(
     write_environment(run, device)
     for tracker in trackers:
         tracker.start(run.path, recipe.to_plain(), done=state.done)
-    _run(recipe, data, plan, state, run, trackers, console)
+    _run(recipe, data, plan, state, run, trackers, console, notes)
     return run
 
 
@@ -92,12 +94,13 @@ def _run(
     run: RunDir,
     trackers: Sequence[Tracker],
     console: Console | None,
+    notes: Sequence[str],
 ) -> None:
     """All of a run that is logged."""
     total = plan.total_steps()
     with RunLog(run, total=total, every=recipe.log_every, done=state.done, trackers=trackers, console=console) as log:
         try:
-            for line in _opening_lines(recipe, data, plan, state, run):
+            for line in _opening_lines(recipe, data, plan, state, run, notes):
                 log.line(line)
             _train(recipe, data, plan, state, run, log)
             for line in write_seen(run.report / "seen.csv", data, plan, state.done):
@@ -142,12 +145,14 @@ def _steps(recipe: Recipe, data: RunData, plan: Plan, state: RunState, log: RunL
     state.model.train()
     for step in plan.steps(state.done):
         lr = lr_at(step, recipe.optim, recipe.schedule)
+        due = log.is_due(step.index)
         with timer.step(step.images):
             losses = train_step(state, step, batches, lr=lr, clip=recipe.optim.clip)
+            # on a GPU this waits for the step, which is time of training
+            values = losses.read() if due else {}
         state.done = step.index + 1
         log.advance(state.done, epoch=step.epoch, seconds_left=timer.seconds_left(total - state.done))
-        if log.is_due(step.index):
-            values = losses.read()
+        if due:
             log.step({"loss": sum(values.values()), **values, "lr": lr, **_usage(timer, device)})
         yield step
 
@@ -215,12 +220,14 @@ def _save_last(recipe: Recipe, data: RunData, state: RunState, run: RunDir) -> N
     state.saved = state.done
 
 
-def _opening_lines(recipe: Recipe, data: RunData, plan: Plan, state: RunState, run: RunDir) -> list[str]:
+def _opening_lines(
+    recipe: Recipe, data: RunData, plan: Plan, state: RunState, run: RunDir, notes: Sequence[str]
+) -> list[str]:
     """What the run is going to do, for people."""
     lines = [
         f"method {recipe.method}: head={recipe.head.name} sampler={recipe.sampler.name} train={recipe.train}",
         *beaten_keys(recipe.method, recipe.to_plain()),
-        *recipe.notes,
+        *notes,
         *describe_data(recipe, data, plan),
         describe_lr(recipe.optim),
         *write_trainable(run.report / "trainable.csv", state.model),

@@ -17,6 +17,7 @@ from lt_train.detectors import LongTailDetector, set_trainable
 from lt_train.detectors.weights import CLASSIFIER, REGRESSOR, LoadReport
 from lt_train.engine.losses import Losses, TrainingStopped
 from lt_train.engine.optim import make_optimizer
+from lt_train.recipe.load import resolved_recipe
 from lt_train.recipe.methods import METHODS
 from lt_train.recipe.sections import Recipe
 from lt_train.runs.checkpoint import load_checkpoint
@@ -215,7 +216,7 @@ def weights_content(recipe: Recipe, data: RunData, model: LongTailDetector) -> d
 def restore_state(state: RunState, run: RunDir, recipe: Recipe, data: RunData) -> None:
     """Puts a run back to its last checkpoint; anything that cannot be restored is an error."""
     content = load_checkpoint(run.last)
-    changed = _differences(content["recipe"], recipe.to_plain())
+    changed = _differences(_of_this_version(content["recipe"]), recipe.to_plain())
     if changed:
         raise RecipeError(
             [f"--resume: {line}" for line in changed]
@@ -235,6 +236,15 @@ def restore_state(state: RunState, run: RunDir, recipe: Recipe, data: RunData) -
     state.evaluated = int(content["evaluated"] if "evaluated" in content else _last_evaluation(run))
     state.saved = state.done
     _drop_lost_evaluation(run, state.evaluated)
+
+
+def _of_this_version(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint's recipe with the defaults of keys that an older version did not have."""
+    try:
+        return resolved_recipe(recipe).to_plain()
+    except RecipeError:
+        # another version's: the differences say which keys
+        return recipe
 
 
 def _drop_lost_evaluation(run: RunDir, evaluated: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -52,6 +52,7 @@ def recipe_names(text: str = "") -> list[str]:
     shipped = sorted(_shipped())
     names = [name for name in shipped if text in name]
     if not names:
+        _answer_former_name(text, shipped)
         close = close_names(text, shipped)
         raise RecipeError(
             f"recipes: none of {len(shipped)} has '{text}' in its name; "
@@ -62,10 +63,8 @@ def recipe_names(text: str = "") -> list[str]:
 
 
 def _shipped() -> dict[str, Traversable]:
-    """Shipped recipe files by bare name; a folder holds those of one data set."""
-    root = resources.files("lt_train.recipes")
-    folders = [root, *(entry for entry in root.iterdir() if entry.is_dir())]
-    files = [entry for folder in folders for entry in folder.iterdir() if entry.name.endswith(".yaml")]
+    """Shipped recipe files by bare name."""
+    files = [entry for entry in resources.files("lt_train.recipes").iterdir() if entry.name.endswith(".yaml")]
     return {entry.name.removesuffix(".yaml"): entry for entry in files}
 
 
@@ -79,26 +78,55 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: The recipe cannot be found or parsed, or a key or value is not allowed: one line each.
     """
-    return make_recipe(read_recipe_file(source), overrides, where=str(source))
+    return load_noted(source, overrides)[0]
+
+
+def load_noted(source: str | Path, overrides: Sequence[str] = ()) -> tuple[Recipe, tuple[str, ...]]:
+    """A recipe as by ``load_recipe``, and a line for whatever of the file was dropped for another method.
+
+    Raises:
+        RecipeError: As ``load_recipe``.
+    """
+    return make_noted(read_recipe_file(source), overrides, where=str(source))
 
 
 def make_recipe(content: Mapping[str, Any], overrides: Sequence[str] = (), *, where: str = "recipe") -> Recipe:
     """Overrides, fills and validates the content of a recipe file.
 
+    A key that is not there is filled by the method, else it has its default.
+
     Raises:
         RecipeError: A key or value is not allowed: one line each.
+    """
+    return make_noted(content, overrides, where=where)[0]
+
+
+def make_noted(
+    content: Mapping[str, Any], overrides: Sequence[str] = (), *, where: str = "recipe"
+) -> tuple[Recipe, tuple[str, ...]]:
+    """A recipe as by ``make_recipe``, and a line for whatever of the content was dropped for another method.
+
+    Raises:
+        RecipeError: As ``make_recipe``.
     """
     parsed = parse_overrides(overrides)
     kept, notes = chosen_content(content, parsed)
     merged = _with_overrides(kept, parsed)
     method = METHODS.get(str(merged.get("method", "softmax")))
     filled = fill(merged, method.fills) if method else merged
+    return resolved_recipe(filled, where=where), notes
+
+
+def resolved_recipe(content: Mapping[str, Any], *, where: str = "recipe") -> Recipe:
+    """The recipe of a run: nothing is filled by its method, and a key that an older version lacked has its default.
+
+    Raises:
+        RecipeError: A key or value is not allowed: one line each.
+    """
     try:
-        recipe = Recipe.model_validate(filled)
+        return Recipe.model_validate(content)
     except ValidationError as error:
-        raise RecipeError([f"{where}: {line}" for line in error_lines(error, Recipe, filled)]) from None
-    recipe._notes = notes
-    return recipe
+        raise RecipeError([f"{where}: {line}" for line in error_lines(error, Recipe, content)]) from None
 
 
 def parse_overrides(overrides: Sequence[str]) -> list[Override]:
@@ -153,6 +181,7 @@ def read_recipe_file(source: str | Path) -> dict[str, Any]:
         try:
             text = Path(source).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
+            _answer_former_name(name, shipped)
             close = difflib.get_close_matches(name, shipped, n=3, cutoff=0.3)
             raise RecipeError(
                 f"recipe '{name}': no such shipped recipe and not a readable file ({error}); "
@@ -160,6 +189,17 @@ def read_recipe_file(source: str | Path) -> dict[str, Any]:
                 "lt-train recipes lists them"
             ) from None
     return _parse_mapping(text, name)
+
+
+def _answer_former_name(name: str, shipped: Iterable[str]) -> None:
+    """A recipe of each method was shipped once, as ``BASE_method``."""
+    for base in shipped:
+        method = name.removeprefix(f"{base}_").replace("_", "-")
+        if name.startswith(f"{base}_") and method in METHODS:
+            raise RecipeError(
+                f"recipe '{name}': the method is an option now; write {base} method={method}, "
+                f"for example lt-train fit {base} method={method}"
+            )
 
 
 def _parse_mapping(text: str, name: str) -> dict[str, Any]:

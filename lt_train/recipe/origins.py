@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from lt_train.recipe.load import chosen_content, make_recipe, parse_overrides, read_recipe_file
+from lt_train.recipe.load import chosen_content, make_noted, parse_overrides, read_recipe_file
 from lt_train.recipe.methods import METHODS
 from lt_train.recipe.sections import Recipe
 
@@ -29,8 +29,8 @@ class Setting:
     origin: str
 
 
-def resolve(source: str | Path, overrides: Sequence[str] = ()) -> tuple[Recipe, tuple[Setting, ...]]:
-    """A recipe with the origin of each of its values, in the order of the keys.
+def resolve(source: str | Path, overrides: Sequence[str] = ()) -> tuple[Recipe, tuple[Setting, ...], tuple[str, ...]]:
+    """A recipe, its values with the origin of each in the order of the keys, and what was dropped for its method.
 
     Args:
         source: Bare name of a shipped recipe, or a path to a YAML file.
@@ -40,7 +40,7 @@ def resolve(source: str | Path, overrides: Sequence[str] = ()) -> tuple[Recipe, 
         RecipeError: As :func:`lt_train.recipe.load.load_recipe`.
     """
     content = read_recipe_file(source)
-    recipe = make_recipe(content, overrides, where=str(source))
+    recipe, notes = make_noted(content, overrides, where=str(source))
     parsed = parse_overrides(overrides)
     said = {key: "recipe" for key, _ in _leaves(chosen_content(content, parsed)[0])}
     for override in parsed:
@@ -51,7 +51,7 @@ def resolve(source: str | Path, overrides: Sequence[str] = ()) -> tuple[Recipe, 
     def origin(key: str) -> str:
         return said.get(key) or (f"method {recipe.method}" if key in preset else "default")
 
-    return recipe, tuple(Setting(key, value, origin(key)) for key, value in _leaves(recipe.to_plain()))
+    return recipe, tuple(Setting(key, value, origin(key)) for key, value in _leaves(recipe.to_plain())), notes
 
 
 def _leaves(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -67,6 +67,11 @@ def format_settings(settings: Sequence[Setting]) -> str:
     cells = [(setting.key, _as_yaml(setting.value), setting.origin) for setting in settings]
     widths = [max(len(row[i]) for row in cells) for i in (0, 1)]
     return "\n".join(f"{key:<{widths[0]}}  {value:<{widths[1]}}  {origin}" for key, value, origin in cells)
+
+
+def format_yaml(recipe: Recipe) -> str:
+    """A recipe file with every key, as a run directory holds it."""
+    return yaml.safe_dump(recipe.to_plain(), sort_keys=False, allow_unicode=True)
 
 
 def _as_yaml(value: Any) -> str:

@@ -10,7 +10,7 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from lt_data.groups import BAGS_EDGES
 from lt_train.recipe.methods import METHODS
@@ -171,11 +171,6 @@ class Recipe(Section):
     )
     seed: int = Field(0, ge=0, strict=True)
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
-    _notes: tuple[str, ...] = PrivateAttr(())
-
-    def __eq__(self, other: object) -> bool:
-        """Recipes are equal if all their keys are, however they came about."""
-        return isinstance(other, Recipe) and self.to_plain() == other.to_plain()
 
     @field_validator("trackers", mode="before")
     @classmethod
@@ -205,11 +200,6 @@ class Recipe(Section):
                 f"got train={self.train}"
             )
         return self
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What of the recipe file was dropped for another method, one line each."""
-        return self._notes
 
     @property
     def head_options(self) -> dict[str, Any]:

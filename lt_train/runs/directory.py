@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from lt_data.errors import DataError, OutputError
 from lt_data.versions import PACKAGE, version_of
-from lt_train.recipe.load import make_recipe, read_recipe_file
+from lt_train.recipe.load import read_recipe_file, resolved_recipe
+from lt_train.recipe.origins import format_yaml
 from lt_train.recipe.sections import Recipe
 
 SCHEMA = 1
@@ -97,7 +97,7 @@ class RunDir:
         """
         if not self.recipe.is_file():
             raise DataError(f"{self.path}: not a run directory (no recipe.yaml); give one that lt-train fit wrote")
-        return make_recipe(read_recipe_file(self.recipe), where=str(self.recipe))
+        return resolved_recipe(read_recipe_file(self.recipe), where=str(self.recipe))
 
 
 def check_run_dir(path: Path, *, force: bool) -> None:
@@ -164,7 +164,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_recipe(run: RunDir, recipe: Recipe) -> None:
     """Writes the resolved recipe; on its own it reproduces the run."""
-    write_text(run.recipe, yaml.safe_dump(recipe.to_plain(), sort_keys=False, allow_unicode=True))
+    write_text(run.recipe, format_yaml(recipe))
 
 
 def write_environment(run: RunDir, device: torch.device) -> None:

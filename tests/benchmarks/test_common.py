@@ -48,7 +48,7 @@ def test_waits_are_told_with_the_line_that_asks():
 
     found = waits_of(lambda: torch.ones(3).nonzero(), "cpu")
     assert by_package(found) == {"lt_train": 0, "torchvision": 0, "other": 1}
-    assert next(iter(found)).startswith("benchmarks/test_common.py:")
+    assert next(iter(found)).startswith("benchmarks/common/waits.py:")
     from torchvision.ops import batched_nms
 
     boxes = torch.tensor([[0.0, 0, 1, 1], [0, 0, 1, 1]])
@@ -67,11 +67,12 @@ def test_waits_that_pytorch_warns_of_are_collected(monkeypatch):
     monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
 
     def call():
-        warnings.warn("something else", stacklevel=1)
+        # PyTorch says this once a process, when the mode is set
+        warnings.warn("Synchronization debug mode is a prototype: synchronizing operations", stacklevel=1)
         warnings.warn("called a synchronizing CUDA operation", stacklevel=1)
 
     (place,) = waits_of(call, "cuda")
-    assert place.startswith("benchmarks/test_common.py:")
+    assert place.startswith("benchmarks/common/waits.py:")
     assert modes == ["warn", "default"]
 
 
@@ -157,3 +158,62 @@ def test_every_script_says_what_it_does():
     assert sys.path.count(str(folder)) >= 1
     for script in sorted(folder.glob("*.py")):
         assert f"python benchmarks/{script.name}" in script.read_text(), script.name
+
+
+def test_jobs_are_in_the_order_of_their_worth(tmp_path, monkeypatch):
+    from common import steps
+
+    monkeypatch.setattr(steps, "draw_data", lambda folder, **_: folder)
+    monkeypatch.setattr(steps, "reference_model", lambda *_: torch.nn.Linear(1, 1))
+    options = dict.fromkeys(("batch", "side", "workers", "warmup", "steps"), 1) | {"device": "cpu"}
+    found = [(job.classes, job.trains) for job in steps.jobs(tmp_path, **options)]
+    assert found == [(1230, "all"), (80, "all"), (1230, "classifier"), (80, "classifier")]
+    assert [(j.classes, j.trains) for j in steps.jobs(tmp_path, [(80, "all")], **options)] == [(80, "all")]
+
+
+def test_a_contestant_that_fails_is_told_and_the_others_are_measured(monkeypatch, capsys):
+    import train_step
+    from common.steps import Job
+
+    def run(job, name):
+        if name == "lt-train, fp16":
+            raise train_step.ContestantError(1, "Traceback\nCUDA error: out of memory")
+        return {"loss_difference": 0.5} if name == "check" else dict.fromkeys(train_step.COLUMNS, 1.0)
+
+    monkeypatch.setattr(train_step, "run", run)
+    monkeypatch.setattr(train_step, "machine", lambda _: "a card")
+    contest = train_step.Contest(Job("a", "w", "classifier", 80, 16, 800, "cuda", 0, 1, 1))
+    rows = list(train_step.rows([contest], train_step.ON_GPU))
+    assert [row[train_step.COLUMNS.index("contestant")] for row in rows] == [
+        "torchvision references", "lt-train, bf16, NHWC", "lt-train, bf16",
+    ]  # fmt: skip
+    assert contest.failed == [
+        "80:classifier, check: losses differ by a share of 0.5",
+        "80:classifier, lt-train, fp16: CUDA error: out of memory",
+    ]
+    assert capsys.readouterr().err.splitlines() == contest.failed
+
+
+def test_a_job_that_fails_ends_no_other(tmp_path, monkeypatch):
+    from gpu_parts import end_to_end, pieces
+
+    def broken(*_):
+        raise KeyError("AP")
+
+    for job in ("fit", "quickstart", "evaluate"):
+        monkeypatch.setattr(end_to_end, job, broken)
+    failed = end_to_end.measure(tmp_path / "e.csv", "cpu", tiny=True)
+    assert len(failed) == 4
+    assert failed[2] == "same_ap: needs the quickstart's run"
+    for make in ("mask_predictors", "detections", "balanced_groups"):
+        monkeypatch.setattr(pieces, make, broken)
+    assert len(pieces.measure(tmp_path / "p.csv", "cpu", tiny=True)) == 3
+    assert "sampling" in (tmp_path / "p.csv").read_text()
+
+
+def test_ap_that_differs_is_told_for_boxes_and_masks():
+    from gpu_parts.end_to_end import JobError, check_same_ap
+
+    check_same_ap({"bbox": 10.0}, {"bbox": 10.09}, "here", "there")
+    with pytest.raises(JobError, match=r"bbox AP is 10.00 here and 10.20 there; segm"):
+        check_same_ap({"bbox": 10.0, "segm": 1.0}, {"bbox": 10.2, "segm": 0.5}, "here", "there")

@@ -157,24 +157,28 @@ def test_calibrate_refuses(quickstart, tmp_path, arguments, code, says):
 
 
 def test_recipes_are_listed(tmp_path):
-    run = lt_train("recipes", "lvis_v1_tau", cwd=tmp_path)
-    assert run.stdout.split() == [
-        *("faster_rcnn_r50_fpn_lvis_v1_tau_norm", "faster_rcnn_r50_fpn_lvis_v1_tau_norm_select"),
-        *("mask_rcnn_r50_fpn_lvis_v1_tau_norm", "mask_rcnn_r50_fpn_lvis_v1_tau_norm_select"),
-    ]
-
-
-def test_recipes_that_do_not_exist(tmp_path):
+    run = lt_train("recipes", "lvis_v1", cwd=tmp_path)
+    assert run.stdout.split() == ["faster_rcnn_r50_fpn_lvis_v1", "mask_rcnn_r50_fpn_lvis_v1"]
     run = lt_train("recipes", "zzz", cwd=tmp_path)
     assert (run.returncode, run.stdout) == (1, "")
-    assert run.stderr == "error: recipes: none of 115 has 'zzz' in its name; lt-train recipes lists all\n"
-    run = lt_train("recipes", "coco_lt_bag_tune", cwd=tmp_path)
-    assert run.returncode == 1
-    assert "close are faster_rcnn_r50_fpn_coco_lt_bags_tune_all, " in run.stderr
+    assert run.stderr == "error: recipes: none of 7 has 'zzz' in its name; lt-train recipes lists all\n"
+
+
+def test_a_complete_recipe_of_any_method_is_a_recipe(tmp_path):
+    shown = ("config", "show", "mask_rcnn_r50_fpn_coco_lt")
+    run = lt_train(*shown, "--method", "bags", "optim.lr=0.02", "--yaml", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    (tmp_path / "bags.yaml").write_text(run.stdout)
+    again = lt_train("config", "show", "bags.yaml", "--yaml", cwd=tmp_path)
+    assert again.stdout == run.stdout
+    assert lt_train(*shown, "method=bags", "optim.lr=0.02", "--yaml", cwd=tmp_path).stdout == run.stdout
+    both = lt_train(*shown, "method=bags", "--method", "bags", cwd=tmp_path)
+    assert both.returncode == 2
+    assert "--method and method= are the same" in both.stderr
 
 
 def test_config_shows_where_values_come_from(tmp_path):
-    shown = "config", "show", "faster_rcnn_r50_fpn_lvis_v0.5_bags"
+    shown = "config", "show", "faster_rcnn_r50_fpn_lvis_v0.5"
     run = lt_train(*shown, "head.beta=0.9", "head=focal", "method=focal-cls", "data.classes_below=null", cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     lines = {line.split()[0]: line.split()[1:] for line in run.stdout.splitlines()}
@@ -184,7 +188,8 @@ def test_config_shows_where_values_come_from(tmp_path):
     assert lines["train"] == ["classifier", "method", "focal-cls"]
     assert lines["data.classes_below"] == ["null", "command", "line"]
     # one line where the options of the old head are left over
-    run = lt_train(*shown, "head.name=softmax", cwd=tmp_path)
+    (tmp_path / "c.yaml").write_text(lt_train(*shown, "method=bags", "--yaml", cwd=tmp_path).stdout)
+    run = lt_train("config", "show", "c.yaml", "head.name=softmax", cwd=tmp_path)
     assert run.returncode == 1
     assert len(run.stderr.splitlines()) == 1
     assert "set head=softmax to replace the whole section" in run.stderr
@@ -263,12 +268,12 @@ def test_an_interrupt_while_starting(tmp_path, monkeypatch, files, code):
     from click.testing import CliRunner
     from lt_cli.train import main
 
-    import lt_train.recipe.sections
+    import lt_train.recipe.load
 
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(lt_train.recipe, "load_recipe", interrupted)
+    monkeypatch.setattr(lt_train.recipe.load, "load_noted", interrupted)
     (tmp_path / "run/checkpoints").mkdir(parents=True)
     for name in files:
         (tmp_path / "run/checkpoints" / name).touch()

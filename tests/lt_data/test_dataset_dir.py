@@ -220,7 +220,7 @@ REMOVE = shutil.rmtree
 
 
 def test_force_over_a_read_only_directory_leaves_no_copy(small_pool, built, monkeypatch):
-    monkeypatch.setattr("lt_data.dataset.directory.shutil.rmtree", as_a_user_without_rights)
+    monkeypatch.setattr("lt_data.files.writing.shutil.rmtree", as_a_user_without_rights)
     (built / "images").chmod(0o555)
     built.chmod(0o555)
     build_coco_lt(small_pool, built, options=OTHER, force=True)
@@ -229,7 +229,7 @@ def test_force_over_a_read_only_directory_leaves_no_copy(small_pool, built, monk
 
 
 def test_a_copy_that_cannot_be_removed_is_named(small_pool, built, monkeypatch):
-    monkeypatch.setattr("lt_data.dataset.directory.shutil.rmtree", lambda *_, **__: None)
+    monkeypatch.setattr("lt_data.files.writing.shutil.rmtree", lambda *_, **__: None)
     with pytest.raises(OutputError, match=r"is written, but what it replaces cannot be removed; remove .*-lt yourself"):
         build_coco_lt(small_pool, built, options=OTHER, force=True)
     assert json.loads((built / "build.json").read_text())["seed"] == 1
@@ -249,7 +249,7 @@ def test_an_interrupt_while_directories_change_places_loses_neither(small_pool, 
             raise KeyboardInterrupt
         replace(source, target)
 
-    monkeypatch.setattr("lt_data.dataset.directory.os.replace", interrupt)
+    monkeypatch.setattr("lt_data.files.writing.os.replace", interrupt)
     with pytest.raises(KeyboardInterrupt):
         build_coco_lt(small_pool, out, options=BuildOptions(1, "0.001", on_shortage="cap"), force=True)
     assert moves == 3

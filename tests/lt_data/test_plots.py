@@ -206,7 +206,7 @@ def test_the_title_of_groups_may_hold_dollars(tmp_path: Path) -> None:
 def test_matplotlib_waits_until_it_is_needed_and_pyplot_is_never_loaded(tmp_path: Path) -> None:
     code = f"""
 import sys
-from lt_data.plots import new_figure, save_figure
+from lt_data.pictures.figures import new_figure, save_figure
 print("matplotlib" in sys.modules)
 save_figure(new_figure(1, 1), {str(tmp_path / "a.png")!r})
 print("matplotlib" in sys.modules, "matplotlib.pyplot" in sys.modules)

@@ -81,7 +81,9 @@ def test_command_lines_can_be_typed(line):
         load_recipe(source, [text for text in given["overrides"] if text not in PLACEHOLDERS])
     if given.get("searched"):
         parse_search(given["searched"])
-    if "method" in given:
+    if given.get("method") and "recipe" in given:
+        load_recipe(BASE, [f"method={given['method']}"])
+    elif given.get("method"):
         assert METHODS[given["method"]].fills["calibration"]["name"] != "none"
 
 

@@ -5,7 +5,7 @@ import yaml
 
 from lt_data.errors import RecipeError
 from lt_train.recipe.load import load_recipe, make_recipe, recipe_names
-from lt_train.recipe.origins import format_settings, resolve
+from lt_train.recipe.origins import format_settings, format_yaml, resolve
 
 BASE = "mask_rcnn_r50_fpn_coco_lt"
 
@@ -42,14 +42,15 @@ def test_origins_inside_a_section_that_the_file_leaves_out(tmp_path):
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_the_shipped_recipes_leave_nothing_to_defaults(name):
-    defaults = {key for key, origin in origins(name).items() if origin == "default"}
-    if name != "quickstart":
-        assert defaults == {"schedule.warmup_start"}
+def test_a_shipped_recipe_printed_whole_is_the_same_recipe_and_leaves_nothing_to_defaults(name, tmp_path):
+    printed = tmp_path / "printed.yaml"
+    printed.write_text(format_yaml(load_recipe(name, ["method=bags"])))
+    assert set(origins(printed).values()) == {"recipe"}
+    assert load_recipe(printed) == load_recipe(name, ["method=bags"])
 
 
 def test_values_are_those_of_the_run_and_are_spelled_as_in_a_recipe():
-    recipe, settings = resolve(BASE, ["method=bags", "head.others_ratio=.inf"])
+    recipe, settings, _ = resolve(BASE, ["method=bags", "head.others_ratio=.inf"])
     assert recipe == load_recipe(BASE, ["method=bags", "head.others_ratio=.inf"])
     lines = format_settings(settings).splitlines()
     assert len(lines) == len(settings)

@@ -6,7 +6,7 @@ from random import Random
 import numpy as np
 from pycocotools import mask as rle
 
-from lt_train.evaluation.figures import average_precision as evaluate
+from lt_train.evaluation.figures.average_precision import evaluate
 
 SIZE = 200
 LIMITS = [(32, 32), (96, 96), (16, 64), (144, 64), (32, 33), (97, 96)]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from evaluation_cases import assert_same_curves, perturbed_case, random_case, seeded_case
 
-from lt_train.evaluation.figures import average_precision as evaluate
+from lt_train.evaluation.figures.average_precision import evaluate
 
 pytest.importorskip("hotcoco")
 

@@ -12,7 +12,7 @@ from evaluation_cases import assert_same_curves, perturbed_case, random_case, se
 from lt_train.evaluation.engines import self_check as agreement
 from lt_train.evaluation.engines.lvis_package import find_lvis
 from lt_train.evaluation.engines.official import run_lvis
-from lt_train.evaluation.figures import average_precision as evaluate
+from lt_train.evaluation.figures.average_precision import evaluate
 
 pytest.importorskip("hotcoco")
 needs_lvis = pytest.mark.skipif(find_lvis() is None, reason="the package lvis is not installed (extra official)")
@@ -71,7 +71,7 @@ def test_the_adapter_changes_nothing_for_others():
 import logging, sys, types
 mine = sys.modules["lvis"] = types.ModuleType("lvis")
 import numpy
-from lt_train.evaluation.lvis_package import lvis_eval
+from lt_train.evaluation.engines.lvis_package import lvis_eval
 module = lvis_eval()
 assert module.np.float is float and module.LVISEval.__module__ == "lvis.eval"
 assert not hasattr(numpy, "float")

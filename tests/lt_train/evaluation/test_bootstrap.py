@@ -16,7 +16,7 @@ from lt_train.evaluation.comparison.bootstrap import (
     weighted_class_ap,
 )
 from lt_train.evaluation.comparison.matches import Matches, match
-from lt_train.evaluation.figures import average_precision as evaluate
+from lt_train.evaluation.figures.average_precision import evaluate
 
 CATEGORIES = [3, 5, 8, 9]
 

@@ -7,7 +7,7 @@ import pytest
 
 from lt_data.errors import DataError
 from lt_train.evaluation import Detections, check_results, load_ground_truth, read_detections
-from lt_train.evaluation.figures import average_precision as evaluate
+from lt_train.evaluation.figures.average_precision import evaluate
 
 TRUTH = {
     "images": [{"id": 1, "height": 20, "width": 30}, {"id": 2, "height": 20, "width": 30}],

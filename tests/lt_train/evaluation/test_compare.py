@@ -14,7 +14,7 @@ from lt_train.evaluation import load_ground_truth, summarise
 from lt_train.evaluation.comparison.bootstrap import image_weights, mean_ap, percentile_interval, weighted_class_ap
 from lt_train.evaluation.comparison.compare import comparison_csv, comparison_json, format_comparison
 from lt_train.evaluation.comparison.differences import System, compare
-from lt_train.evaluation.figures import average_precision as evaluate
+from lt_train.evaluation.figures.average_precision import evaluate
 
 
 def rows_of(comparison):

@@ -7,8 +7,8 @@ import pytest
 from lt_data.counts.categories import CategoryCounts
 from lt_data.groups import Group
 from lt_train.evaluation import format_metrics, per_class_rows, summarise
-from lt_train.evaluation.figures import average_precision as evaluate
 from lt_train.evaluation.figures import metrics as metrics_module
+from lt_train.evaluation.figures.average_precision import evaluate
 
 GROUPS = (
     Group("(0, 10)", 0, 10, (1, 2, 9)),

@@ -15,7 +15,7 @@ from lt_train.evaluation.engines import choose as engines
 from lt_train.evaluation.engines import self_check as agreement
 from lt_train.evaluation.engines.lvis_package import find_lvis
 from lt_train.evaluation.engines.protocols import best_of_each
-from lt_train.evaluation.figures import average_precision as evaluate
+from lt_train.evaluation.figures.average_precision import evaluate
 
 evaluate_module = importlib.import_module("lt_train.evaluation.figures.average_precision")
 

@@ -8,7 +8,7 @@ from lt_train.evaluation import Detections, GroundTruth
 from lt_train.evaluation.comparison import matches
 from lt_train.evaluation.comparison.bootstrap import class_ap
 from lt_train.evaluation.comparison.matches import match
-from lt_train.evaluation.figures import average_precision as evaluate
+from lt_train.evaluation.figures.average_precision import evaluate
 
 SIZE = 220
 LIMITS = {"coco": 100, "lvis": 300}

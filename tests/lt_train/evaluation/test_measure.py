@@ -99,7 +99,7 @@ def test_predictions_that_no_evaluation_wrote_stay(files):
 def test_a_place_that_cannot_be_written_is_refused_before_anything_is_read(files, monkeypatch):
     with pytest.raises(OutputError, match=r"val\.json: is a file"):
         evaluate_predictions(files / "none.json", files / "none.json", out=files / "val.json" / "deep" / "eval")
-    monkeypatch.setattr("lt_train.evaluation.measure.os.access", lambda path, _: path != files)
+    monkeypatch.setattr("lt_train.evaluation.directory.os.access", lambda path, _: path != files)
     with pytest.raises(OutputError, match=r"new/eval: cannot be written \(no permission in "):
         evaluate_predictions(files / "none.json", files / "none.json", out=files / "new" / "eval")
     assert not (files / "new").exists()

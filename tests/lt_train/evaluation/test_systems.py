@@ -17,7 +17,7 @@ from lt_train.evaluation.comparison.compare import comparison_json
 from lt_train.evaluation.comparison.differences import compare
 from lt_train.evaluation.comparison.systems import distinct_names, load_systems, read_all, read_stored, shared_groups
 from lt_train.evaluation.directory import evaluation_inputs, inputs_to_json, read_inputs
-from lt_train.evaluation.figures import average_precision as evaluate
+from lt_train.evaluation.figures.average_precision import evaluate
 from lt_train.evaluation.measure import measure
 
 

@@ -168,7 +168,7 @@ def test_panels_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 
 
 def test_reports_load_neither_torch_nor_matplotlib() -> None:
-    modules = ["comparison", "curves", "group_bars", "prediction_grid", "search_curve"]
+    modules = ["two_runs", "curves", "group_bars", "prediction_grid", "search_curve"]
     code = "".join(f"import lt_train.report.{name}\n" for name in modules)
     code += "import sys; print(sorted({'torch', 'matplotlib', 'pandas', 'PIL'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
