@@ -223,7 +223,7 @@ def test_a_dataset_directory_is_its_annotation_file(tmp_path):
     report = check(tmp_path, other=tmp_path)
     assert report.path == tmp_path / "annotations.json"
     assert set(codes(report)) == {"LT411", "LT601"}
-    assert structural_problems(tmp_path) == []
+    assert structural_problems(tmp_path / "annotations.json") == []
 
 
 def test_counts_are_whole_and_examples_are_three(tmp_path):

@@ -8,6 +8,7 @@ from collections import Counter
 
 import pytest
 import torch
+import yaml
 
 from lt_data.errors import DataError, OutputError, RecipeError
 from lt_train.data.plan import Step
@@ -17,11 +18,12 @@ from lt_train.engine.losses import TrainingStopped
 from lt_train.engine.state import RunState
 from lt_train.engine.step import train_step
 from lt_train.inference.evaluate_run import evaluate_run
-from lt_train.recipe.load import make_recipe
+from lt_train.recipe.load import make_noted
 from lt_train.recipe.origins import Setting
 from lt_train.recipe.sections import Files
 from lt_train.runs.checkpoint import load_checkpoint, save_checkpoint
 from lt_train.runs.data import load_run_data, make_plan
+from lt_train.runs.directory import RunDir
 from tests.lt_train.engine.stepping import interrupt_in_step
 
 
@@ -90,6 +92,19 @@ def test_resume_goes_on_as_if_never_stopped(softmax_run, tiny_recipe, tmp_path, 
     for name, value in weights(softmax_run).items():
         assert torch.equal(value, weights(run)[name]), name
     assert "continuing at step 2 of 3" in run.log.read_text()
+
+
+def test_a_run_of_a_version_without_a_key_goes_on_with_its_default(softmax_run, tiny_recipe, tmp_path):
+    run = RunDir(shutil.copytree(softmax_run.path, tmp_path / "old"))
+    content = torch.load(run.last, weights_only=True)
+    plain = content["recipe"]
+    del plain["model"]["mask_target"], plain["compute"], plain["optim"]["ema"]
+    torch.save(content, run.last)
+    run.recipe.write_text(yaml.safe_dump(plain))
+    assert run.load_recipe() == tiny_recipe()
+    fit(tiny_recipe(), run.path, resume=True)
+    with pytest.raises(RecipeError, match="model.mask_target was 'exact', is now 'polygon'"):
+        fit(tiny_recipe("model.mask_target=polygon"), run.path, resume=True)
 
 
 def test_resume_refuses_another_recipe(softmax_run, tiny_recipe):
@@ -244,8 +259,8 @@ def test_weights_that_do_not_fit_name_their_file(softmax_run, tiny_recipe, tmp_p
 
 def test_what_another_method_drops_is_in_the_log(softmax_run, tiny_recipe, tmp_path):
     content = tiny_recipe("method=bags", "head.others_ratio=3", "data.val=null", "schedule.iterations=1").to_plain()
-    recipe = make_recipe(content, ["method=reweight-cls"])
-    run = fit(recipe, tmp_path / "run", init_from=softmax_run.path)
+    recipe, notes = make_noted(content, ["method=reweight-cls"])
+    run = fit(recipe, tmp_path / "run", init_from=softmax_run.path, notes=notes)
     assert "note: method=reweight-cls has head=reweight; dropped from the recipe: head.others_ratio=3" in (
         run.log.read_text()
     )
