@@ -11,15 +11,18 @@ OLDEST := .venv-oldest
 demo: $(READY)
 	$(BIN)/lt-train quickstart
 
+# a process for each core; a file's tests stay together, because they share what they have trained
+PARALLEL := -n auto --dist loadfile
+
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow --timeout 3600
 
 # the suite with the oldest supported PyTorch
 test-oldest: $(OLDEST)/.installed
-	$(OLDEST)/bin/python -m pytest
+	$(OLDEST)/bin/python -m pytest $(PARALLEL)
 
 # what there is to know on a machine with a GPU; its results go to runs/gpu
 gpu: $(READY)

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+# workers and commands share the cores: more threads of each would only wait for each other
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:

@@ -19,9 +19,7 @@ LT_DATA = Path(sys.executable).with_name("lt-data")
 
 
 def lt_data(*arguments, cwd):
-    return subprocess.run(
-        [LT_DATA, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, check=False, timeout=120
-    )
+    return subprocess.run([LT_DATA, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +213,7 @@ def test_a_signal_is_one_line_and_leaves_nothing(large_pool, tmp_path, step, num
         lines.append(run.stderr.readline())
         assert lines[-1], lines
     run.send_signal(number)
-    output, rest = run.communicate(timeout=60)
+    output, rest = run.communicate()
     assert run.returncode == 1
     assert output == ""
     assert rest.splitlines()[-1] == f"error: {says}"

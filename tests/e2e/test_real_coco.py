@@ -11,10 +11,10 @@ import pytest
 BIN = Path(sys.executable).parent
 
 
-def command(*arguments, cwd, timeout=600):
+def command(*arguments, cwd):
     run = subprocess.run(
         [BIN / arguments[0], *map(str, arguments[1:])],
-        capture_output=True, text=True, cwd=cwd, check=False, timeout=timeout,
+        capture_output=True, text=True, cwd=cwd, check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stdout + run.stderr
     return run.stdout

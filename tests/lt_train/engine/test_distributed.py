@@ -73,11 +73,11 @@ def start(world, work):
     for child in children:
         child.start()
     for child in children:
-        child.join(60)
+        child.join(600)
     assert not any(child.is_alive() for child in children)
     said = {}
     while len(said) < sum(child.exitcode == 0 for child in children):
-        rank, text = queue.get(timeout=10)
+        rank, text = queue.get(timeout=600)
         said[rank] = text
     return [said.get(rank, "killed") for rank in range(world)]
 
