@@ -53,7 +53,7 @@ $(OLDEST)/.installed: pyproject.toml requirements.lock
 lock:
 	rm -rf $(VENV)-lock && $(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/python -m pip install --disable-pip-version-check -e '.[train,dev]'
-	$(VENV)-lock/bin/python -m pip freeze --exclude-editable > requirements.lock
+	$(VENV)-lock/bin/python -m pip freeze --all --exclude pip --exclude-editable > requirements.lock
 	rm -rf $(VENV)-lock
 
 clean:

@@ -1,4 +1,4 @@
-"""Both commands from a checkout of which nothing is installed, as on a rented machine without a network."""
+"""Both commands from a checkout of which nothing is installed, and from a wheel that is installed elsewhere."""
 
 import os
 import shutil
@@ -18,6 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def checkout(tmp_path_factory):
     """A copy of the code, and a folder with every installed package but this one."""
     folder = tmp_path_factory.mktemp("checkout")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder)
     for name in ("cli", "lt_data", "lt_train"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     packages = folder / "packages"
@@ -70,3 +72,31 @@ def test_a_detector_is_trained(checkout):
     short = ("schedule.iterations=2", "schedule.decay=[]", "schedule.warmup=0", "model.num_detections=5")
     fitted = run(checkout, "-m", "cli.train", "fit", "quickstart", *data, *short, "--out", "run")
     assert (fitted.returncode, fitted.stdout) == (0, "written: run\n"), fitted.stderr
+
+
+def test_a_wheel_holds_everything_and_runs_elsewhere(checkout, tmp_path):
+    """No file of the checkout is in reach: packages, figures and recipes come from the wheel."""
+    pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
+    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path, checkout]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    site_packages = tmp_path / "site"
+    subprocess.run([*pip, "install", "--no-deps", "--target", site_packages, wheel], check=True, capture_output=True)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site_packages), str(checkout / "packages")])}
+
+    def answer(command, *arguments):
+        script = [sys.executable, "-S", site_packages / "bin" / command, *arguments]
+        done = subprocess.run(script, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert answer("lt-data", "--version") == f"lt-data, version {lt_data.__version__}\n"
+    assert len(answer("lt-train", "recipes").split()) == 7
+    assert "bags-tune-all" in answer("lt-train", "methods")
+    (tmp_path / "b.json").write_text('{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}]}')
+    assert "categories" in answer("lt-data", "group-stats", "b.json")
+    code = "import lt_data.counts.categories as c; print(len(c.embedded_reference('lvis-v1').instances), c.__file__)"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path, env=environment
+    )
+    assert done.stdout.split() == ["1203", str(site_packages / "lt_data/counts/categories.py")]
