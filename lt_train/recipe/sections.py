@@ -48,6 +48,9 @@ class DataSection(Section):
     )
     keep_empty: bool = Field(False, description="Train on images without annotations too.")
     flip: float = Field(0.5, ge=0, le=1, description="Probability of a horizontal flip.")
+    aspect_ratio_grouping: bool = Field(
+        False, description="Upright images in batches of their own, for less padding; as detectron2 and mmdetection do."
+    )
     workers: int = Field(2, ge=0, description="Processes that load images.")
 
     @field_validator("groups")

@@ -136,6 +136,7 @@ def make_plan(recipe: Recipe, data: RunData) -> Plan:
     if isinstance(recipe.sampler, RepeatFactorSampler):
         factors = image_repeat_factors(data.train.file, recipe.sampler.threshold)[data.dataset.rows]
         rounding = recipe.sampler.rounding
+    width, height = data.train.file.image_sizes[data.dataset.rows].T
     class_rows = data.dataset.rows_of_classes() if isinstance(recipe.sampler, ClassAwareSampler) else None
     return Plan(
         seed=recipe.seed,
@@ -148,6 +149,7 @@ def make_plan(recipe: Recipe, data: RunData) -> Plan:
         rounding=rounding,
         class_rows=class_rows,
         whole_passes=recipe.schedule.epoch == "sampler",
+        upright=height > width if recipe.data.aspect_ratio_grouping else None,
     )
 
 

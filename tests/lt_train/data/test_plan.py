@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lt_train.data.plan import Plan, class_aware_rows, image_copies
+from lt_train.data.plan import Plan, class_aware_rows, image_copies, rows_by_orientation
+from lt_train.runs.data import load_run_data
+from lt_train.runs.data import make_plan as plan_of
 
 
 def make_plan(images=10, batch=2, accumulate=1, epochs=3, iterations=None, **more):
@@ -139,3 +141,47 @@ def test_lvis_v05_epoch_of_the_released_bags_code(shared_data):
     np.maximum.at(factors, row, np.repeat(category_repeat_factors(counts, len(images), 0.001), counts))
     assert image_copies(factors, "bags", 0, 0).sum() == 80_488
     assert image_copies(factors, "stochastic", 0, 0).sum() == pytest.approx(64_858, rel=0.005)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=60), st.integers(1, 6), st.integers(1, 3), st.integers(0, 20))
+def test_upright_images_have_batches_of_their_own(upright, batch, accumulate, done):
+    """But for the last ones of an epoch; the images of an epoch stay, and a run goes on after any step."""
+    kinds = np.array(upright)
+    plan = make_plan(len(upright), batch, accumulate, 2, upright=kinds)
+    steps = list(plan.steps())
+    for epoch in range(2):
+        rows = [d.row for d in flat(steps) if d.epoch == epoch]
+        assert sorted(rows) == list(range(len(upright)))
+        batches = [[d.row for d in b] for s in steps if s.epoch == epoch for b in s.batches]
+        mixed = [i for i, b in enumerate(batches) if len({bool(kinds[row]) for row in b}) == 2]
+        # fewer than two batches are left over
+        assert mixed in ([], [len(batches) - 1], [len(batches) - 2])
+        assert all(len(b) == batch for b in batches[:-1])
+    assert list(plan.steps(done)) == steps[done:]
+    assert plan.seen(len(steps)).tolist() == [2] * len(upright)
+
+
+@given(st.permutations(range(12)), st.integers(1, 5), st.booleans())
+def test_images_of_one_orientation_keep_their_order(rows, batch, kind):
+    assert rows_by_orientation(rows, np.full(12, kind), batch) == rows
+
+
+def test_a_batch_takes_the_place_at_which_it_became_full():
+    upright = np.array([False, True, False, True, True, False, False])
+    assert rows_by_orientation([0, 1, 2, 3, 4, 5, 6], upright, 2) == [0, 2, 1, 3, 5, 6, 4]
+    assert rows_by_orientation([4, 0, 1, 2, 5, 3, 6], upright, 2) == [4, 1, 0, 2, 5, 6, 3]
+
+
+def test_a_recipe_that_asks_for_it_groups_by_the_sizes_of_the_file(tiny_recipe, tiny_pool, tmp_path):
+    content = json.loads((tiny_pool / "annotations.json").read_text())
+    for image in content["images"][::3]:
+        image["height"] += 1
+    file = tmp_path / "a.json"
+    file.write_text(json.dumps(content))
+    asked = ("data.aspect_ratio_grouping=true", f"data.train.annotations={file}", "data.val=null")
+    data = load_run_data(tiny_recipe(*asked))
+    plan = plan_of(tiny_recipe(*asked), data)
+    tall = {image["id"] for image in content["images"][::3]}
+    ids = data.train.file.image_ids[data.dataset.rows]
+    assert [int(i) in tall for i in ids] == plan.upright.tolist()
+    assert plan_of(tiny_recipe(*asked[1:]), data).upright is None
