@@ -199,6 +199,8 @@ class Kit:
         self._log: IO[str] = (out / "gpu.log").open("a", encoding="utf-8")
         self._running: set[subprocess.Popen[str]] = set()
         self._stopped = False
+        # parts of a rehearsal end at the same time
+        self._writing = threading.Lock()
         again = {outcome.part for outcome in self.outcomes}
         self._kept = [list(row.values()) for row in rows_of(out / "gpu.csv") if row["part"] not in again]
 
@@ -300,11 +302,12 @@ class Kit:
         """Writes what is known so far, after what an earlier call knows of other parts."""
         from common.record import Table
 
-        table = Table(self.out / "gpu.csv", COLUMNS, self.device, shown=False, kept=self._kept)
-        for outcome in self.outcomes:
-            for line in outcome.lines or [Line("", "")]:
-                figures = (line.what, line.figure, line.ratio, line.peak_mib)
-                table.add(outcome.part, round(outcome.seconds), *figures, outcome.text)
+        with self._writing:
+            table = Table(self.out / "gpu.csv", COLUMNS, self.device, shown=False, kept=self._kept)
+            for outcome in self.outcomes:
+                for line in outcome.lines or [Line("", "")]:
+                    figures = (line.what, line.figure, line.ratio, line.peak_mib)
+                    table.add(outcome.part, round(outcome.seconds), *figures, outcome.text)
 
     def format(self) -> str:
         """The table that is printed last."""
