@@ -66,21 +66,21 @@ class Shortage(msgspec.Struct, frozen=True):
     available: Count
 
 
-class BuildRecord(msgspec.Struct):
-    """The content of ``build.json``."""
+class BuildRecord(msgspec.Struct, kw_only=True):
+    """The content of ``build.json``, in the order of its keys."""
 
     schema: int
     inputs: Inputs
+    rule: Rule = msgspec.field(default_factory=Rule)
     options: dict[str, Any]
     seed: int
     totals: dict[str, Count]
-    dropped: LeftOver
-    shortage: list[Shortage]
-    files: dict[str, str]
-    rule: Rule = msgspec.field(default_factory=Rule)
-    ignored: LeftOver = msgspec.field(default_factory=LeftOver)
     images_rarest_first: Count | None = None
+    dropped: LeftOver
+    ignored: LeftOver = msgspec.field(default_factory=LeftOver)
+    shortage: list[Shortage]
     warnings: list[str] | None = None
+    files: dict[str, str]
 
     def build_options(self) -> BuildOptions:
         """The options of the build; those that are newer than the record have their defaults.
@@ -100,6 +100,21 @@ class BuildRecord(msgspec.Struct):
         """Options with a value that this version does not have."""
         known = {field.name for field in fields(BuildOptions)}
         return sorted(key for key, value in self.options.items() if key not in known and value is not None)
+
+    def content(self) -> dict[str, Any]:
+        """What ``build.json`` holds; inputs that there are not, and ``ignored`` of a build that drops, are left out."""
+        content: dict[str, Any] = msgspec.to_builtins(self, enc_hook=_plain_float)
+        content["inputs"] = {key: given for key, given in content["inputs"].items() if given is not None}
+        if self.ignored.why is None:
+            del content["ignored"]
+        return content
+
+
+def _plain_float(value: object) -> float:
+    """A threshold may be a float of NumPy."""
+    if isinstance(value, float):
+        return float(value)
+    raise TypeError(f"a {type(value).__name__} has no place in {BUILD}")
 
 
 class CategoryRow(msgspec.Struct):
