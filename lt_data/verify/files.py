@@ -34,16 +34,16 @@ LISTED: Final = 5
 
 def check_files(directory: Path, record: BuildRecord, checks: Checks) -> None:
     """What can be said of the files without the annotations."""
-    checks.run(f"{BUILD}: every file of a build is there", _check_presence(directory, record))
+    checks.run(BUILD, "every file of a build is there", _check_presence(directory, record))
     if (directory / ALIGNMENT_PLOT).is_file():
-        checks.run(f"{ALIGNMENT_PLOT}: present and whole", _check_picture(directory / ALIGNMENT_PLOT))
+        checks.run(ALIGNMENT_PLOT, "present and whole", _check_picture(directory / ALIGNMENT_PLOT))
         checks.skip(
             f"{ALIGNMENT_PLOT}: what it shows",
             "pictures are not redrawn, as each version of matplotlib draws other bytes",
             f"lt-data plot {directory} --kind alignment --out OTHER, and look at both",
         )
     if (directory / ENVIRONMENT).is_file():
-        checks.run(f"{ENVIRONMENT}: keys, and the name of the pool", _check_environment(directory, record))
+        checks.run(ENVIRONMENT, "keys, and the name of the pool", _check_environment(directory, record))
         checks.skip(
             f"{ENVIRONMENT}: date, versions, command, paths and other values",
             "nothing in the directory tells when, where and with what it was made",
@@ -125,7 +125,7 @@ def check_card(data: Dataset, checks: Checks) -> None:
         why = f"it differs, but {PACKAGE} {writer} wrote it, and this is {here}, whose words may be others"
         checks.skip(CARD, why, f"verify with {PACKAGE} {writer}")
         return
-    checks.run(f"{CARD}: every line, rendered again", _differing_lines(got, expected))
+    checks.run(CARD, "every line, rendered again", _differing_lines(got, expected))
 
 
 def _writer(directory: Path) -> str | None:
@@ -182,7 +182,7 @@ def check_validation(data: Dataset, checks: Checks, progress: Progress | None = 
         return
     val = checks.read(VALIDATION, lambda: read_annotations(data.directory / VALIDATION, progress=progress))
     if val is not None:
-        checks.run(f"{VALIDATION}: the categories of {ANNOTATIONS}", _check_categories(val, data.file))
+        checks.run(VALIDATION, f"the categories of {ANNOTATIONS}", _check_categories(val, data.file))
     checks.skip(
         f"{VALIDATION}: that it is a copy of {data.record.inputs.val.name}",
         "the original is not read",
@@ -207,7 +207,7 @@ def check_images(data: Dataset, checks: Checks) -> None:
             f"see the command in {ENVIRONMENT}",
         )
         return
-    checks.run(f"{IMAGES}: every image is there", _find_images(folder, data.file.file_names))
+    checks.run(IMAGES, "every image is there", _find_images(folder, data.file.file_names))
     checks.skip(
         f"{IMAGES}: what the files hold",
         "the record has no digests of them",

@@ -42,9 +42,9 @@ def check_digests(directory: Path, record: BuildRecord) -> Iterator[Finding]:
 
 def check_record(data: Dataset, checks: Checks) -> None:
     """Totals, shortage, the rule in words, and what is not to be left over."""
-    checks.run(f"{BUILD}: totals, shortage, crowds", _check_totals(data))
-    checks.run(f"{BUILD}: rule", _check_rule(data))
-    checks.run(f"{BUILD}: dropped, ignored and images_rarest_first, where the options fix them", _check_fixed(data))
+    checks.run(BUILD, "totals, shortage, crowds", _check_totals(data))
+    checks.run(BUILD, "rule", _check_rule(data))
+    checks.run(BUILD, "dropped, ignored and images_rarest_first, where the options fix them", _check_fixed(data))
     inputs = msgspec.structs.asdict(data.record.inputs)
     named = ", ".join(key for key, given in inputs.items() if given is not None and given.sha256 is not None)
     checks.skip(

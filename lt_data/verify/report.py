@@ -47,10 +47,10 @@ class Checks:
         self.checked: list[str] = []
         self.unchecked: list[Unchecked] = []
 
-    def run(self, what: str, findings: Iterable[Finding]) -> None:
-        """Makes a check, named ``file: what``; an input that it cannot use is a finding too."""
-        self.checked.append(what)
-        self.read(what.partition(":")[0], lambda: self.problems.extend(findings))
+    def run(self, file: str, what: str, findings: Iterable[Finding]) -> None:
+        """Makes a check of a file of the directory; an input that it cannot use is a finding too."""
+        self.checked.append(f"{file}: {what}")
+        self.read(file, lambda: self.problems.extend(findings))
 
     def read(self, name: str, reader: Callable[[], T], *, where: str = "content") -> T | None:
         """What a reader makes of a file, or a finding and ``None``."""

@@ -23,11 +23,11 @@ from lt_data.verify.report import Checks, Dataset
 
 def check_tables(data: Dataset, checks: Checks) -> None:
     """``categories.csv``, ``groups.json`` and ``repeat_factors.csv``."""
-    checks.run(f"{CATEGORIES}: categories, names, instances, images and groups", _check_counts(data))
-    checks.run(f"{CATEGORIES}: ranks", _check_ranks(data.rows))
-    checks.run(f"{CATEGORIES}: targets, and that they are met", _check_targets(data))
-    checks.run(f"{GROUPS}: edges and groups", _check_groups(data))
-    checks.run(f"{REPEAT_FACTORS}: the factor of {len(data.file.image_ids):,} images", _check_factors(data))
+    checks.run(CATEGORIES, "categories, names, instances, images and groups", _check_counts(data))
+    checks.run(CATEGORIES, "ranks", _check_ranks(data.rows))
+    checks.run(CATEGORIES, "targets, and that they are met", _check_targets(data))
+    checks.run(GROUPS, "edges and groups", _check_groups(data))
+    checks.run(REPEAT_FACTORS, f"the factor of {len(data.file.image_ids):,} images", _check_factors(data))
     for name, kind in ((CATEGORIES, CategoryRow), (REPEAT_FACTORS, FactorRow)):
         unknown = unknown_columns(data.directory / name, kind)
         if unknown:

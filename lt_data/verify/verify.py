@@ -90,7 +90,7 @@ def verify_dataset(
     refuse_unused(record, reference, directory)
     checks = Checks()
     report(f"reading {directory}")
-    checks.run(f"{BUILD}: sha256 of {len(record.files)} files", check_digests(directory, record))
+    checks.run(BUILD, f"sha256 of {len(record.files)} files", check_digests(directory, record))
     check_files(directory, record, checks)
     data = read_dataset(directory, record, checks, progress)
     if data is not None:
@@ -116,9 +116,9 @@ def _check_source(data: Dataset, given: Path | None, checks: Checks) -> None:
     elif source is not None:
         loaded = checks.read(BUILD, lambda: load_source(kind, source, data.rows, data.counts))
     known = None if loaded is None else loaded[0]
-    checks.run(f"{CATEGORIES}: {kind} {recorded.name}", check_origin(data.record, data.rows, data.counts, known))
+    checks.run(CATEGORIES, f"{kind} {recorded.name}", check_origin(data.record, data.rows, data.counts, known))
     if loaded is not None:
-        checks.run(f"{BUILD}: warnings", check_warnings(data.record, *loaded))
+        checks.run(BUILD, "warnings", check_warnings(data.record, *loaded))
     elif source is None:
         checks.skip(
             f"{CATEGORIES}: reference_instances; {BUILD}: warnings and inputs: {kind}: sha256",
@@ -147,13 +147,16 @@ def _check_pool(
     else:
         pool = build.pool
     report(f"comparing with {path}")
-    what = f"{CATEGORIES}: counts of the pool"
-    checks.run(what, check_pool_counts(data.record, data.rows, pool))
-    what = f"{ANNOTATIONS}: every record has the pool's bytes"
-    checks.run(what, check_records(data.file, pool, surplus=data.options.surplus))
+    checks.run(CATEGORIES, "counts of the pool", check_pool_counts(data.record, data.rows, pool))
+    checks.run(
+        ANNOTATIONS, "every record has the pool's bytes", check_records(data.file, pool, surplus=data.options.surplus)
+    )
     if build is not None:
-        what = f"{ANNOTATIONS}: the choice of images and annotations, made again"
-        checks.run(what, check_selection(data.record, data.rows, data.file, build))
+        checks.run(
+            ANNOTATIONS,
+            "the choice of images and annotations, made again",
+            check_selection(data.record, data.rows, data.file, build),
+        )
 
 
 def _build_again(
