@@ -20,6 +20,14 @@ Frequency = Literal["r", "c", "f"]
 
 BAGS_EDGES = (10, 100, 1000)
 FREQUENCY_NAMES: dict[Frequency, str] = {"r": "rare", "c": "common", "f": "frequent"}
+# training images that a rare and a common category of LVIS has at most
+MOST_RARE, MOST_COMMON = 10, 100
+# [lower, upper) bounds of the images, as groups have them
+FREQUENCY_BOUNDS: Final[Mapping[Frequency, tuple[int, int | None]]] = {
+    "r": (0, MOST_RARE + 1),
+    "c": (MOST_RARE + 1, MOST_COMMON + 1),
+    "f": (MOST_COMMON + 1, None),
+}
 SCHEMA = 1
 
 
@@ -107,9 +115,9 @@ def frequency_of(images: int) -> Frequency:
 
     Source: the ``frequency`` field of LVIS v0.5 and v1, which follows this rule for every category.
     """
-    if images <= 10:
+    if images <= MOST_RARE:
         return "r"
-    return "c" if images <= 100 else "f"
+    return "c" if images <= MOST_COMMON else "f"
 
 
 def groups_to_json(groups: Sequence[Group], edges: Sequence[int]) -> dict[str, Any]:

@@ -27,7 +27,16 @@ from lt_data.dataset.names import BUILD, CATEGORIES, annotations_path, is_datase
 from lt_data.errors import DataError, OutputError
 from lt_data.files.reading import Progress
 from lt_data.files.writing import adding_files
-from lt_data.groups import BAGS_EDGES, FREQUENCY_NAMES, check_edges, frequency_of, group_bounds
+from lt_data.groups import (
+    BAGS_EDGES,
+    FREQUENCY_BOUNDS,
+    FREQUENCY_NAMES,
+    MOST_COMMON,
+    MOST_RARE,
+    check_edges,
+    frequency_of,
+    group_bounds,
+)
 from lt_data.pictures.co_occurrence import co_occurrence, co_occurrence_figure
 from lt_data.pictures.figures import FORMATS, alignment_figure, groups_figure, write_figure
 from lt_data.pictures.ranks import Band, rank_counts, ranks_figure
@@ -37,9 +46,9 @@ if TYPE_CHECKING:
 
 ALL: Final = "all"
 FREQUENCY_BANDS: Final = (
-    Band("rare: 10 images or fewer", 0, 11),
-    Band("common: 11 to 100", 11, 101),
-    Band("frequent: more than 100", 101, None),
+    Band(f"rare: {MOST_RARE} images or fewer", *FREQUENCY_BOUNDS["r"]),
+    Band(f"common: {MOST_RARE + 1} to {MOST_COMMON}", *FREQUENCY_BOUNDS["c"]),
+    Band(f"frequent: more than {MOST_COMMON}", *FREQUENCY_BOUNDS["f"]),
 )
 
 Report = Callable[[str], None]
