@@ -28,7 +28,7 @@ FREQUENCY_BOUNDS: Final[Mapping[Frequency, tuple[int, int | None]]] = {
     "c": (MOST_RARE + 1, MOST_COMMON + 1),
     "f": (MOST_COMMON + 1, None),
 }
-SCHEMA = 1
+GROUPS_SCHEMA = 1
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def frequency_of(images: int) -> Frequency:
 def groups_to_json(groups: Sequence[Group], edges: Sequence[int]) -> dict[str, Any]:
     """The content of ``groups.json``."""
     rows = [{"name": g.name, "lower": g.lower, "upper": g.upper, "category_ids": list(g.category_ids)} for g in groups]
-    return {"schema": SCHEMA, "edges": list(edges), "groups": rows}
+    return {"schema": GROUPS_SCHEMA, "edges": list(edges), "groups": rows}
 
 
 def groups_from_json(content: Mapping[str, Any], where: str) -> tuple[tuple[int, ...], tuple[Group, ...]]:
@@ -138,8 +138,8 @@ def groups_from_json(content: Mapping[str, Any], where: str) -> tuple[tuple[int,
     """
     if not isinstance(content, Mapping):
         raise DataError(f"{where}: not a JSON object; write it anew with lt-data build-coco-lt")
-    if content.get("schema") != SCHEMA:
-        raise DataError(f"{where}: schema is {content.get('schema')!r}; this version reads schema {SCHEMA}")
+    if content.get("schema") != GROUPS_SCHEMA:
+        raise DataError(f"{where}: schema is {content.get('schema')!r}; this version reads schema {GROUPS_SCHEMA}")
     try:
         groups = tuple(
             Group(str(g["name"]), int(g["lower"]), g["upper"], tuple(int(c) for c in g["category_ids"]))

@@ -6,7 +6,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,17 @@ from lt_data.dataset.names import (
     REPEAT_FACTORS,
     VALIDATION,
 )
-from lt_data.dataset.record import SCHEMA, BuildRecord, Input, Inputs, LeftOver, Rule, Shortage
+from lt_data.dataset.record import (
+    BUILD_SCHEMA,
+    ENVIRONMENT_SCHEMA,
+    BuildRecord,
+    Input,
+    Inputs,
+    LeftOver,
+    Rule,
+    Shortage,
+)
+from lt_data.files.reading import Report
 from lt_data.files.writing import replacing_directory, sha256_of, write_csv, write_json
 from lt_data.groups import group_name_of, groups_to_json
 from lt_data.versions import PACKAGE, version_of
@@ -60,7 +70,7 @@ def write_build(
     *,
     copy_images: bool = False,
     force: bool = False,
-    report: Callable[[str], None] = lambda _: None,
+    report: Report = lambda _: None,
 ) -> None:
     """Writes the dataset directory; nothing is left behind if a step fails.
 
@@ -133,7 +143,7 @@ def _build_record(build: Build, work: Path) -> BuildRecord:
     files += [VALIDATION] if build.val is not None else []
     dropped, ignored = _left_over(build)
     return BuildRecord(
-        schema=SCHEMA,
+        schema=BUILD_SCHEMA,
         inputs=_inputs(build),
         rule=Rule(
             alignment=ALIGNED if build.targets is None else EXPLICIT,
@@ -195,7 +205,7 @@ def _shortage(build: Build) -> list[Shortage]:
 def _environment(build: Build, out: Path) -> dict[str, Any]:
     packages = (PACKAGE, "numpy", "msgspec", "pandas", "pycocotools", "matplotlib")
     return {
-        "schema": SCHEMA,
+        "schema": ENVIRONMENT_SCHEMA,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -1,4 +1,4 @@
-"""What a dataset directory says of itself, typed, and a finding for each place where it says something wrong.
+"""What a dataset directory says of itself, typed.
 
 Keys of ``build.json`` and columns of the tables that this version does not know are left alone.
 """
@@ -18,7 +18,8 @@ from lt_data.dataset.names import BUILD, ENVIRONMENT
 from lt_data.dataset.options import BuildOptions
 from lt_data.errors import DataError
 
-SCHEMA = 1
+BUILD_SCHEMA = 1
+ENVIRONMENT_SCHEMA = 1
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Id = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)]
 NEEDED = ("scale", "edges", "threshold", "on_shortage")
@@ -180,8 +181,8 @@ def read_build_record(directory: Path) -> BuildRecord:
         ) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DataError(f"{path}: not the record of a build ({error}); build the dataset anew") from None
-    if record.schema != SCHEMA:
-        raise DataError(f"{path}: schema is {record.schema}; this version reads schema {SCHEMA}")
+    if record.schema != BUILD_SCHEMA:
+        raise DataError(f"{path}: schema is {record.schema}; this version reads schema {BUILD_SCHEMA}")
     if (record.inputs.reference is None) == (record.inputs.targets is None):
         raise DataError(f"{path}: inputs: needs either a reference or targets; build the dataset anew")
     record.build_options()
@@ -221,8 +222,8 @@ def read_environment(directory: Path) -> Environment:
         raise DataError(f"{path}: cannot be read ({error.strerror}); build the dataset anew") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DataError(f"{path}: not the environment of a build ({error}); build the dataset anew") from None
-    if environment.schema != SCHEMA:
-        raise DataError(f"{path}: schema is {environment.schema}; this version reads schema {SCHEMA}")
+    if environment.schema != ENVIRONMENT_SCHEMA:
+        raise DataError(f"{path}: schema is {environment.schema}; this version reads schema {ENVIRONMENT_SCHEMA}")
     return environment
 
 

@@ -25,7 +25,7 @@ from lt_data.counts.group_stats import GroupStats, check_by, stats_of
 from lt_data.dataset.directory import read_groups
 from lt_data.dataset.names import BUILD, CATEGORIES, annotations_path, is_dataset_dir
 from lt_data.errors import DataError, OutputError
-from lt_data.files.reading import Progress
+from lt_data.files.reading import Progress, Report
 from lt_data.files.writing import adding_files
 from lt_data.groups import (
     BAGS_EDGES,
@@ -50,8 +50,6 @@ FREQUENCY_BANDS: Final = (
     Band(f"common: {MOST_RARE + 1} to {MOST_COMMON}", *FREQUENCY_BOUNDS["c"]),
     Band(f"frequent: more than {MOST_COMMON}", *FREQUENCY_BOUNDS["f"]),
 )
-
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from lt_data.arrays import IntArray
 from lt_data.errors import OutputError
 from lt_data.files.writing import write_whole
 
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#000000")
 DPI: Final = 120
 FORMATS: Final = (".png", ".svg")
-
-IntArray = npt.NDArray[np.int64]
 
 
 class GroupLike(Protocol):
