@@ -20,7 +20,15 @@ Frequency = Literal["r", "c", "f"]
 
 BAGS_EDGES = (10, 100, 1000)
 FREQUENCY_NAMES: dict[Frequency, str] = {"r": "rare", "c": "common", "f": "frequent"}
-SCHEMA = 1
+# training images that a rare and a common category of LVIS has at most
+MOST_RARE, MOST_COMMON = 10, 100
+# [lower, upper) bounds of the images, as groups have them
+FREQUENCY_BOUNDS: Final[Mapping[Frequency, tuple[int, int | None]]] = {
+    "r": (0, MOST_RARE + 1),
+    "c": (MOST_RARE + 1, MOST_COMMON + 1),
+    "f": (MOST_COMMON + 1, None),
+}
+GROUPS_SCHEMA = 1
 
 
 @dataclass(frozen=True)
@@ -107,15 +115,15 @@ def frequency_of(images: int) -> Frequency:
 
     Source: the ``frequency`` field of LVIS v0.5 and v1, which follows this rule for every category.
     """
-    if images <= 10:
+    if images <= MOST_RARE:
         return "r"
-    return "c" if images <= 100 else "f"
+    return "c" if images <= MOST_COMMON else "f"
 
 
 def groups_to_json(groups: Sequence[Group], edges: Sequence[int]) -> dict[str, Any]:
     """The content of ``groups.json``."""
     rows = [{"name": g.name, "lower": g.lower, "upper": g.upper, "category_ids": list(g.category_ids)} for g in groups]
-    return {"schema": SCHEMA, "edges": list(edges), "groups": rows}
+    return {"schema": GROUPS_SCHEMA, "edges": list(edges), "groups": rows}
 
 
 def groups_from_json(content: Mapping[str, Any], where: str) -> tuple[tuple[int, ...], tuple[Group, ...]]:
@@ -130,8 +138,8 @@ def groups_from_json(content: Mapping[str, Any], where: str) -> tuple[tuple[int,
     """
     if not isinstance(content, Mapping):
         raise DataError(f"{where}: not a JSON object; write it anew with lt-data build-coco-lt")
-    if content.get("schema") != SCHEMA:
-        raise DataError(f"{where}: schema is {content.get('schema')!r}; this version reads schema {SCHEMA}")
+    if content.get("schema") != GROUPS_SCHEMA:
+        raise DataError(f"{where}: schema is {content.get('schema')!r}; this version reads schema {GROUPS_SCHEMA}")
     try:
         groups = tuple(
             Group(str(g["name"]), int(g["lower"]), g["upper"], tuple(int(c) for c in g["category_ids"]))

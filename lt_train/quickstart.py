@@ -28,7 +28,7 @@ from lt_train.report.curves import plot_loss_curves
 from lt_train.report.group_bars import plot_group_ap
 from lt_train.report.sample_predictions import plot_sample_predictions
 from lt_train.report.two_runs import format_runs, mean_comparison
-from lt_train.runs.directory import RunDir, next_free_directory
+from lt_train.runs.directory import RunDir, next_free_directory, write_text
 from lt_train.runs.log import make_bar
 from lt_train.runs.model import choose_device
 
@@ -85,7 +85,7 @@ def quickstart(
         recipe = quickstart_recipe(where, seed + number, iterations, device)
         pairs.append(run_seed(where, recipe, console))
     table = _table(pairs)
-    (out / "comparison.txt").write_text(table + "\n", encoding="utf-8")
+    write_text(out / "comparison.txt", f"{table}\n")
     return out, table
 
 

@@ -10,9 +10,8 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
+from lt_data.arrays import IntArray
 from lt_data.errors import DataError
-
-IntArray = npt.NDArray[np.int64]
 
 
 class CategoryIds:

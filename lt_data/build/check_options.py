@@ -8,9 +8,7 @@ from fractions import Fraction
 from numbers import Integral, Real
 from typing import Final, get_args
 
-import numpy as np
-
-from lt_data.counts.repeat_factors import category_repeat_factors
+from lt_data.counts.repeat_factors import check_threshold
 from lt_data.dataset.options import BuildOptions, OnShortage, Order, Surplus
 from lt_data.errors import DataError
 from lt_data.groups import check_edges
@@ -39,7 +37,7 @@ def check_options(options: BuildOptions) -> None:
         raise DataError(problems)
     check_edges(options.edges)
     parse_scale(options.scale)
-    category_repeat_factors(np.ones(1, np.int64), 1, options.threshold)
+    check_threshold(options.threshold)
 
 
 def _flag(name: str) -> str:

@@ -9,7 +9,6 @@ images differs from the published 9,100; the instances per category do not.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,11 +28,9 @@ from lt_data.dataset.names import annotations_path
 from lt_data.dataset.options import BuildOptions, Order
 from lt_data.errors import DataError
 from lt_data.files.image_files import find_images, normal_name, refuse_images_inside
-from lt_data.files.reading import Progress
+from lt_data.files.reading import Progress, Report
 from lt_data.files.writing import refuse_inputs_inside
 from lt_data.groups import make_groups
-
-Report = Callable[[str], None]
 
 
 def build_coco_lt(

@@ -6,7 +6,6 @@ Shapes: C pool categories, n_ref reference categories.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation, localcontext
 from pathlib import Path
@@ -28,9 +27,8 @@ from lt_data.counts.categories import (
 from lt_data.dataset.names import annotations_path
 from lt_data.errors import DataError
 from lt_data.files.csv_tables import LARGEST, Row, other_columns, read_csv, shown
-from lt_data.files.reading import Progress
+from lt_data.files.reading import Progress, Report
 
-Report = Callable[[str], None]
 LAWS: Final = ("zipf:ALPHA", "exp:IMBALANCE")
 NAMED_TARGETS: Final = {"simcal": "simcal-coco-lt.csv"}
 COUNT_COLUMNS: Final = ("instances", "instance_count", "count")

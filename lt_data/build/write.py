@@ -6,7 +6,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -43,11 +43,21 @@ from lt_data.dataset.names import (
     REPEAT_FACTORS,
     VALIDATION,
 )
+from lt_data.dataset.record import (
+    BUILD_SCHEMA,
+    ENVIRONMENT_SCHEMA,
+    BuildRecord,
+    Input,
+    Inputs,
+    LeftOver,
+    Rule,
+    Shortage,
+)
+from lt_data.files.reading import Report
 from lt_data.files.writing import replacing_directory, sha256_of, write_csv, write_json
 from lt_data.groups import group_name_of, groups_to_json
 from lt_data.versions import PACKAGE, version_of
 
-SCHEMA = 1
 _CATEGORY_COLUMNS = (
     *("category_id", "name", "rank", "pool_instances", "pool_images", "reference_rank", "reference_instances"),
     *("target", "instances", "images", "group"),
@@ -60,7 +70,7 @@ def write_build(
     *,
     copy_images: bool = False,
     force: bool = False,
-    report: Callable[[str], None] = lambda _: None,
+    report: Report = lambda _: None,
 ) -> None:
     """Writes the dataset directory; nothing is left behind if a step fails.
 
@@ -94,7 +104,7 @@ def write_build(
         if build.val is not None:
             (work / VALIDATION).write_bytes(build.val.data)
             build.val.check_unchanged()
-        write_json(work / BUILD, _build_record(build, work))
+        write_json(work / BUILD, _build_record(build, work).content())
         write_json(work / ENVIRONMENT, _environment(build, out))
         report(f"drawing {ALIGNMENT_PLOT}")
         _plot(build, work / ALIGNMENT_PLOT)
@@ -127,21 +137,22 @@ def _category_rows(build: Build, written: CategoryCounts) -> list[Sequence[objec
     ]
 
 
-def _build_record(build: Build, work: Path) -> dict[str, Any]:
+def _build_record(build: Build, work: Path) -> BuildRecord:
     options = build.options
     files = [ANNOTATIONS, CATEGORIES, GROUPS, REPEAT_FACTORS]
     files += [VALIDATION] if build.val is not None else []
-    return {
-        "schema": SCHEMA,
-        "inputs": _inputs(build),
-        "rule": {
-            "alignment": ALIGNED if build.targets is None else EXPLICIT,
-            "order": options.order,
-            "images": IMAGE_ORDER,
-            "surplus": options.surplus,
-            "crowds_count": build.count_crowds,
-        },
-        "options": {
+    dropped, ignored = _left_over(build)
+    return BuildRecord(
+        schema=BUILD_SCHEMA,
+        inputs=_inputs(build),
+        rule=Rule(
+            alignment=ALIGNED if build.targets is None else EXPLICIT,
+            order=options.order,
+            images=IMAGE_ORDER,
+            surplus=options.surplus,
+            crowds_count=build.count_crowds,
+        ),
+        options={
             "scale": options.scale,
             "edges": list(options.edges),
             "threshold": options.threshold,
@@ -149,45 +160,44 @@ def _build_record(build: Build, work: Path) -> dict[str, Any]:
             "surplus": options.surplus,
             "order": options.order,
         },
-        "seed": options.seed,
-        "totals": totals(build),
-        "images_rarest_first": build.images_rarest_first,
-        **_left_over_record(build),
-        "shortage": _shortage_record(build),
-        "warnings": list(build.warnings),
-        "files": {name: sha256_of(work / name) for name in files},
-    }
+        seed=options.seed,
+        totals=totals(build),
+        images_rarest_first=build.images_rarest_first,
+        dropped=dropped,
+        ignored=ignored,
+        shortage=_shortage(build),
+        warnings=list(build.warnings),
+        files={name: sha256_of(work / name) for name in files},
+    )
 
 
-def _inputs(build: Build) -> dict[str, Any]:
+def _inputs(build: Build) -> Inputs:
     """Every input by base name and digest."""
-    inputs: dict[str, Any] = {"pool": {"name": build.pool.path.name, "sha256": build.pool.sha256}}
-    for key, source in (("reference", build.reference), ("targets", build.targets)):
-        if source is not None:
-            inputs[key] = {"name": source.name, "sha256": source.sha256}
-    if build.val is not None:
-        inputs["val"] = {"name": build.val.path.name, "sha256": build.val.sha256}
-    return inputs
+    reference, targets, val = build.reference, build.targets, build.val
+    return Inputs(
+        pool=Input(build.pool.path.name, build.pool.sha256),
+        reference=None if reference is None else Input(reference.name, reference.sha256),
+        targets=None if targets is None else Input(targets.name, targets.sha256),
+        val=None if val is None else Input(val.path.name, val.sha256),
+    )
 
 
-def _left_over_record(build: Build) -> dict[str, Any]:
+def _left_over(build: Build) -> tuple[LeftOver, LeftOver]:
+    """What was dropped, and what was kept as regions that training ignores."""
     surplus, crowds = left_over_counts(build)
     if build.options.surplus == "ignore":
-        return {
-            "dropped": {"surplus_instances": 0, "crowds": 0, "why": NOTHING_DROPPED},
-            "ignored": {"surplus_instances": surplus, "crowds": crowds, "why": WHY_IGNORED},
-        }
-    return {"dropped": {"surplus_instances": surplus, "crowds": crowds, "why": WHY_DROPPED}}
+        return LeftOver(0, 0, NOTHING_DROPPED), LeftOver(surplus, crowds, WHY_IGNORED)
+    return LeftOver(surplus, crowds, WHY_DROPPED), LeftOver()
 
 
-def _shortage_record(build: Build) -> list[dict[str, int]]:
+def _shortage(build: Build) -> list[Shortage]:
     counts, alignment = build.pool_counts, build.alignment
     return [
-        {
-            "category_id": int(counts.category_ids[alignment.order[rank]]),
-            "target": int(alignment.targets[rank]),
-            "available": int(counts.instances[alignment.order[rank]]),
-        }
+        Shortage(
+            category_id=int(counts.category_ids[alignment.order[rank]]),
+            target=int(alignment.targets[rank]),
+            available=int(counts.instances[alignment.order[rank]]),
+        )
         for rank in shortages(counts, alignment).tolist()
     ]
 
@@ -195,7 +205,7 @@ def _shortage_record(build: Build) -> list[dict[str, int]]:
 def _environment(build: Build, out: Path) -> dict[str, Any]:
     packages = (PACKAGE, "numpy", "msgspec", "pandas", "pycocotools", "matplotlib")
     return {
-        "schema": SCHEMA,
+        "schema": ENVIRONMENT_SCHEMA,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -21,7 +21,7 @@ from lt_data.checks.images import check_image_files
 from lt_data.dataset.names import annotations_path
 from lt_data.files.reading import Progress, map_file
 
-SCHEMA: Final = 1
+CHECK_SCHEMA: Final = 1
 
 
 def check(
@@ -107,7 +107,7 @@ def _counts(report: CheckReport) -> dict[Severity, int]:
 
 def _as_json(report: CheckReport) -> str:
     content: dict[str, Any] = {
-        "schema": SCHEMA,
+        "schema": CHECK_SCHEMA,
         "file": report.path.name,
         "images": report.images,
         "annotations": report.annotations,

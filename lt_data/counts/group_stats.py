@@ -23,7 +23,7 @@ from lt_data.dataset.directory import read_groups
 from lt_data.dataset.names import annotations_path, is_dataset_dir
 from lt_data.errors import DataError
 from lt_data.files.reading import Progress
-from lt_data.groups import BAGS_EDGES, FREQUENCY_NAMES, Group, empty_groups_sentence
+from lt_data.groups import BAGS_EDGES, FREQUENCY_NAMES, MOST_COMMON, MOST_RARE, Group, empty_groups_sentence
 
 By = Literal["instances", "images", "frequency"]
 BYS: Final[tuple[By, ...]] = get_args(By)
@@ -184,7 +184,8 @@ def _as_table(stats: GroupStats) -> str:
     empty_groups = [Group(g.name, g.lower, g.upper, ()) for g in stats.groups if not g.categories]
     lines += [empty_groups_sentence(empty_groups)] if empty_groups else []
     lines.append("")
-    source = "the file's frequency field" if stats.frequency_source == "field" else "images <= 10, <= 100, more"
+    counted = f"images <= {MOST_RARE}, <= {MOST_COMMON}, more"
+    source = "the file's frequency field" if stats.frequency_source == "field" else counted
     by_name = ", ".join(f"{stats.frequency[key]:,} {name}" for key, name in FREQUENCY_NAMES.items())
     lines.append(f"categories by image count: {by_name} (by {source})")
     return "\n".join(lines)

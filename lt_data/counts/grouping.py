@@ -5,18 +5,14 @@ Shapes: C categories, G groups.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Final, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 from lt_data.counts.categories import CategoryCounts
 from lt_data.errors import DataError
-from lt_data.groups import BAGS_EDGES, FREQUENCY_NAMES, Group, make_groups
+from lt_data.groups import BAGS_EDGES, FREQUENCY_BOUNDS, FREQUENCY_NAMES, Group, make_groups
 
 By = Literal["instances", "images"]
-
-
-# LVIS counts images inclusively: rare is 1-10, common 11-100
-_FREQUENCY_BOUNDS: Final[Mapping[str, tuple[int, int | None]]] = {"r": (0, 11), "c": (11, 101), "f": (101, None)}
 
 
 def group_categories(
@@ -46,7 +42,7 @@ def frequency_groups(counts: CategoryCounts) -> tuple[Group, ...]:
     return tuple(
         Group(
             FREQUENCY_NAMES[key],
-            *_FREQUENCY_BOUNDS[key],
+            *FREQUENCY_BOUNDS[key],
             tuple(i for i, frequency in zip(ids, counts.frequencies, strict=True) if frequency == key),
         )
         for key in FREQUENCY_NAMES

@@ -8,10 +8,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 
@@ -23,7 +21,7 @@ from lt_data.dataset.names import annotations_path
 from lt_data.dataset.options import DEFAULT_THRESHOLD
 from lt_data.errors import OutputError
 from lt_data.files.reading import Progress
-from lt_data.files.writing import beside
+from lt_data.files.writing import write_whole
 
 ADVISED = 5
 
@@ -169,22 +167,7 @@ def write_repeat_factors(path: Path, table: RepeatFactorTable, *, force: bool = 
     path = Path(path)
     if path.is_dir() or (path.exists() and not force):
         raise OutputError(f"{path}: exists; choose another file" + ("" if path.is_dir() else ", or use --force"))
-    work = beside(path)
-    try:
-        with work.open("x", encoding="utf-8", newline="") as out:
-            _write_rows(out, table)
-        os.replace(work, path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another file") from None
-    finally:
-        work.unlink(missing_ok=True)
-
-
-def _write_rows(out: TextIO, table: RepeatFactorTable) -> None:
-    copies = table.copies.astype(np.int64) if table.rounding in ("ceil", "bags") else table.copies
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(("image_id", "repeat_factor"))
-    writer.writerows(zip(table.image_ids.tolist(), copies.tolist(), strict=True))
+    write_whole(path, f"{_as_csv(table)}\n".encode())
 
 
 def format_repeat_factors(table: RepeatFactorTable, style: str = "table") -> str:
@@ -193,8 +176,11 @@ def format_repeat_factors(table: RepeatFactorTable, style: str = "table") -> str
 
 
 def _as_csv(table: RepeatFactorTable) -> str:
+    copies = table.copies.astype(np.int64) if table.rounding in ("ceil", "bags") else table.copies
     out = io.StringIO()
-    _write_rows(out, table)
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(("image_id", "repeat_factor"))
+    writer.writerows(zip(table.image_ids.tolist(), copies.tolist(), strict=True))
     return out.getvalue().rstrip("\n")
 
 

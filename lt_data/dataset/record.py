@@ -1,4 +1,4 @@
-"""What a dataset directory says of itself, typed, and a finding for each place where it says something wrong.
+"""What a dataset directory says of itself, typed.
 
 Keys of ``build.json`` and columns of the tables that this version does not know are left alone.
 """
@@ -18,7 +18,8 @@ from lt_data.dataset.names import BUILD, ENVIRONMENT
 from lt_data.dataset.options import BuildOptions
 from lt_data.errors import DataError
 
-SCHEMA = 1
+BUILD_SCHEMA = 1
+ENVIRONMENT_SCHEMA = 1
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Id = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)]
 NEEDED = ("scale", "edges", "threshold", "on_shortage")
@@ -66,21 +67,21 @@ class Shortage(msgspec.Struct, frozen=True):
     available: Count
 
 
-class BuildRecord(msgspec.Struct):
-    """The content of ``build.json``."""
+class BuildRecord(msgspec.Struct, kw_only=True):
+    """The content of ``build.json``, in the order of its keys."""
 
     schema: int
     inputs: Inputs
+    rule: Rule = msgspec.field(default_factory=Rule)
     options: dict[str, Any]
     seed: int
     totals: dict[str, Count]
-    dropped: LeftOver
-    shortage: list[Shortage]
-    files: dict[str, str]
-    rule: Rule = msgspec.field(default_factory=Rule)
-    ignored: LeftOver = msgspec.field(default_factory=LeftOver)
     images_rarest_first: Count | None = None
+    dropped: LeftOver
+    ignored: LeftOver = msgspec.field(default_factory=LeftOver)
+    shortage: list[Shortage]
     warnings: list[str] | None = None
+    files: dict[str, str]
 
     def build_options(self) -> BuildOptions:
         """The options of the build; those that are newer than the record have their defaults.
@@ -100,6 +101,21 @@ class BuildRecord(msgspec.Struct):
         """Options with a value that this version does not have."""
         known = {field.name for field in fields(BuildOptions)}
         return sorted(key for key, value in self.options.items() if key not in known and value is not None)
+
+    def content(self) -> dict[str, Any]:
+        """What ``build.json`` holds; inputs that there are not, and ``ignored`` of a build that drops, are left out."""
+        content: dict[str, Any] = msgspec.to_builtins(self, enc_hook=_plain_float)
+        content["inputs"] = {key: given for key, given in content["inputs"].items() if given is not None}
+        if self.ignored.why is None:
+            del content["ignored"]
+        return content
+
+
+def _plain_float(value: object) -> float:
+    """A threshold may be a float of NumPy."""
+    if isinstance(value, float):
+        return float(value)
+    raise TypeError(f"a {type(value).__name__} has no place in {BUILD}")
 
 
 class CategoryRow(msgspec.Struct):
@@ -165,8 +181,8 @@ def read_build_record(directory: Path) -> BuildRecord:
         ) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DataError(f"{path}: not the record of a build ({error}); build the dataset anew") from None
-    if record.schema != SCHEMA:
-        raise DataError(f"{path}: schema is {record.schema}; this version reads schema {SCHEMA}")
+    if record.schema != BUILD_SCHEMA:
+        raise DataError(f"{path}: schema is {record.schema}; this version reads schema {BUILD_SCHEMA}")
     if (record.inputs.reference is None) == (record.inputs.targets is None):
         raise DataError(f"{path}: inputs: needs either a reference or targets; build the dataset anew")
     record.build_options()
@@ -206,8 +222,8 @@ def read_environment(directory: Path) -> Environment:
         raise DataError(f"{path}: cannot be read ({error.strerror}); build the dataset anew") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DataError(f"{path}: not the environment of a build ({error}); build the dataset anew") from None
-    if environment.schema != SCHEMA:
-        raise DataError(f"{path}: schema is {environment.schema}; this version reads schema {SCHEMA}")
+    if environment.schema != ENVIRONMENT_SCHEMA:
+        raise DataError(f"{path}: schema is {environment.schema}; this version reads schema {ENVIRONMENT_SCHEMA}")
     return environment
 
 

@@ -20,6 +20,8 @@ from lt_data.errors import DataError
 Bytes = bytes | memoryview
 # bytes done, bytes in all
 Progress = Callable[[int, int], None]
+# what begins now, in a line
+Report = Callable[[str], None]
 
 _STEP: Final = 2**24
 _PAGE: Final = 4096

@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -48,6 +49,71 @@ def check_output_file(path: Path, *, force: bool, inputs: Iterable[Path] = (), s
         raise OutputError(f"{path}: is not a plain file; choose another file")
     if path.exists() and not force:
         raise OutputError(f"{path}: exists; choose another file, or replace it with --force")
+
+
+def write_whole(
+    path: Path,
+    content: bytes | Callable[[Path], object],
+    *,
+    make_folder: bool = False,
+    work: Path | None = None,
+    advice: str = "choose another file",
+) -> None:
+    """Writes a file beside its place, then renames it: nobody ever reads half of it.
+
+    An exception leaves what was there before, and nothing beside it.
+
+    Args:
+        path: The file to write or replace.
+        content: Its bytes, or a function that writes them to the path that it is given.
+        make_folder: Make the folder of the file if there is none.
+        work: Where to write first, in the same folder; a new hidden name unless given. A name that is always the same
+            leaves one file at most behind when the process is killed again and again.
+        advice: What the error tells to do.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    work = beside(path) if work is None else work
+    try:
+        if make_folder:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        if callable(content):
+            content(work)
+        else:
+            work.write_bytes(content)
+        os.replace(work, path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error}); {advice}") from None
+    finally:
+        with suppress(OSError):
+            work.unlink(missing_ok=True)
+
+
+@contextmanager
+def adding_files(out: Path) -> Iterator[Path]:
+    """A passing folder inside ``out`` whose files move into ``out`` once all of them are written.
+
+    An exception leaves ``out`` as it was, or not there if it was made for the files.
+
+    Raises:
+        OutputError: The folder or a file cannot be written.
+    """
+    made = False
+    try:
+        made = not out.exists()
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".new-", dir=out) as folder:
+            yield Path(folder)
+            for path in sorted(Path(folder).iterdir()):
+                os.replace(path, out / path.name)
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be written ({error.strerror or error}); choose another --out") from None
+    finally:
+        if made:
+            # it stays if there is anything in it
+            with suppress(OSError):
+                out.rmdir()
 
 
 @contextmanager

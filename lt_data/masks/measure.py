@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lt_data.arrays import BoolArray, FloatArray, IntArray
-from lt_data.masks.rle import unpack_runs
+from lt_data.masks.rle import decode_runs
 
 # bits of MaskColumns.faults
 SHORT: Final = 1
@@ -153,10 +153,10 @@ def _measure_rles(given: Sequence[tuple[int, RunLengths]], out: MaskColumns) -> 
     texts = [rle.counts.encode() for _, rle in given if isinstance(rle.counts, str)]
     plain = [rle.counts for _, rle in given if not isinstance(rle.counts, str)]
     if texts:
-        runs, lengths, broken = unpack_runs(texts)
+        runs, bounds, broken = decode_runs(texts)
         out.faults[rows[packed][broken]] |= BROKEN
         sound = ~broken
-        _store_runs(out, rows[packed][sound], sizes[packed][sound], (runs, lengths))
+        _store_runs(out, rows[packed][sound], sizes[packed][sound], (runs, np.diff(bounds)[sound]))
     if plain:
         lengths = np.array([len(counts) for counts in plain], np.int64)
         runs = np.fromiter(chain.from_iterable(plain), np.int64, int(lengths.sum()))

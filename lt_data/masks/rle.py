@@ -1,10 +1,12 @@
-"""Areas and runs of compressed run-length masks, and whether they can be read at all, many at a time.
+"""The decoder of compressed run-length masks, and what their runs add up to, many masks at a time.
 
 COCO writes run lengths as text: a number is a row of characters with five bits each (lowest first, 32 marks that more
 follow, the last one's 16 the sign), and from the fourth run on it is the difference to the run before the last.
 Evaluators read nonsense without a word; here it is found.
 
-Shapes: D masks, n numbers in a chunk of them.
+Source: ``rleToString`` of the COCO API (maskApi.c), which defines the form.
+
+Shapes: D masks, R runs of all of them, n numbers in their texts.
 """
 
 from __future__ import annotations
@@ -22,105 +24,50 @@ Codes = npt.NDArray[np.uint8]
 # texts at a time: few enough that the arrays stay in the processor's cache
 _CHUNK: Final = 512
 _FIRST, _LARGEST, _MORE = 48, 63, 32
-_LARGE: Final = 2**62
+# stands for a text with characters beyond ASCII, and is as unreadable
+_FOREIGN: Final = b" "
 
 
-class Areas(NamedTuple):
-    """What run lengths add up to.
+class DecodedRuns(NamedTuple):
+    """The runs of many masks; the first of a mask is of zeros, the second of ones, and so on in turn.
 
     Attributes:
-        inside: Pixels of the masks, [D] int64.
-        pixels: Pixels of the masks' images, [D] int64; -1 where the text is no run lengths.
+        lengths: Pixels of each run, [R] int64.
+        bounds: Where the runs of each mask begin, and the last ones end, [D + 1] int64.
+        broken: Masks whose text is no run lengths; they have no runs here, [D].
     """
 
-    inside: IntArray
-    pixels: IntArray
+    lengths: IntArray
+    bounds: IntArray
+    broken: BoolArray
 
 
-def areas_of(texts: Sequence[str]) -> Areas:
-    """Add up the runs of masks.
+def decode_runs(texts: Sequence[bytes]) -> DecodedRuns:
+    """Decodes compressed run lengths.
+
+    A text is broken if it has a foreign character, breaks off within a number, or holds a negative run or a number of
+    more than 35 bits, which no run has. The empty text is sound: it has no runs.
 
     Args:
         texts: D ``counts`` of compressed RLEs.
     """
-    inside, pixels = np.zeros(len(texts), np.int64), np.zeros(len(texts), np.int64)
-    for start in range(0, len(texts), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        inside[part], pixels[part] = _areas(texts[part])
-    return Areas(inside, pixels)
-
-
-class Runs(NamedTuple):
-    """Pixels of many masks, counted down the columns of each.
-
-    Attributes:
-        start: First pixel of each run, [T] int64.
-        end: The pixel behind its last, [T] int64; beyond ``start``.
-        bounds: Where the runs of each mask begin, and the last ones end, [D + 1] int64.
-    """
-
-    start: IntArray
-    end: IntArray
-    bounds: IntArray
-
-
-def runs_of(texts: Sequence[bytes]) -> Runs:
-    """Where the ones of masks are.
-
-    Args:
-        texts: D ``counts`` of compressed RLEs, as COCO's own encoder writes them; they are not checked.
-    """
-    code = np.frombuffer(b"".join(texts), np.uint8) - np.uint8(_FIRST)
+    code, text_bounds = _codes(texts)
+    broken = _unreadable(code, text_bounds)
+    if broken.any():
+        code, text_bounds = _codes([b"" if bad else text for bad, text in zip(broken.tolist(), texts, strict=True)])
     ends = np.flatnonzero(code < _MORE)
-    numbers = _numbers(code, ends)
-    characters = np.zeros(len(texts) + 1, np.int64)
-    np.cumsum([len(text) for text in texts], out=characters[1:])
-    first = np.searchsorted(ends, characters)
-    counts = np.diff(first)
-    lengths = _lengths(numbers, first[:-1], counts)
-    done = np.concatenate([[0], np.cumsum(lengths)])
-    end = done[1:] - np.repeat(done[first[:-1]], counts)
-    place = np.arange(len(lengths)) - np.repeat(first[:-1], counts)
-    of_ones = (place % 2 == 1) & (lengths > 0)
-    before = np.concatenate([[0], np.cumsum(of_ones)])
-    return Runs((end - lengths)[of_ones], end[of_ones], before[first])
+    bounds = np.searchsorted(ends, text_bounds)
+    lengths = _undo_differences(_numbers(code, ends), bounds)
+    if len(lengths) and lengths.min() < 0:
+        return _without_negative_runs(DecodedRuns(lengths, bounds, broken))
+    return DecodedRuns(lengths, bounds, broken)
 
 
-def _lengths(numbers: IntArray, first: IntArray, counts: IntArray) -> IntArray:
-    """The runs that the numbers of masks stand for: every second one adds to the one two before, but for the first."""
-    some = counts > 0
-    first, counts = first[some], counts[some]
-    lengths = numbers.copy()
-    lengths[first] = 0
-    for half in (0, 1):
-        running = np.concatenate([[0], np.cumsum(lengths[half::2])])
-        start, end = (first + 1 - half) // 2, (first + counts + 1 - half) // 2
-        lengths[half::2] = running[1:] - np.repeat(running[start], end - start)
-    lengths[first] = numbers[first]
-    return lengths
-
-
-def _areas(texts: Sequence[str]) -> Areas:
-    readable = [text if text.isascii() else "" for text in texts]
-    code, bounds = _codes(readable)
-    unreadable = _unreadable(code, bounds)
-    if unreadable.any():
-        readable = ["" if bad else text for bad, text in zip(unreadable.tolist(), readable, strict=True)]
-        code, bounds = _codes(readable)
-    inside, pixels = np.zeros(len(texts), np.int64), np.full(len(texts), -1)
-    some = np.flatnonzero(np.diff(bounds))
-    if len(some):
-        ends = np.flatnonzero(code < _MORE)
-        first = np.searchsorted(ends, bounds[some])
-        inside[some], pixels[some] = _sums_of_runs(_numbers(code, ends), first)
-    return Areas(inside, pixels)
-
-
-def _codes(texts: Sequence[str]) -> tuple[Codes, IntArray]:
+def _codes(texts: Sequence[bytes]) -> tuple[Codes, IntArray]:
     """Six bits a character (more for one that may not be there), and where each text begins and the last ends."""
     bounds = np.zeros(len(texts) + 1, np.int64)
     np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)), out=bounds[1:])
-    return np.frombuffer("".join(texts).encode("ascii"), np.uint8) - np.uint8(_FIRST), bounds
+    return np.frombuffer(b"".join(texts), np.uint8) - np.uint8(_FIRST), bounds
 
 
 def _unreadable(code: Codes, bounds: IntArray) -> BoolArray:
@@ -129,9 +76,9 @@ def _unreadable(code: Codes, bounds: IntArray) -> BoolArray:
     some = np.diff(bounds) > 0
     unreadable[some] = code[bounds[1:][some] - 1] >= _MORE
     more = code >= _MORE
-    # six that say that more follow: 30 bits and no end, no run is so long
+    # seven that say that more follow: 35 bits and no end
     pairs = more[:-1] & more[1:]
-    long = pairs[:-4] & pairs[2:-2] & pairs[4:]
+    long = pairs[:-5] & pairs[2:-3] & pairs[4:-1] & more[6:]
     bad = np.flatnonzero(long) if long.any() else np.empty(0, np.int64)
     if len(code) and code.max() > _LARGEST:
         bad = np.concatenate([bad, np.flatnonzero(code > _LARGEST)])
@@ -163,68 +110,69 @@ def _long_numbers(code: Codes, ends: IntArray) -> IntArray:
     return numbers
 
 
-def _sums_of_runs(numbers: IntArray, first: IntArray) -> tuple[IntArray, IntArray]:
-    """Pixels inside and in all (-1 if a run is negative) of masks whose numbers begin at ``first``, [D] each.
+def _undo_differences(numbers: IntArray, bounds: IntArray) -> IntArray:
+    """The runs that numbers stand for, [n]: each adds to the one two before it, but for the first of a mask.
 
-    Every second number adds to the one two before it, but for the first of a mask, which stands alone. So the running
-    sums of every second number over all masks are the runs, once what came before the mask is taken off.
+    The running sums of every second number over all masks are the runs, once what came before the mask is taken off.
     """
-    alone = numbers[first]
-    numbers[first] = 0
-    ends = np.append(first[1:], len(numbers))
-    sums, lowest = np.empty((2, len(first)), np.int64), alone.copy()
+    counts = np.diff(bounds)
+    some = counts > 0
+    first, counts = bounds[:-1][some], counts[some]
+    lengths = numbers.copy()
+    lengths[first] = 0
     for half in (0, 1):
-        running = np.cumsum(numbers[half::2])
-        start, end = (first + 1 - half) // 2, (ends + 1 - half) // 2
-        base = np.where(start > 0, running[start - 1], 0) if len(running) else np.zeros_like(start)
-        there = end > start
-        # the last mask may have no number in this half: its place is behind the end
-        summed = np.add.reduceat(np.append(running, 0), start) - base * (end - start)
-        least = np.minimum.reduceat(np.append(running, _LARGE), start) - base
-        sums[half] = np.where(there, summed, 0)
-        lowest = np.where(there, np.minimum(lowest, least), lowest)
-    even = np.where(first % 2 == 0, sums[0], sums[1])
-    inside = sums.sum(axis=0) - even
-    return inside, np.where(lowest < 0, -1, even + inside + alone)
+        running = _running_sums(lengths[half::2])
+        start, end = (first + 1 - half) // 2, (first + counts + 1 - half) // 2
+        lengths[half::2] = running[1:] - np.repeat(running[start], end - start)
+    lengths[first] = numbers[first]
+    return lengths
 
 
-# a run of more than 35 bits is none that an image could have
-_MOST_CHARACTERS: Final = 7
+def _without_negative_runs(decoded: DecodedRuns) -> DecodedRuns:
+    """The same with masks that have a negative run called broken, and their runs left out."""
+    lengths, bounds, broken = decoded
+    counts = np.diff(bounds)
+    negative = np.zeros(len(counts), bool)
+    negative[np.searchsorted(bounds, np.flatnonzero(lengths < 0), side="right") - 1] = True
+    kept = _running_sums(np.where(negative, 0, counts))
+    return DecodedRuns(lengths[~np.repeat(negative, counts)], kept, broken | negative)
 
 
-def unpack_runs(texts: Sequence[bytes]) -> tuple[IntArray, IntArray, BoolArray]:
-    """The numbers in compressed COCO run lengths.
+class Areas(NamedTuple):
+    """What run lengths add up to.
 
-    Each number is written in groups of five bits, lowest first, as characters from 48 on; bit 32 says that more follow
-    and bit 16 of the last is the sign. From the fourth on it is the difference to the number two places before.
+    Attributes:
+        inside: Pixels of the masks, [D] int64.
+        pixels: Pixels of the masks' images, [D] int64; -1 where the text is empty or no run lengths.
+    """
+
+    inside: IntArray
+    pixels: IntArray
+
+
+def areas_of(texts: Sequence[str]) -> Areas:
+    """Adds up the runs of masks.
 
     Args:
-        texts: K strings.
-
-    Returns:
-        The runs of all sound strings [R], how many each sound string has, and which of the K strings are broken.
-
-    Source: ``rleToString`` of the COCO API (maskApi.c), which defines the form.
+        texts: D ``counts`` of compressed RLEs.
     """
-    sizes = np.array([len(text) for text in texts], np.int64)
-    # an open number at the end would run into the next string
-    broken = np.array([bool(text) and bool((text[-1] - 48) & 32) for text in texts])
-    kept = [text for text, bad in zip(texts, broken.tolist(), strict=True) if not bad]
-    characters = np.frombuffer(b"".join(kept), np.uint8).astype(np.int64) - 48
-    owner = np.repeat(np.flatnonzero(~broken), sizes[~broken])
-    ends = np.flatnonzero((characters & 32) == 0)
-    starts = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else ends
-    widths = ends - starts + 1
-    place = np.arange(len(characters)) - np.repeat(starts, widths)
-    bits = (characters & 31) << (5 * np.minimum(place, _MOST_CHARACTERS))
-    values = np.add.reduceat(bits, starts) if len(ends) else bits
-    values = values - np.where(characters[ends] & 16, 1 << (5 * np.minimum(widths, _MOST_CHARACTERS)), 0)
-    broken[owner[(characters < 0) | (characters > 63) | (place >= _MOST_CHARACTERS)]] = True
-    lengths = np.bincount(owner[ends], minlength=len(texts))
-    runs = _undo_differences(values, lengths)
-    owner_of_run = np.repeat(np.arange(len(texts)), lengths)
-    broken[owner_of_run[runs < 0]] = True
-    return runs[~broken[owner_of_run]], lengths[~broken], broken
+    inside, pixels = np.zeros(len(texts), np.int64), np.zeros(len(texts), np.int64)
+    for start in range(0, len(texts), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        inside[part], pixels[part] = _areas(decode_runs(_as_bytes(texts[part])))
+    return Areas(inside, pixels)
+
+
+def _areas(decoded: DecodedRuns) -> Areas:
+    """Every second run of all masks lies inside or outside, depending on where its mask begins."""
+    starts, ends = decoded.bounds[:-1], decoded.bounds[1:]
+    sums = []
+    for half in (0, 1):
+        running = _running_sums(decoded.lengths[half::2])
+        sums.append(running[(ends + 1 - half) // 2] - running[(starts + 1 - half) // 2])
+    pixels = sums[0] + sums[1]
+    pixels[starts == ends] = -1
+    return Areas(np.where(starts % 2 == 0, sums[1], sums[0]), pixels)
 
 
 def fills(counts: str, pixels: int) -> bool:
@@ -232,19 +180,47 @@ def fills(counts: str, pixels: int) -> bool:
 
     Ask before pycocotools decodes a text that a user gave: it reads and writes behind the end of one that breaks off.
     """
-    if not counts.isascii():
-        return False
-    runs, _, broken = unpack_runs([counts.encode("ascii")])
-    return not broken[0] and int(runs.sum()) == pixels
+    return int(areas_of([counts]).pixels[0]) == pixels
 
 
-def _undo_differences(values: IntArray, lengths: IntArray) -> IntArray:
-    """Each number plus those two, four, ... places before it in its string, the first left out."""
-    start = np.cumsum(lengths) - lengths
-    place = np.arange(len(values)) - np.repeat(start, lengths)
-    result = values.copy()
-    for chosen in (place % 2 == 1, (place % 2 == 0) & (place > 0)):
-        sums = np.cumsum(np.where(chosen, values, 0))
-        before = np.concatenate([[0], sums])[start]
-        result[chosen] = (sums - np.repeat(before, lengths))[chosen]
-    return result
+def _as_bytes(texts: Sequence[str]) -> list[bytes]:
+    if all(map(str.isascii, texts)):
+        return list(map(str.encode, texts))
+    return [text.encode() if text.isascii() else _FOREIGN for text in texts]
+
+
+def _running_sums(values: IntArray) -> IntArray:
+    """What stands before each value, and what all add up to; one more than there are values."""
+    sums = np.zeros(len(values) + 1, np.int64)
+    np.cumsum(values, out=sums[1:])
+    return sums
+
+
+class Runs(NamedTuple):
+    """Pixels of many masks, counted down the columns of each.
+
+    Attributes:
+        start: First pixel of each run, [T] int64.
+        end: The pixel behind its last, [T] int64; beyond ``start``.
+        bounds: Where the runs of each mask begin, and the last ones end, [D + 1] int64.
+    """
+
+    start: IntArray
+    end: IntArray
+    bounds: IntArray
+
+
+def runs_of(texts: Sequence[bytes]) -> Runs:
+    """Where the ones of masks are.
+
+    Args:
+        texts: D ``counts`` of compressed RLEs, as COCO's own encoder writes them; they are not checked.
+    """
+    lengths, bounds, _ = decode_runs(texts)
+    counts = np.diff(bounds)
+    done = _running_sums(lengths)
+    end = done[1:] - np.repeat(done[bounds[:-1]], counts)
+    place = np.arange(len(lengths)) - np.repeat(bounds[:-1], counts)
+    of_ones = (place % 2 == 1) & (lengths > 0)
+    before = _running_sums(of_ones)
+    return Runs((end - lengths)[of_ones], end[of_ones], before[bounds])

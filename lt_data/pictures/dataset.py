@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,8 +25,18 @@ from lt_data.counts.group_stats import GroupStats, check_by, stats_of
 from lt_data.dataset.directory import read_groups
 from lt_data.dataset.names import BUILD, CATEGORIES, annotations_path, is_dataset_dir
 from lt_data.errors import DataError, OutputError
-from lt_data.files.reading import Progress
-from lt_data.groups import BAGS_EDGES, FREQUENCY_NAMES, check_edges, frequency_of, group_bounds
+from lt_data.files.reading import Progress, Report
+from lt_data.files.writing import adding_files
+from lt_data.groups import (
+    BAGS_EDGES,
+    FREQUENCY_BOUNDS,
+    FREQUENCY_NAMES,
+    MOST_COMMON,
+    MOST_RARE,
+    check_edges,
+    frequency_of,
+    group_bounds,
+)
 from lt_data.pictures.co_occurrence import co_occurrence, co_occurrence_figure
 from lt_data.pictures.figures import FORMATS, alignment_figure, groups_figure, write_figure
 from lt_data.pictures.ranks import Band, rank_counts, ranks_figure
@@ -39,12 +46,10 @@ if TYPE_CHECKING:
 
 ALL: Final = "all"
 FREQUENCY_BANDS: Final = (
-    Band("rare: 10 images or fewer", 0, 11),
-    Band("common: 11 to 100", 11, 101),
-    Band("frequent: more than 100", 101, None),
+    Band(f"rare: {MOST_RARE} images or fewer", *FREQUENCY_BOUNDS["r"]),
+    Band(f"common: {MOST_RARE + 1} to {MOST_COMMON}", *FREQUENCY_BOUNDS["c"]),
+    Band(f"frequent: more than {MOST_COMMON}", *FREQUENCY_BOUNDS["f"]),
 )
-
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -302,28 +307,9 @@ def _refuse_overwrite(files: Sequence[Path], out: Path, *, force: bool) -> None:
 
 
 def _write(figures: Mapping[str, Figure], out: Path) -> tuple[Path, ...]:
-    """Writes every picture into a folder of its own, then moves all of them to their places."""
+    """Writes every picture; they appear together or not at all."""
     names = _file_names(list(figures))
-    try:
-        with _folder_inside(out) as work:
-            for name in names:
-                write_figure(figures[Path(name).stem], work / name)
-            for name in names:
-                os.replace(work / name, out / name)
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be written ({error.strerror or error}); choose another --out") from None
+    with adding_files(out) as work:
+        for name in names:
+            write_figure(figures[Path(name).stem], work / name)
     return tuple(out / name for name in names)
-
-
-@contextmanager
-def _folder_inside(out: Path) -> Iterator[Path]:
-    """A passing folder inside ``out``, which goes too if it was made for it and stays empty."""
-    made = not out.exists()
-    out.mkdir(parents=True, exist_ok=True)
-    try:
-        with tempfile.TemporaryDirectory(prefix=".plots-", dir=out) as work:
-            yield Path(work)
-    finally:
-        if made:
-            with suppress(OSError):
-                out.rmdir()

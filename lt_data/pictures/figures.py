@@ -8,18 +8,18 @@ Shapes: C pool categories by rank, n_ref reference categories by rank, G groups.
 
 from __future__ import annotations
 
-import os
 import unicodedata
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from lt_data.arrays import IntArray
 from lt_data.errors import OutputError
-from lt_data.files.writing import beside
+from lt_data.files.writing import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#000000")
 DPI: Final = 120
 FORMATS: Final = (".png", ".svg")
-
-IntArray = npt.NDArray[np.int64]
 
 
 class GroupLike(Protocol):
@@ -222,16 +220,7 @@ def save_figure(figure: Figure, path: Path) -> None:
     path = Path(path).absolute()
     if path.suffix.lower() not in FORMATS:
         raise OutputError(f"{path}: pictures are written as {' or '.join(FORMATS)}; choose a name that ends so")
-    work = beside(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            write_figure(figure, work)
-            os.replace(work, path)
-        finally:
-            work.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another file") from None
+    write_whole(path, partial(write_figure, figure), make_folder=True)
 
 
 def write_figure(figure: Figure, path: Path) -> None:

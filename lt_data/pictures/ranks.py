@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from lt_data.arrays import BoolArray, FloatArray, IntArray
 from lt_data.pictures.figures import COLOURS, category_label, new_figure, plain
 
 if TYPE_CHECKING:
@@ -33,9 +34,6 @@ _AROUND: Final = 0.85
 _LETTER: Final = 0.062
 # lines of text that fit beside the area
 _LINES: Final = 26
-
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -151,7 +149,7 @@ def _draw_points(axes: Axes, values: IntArray, band_of: IntArray) -> None:
             axes.annotate(f"{value:,}", (rank, place), (0, 5), textcoords="offset points", **style)
 
 
-def _band_text(band: Band, values: IntArray, members: npt.NDArray[np.bool_], unit: str, shares: bool) -> str:
+def _band_text(band: Band, values: IntArray, members: BoolArray, unit: str, shares: bool) -> str:
     """Name, categories and share of one band."""
     count = int(members.sum())
     lines = [plain(band.name), f"{count:,} {'category' if count == 1 else 'categories'}"]

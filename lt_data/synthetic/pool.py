@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from PIL import Image
 
 from lt_data.arrays import IntArray
 from lt_data.errors import DataError, OutputError
+from lt_data.files.reading import Progress
 from lt_data.files.writing import replacing_directory
 from lt_data.masks.outlines import Points, signed_area
 from lt_data.synthetic.scenes import Scene, draw_scene
@@ -32,8 +33,6 @@ IMAGES = "images"
 DEFAULT_EXPONENT = 1.5
 MOST_PER_IMAGE = 12
 SMALLEST_SIDE, LARGEST_SIDE = 64, 1024
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

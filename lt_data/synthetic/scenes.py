@@ -17,7 +17,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from lt_data.masks.outlines import Points, trace_outlines
-from lt_data.synthetic.shapes import SHAPES, TEXTURES, FloatArray, ShapeCategory
+from lt_data.synthetic.shapes import SHAPES, TEXTURES, Pixels, ShapeCategory
 
 SMALLEST, LARGEST = 0.125, 0.44  # length of an object, log-uniform
 FLOOR = 0.1  # failures shrink an object no further than this length
@@ -46,9 +46,9 @@ class _Placed:
 
     rows: slice
     columns: slice
-    alpha: FloatArray
-    x: FloatArray
-    y: FloatArray
+    alpha: Pixels
+    x: Pixels
+    y: Pixels
     radius: float
     full_area: float
 
@@ -79,7 +79,7 @@ def draw_scene(categories: Sequence[ShapeCategory], size: int, generator: np.ran
 
 
 def _place(
-    category: ShapeCategory, below: FloatArray, below_area: npt.NDArray[np.float64], generator: np.random.Generator
+    category: ShapeCategory, below: Pixels, below_area: npt.NDArray[np.float64], generator: np.random.Generator
 ) -> _Placed:
     """Draws places until one leaves enough to see of everything; each failure makes the object a little smaller."""
     size = below.shape[-1]
@@ -117,7 +117,7 @@ def _draw_place(category: ShapeCategory, length: float, size: int, generator: np
     return _Placed(rows, columns, alpha[inner], x[inner], y[inner], radius, full_area)
 
 
-def _paint(category: ShapeCategory, placed: _Placed, size: int, generator: np.random.Generator) -> FloatArray:
+def _paint(category: ShapeCategory, placed: _Placed, size: int, generator: np.random.Generator) -> Pixels:
     """Colour of every pixel of an object's window, RGB 0..1, shape [h, w, 3]."""
     hue, saturation, value, light, phase_x, phase_y = generator.random(6)
     base = colorsys.hsv_to_rgb(
@@ -135,7 +135,7 @@ def _paint(category: ShapeCategory, placed: _Placed, size: int, generator: np.ra
     return np.asarray(dark_tone + share[..., None] * (light_tone - dark_tone), np.float32)
 
 
-def _background(size: int, generator: np.random.Generator) -> FloatArray:
+def _background(size: int, generator: np.random.Generator) -> Pixels:
     """A muted colour with soft blotches, and on every other image faint stripes; RGB 0..1, shape [S, S, 3]."""
     hue, saturation, value, kind, turn, period = generator.random(6)
     base = np.array(colorsys.hsv_to_rgb(hue, 0.25 * saturation, 0.25 + 0.45 * value), np.float32)
@@ -152,14 +152,14 @@ def _background(size: int, generator: np.random.Generator) -> FloatArray:
     return np.asarray(canvas, np.float32)
 
 
-def _sensor(size: int, generator: np.random.Generator) -> tuple[np.float32, FloatArray]:
+def _sensor(size: int, generator: np.random.Generator) -> tuple[np.float32, Pixels]:
     """Exposure as a factor, and noise to add, shape [S, S, 3]."""
     gain, strength = generator.random(2)
     noise = generator.standard_normal((size, size, 3), dtype=np.float32)
     return np.float32(0.8 + 0.4 * gain), np.float32(0.008 + 0.02 * strength) * noise
 
 
-def _outlines(part: FloatArray) -> list[Points]:
+def _outlines(part: Pixels) -> list[Points]:
     """Outlines of what is left to see of an object, traced within its bounding box."""
     rows, columns = np.flatnonzero(part.any(axis=1)), np.flatnonzero(part.any(axis=0))
     top, left = int(rows[0]), int(columns[0])

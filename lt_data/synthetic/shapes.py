@@ -19,30 +19,30 @@ import numpy.typing as npt
 
 from lt_data.errors import DataError
 
-FloatArray = npt.NDArray[np.floating[Any]]
-ShapeFunction = Callable[[FloatArray, FloatArray, float], FloatArray]
-TextureFunction = Callable[[FloatArray, FloatArray, float], FloatArray]
+Pixels = npt.NDArray[np.floating[Any]]
+ShapeFunction = Callable[[Pixels, Pixels, float], Pixels]
+TextureFunction = Callable[[Pixels, Pixels, float], Pixels]
 
 FEWEST, MOST = 20, 30
 
 
-def disc(x: FloatArray, y: FloatArray, radius: float) -> FloatArray:
+def disc(x: Pixels, y: Pixels, radius: float) -> Pixels:
     """Signed distance to the outline in pixels, negative inside, shape [h, w]; like all shape functions."""
     return np.hypot(x, y) - radius
 
 
-def square(x: FloatArray, y: FloatArray, radius: float) -> FloatArray:
+def square(x: Pixels, y: Pixels, radius: float) -> Pixels:
     """A square of side 1.7 radii."""
     return np.maximum(np.abs(x), np.abs(y)) - 0.85 * radius
 
 
-def triangle(x: FloatArray, y: FloatArray, radius: float) -> FloatArray:
+def triangle(x: Pixels, y: Pixels, radius: float) -> Pixels:
     """An equilateral triangle with its corners 1.15 radii from the centre."""
     slanted = 0.866 * np.abs(x) - 0.5 * y
     return np.maximum(slanted, y) - 0.575 * radius
 
 
-def star(x: FloatArray, y: FloatArray, radius: float) -> FloatArray:
+def star(x: Pixels, y: Pixels, radius: float) -> Pixels:
     """A star with five points."""
     fifth = 2 * math.pi / 5
     angle = np.abs(np.mod(np.arctan2(y, x), fifth) - fifth / 2)
@@ -54,13 +54,13 @@ def star(x: FloatArray, y: FloatArray, radius: float) -> FloatArray:
     return distance * (normal_x * np.cos(angle) + normal_y * np.sin(angle)) - normal_x * inner
 
 
-def ring(x: FloatArray, y: FloatArray, radius: float) -> FloatArray:
+def ring(x: Pixels, y: Pixels, radius: float) -> Pixels:
     """A ring whose hole has 0.42 of its diameter."""
-    to_middle: FloatArray = np.abs(np.hypot(x, y) - 0.71 * radius)
+    to_middle: Pixels = np.abs(np.hypot(x, y) - 0.71 * radius)
     return to_middle - 0.29 * radius
 
 
-def cross(x: FloatArray, y: FloatArray, radius: float) -> FloatArray:
+def cross(x: Pixels, y: Pixels, radius: float) -> Pixels:
     """Two bars at right angles."""
     long, thick = radius, 0.36 * radius
     across = np.maximum(np.abs(x) - long, np.abs(y) - thick)
@@ -68,63 +68,63 @@ def cross(x: FloatArray, y: FloatArray, radius: float) -> FloatArray:
     return np.minimum(across, upright)
 
 
-def pill(x: FloatArray, y: FloatArray, radius: float) -> FloatArray:
+def pill(x: Pixels, y: Pixels, radius: float) -> Pixels:
     """A bar with round ends."""
     thick = 0.48 * radius
-    beyond: FloatArray = np.maximum(np.abs(x) - (1.1 * radius - thick), 0.0)
-    to_axis: FloatArray = np.hypot(beyond, y)
+    beyond: Pixels = np.maximum(np.abs(x) - (1.1 * radius - thick), 0.0)
+    to_axis: Pixels = np.hypot(beyond, y)
     return to_axis - thick
 
 
-def crescent(x: FloatArray, y: FloatArray, radius: float) -> FloatArray:
+def crescent(x: Pixels, y: Pixels, radius: float) -> Pixels:
     """A disc with a smaller one taken off its side."""
     to_centre = np.hypot(x, y)
     to_bite = np.hypot(x - 0.62 * radius, y)
     outside_bite = 0.62 * radius - to_bite
-    distance: FloatArray = np.maximum(to_centre - radius, outside_bite)
+    distance: Pixels = np.maximum(to_centre - radius, outside_bite)
     return distance
 
 
-def diamond(x: FloatArray, y: FloatArray, radius: float) -> FloatArray:
+def diamond(x: Pixels, y: Pixels, radius: float) -> Pixels:
     """A rhombus, longer than it is wide."""
     return (np.abs(x) + 1.7 * np.abs(y) - 1.15 * radius) / math.hypot(1.0, 1.7)
 
 
-def hexagon(x: FloatArray, y: FloatArray, radius: float) -> FloatArray:
+def hexagon(x: Pixels, y: Pixels, radius: float) -> Pixels:
     """A regular hexagon."""
     return np.maximum(np.abs(y), 0.866 * np.abs(x) + 0.5 * np.abs(y)) - 0.87 * radius
 
 
-def plain(x: FloatArray, y: FloatArray, period: float) -> FloatArray:
+def plain(x: Pixels, y: Pixels, period: float) -> Pixels:
     """Share of the light tone per pixel, 0..1, shape [h, w]; like all texture functions. Here nothing."""
     return np.zeros_like(x)
 
 
-def striped(x: FloatArray, y: FloatArray, period: float) -> FloatArray:
+def striped(x: Pixels, y: Pixels, period: float) -> Pixels:
     """Parallel stripes."""
     return _unit(0.5 + np.sin(x * (2 * math.pi / period)) * (period / 5))
 
 
-def checked(x: FloatArray, y: FloatArray, period: float) -> FloatArray:
+def checked(x: Pixels, y: Pixels, period: float) -> Pixels:
     """A chessboard."""
     step = math.pi / (0.55 * period)
     return _unit(0.5 + np.sin(x * step) * np.sin(y * step) * (period / 3))
 
 
-def dotted(x: FloatArray, y: FloatArray, period: float) -> FloatArray:
+def dotted(x: Pixels, y: Pixels, period: float) -> Pixels:
     """Round dots on a square lattice."""
     u = np.mod(x, period) - period / 2
     v = np.mod(y, period) - period / 2
     return _unit(0.5 + 0.32 * period - np.hypot(u, v))
 
 
-def shaded(x: FloatArray, y: FloatArray, period: float) -> FloatArray:
+def shaded(x: Pixels, y: Pixels, period: float) -> Pixels:
     """A gradient across the object."""
     return _unit(0.5 + x / (2.8 * period))
 
 
-def _unit(share: FloatArray) -> FloatArray:
-    clipped: FloatArray = np.clip(share, 0, 1)
+def _unit(share: Pixels) -> Pixels:
+    clipped: Pixels = np.clip(share, 0, 1)
     return clipped
 
 

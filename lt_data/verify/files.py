@@ -22,7 +22,7 @@ from lt_data.errors import DataError
 from lt_data.files.image_files import find_images
 from lt_data.files.reading import Progress
 from lt_data.groups import make_groups
-from lt_data.verify.finding import Finding, differing_bytes
+from lt_data.verify.mismatch import Mismatch, differing_bytes
 from lt_data.verify.report import Checks, Dataset
 from lt_data.versions import PACKAGE
 
@@ -34,16 +34,16 @@ LISTED: Final = 5
 
 def check_files(directory: Path, record: BuildRecord, checks: Checks) -> None:
     """What can be said of the files without the annotations."""
-    checks.run(f"{BUILD}: every file of a build is there", _check_presence(directory, record))
+    checks.run(BUILD, "every file of a build is there", _check_presence(directory, record))
     if (directory / ALIGNMENT_PLOT).is_file():
-        checks.run(f"{ALIGNMENT_PLOT}: present and whole", _check_picture(directory / ALIGNMENT_PLOT))
+        checks.run(ALIGNMENT_PLOT, "present and whole", _check_picture(directory / ALIGNMENT_PLOT))
         checks.skip(
             f"{ALIGNMENT_PLOT}: what it shows",
             "pictures are not redrawn, as each version of matplotlib draws other bytes",
             f"lt-data plot {directory} --kind alignment --out OTHER, and look at both",
         )
     if (directory / ENVIRONMENT).is_file():
-        checks.run(f"{ENVIRONMENT}: keys, and the name of the pool", _check_environment(directory, record))
+        checks.run(ENVIRONMENT, "keys, and the name of the pool", _check_environment(directory, record))
         checks.skip(
             f"{ENVIRONMENT}: date, versions, command, paths and other values",
             "nothing in the directory tells when, where and with what it was made",
@@ -52,18 +52,18 @@ def check_files(directory: Path, record: BuildRecord, checks: Checks) -> None:
     _note_foreign(directory, record, checks)
 
 
-def _check_presence(directory: Path, record: BuildRecord) -> Iterator[Finding]:
+def _check_presence(directory: Path, record: BuildRecord) -> Iterator[Mismatch]:
     """The data files are looked for with their digests."""
     for name in (ENVIRONMENT, ALIGNMENT_PLOT, CARD):
         if not (directory / name).is_file():
-            yield Finding(name, "file", "nothing", "a file")
+            yield Mismatch(name, "file", "nothing", "a file")
     if record.inputs.val is None and (directory / VALIDATION).exists():
-        yield Finding(VALIDATION, "file", "a file", f"nothing, as {BUILD} has no such input")
+        yield Mismatch(VALIDATION, "file", "a file", f"nothing, as {BUILD} has no such input")
     if (directory / IMAGES).exists() and not (directory / IMAGES).is_dir():
-        yield Finding(IMAGES, "file", "a file", "a folder, or nothing")
+        yield Mismatch(IMAGES, "file", "a file", "a folder, or nothing")
 
 
-def _check_picture(path: Path) -> Iterator[Finding]:
+def _check_picture(path: Path) -> Iterator[Mismatch]:
     """Every checksum in the file is right, its pixels decode, and they are not all alike."""
     from PIL import Image
 
@@ -80,22 +80,22 @@ def _check_picture(path: Path) -> Iterator[Finding]:
         *(OSError, SyntaxError, ValueError, EOFError, zlib.error),
         *(Image.DecompressionBombError, Image.DecompressionBombWarning),
     ) as error:
-        yield Finding(path.name, "content", f"{type(error).__name__}: {error}", "a PNG picture")
+        yield Mismatch(path.name, "content", f"{type(error).__name__}: {error}", "a PNG picture")
         return
     if not data.endswith(PNG_END):
-        yield Finding(path.name, "content", "bytes behind the end of the picture", "a PNG picture")
+        yield Mismatch(path.name, "content", "bytes behind the end of the picture", "a PNG picture")
     if lowest == highest:
-        yield Finding(path.name, "content", "one colour", "a picture of the targets")
+        yield Mismatch(path.name, "content", "one colour", "a picture of the targets")
 
 
-def _check_environment(directory: Path, record: BuildRecord) -> Iterator[Finding]:
+def _check_environment(directory: Path, record: BuildRecord) -> Iterator[Mismatch]:
     environment = read_environment(directory)
     if PACKAGE not in environment.packages:
-        yield Finding(ENVIRONMENT, f"packages: {PACKAGE}", "nothing", "its version")
+        yield Mismatch(ENVIRONMENT, f"packages: {PACKAGE}", "nothing", "its version")
     path = environment.paths.pool
     # the directory may come from another system
     if record.inputs.pool.name not in (PurePosixPath(path).name, PureWindowsPath(path).name):
-        yield Finding(ENVIRONMENT, "paths: pool", path, f"a path of {record.inputs.pool.name}")
+        yield Mismatch(ENVIRONMENT, "paths: pool", path, f"a path of {record.inputs.pool.name}")
 
 
 def _note_foreign(directory: Path, record: BuildRecord, checks: Checks) -> None:
@@ -125,7 +125,7 @@ def check_card(data: Dataset, checks: Checks) -> None:
         why = f"it differs, but {PACKAGE} {writer} wrote it, and this is {here}, whose words may be others"
         checks.skip(CARD, why, f"verify with {PACKAGE} {writer}")
         return
-    checks.run(f"{CARD}: every line, rendered again", _differing_lines(got, expected))
+    checks.run(CARD, "every line, rendered again", _differing_lines(got, expected))
 
 
 def _writer(directory: Path) -> str | None:
@@ -166,10 +166,10 @@ def _card_facts(data: Dataset) -> CardFacts:
     )
 
 
-def _differing_lines(got: bytes, expected: bytes) -> Iterator[Finding]:
+def _differing_lines(got: bytes, expected: bytes) -> Iterator[Mismatch]:
     ours, theirs = got.split(b"\n"), expected.split(b"\n")
     if len(ours) != len(theirs):
-        yield Finding(CARD, "lines", str(len(ours) - 1), str(len(theirs) - 1))
+        yield Mismatch(CARD, "lines", str(len(ours) - 1), str(len(theirs) - 1))
     wrong = [(n, a, b) for n, (a, b) in enumerate(zip(ours, theirs, strict=False), start=1) if a != b]
     # behind a line too many or too few all others differ too
     for number, a, b in wrong if len(ours) == len(theirs) else wrong[:1]:
@@ -182,7 +182,7 @@ def check_validation(data: Dataset, checks: Checks, progress: Progress | None = 
         return
     val = checks.read(VALIDATION, lambda: read_annotations(data.directory / VALIDATION, progress=progress))
     if val is not None:
-        checks.run(f"{VALIDATION}: the categories of {ANNOTATIONS}", _check_categories(val, data.file))
+        checks.run(VALIDATION, f"the categories of {ANNOTATIONS}", _check_categories(val, data.file))
     checks.skip(
         f"{VALIDATION}: that it is a copy of {data.record.inputs.val.name}",
         "the original is not read",
@@ -190,11 +190,11 @@ def check_validation(data: Dataset, checks: Checks, progress: Progress | None = 
     )
 
 
-def _check_categories(val: AnnotationFile, file: AnnotationFile) -> Iterator[Finding]:
+def _check_categories(val: AnnotationFile, file: AnnotationFile) -> Iterator[Mismatch]:
     have, want = (dict(zip(f.categories.ids.tolist(), f.categories.names, strict=True)) for f in (val, file))
     for key in sorted({*have, *want}):
         if have.get(key) != want.get(key):
-            yield Finding(VALIDATION, f"category {key}", repr(have.get(key)), repr(want.get(key)))
+            yield Mismatch(VALIDATION, f"category {key}", repr(have.get(key)), repr(want.get(key)))
 
 
 def check_images(data: Dataset, checks: Checks) -> None:
@@ -207,7 +207,7 @@ def check_images(data: Dataset, checks: Checks) -> None:
             f"see the command in {ENVIRONMENT}",
         )
         return
-    checks.run(f"{IMAGES}: every image is there", _find_images(folder, data.file.file_names))
+    checks.run(IMAGES, "every image is there", _find_images(folder, data.file.file_names))
     checks.skip(
         f"{IMAGES}: what the files hold",
         "the record has no digests of them",
@@ -223,8 +223,8 @@ def check_images(data: Dataset, checks: Checks) -> None:
         checks.skip(f"{IMAGES}: {others:,} other files", "no annotation names them", "ask who added them")
 
 
-def _find_images(folder: Path, file_names: list[str]) -> Iterator[Finding]:
+def _find_images(folder: Path, file_names: list[str]) -> Iterator[Mismatch]:
     try:
         find_images(folder, file_names)
     except DataError as error:
-        yield from (Finding(IMAGES, "files", line, "every image of the annotations") for line in error.problems)
+        yield from (Mismatch(IMAGES, "files", line, "every image of the annotations") for line in error.problems)

@@ -15,7 +15,7 @@ from lt_data.dataset.options import BuildOptions
 from lt_data.dataset.record import BuildRecord, CategoryRow, read_rows
 from lt_data.errors import DataError, one_line
 from lt_data.files.reading import Progress
-from lt_data.verify.finding import Finding
+from lt_data.verify.mismatch import Mismatch
 
 T = TypeVar("T")
 
@@ -43,24 +43,24 @@ class Checks:
     """What was checked so far, and what was found."""
 
     def __init__(self) -> None:
-        self.problems: list[Finding] = []
+        self.problems: list[Mismatch] = []
         self.checked: list[str] = []
         self.unchecked: list[Unchecked] = []
 
-    def run(self, what: str, findings: Iterable[Finding]) -> None:
-        """Makes a check, named ``file: what``; an input that it cannot use is a finding too."""
-        self.checked.append(what)
-        self.read(what.partition(":")[0], lambda: self.problems.extend(findings))
+    def run(self, file: str, what: str, mismatches: Iterable[Mismatch]) -> None:
+        """Makes a check of a file of the directory; an input that it cannot use is a mismatch too."""
+        self.checked.append(f"{file}: {what}")
+        self.read(file, lambda: self.problems.extend(mismatches))
 
     def read(self, name: str, reader: Callable[[], T], *, where: str = "content") -> T | None:
-        """What a reader makes of a file, or a finding and ``None``."""
+        """What a reader makes of a file, or a mismatch and ``None``."""
         try:
             return reader()
         except DataError as error:
             problems = error.problems
         except OSError as error:
             problems = [f"{error.filename or name}: cannot be read ({error.strerror or error})"]
-        self.problems += [Finding(name, where, line, "what lt-data build-coco-lt writes") for line in problems]
+        self.problems += [Mismatch(name, where, line, "what lt-data build-coco-lt writes") for line in problems]
         return None
 
     def skip(self, what: str, why: str, how: str) -> None:
@@ -93,12 +93,12 @@ class Dataset:
 def read_dataset(
     directory: Path, record: BuildRecord, checks: Checks, progress: Progress | None = None
 ) -> Dataset | None:
-    """Reads what the checks compare; what cannot be read is a finding, and then there is nothing to compare.
+    """Reads what the checks compare; what cannot be read is a mismatch, and then there is nothing to compare.
 
     Args:
         directory: The dataset directory.
         record: Its record.
-        checks: Takes the findings.
+        checks: Takes the mismatches.
         progress: Called with the bytes read of the annotations and the bytes in all.
 
     Raises:

@@ -21,7 +21,7 @@ from lt_data.counts.categories import CategoryCounts, Reference, count_categorie
 from lt_data.dataset.names import ANNOTATIONS, BUILD, CATEGORIES
 from lt_data.dataset.record import BuildRecord, CategoryRow, Input
 from lt_data.errors import DataError
-from lt_data.verify.finding import Finding, differing_bytes, differing_fields, differing_ids
+from lt_data.verify.mismatch import Mismatch, differing_bytes, differing_fields, differing_ids
 
 # what the builder writes for a region that training ignores
 CROWD = msgspec.Raw(b"1")
@@ -76,22 +76,22 @@ def load_source(
     return load_reference(source, max((row.pool_instances for row in rows), default=0), len(rows))
 
 
-def check_warnings(record: BuildRecord, known: Reference | Targets, expected: Sequence[str]) -> Iterator[Finding]:
+def check_warnings(record: BuildRecord, known: Reference | Targets, expected: Sequence[str]) -> Iterator[Mismatch]:
     """The warnings of the record are those of a new build; a file that was renamed since is called as it was."""
     recorded = source_of(record, None)[1]
     wanted = [recorded.name + line.removeprefix(known.name) for line in expected]
     if record.warnings != wanted:
         got = "nothing" if record.warnings is None else "; ".join(record.warnings) or "none"
-        yield Finding(BUILD, "warnings", got, "; ".join(wanted) or "none")
+        yield Mismatch(BUILD, "warnings", got, "; ".join(wanted) or "none")
 
 
 def check_origin(
     record: BuildRecord, rows: Sequence[CategoryRow], counts: CategoryCounts, known: Reference | Targets | None
-) -> Iterator[Finding]:
+) -> Iterator[Mismatch]:
     """Ranks and counts of the reference, or the explicit targets; without ``known`` only the ranks."""
     kind, recorded, _ = source_of(record, None)
     if known is not None and known.sha256 != recorded.sha256:
-        yield Finding(BUILD, f"inputs: {kind}: sha256", str(recorded.sha256), str(known.sha256))
+        yield Mismatch(BUILD, f"inputs: {kind}: sha256", str(recorded.sha256), str(known.sha256))
     ranks: list[int | None] = [None] * len(rows)
     taken: dict[int, int] = {}
     if kind == "targets" and known is not None:
@@ -109,11 +109,11 @@ def check_origin(
         yield from differing_fields(CATEGORIES, f"category {row.category_id}", row, expected)
 
 
-def check_pool_counts(record: BuildRecord, rows: Sequence[CategoryRow], pool: AnnotationFile) -> Iterator[Finding]:
+def check_pool_counts(record: BuildRecord, rows: Sequence[CategoryRow], pool: AnnotationFile) -> Iterator[Mismatch]:
     """The digest recorded for the pool, and the columns of ``categories.csv`` that were counted in it."""
     recorded = record.inputs.pool
     if recorded.sha256 != pool.sha256:
-        yield Finding(BUILD, "inputs: pool: sha256", str(recorded.sha256), f"{pool.sha256} ({pool.path})")
+        yield Mismatch(BUILD, "inputs: pool: sha256", str(recorded.sha256), f"{pool.sha256} ({pool.path})")
     counts = count_categories(pool, count_crowds=record.rule.crowds_count)
     yield from differing_ids(CATEGORIES, "category", sorted(r.category_id for r in rows), counts.category_ids.tolist())
     place = {category_id: i for i, category_id in enumerate(counts.category_ids.tolist())}
@@ -124,7 +124,7 @@ def check_pool_counts(record: BuildRecord, rows: Sequence[CategoryRow], pool: An
             yield from differing_fields(CATEGORIES, f"category {row.category_id}", row, expected)
 
 
-def check_records(file: AnnotationFile, pool: AnnotationFile, *, surplus: str) -> Iterator[Finding]:
+def check_records(file: AnnotationFile, pool: AnnotationFile, *, surplus: str) -> Iterator[Mismatch]:
     """Every record and every other member of the file has the bytes of the pool's.
 
     Args:
@@ -134,7 +134,7 @@ def check_records(file: AnnotationFile, pool: AnnotationFile, *, surplus: str) -
     """
     ours, theirs = file.members, pool.members
     if list(ours) != list(theirs):
-        yield Finding(ANNOTATIONS, "members", ", ".join(ours), ", ".join(theirs))
+        yield Mismatch(ANNOTATIONS, "members", ", ".join(ours), ", ".join(theirs))
     for key in ours.keys() & theirs.keys() - {"images", "annotations"}:
         if ours[key] != theirs[key]:
             yield differing_bytes(ANNOTATIONS, f"member '{key}'", bytes(ours[key]), bytes(theirs[key]))
@@ -142,7 +142,7 @@ def check_records(file: AnnotationFile, pool: AnnotationFile, *, surplus: str) -
     yield from _check_annotations(file, pool, surplus)
 
 
-def _check_images(file: AnnotationFile, pool: AnnotationFile) -> Iterator[Finding]:
+def _check_images(file: AnnotationFile, pool: AnnotationFile) -> Iterator[Mismatch]:
     ours, theirs = file.image_records, pool.image_records
     here, there = _pairs(file.image_ids, pool.image_ids)
     for i, k in zip(here.tolist(), there.tolist(), strict=True):
@@ -150,7 +150,7 @@ def _check_images(file: AnnotationFile, pool: AnnotationFile) -> Iterator[Findin
             yield differing_bytes(ANNOTATIONS, f"image {file.image_ids[i]}", bytes(ours[i]), bytes(theirs[k]))
 
 
-def _check_annotations(file: AnnotationFile, pool: AnnotationFile, surplus: str) -> Iterator[Finding]:
+def _check_annotations(file: AnnotationFile, pool: AnnotationFile, surplus: str) -> Iterator[Mismatch]:
     ours, theirs = file.annotation_records, pool.annotation_records
     here, there = _pairs(file.annotation_ids, pool.annotation_ids)
     turned = file.crowd[here] & ~pool.crowd[there] & (surplus == "ignore")
@@ -189,10 +189,10 @@ def _members_of(record: msgspec.Raw) -> Members | None:
         return None
 
 
-def _differing_members(where: str, got: Members | None, source: Members | None) -> Iterator[Finding]:
+def _differing_members(where: str, got: Members | None, source: Members | None) -> Iterator[Mismatch]:
     """A region that training ignores is the pool's instance but for ``iscrowd``."""
     if got is None or source is None:
-        yield Finding(ANNOTATIONS, where, "a record that cannot be read", "the pool's record as a region")
+        yield Mismatch(ANNOTATIONS, where, "a record that cannot be read", "the pool's record as a region")
         return
     expected = {**source, "iscrowd": CROWD}
     if got == expected:
@@ -205,7 +205,7 @@ def _differing_members(where: str, got: Members | None, source: Members | None) 
 
 def check_selection(
     record: BuildRecord, rows: Sequence[CategoryRow], file: AnnotationFile, build: Build
-) -> Iterator[Finding]:
+) -> Iterator[Mismatch]:
     """The images and annotations, the targets and the numbers of left-over annotations are those of a new build."""
     pool, chosen = build.pool, build.selection
     ignore = build.options.surplus == "ignore"
@@ -217,7 +217,7 @@ def check_selection(
     crowd = pool.crowd | build.left_over if ignore else pool.crowd
     for n in np.flatnonzero(kept[there] & (file.crowd[here] != crowd[there])).tolist():
         got, wanted = ("a crowd" if flag else "an instance" for flag in (file.crowd[here[n]], crowd[there[n]]))
-        yield Finding(ANNOTATIONS, f"annotation {file.annotation_ids[here[n]]}", got, wanted)
+        yield Mismatch(ANNOTATIONS, f"annotation {file.annotation_ids[here[n]]}", got, wanted)
     ids = build.pool_counts.category_ids[build.alignment.order].tolist()
     targets = dict(zip(ids, build.alignment.targets.tolist(), strict=True))
     for row in rows:

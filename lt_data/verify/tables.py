@@ -17,24 +17,24 @@ from lt_data.dataset.directory import read_groups
 from lt_data.dataset.names import CATEGORIES, GROUPS, REPEAT_FACTORS
 from lt_data.dataset.record import CategoryRow, FactorRow, read_rows, unknown_columns
 from lt_data.groups import group_name_of, groups_to_json, make_groups
-from lt_data.verify.finding import Finding, differing_bytes, differing_fields, differing_ids
+from lt_data.verify.mismatch import Mismatch, differing_bytes, differing_fields, differing_ids
 from lt_data.verify.report import Checks, Dataset
 
 
 def check_tables(data: Dataset, checks: Checks) -> None:
     """``categories.csv``, ``groups.json`` and ``repeat_factors.csv``."""
-    checks.run(f"{CATEGORIES}: categories, names, instances, images and groups", _check_counts(data))
-    checks.run(f"{CATEGORIES}: ranks", _check_ranks(data.rows))
-    checks.run(f"{CATEGORIES}: targets, and that they are met", _check_targets(data))
-    checks.run(f"{GROUPS}: edges and groups", _check_groups(data))
-    checks.run(f"{REPEAT_FACTORS}: the factor of {len(data.file.image_ids):,} images", _check_factors(data))
+    checks.run(CATEGORIES, "categories, names, instances, images and groups", _check_counts(data))
+    checks.run(CATEGORIES, "ranks", _check_ranks(data.rows))
+    checks.run(CATEGORIES, "targets, and that they are met", _check_targets(data))
+    checks.run(GROUPS, "edges and groups", _check_groups(data))
+    checks.run(REPEAT_FACTORS, f"the factor of {len(data.file.image_ids):,} images", _check_factors(data))
     for name, kind in ((CATEGORIES, CategoryRow), (REPEAT_FACTORS, FactorRow)):
         unknown = unknown_columns(data.directory / name, kind)
         if unknown:
             checks.skip(f"{name}: columns {', '.join(unknown)}", "no build writes them", "ask who added them")
 
 
-def _check_counts(data: Dataset) -> Iterator[Finding]:
+def _check_counts(data: Dataset) -> Iterator[Mismatch]:
     counts = data.counts
     ids = counts.category_ids.tolist()
     yield from differing_ids(CATEGORIES, "category", sorted(row.category_id for row in data.rows), ids)
@@ -52,14 +52,14 @@ def _check_counts(data: Dataset) -> Iterator[Finding]:
             yield from differing_fields(CATEGORIES, f"category {row.category_id}", row, expected)
 
 
-def _check_ranks(rows: list[CategoryRow]) -> Iterator[Finding]:
+def _check_ranks(rows: list[CategoryRow]) -> Iterator[Mismatch]:
     """Descending by the pool's instances, ties by ascending id."""
     ranked = sorted(rows, key=lambda row: (-row.pool_instances, row.category_id))
     for rank, (row, expected) in enumerate(zip(rows, ranked, strict=True), start=1):
         yield from differing_fields(CATEGORIES, f"row {rank}", row, {"category_id": expected.category_id, "rank": rank})
 
 
-def _check_targets(data: Dataset) -> Iterator[Finding]:
+def _check_targets(data: Dataset) -> Iterator[Mismatch]:
     """The reference's count times the scale, met as far as the pool goes; an explicit target of 0 stays 0."""
     counts = np.array([row.reference_instances for row in data.rows], np.int64)
     targets = scaled_targets(counts, parse_scale(data.options.scale))
@@ -70,14 +70,14 @@ def _check_targets(data: Dataset) -> Iterator[Finding]:
         yield from differing_fields(CATEGORIES, f"category {row.category_id}", row, expected)
 
 
-def _check_groups(data: Dataset) -> Iterator[Finding]:
+def _check_groups(data: Dataset) -> Iterator[Mismatch]:
     edges, groups = read_groups(data.directory)
     expected = make_groups(data.counts.category_ids, data.counts.instances, data.options.edges)
     found = []
     if edges != data.options.edges:
-        found.append(Finding(GROUPS, "edges", str(list(edges)), str(list(data.options.edges))))
+        found.append(Mismatch(GROUPS, "edges", str(list(edges)), str(list(data.options.edges))))
     if [(g.name, g.lower, g.upper) for g in groups] != [(g.name, g.lower, g.upper) for g in expected]:
-        found.append(Finding(GROUPS, "groups", ", ".join(g.name for g in groups), ", ".join(g.name for g in expected)))
+        found.append(Mismatch(GROUPS, "groups", ", ".join(g.name for g in groups), ", ".join(g.name for g in expected)))
     for group, wanted in zip(groups, expected, strict=False):
         found += differing_ids(GROUPS, f"group {wanted.name}: category", group.category_ids, wanted.category_ids)
     yield from found
@@ -90,7 +90,7 @@ def _check_groups(data: Dataset) -> Iterator[Finding]:
         yield differing_bytes(GROUPS, "content", got, wanted_text)
 
 
-def _check_factors(data: Dataset) -> Iterator[Finding]:
+def _check_factors(data: Dataset) -> Iterator[Mismatch]:
     rows = read_rows(data.directory / REPEAT_FACTORS, FactorRow)
     ids = data.file.image_ids.tolist()
     yield from differing_ids(REPEAT_FACTORS, "image", [row.image_id for row in rows], ids)

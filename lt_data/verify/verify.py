@@ -1,14 +1,13 @@
 """Checking a dataset directory: against itself, and against the pool and the reference it was made from.
 
 Read ``verify_dataset`` first: it lists the checks. Each one computes a figure anew, from ``annotations.json`` where it
-can, and yields a finding for every place where the directory says something else. What is not checked is listed too,
+can, and yields a mismatch for every place where the directory says something else. What is not checked is listed too,
 with the reason and a way to check it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
@@ -19,9 +18,9 @@ from lt_data.build.result import Build
 from lt_data.dataset.names import ANNOTATIONS, BUILD, CATEGORIES, annotations_path
 from lt_data.dataset.record import read_build_record
 from lt_data.errors import one_line
-from lt_data.files.reading import Progress
+from lt_data.files.reading import Progress, Report
 from lt_data.verify.files import check_card, check_files, check_images, check_validation
-from lt_data.verify.finding import Finding
+from lt_data.verify.mismatch import Mismatch
 from lt_data.verify.record import check_digests, check_record
 from lt_data.verify.report import Checks, Dataset, Unchecked, read_dataset
 from lt_data.verify.sources import (
@@ -36,9 +35,7 @@ from lt_data.verify.sources import (
 )
 from lt_data.verify.tables import check_tables
 
-Report = Callable[[str], None]
-
-# findings of one file that the table shows; JSON has all
+# mismatches of one file that the table shows; JSON has all
 SHOWN = 10
 CHOICE = (
     f"{BUILD}: seed, order, images_rarest_first, counts of what was dropped or ignored; {ANNOTATIONS}: the choice of "
@@ -58,7 +55,7 @@ class VerifyReport:
     """
 
     directory: Path
-    problems: tuple[Finding, ...]
+    problems: tuple[Mismatch, ...]
     checked: tuple[str, ...]
     unchecked: tuple[Unchecked, ...]
 
@@ -90,7 +87,7 @@ def verify_dataset(
     refuse_unused(record, reference, directory)
     checks = Checks()
     report(f"reading {directory}")
-    checks.run(f"{BUILD}: sha256 of {len(record.files)} files", check_digests(directory, record))
+    checks.run(BUILD, f"sha256 of {len(record.files)} files", check_digests(directory, record))
     check_files(directory, record, checks)
     data = read_dataset(directory, record, checks, progress)
     if data is not None:
@@ -116,9 +113,9 @@ def _check_source(data: Dataset, given: Path | None, checks: Checks) -> None:
     elif source is not None:
         loaded = checks.read(BUILD, lambda: load_source(kind, source, data.rows, data.counts))
     known = None if loaded is None else loaded[0]
-    checks.run(f"{CATEGORIES}: {kind} {recorded.name}", check_origin(data.record, data.rows, data.counts, known))
+    checks.run(CATEGORIES, f"{kind} {recorded.name}", check_origin(data.record, data.rows, data.counts, known))
     if loaded is not None:
-        checks.run(f"{BUILD}: warnings", check_warnings(data.record, *loaded))
+        checks.run(BUILD, "warnings", check_warnings(data.record, *loaded))
     elif source is None:
         checks.skip(
             f"{CATEGORIES}: reference_instances; {BUILD}: warnings and inputs: {kind}: sha256",
@@ -147,13 +144,16 @@ def _check_pool(
     else:
         pool = build.pool
     report(f"comparing with {path}")
-    what = f"{CATEGORIES}: counts of the pool"
-    checks.run(what, check_pool_counts(data.record, data.rows, pool))
-    what = f"{ANNOTATIONS}: every record has the pool's bytes"
-    checks.run(what, check_records(data.file, pool, surplus=data.options.surplus))
+    checks.run(CATEGORIES, "counts of the pool", check_pool_counts(data.record, data.rows, pool))
+    checks.run(
+        ANNOTATIONS, "every record has the pool's bytes", check_records(data.file, pool, surplus=data.options.surplus)
+    )
     if build is not None:
-        what = f"{ANNOTATIONS}: the choice of images and annotations, made again"
-        checks.run(what, check_selection(data.record, data.rows, data.file, build))
+        checks.run(
+            ANNOTATIONS,
+            "the choice of images and annotations, made again",
+            check_selection(data.record, data.rows, data.file, build),
+        )
 
 
 def _build_again(
@@ -194,7 +194,7 @@ def _as_json(report: VerifyReport) -> str:
     content = {
         "schema": 1,
         "directory": str(report.directory),
-        "problems": [asdict(finding) for finding in report.problems],
+        "problems": [asdict(mismatch) for mismatch in report.problems],
         "checked": report.checked,
         "unchecked": [asdict(thing) for thing in report.unchecked],
     }
@@ -203,9 +203,9 @@ def _as_json(report: VerifyReport) -> str:
 
 def _as_table(report: VerifyReport) -> str:
     lines = []
-    for name, findings in groupby(sorted(report.problems, key=lambda f: f.file), key=lambda f: f.file):
-        found = list(findings)
-        lines += [str(finding) for finding in found[:SHOWN]]
+    for name, mismatches in groupby(sorted(report.problems, key=lambda f: f.file), key=lambda f: f.file):
+        found = list(mismatches)
+        lines += [str(mismatch) for mismatch in found[:SHOWN]]
         if len(found) > SHOWN:
             lines.append(f"{name}: and {len(found) - SHOWN:,} more differences")
     lines += [one_line(f"checked: {what}") for what in report.checked]

@@ -5,7 +5,6 @@ A file appears whole or not at all: it is written beside its place and then move
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ import msgspec
 from lt_data.counts.categories import CategoryCounts
 from lt_data.counts.training import UNKNOWN
 from lt_data.errors import DataError, OutputError
+from lt_data.files.writing import write_whole
 from lt_data.groups import Group
 from lt_train.evaluation.engines.protocols import Protocol
 from lt_train.evaluation.figures.per_class import Cell, per_class_csv
@@ -95,15 +95,7 @@ def _with_text_counts(record: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another --out") from error
+    write_whole(path, content, make_folder=True, advice="choose another --out")
 
 
 EVALUATION_FILES = ("metrics.json", "per_class.csv", "inputs.json", "predictions.json")

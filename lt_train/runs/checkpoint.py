@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
 from lt_data.errors import DataError
+from lt_data.files.writing import write_whole
 
 FORMAT = 1
 
@@ -19,16 +20,29 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     Args:
         path: Where.
         content: Tensors, numbers, text, lists and dicts.
+
+    Raises:
+        OutputError: It cannot be written.
     """
-    part = path.with_name(f".{path.name}.part")
-    try:
+
+    def write(part: Path) -> None:
         with part.open("wb") as handle:
-            torch.save({"format": FORMAT, **content}, handle)
+            _save({"format": FORMAT, **content}, handle)
             handle.flush()
             os.fsync(handle.fileno())
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
+
+    # checkpoints are large: after hard stops at most one half of each is left over
+    part = path.with_name(f".{path.name}.part")
+    write_whole(path, write, work=part, advice="make room, or choose another --out")
+
+
+def _save(content: dict[str, Any], handle: IO[bytes]) -> None:
+    try:
+        torch.save(content, handle)
+    except RuntimeError as error:
+        # torch closes its archive after a failed write and complains of that instead
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
         raise
 
 

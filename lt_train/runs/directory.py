@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shutil
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 
 from lt_data.errors import DataError, OutputError
+from lt_data.files.writing import write_whole
 from lt_data.versions import PACKAGE, version_of
 from lt_train.recipe.load import read_recipe_file, resolved_recipe
 from lt_train.recipe.origins import format_yaml
@@ -156,10 +156,12 @@ def next_free_directory(path: Path) -> Path:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes beside, then renames: a reader never sees half a file."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(text.encode("utf-8"))
-    os.replace(part, path)
+    """Writes a file of a run; a reader never sees half of it.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    write_whole(path, text.encode("utf-8"), advice="make room, or choose another --out")
 
 
 def write_recipe(run: RunDir, recipe: Recipe) -> None:

@@ -2,15 +2,19 @@
 
 import json
 import os
+import resource
 import signal
 import threading
 
 import pytest
+import torch
 
 import lt_train.engine.fit as engine
+from lt_data.errors import OutputError
 from lt_train.engine.fit import fit
 from lt_train.engine.interrupts import Interrupted, Interrupts
 from lt_train.runs.checkpoint import load_checkpoint, save_checkpoint
+from lt_train.runs.directory import write_text
 from tests.lt_train.engine.stepping import assert_same, interrupt_in_step
 
 FOUR = ("schedule.iterations=4", "schedule.decay=[]", "trackers=[]")
@@ -115,6 +119,24 @@ def test_a_signal_while_a_checkpoint_is_written_leaves_no_part_of_it(tmp_path, m
         save_checkpoint(tmp_path / "last.pt", {"done": 2})
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
     assert load_checkpoint(tmp_path / "last.pt")["done"] == 1
+
+
+def test_a_full_disk_leaves_the_old_files_and_says_which_could_not_be_written(tmp_path):
+    """A file of a run takes at most 4096 bytes here."""
+    save_checkpoint(tmp_path / "last.pt", {"done": 1})
+    write_text(tmp_path / "metrics.jsonl", "{}\n")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(OutputError, match=r"last\.pt: cannot be written \(File too large\)"):
+            save_checkpoint(tmp_path / "last.pt", {"weights": torch.zeros(10**6)})
+        with pytest.raises(OutputError, match=r"metrics\.jsonl: cannot be written \(File too large\)"):
+            write_text(tmp_path / "metrics.jsonl", "{}\n" * 5000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last.pt", "metrics.jsonl"]
+    assert load_checkpoint(tmp_path / "last.pt")["done"] == 1
+    assert (tmp_path / "metrics.jsonl").read_text() == "{}\n"
 
 
 def interrupt_evaluation(monkeypatch, number, *, when):
