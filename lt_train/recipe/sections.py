@@ -13,17 +13,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from lt_data.groups import BAGS_EDGES
+from lt_train.calibration import CalibrationOptions
+from lt_train.calibration.options import NoCalibration
+from lt_train.data.sampler_options import SamplerOptions, ShuffleSampler
+from lt_train.heads import HeadOptions
+from lt_train.heads.options.softmax import SoftmaxOptions
+from lt_train.options.section import Edges, Section
 from lt_train.recipe.methods import METHODS
-from lt_train.recipe.options import (
-    CalibrationOptions,
-    HeadOptions,
-    NoCalibration,
-    SamplerOptions,
-    Section,
-    ShuffleSampler,
-    SoftmaxHead,
-    checked_edges,
-)
 
 Side = Annotated[int, Field(ge=32, le=10_000)]
 Part = Literal["all", "head", "head+reg", "classifier", "none"]
@@ -42,18 +38,13 @@ class DataSection(Section):
 
     train: Files
     val: Files | None = Field(None, description="Validation data; without it there is no evaluation and no best.")
-    groups: tuple[int, ...] = Field(BAGS_EDGES, description="Bounds between the instance-count groups.")
+    groups: Edges = Field(BAGS_EDGES, description="Bounds between the instance-count groups.")
     classes_below: int | None = Field(
         None, ge=1, description="Train only on classes with fewer instances; objects of the others become background."
     )
     keep_empty: bool = Field(False, description="Train on images without annotations too.")
     flip: float = Field(0.5, ge=0, le=1, description="Probability of a horizontal flip.")
     workers: int = Field(2, ge=0, description="Processes that load images.")
-
-    @field_validator("groups")
-    @classmethod
-    def _ascending(cls, edges: tuple[int, ...]) -> tuple[int, ...]:
-        return checked_edges(edges)
 
 
 class ModelSection(Section):
@@ -155,7 +146,7 @@ class Recipe(Section):
     """A complete run description."""
 
     method: str = Field("softmax", description="Preset that fills head, sampler, calibration and train.")
-    head: HeadOptions = SoftmaxHead()
+    head: HeadOptions = SoftmaxOptions()
     sampler: SamplerOptions = ShuffleSampler()
     calibration: CalibrationOptions = NoCalibration()
     train: Part = Field("all", description="Parameters that are trained.")
