@@ -23,7 +23,9 @@ ALLOWED = {
     "lt_train.heads": {"lt_train.options"},
     "lt_train.calibration": {"lt_train.heads", "lt_train.options"},
     "lt_train.data": {"lt_train.options", "lt_train.randomness"},
-    "lt_train.recipe": {"lt_train.options", "lt_train.heads", "lt_train.calibration", "lt_train.data"},
+    "lt_train.recipe": {
+        *("lt_train.options", "lt_train.heads", "lt_train.calibration", "lt_train.data", "lt_train.detectors"),
+    },
     "lt_train.detectors": {
         *("lt_train.heads", "lt_train.calibration", "lt_train.classifiers", "lt_train.data", "lt_train.randomness"),
     },

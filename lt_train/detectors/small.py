@@ -1,26 +1,45 @@
-"""Trunks: images -> feature maps by level.
+"""The small detectors, made for images of about 128 pixels and two CPU cores.
 
-Shapes: N images, H and W their padded size in pixels (multiples of 32), D channels of every level.
+Shapes: N images, H and W their padded size in pixels (multiples of 32), D channels of every level, C classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.models.detection import FasterRCNN, MaskRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.ops import MultiScaleRoIAlign
 
 SMALL_WIDTHS = (32, 64, 128, 128)
 SMALL_CHANNELS = 64
+SMALL_FEATURES = 256
+SMALL_MASK_LAYERS = (32, 32, 32, 32)
+# boxes up to this side in pixels are pooled at stride 4, larger ones at stride 8
+SMALL_LEVEL_SIDE = 32
+
+
+def small_rcnn(num_classes: int, *, masks: bool, pretrained: bool, **settings: Any) -> Any:
+    """Torchvision's Faster or Mask R-CNN on a small trunk.
+
+    Args:
+        num_classes: C.
+        masks: Whether it has a mask branch.
+        pretrained: Changes nothing: there are no weights to start from.
+        **settings: Passed to torchvision.
+    """
+    make = MaskRCNN if masks else FasterRCNN
+    return make(SmallBackbone(), **_small_parts(num_classes, masks), **settings)
 
 
 class SmallBackbone(nn.Module):
     """Four stages of 32-64-128-128 channels at strides 2, 4, 8 and 16, merged top-down into two levels.
 
-    Made for images of about 128 pixels and two CPU cores; 0.7 million weights.
+    It has 0.7 million weights.
 
     Attributes:
         out_channels: D, as torchvision's detectors expect.
@@ -63,12 +82,32 @@ def _upsample(x: Tensor, like: Tensor) -> Tensor:
     return F.interpolate(x, size=like.shape[-2:], mode="nearest")
 
 
-def resnet50_fpn(norm_layer: Callable[..., nn.Module]) -> Any:
-    """A stock ResNet-50 with a feature pyramid of 256 channels at strides 4 to 64, without weights."""
-    return resnet_fpn_backbone(backbone_name="resnet50", weights=None, norm_layer=norm_layer, trainable_layers=5)
+def _small_parts(num_classes: int, masks: bool) -> dict[str, Any]:
+    """Parts and limits besides the trunk."""
+    parts: dict[str, Any] = {
+        "rpn_anchor_generator": AnchorGenerator(((20,), (40,)), ((1.0,), (1.0,))),
+        "rpn_pre_nms_top_n_train": 300,
+        "rpn_post_nms_top_n_train": 100,
+        "rpn_pre_nms_top_n_test": 300,
+        "rpn_post_nms_top_n_test": 100,
+        "box_batch_size_per_image": 64,
+        "box_roi_pool": _small_pool(7),
+        "box_head": TwoMLPHead(SMALL_CHANNELS * 7 * 7, SMALL_FEATURES),
+        "box_predictor": FastRCNNPredictor(SMALL_FEATURES, num_classes + 1),
+    }
+    if masks:
+        width = SMALL_MASK_LAYERS[-1]
+        parts["mask_roi_pool"] = _small_pool(14)
+        parts["mask_head"] = MaskRCNNHeads(SMALL_CHANNELS, SMALL_MASK_LAYERS, 1)
+        parts["mask_predictor"] = MaskRCNNPredictor(width, width, num_classes + 1)
+    return parts
 
 
-def is_resnet(backbone: nn.Module) -> bool:
-    """Whether the trunk has torchvision's ResNet as its ``body``, which ImageNet weights fit."""
-    body = getattr(backbone, "body", None)
-    return isinstance(body, nn.Module) and hasattr(body, "layer1") and isinstance(body.conv1, torch.nn.Conv2d)
+def _small_pool(size: int) -> Any:
+    return MultiScaleRoIAlign(
+        featmap_names=["0", "1"],
+        output_size=size,
+        sampling_ratio=2,
+        canonical_scale=SMALL_LEVEL_SIDE,
+        canonical_level=3,
+    )

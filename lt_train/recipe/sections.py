@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -16,6 +16,7 @@ from lt_data.groups import BAGS_EDGES
 from lt_train.calibration import CalibrationOptions
 from lt_train.calibration.options import NoCalibration
 from lt_train.data.sampler_options import SamplerOptions, ShuffleSampler
+from lt_train.detectors.table import DETECTORS
 from lt_train.heads import HeadOptions
 from lt_train.heads.options.softmax import SoftmaxOptions
 from lt_train.options.section import Edges, Section
@@ -24,6 +25,10 @@ from lt_train.recipe.methods import METHODS
 Side = Annotated[int, Field(ge=32, le=10_000)]
 Part = Literal["all", "head", "head+reg", "classifier", "none"]
 TrackerName = Literal["tensorboard", "wandb"]
+if TYPE_CHECKING:
+    DetectorName = str
+else:
+    DetectorName = Literal[*DETECTORS]
 
 
 class Files(Section):
@@ -50,9 +55,7 @@ class DataSection(Section):
 class ModelSection(Section):
     """Detector and its test settings."""
 
-    name: Literal["mask_rcnn_r50_fpn", "faster_rcnn_r50_fpn", "mask_rcnn_small", "faster_rcnn_small"] = Field(
-        "mask_rcnn_r50_fpn", description="Detector."
-    )
+    name: DetectorName = Field("mask_rcnn_r50_fpn", description="Detector.")
     weights: str = Field("none", description="none, imagenet, coco, or a file.")
     num_detections: int = Field(300, ge=1, description="Detections kept per image.")
     score_threshold: float = Field(0.001, ge=0, lt=1, description="Detections below are dropped.")
@@ -207,4 +210,4 @@ class Recipe(Section):
 
 def has_masks(recipe: Recipe) -> bool:
     """Whether the recipe's model predicts masks."""
-    return recipe.model.name.startswith("mask_")
+    return DETECTORS[recipe.model.name].masks
