@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lt_data import __version__
+from lt_train.recipe.methods import POST_HOC
 
 from .options import RESUMABLE, CommandGroup, FilePath, Progress, leave
 
@@ -303,7 +304,7 @@ def compare(systems: tuple[Path, ...], **options: Any) -> None:
 @main.command()
 @click.argument("run", type=FILE)
 @OVERRIDES
-@click.option("--method", required=True, metavar="METHOD", help="tau-norm, tau-norm-select, ncm-fc or ncm-conv.")
+@click.option("--method", required=True, metavar="METHOD", help=f"{', '.join(POST_HOC[:-1])} or {POST_HOC[-1]}.")
 @click.option("--out", type=FILE, required=True, help="The run directory to write.")
 @click.option("--search", "searched", metavar="OPTION=FIRST:LAST:STEP", help="Take the value with the best box AP.")
 @click.option("--annotations", type=FILE, help="What the search measures on  [default: the recipe's data.val].")
@@ -324,11 +325,8 @@ def calibrate(
         raise click.UsageError("--annotations and --images belong together: give both or neither.")
     if annotations is not None and searched is None:
         raise click.UsageError("--annotations is for --search: without it nothing is searched.")
-    from lt_train.recipe.methods import METHODS
-
-    post_hoc = [name for name, entry in METHODS.items() if entry.fills["calibration"]["name"] != "none"]
-    if method not in post_hoc:
-        raise click.UsageError(f"--method: got '{method}'; allowed are {', '.join(post_hoc)}.")
+    if method not in POST_HOC:
+        raise click.UsageError(f"--method: got '{method}'; allowed are {', '.join(POST_HOC)}.")
     need_training()
     from lt_train.engine.calibrate import calibrate_run
     from lt_train.engine.calibration_search import Search, parse_search

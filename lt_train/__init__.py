@@ -12,9 +12,9 @@ from lt_data.lazy import lazily
 
 if TYPE_CHECKING:
     from lt_train.calibration import make_calibration as make_calibration
-    from lt_train.detectors.build import DETECTORS as DETECTORS
     from lt_train.detectors.build import build_detector as build_detector
     from lt_train.detectors.detector import LongTailDetector as LongTailDetector
+    from lt_train.detectors.table import DETECTORS as DETECTORS
     from lt_train.engine.calibrate import calibrate_run as calibrate_run
     from lt_train.engine.fit import fit as fit
     from lt_train.engine.start import start_or_resume as start_or_resume
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 # where each name is defined, which is imported when somebody asks for it
 _HOMES = {
     "Choices": "lt_train.evaluation.measure",
-    "DETECTORS": "lt_train.detectors.build",
+    "DETECTORS": "lt_train.detectors.table",
     "Detections": "lt_train.evaluation.predictions.columns",
     "Evaluation": "lt_train.evaluation.figures.average_precision",
     "GroundTruth": "lt_train.evaluation.truth.columns",

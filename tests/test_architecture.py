@@ -19,10 +19,13 @@ ALLOWED = {
     "lt_train.randomness": set(),
     "lt_train.processes": set(),
     "lt_train.classifiers": set(),
-    "lt_train.recipe": set(),
-    "lt_train.heads": set(),
-    "lt_train.calibration": {"lt_train.heads"},
-    "lt_train.data": {"lt_train.randomness"},
+    "lt_train.options": set(),
+    "lt_train.heads": {"lt_train.options"},
+    "lt_train.calibration": {"lt_train.heads", "lt_train.options"},
+    "lt_train.data": {"lt_train.options", "lt_train.randomness"},
+    "lt_train.recipe": {
+        *("lt_train.options", "lt_train.heads", "lt_train.calibration", "lt_train.data", "lt_train.detectors"),
+    },
     "lt_train.detectors": {
         *("lt_train.heads", "lt_train.calibration", "lt_train.classifiers", "lt_train.data", "lt_train.randomness"),
     },

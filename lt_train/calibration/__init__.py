@@ -1,16 +1,20 @@
-"""Calibrations: post-hoc methods that make other scores for a trained model. One file per method; this dict lists them.
+"""Calibrations: post-hoc methods that make other scores for a trained model. One file per method.
 
-A row is ``name: "module:class"``, so that listing the names imports no torch.
+The table and the union of options here list them. A row of the table is ``name: "module:class"``, so that listing the
+names imports no torch.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
 
 from lt_data.errors import RecipeError
+from lt_train.calibration.options import NearestClassMeanOptions, NoCalibration, TauNormOptions
+from lt_train.options.section import Section, make_section, numeric_options, option_defaults, sections_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,13 +22,14 @@ if TYPE_CHECKING:
     from lt_train.calibration.base import Calibration
     from lt_train.heads.base import Head
 
-__all__ = ["CALIBRATIONS", "calibration_options", "make_calibration", "searchable_options"]
+__all__ = ["CALIBRATIONS", "CalibrationOptions", "calibration_options", "make_calibration", "searchable_options"]
 
 CALIBRATIONS: dict[str, str] = {
     "tau-norm": "lt_train.calibration.tau_norm:TauNorm",
     "ncm": "lt_train.calibration.nearest_class_mean:NearestClassMean",
 }
-_WIRING = ("classifier", "feature_sizes")
+# the options of each of them, and of none
+CalibrationOptions = Annotated[NoCalibration | TauNormOptions | NearestClassMeanOptions, Field(discriminator="name")]
 
 
 def make_calibration(
@@ -42,12 +47,11 @@ def make_calibration(
     Raises:
         RecipeError: The name or an option is unknown, a value is out of range, or the method does not fit the head.
     """
-    known = calibration_options(name)
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        allowed = ", ".join(known)
-        raise RecipeError(f"calibration {name}: unknown option {key!r}; allowed are {allowed}" for key in unknown)
-    return _class_of(name)(head, classifier=classifier, feature_sizes=feature_sizes, **options)
+    chosen = make_section(_section(name), options, where=f"calibration {name}")
+    module, _, attribute = CALIBRATIONS[name].partition(":")
+    calibration_class: Any = getattr(import_module(module), attribute)
+    calibration: Calibration = calibration_class(head, chosen, classifier=classifier, feature_sizes=feature_sizes)
+    return calibration
 
 
 def calibration_options(name: str) -> dict[str, Any]:
@@ -56,8 +60,7 @@ def calibration_options(name: str) -> dict[str, Any]:
     Raises:
         RecipeError: No calibration has that name.
     """
-    parameters = inspect.signature(_class_of(name)).parameters
-    return {k: p.default for k, p in parameters.items() if p.kind is p.KEYWORD_ONLY and k not in _WIRING}
+    return option_defaults(_section(name))
 
 
 def searchable_options(name: str) -> tuple[str, ...]:
@@ -66,12 +69,10 @@ def searchable_options(name: str) -> tuple[str, ...]:
     Raises:
         RecipeError: No calibration has that name.
     """
-    searchable: tuple[str, ...] = _class_of(name).searchable
-    return searchable
+    return numeric_options(_section(name))
 
 
-def _class_of(name: str) -> Any:
+def _section(name: str) -> type[Section]:
     if name not in CALIBRATIONS:
         raise RecipeError(f"calibration: got {name!r}; allowed are {', '.join(sorted(CALIBRATIONS))}")
-    module, _, attribute = CALIBRATIONS[name].partition(":")
-    return getattr(import_module(module), attribute)
+    return sections_of(CalibrationOptions)[name]

@@ -6,12 +6,14 @@ Shapes: R regions, C foreground classes, L logits, D size of the features that t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from lt_train.heads.base import Head
+from lt_train.options.errors import section_name
+from lt_train.options.section import Section, make_section, numeric_options
 
 Features = Literal["none", "fc", "conv"]
 Regions = Literal["none", "ground-truth", "proposals"]
@@ -24,12 +26,12 @@ class Calibration(nn.Module, ABC):
         head: The model's head.
 
     Attributes:
+        options: Options of the method; :meth:`choose` gives one that is a number another value.
         features: Which features :meth:`fit` and :meth:`scores` take.
         regions: Over which regions of the training set :meth:`fit` wants a pass.
-        searchable: Options that are numbers; :meth:`choose` gives them another value.
     """
 
-    searchable: ClassVar[tuple[str, ...]] = ()
+    options: Section
     features: Features = "none"
     regions: Regions = "none"
 
@@ -50,18 +52,16 @@ class Calibration(nn.Module, ABC):
         """Takes another value of an option that is a number, as if it had been made with that; what was fitted stays.
 
         Args:
-            option: One of ``searchable``.
+            option: A number, see :func:`lt_train.calibration.searchable_options`.
             value: The value.
 
         Raises:
             RecipeError: It is out of range.
         """
-        assert option in self.searchable, f"internal error: {option} cannot be searched"
-        setattr(self, option, value)
-        self._check()
-
-    def _check(self) -> None:
-        """Refuses options that are out of range; every method has its own."""
+        kind = type(self.options)
+        assert option in numeric_options(kind), f"internal error: {option} cannot be searched"
+        others = self.options.model_dump(exclude={"name"})
+        self.options = make_section(kind, {**others, option: value}, where=f"calibration {section_name(kind)}")
 
     def fit(self, features: Tensor, labels: Tensor) -> None:
         """Adds a batch of regions; what is added does not depend on the order.
@@ -93,3 +93,7 @@ class Calibration(nn.Module, ABC):
     @abstractmethod
     def _scores(self, logits: Tensor, features: Tensor | None) -> Tensor:
         """What :meth:`scores` gives, of float32 logits and features outside autocast."""
+
+    def extra_repr(self) -> str:
+        """Options, for ``print(model)``."""
+        return ", ".join(f"{key}={value!r}" for key, value in self.options if key != "name")

@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lt_data.errors import DataError, RecipeError
+from lt_data.errors import DataError
 from lt_train.calibration.base import Calibration
+from lt_train.calibration.options import NearestClassMeanOptions
 from lt_train.heads.base import Head
-
-Kind = Literal["fc", "conv"]
-Boxes = Literal["ground-truth", "proposals"]
 
 
 class NearestClassMean(Calibration):
@@ -26,53 +24,34 @@ class NearestClassMean(Calibration):
 
     Args:
         head: Any head; gives the background's probability.
+        options: Which ``features`` of which ``boxes`` are averaged, and the ``temperature`` of the softmax.
         classifier: Not used.
         feature_sizes: Size of the ``fc`` and ``conv`` features.
-        features: ``fc`` (second fully connected layer) or ``conv`` (pooled feature map).
-        boxes: Whose features are averaged: ``ground-truth`` or ``proposals``.
-        temperature: What the cosines are divided by.
 
     Attributes:
         sums: [C, D] float64, sum of the features of each class.
         seen: [C] int64, how many they are.
 
-    Raises:
-        RecipeError: An option is out of range.
-
     Source: BAGS (CVPR 2020), models 10 and 11. The supplement averages over proposals, the released code over
     ground-truth boxes; neither has a temperature (1).
     """
 
-    searchable: ClassVar[tuple[str, ...]] = ("temperature",)
+    options: NearestClassMeanOptions
     sums: Tensor
     seen: Tensor
     _centres: Tensor | None
 
     def __init__(
-        self,
-        head: Head,
-        *,
-        classifier: nn.Linear,
-        feature_sizes: Mapping[str, int],
-        features: Kind = "fc",
-        boxes: Boxes = "ground-truth",
-        temperature: float = 1.0,
+        self, head: Head, options: NearestClassMeanOptions, *, classifier: nn.Linear, feature_sizes: Mapping[str, int]
     ) -> None:
         super().__init__(head)
-        self.features, self.regions, self.temperature = features, boxes, float(temperature)
-        self._check()
-        self.register_buffer("sums", torch.zeros(head.num_classes, feature_sizes[features], dtype=torch.float64))
+        self.options, self.features, self.regions = options, options.features, options.boxes
+        self.register_buffer(
+            "sums", torch.zeros(head.num_classes, feature_sizes[options.features], dtype=torch.float64)
+        )
         self.register_buffer("seen", torch.zeros(head.num_classes, dtype=torch.int64))
         # made of the sums when first needed: at the size of LVIS that takes as long as the scores
         self.register_buffer("_centres", None, persistent=False)
-
-    def _check(self) -> None:
-        chosen = (("features", self.features, get_args(Kind)), ("boxes", self.regions, get_args(Boxes)))
-        for key, value, kinds in chosen:
-            if value not in kinds:
-                raise RecipeError(f"calibration ncm: {key} is {value!r}; allowed are {', '.join(kinds)}")
-        if not 0 < self.temperature < math.inf:
-            raise RecipeError(f"calibration ncm: temperature is {self.temperature}; allowed is a number > 0")
 
     def attach(self, classifier: nn.Linear) -> None:
         """Forgets what was fitted."""
@@ -114,10 +93,6 @@ class NearestClassMean(Calibration):
         """See :meth:`Calibration.scores`."""
         assert features is not None, "internal error: ncm needs features"
         background = self.head.scores(logits)[:, :1]
-        cosines = F.normalize(features, dim=1) @ self.centres().T / self.temperature
+        cosines = F.normalize(features, dim=1) @ self.centres().T / self.options.temperature
         share = cosines.masked_fill(self.seen == 0, -math.inf).softmax(dim=1)
         return torch.cat([background, (1 - background) * share], dim=1)
-
-    def extra_repr(self) -> str:
-        """Options, for ``print(model)``."""
-        return f"features={self.features!r}, boxes={self.regions!r}, temperature={self.temperature}"

@@ -5,18 +5,15 @@ Shapes: R regions, C foreground classes, C + 1 logits.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from lt_data.errors import RecipeError
 from lt_train.calibration.base import Calibration
+from lt_train.calibration.options import TauNormOptions
 from lt_train.heads.base import Head
-
-Background = Literal["normalise", "keep", "select", "select-tail"]
 
 
 class TauNorm(Calibration):
@@ -26,71 +23,50 @@ class TauNorm(Calibration):
 
     Args:
         head: A head whose logit c is class c.
-        classifier: The linear layer in front of it.
+        options: Of the ``background``: ``normalise`` scales row 0 too; ``keep`` leaves it; ``select`` gives the scores
+            of ``keep`` to regions whose original best is a class, the others keep the original; ``select-tail`` only
+            to those of them whose best class by ``keep`` is in the tail (fewer than ``tail_below`` instances).
+        classifier: The linear layer in front of the head.
         feature_sizes: Not used.
-        tau: The power; 0 changes nothing.
-        background: ``normalise`` scales row 0 too; ``keep`` leaves it; ``select`` gives the scores of ``keep`` to
-            regions whose original best is a class, the others keep the original; ``select-tail`` only to those of them
-            whose best class by ``keep`` is in the tail.
-        tail_below: Training instances below which a class is in the tail.
 
     Raises:
-        RecipeError: The head has other logits, or an option is out of range.
+        RecipeError: The head has other logits.
 
     Source: Kang et al., "Decoupling Representation and Classifier for Long-Tailed Recognition", ICLR 2020, section 4.
     The treatments of the background: BAGS (CVPR 2020), models 12 (``normalise``) and 13 (``select`` in the supplement,
     ``select-tail`` in the released code).
     """
 
-    searchable: ClassVar[tuple[str, ...]] = ("tau", "tail_below")
+    options: TauNormOptions
     lengths: Tensor
     bias: Tensor
     tail: Tensor
 
     def __init__(
-        self,
-        head: Head,
-        *,
-        classifier: nn.Linear,
-        feature_sizes: Mapping[str, int],
-        tau: float = 1.0,
-        background: Background = "normalise",
-        tail_below: int = 100,
+        self, head: Head, options: TauNormOptions, *, classifier: nn.Linear, feature_sizes: Mapping[str, int]
     ) -> None:
         super().__init__(head)
-        self.tau, self.background, self.tail_below = float(tau), background, tail_below
-        self._check()
-        self.tail_below = int(tail_below)
+        if head.layout_buffers or head.num_logits != head.num_classes + 1:
+            raise RecipeError(
+                "calibration tau-norm: needs a head with one logit for the background and each class, such as softmax, "
+                f"reweight or focal; this one is {type(head).__name__}; ncm works with every head"
+            )
+        self.options = options
         self.register_buffer("lengths", torch.ones(head.num_logits))
         self.register_buffer("bias", torch.zeros(head.num_logits))
         self.register_buffer("tail", self._tail())
         if not classifier.weight.is_meta:
             self.attach(classifier)
 
-    def _check(self) -> None:
-        if self.head.layout_buffers or self.head.num_logits != self.head.num_classes + 1:
-            raise RecipeError(
-                "calibration tau-norm: needs a head with one logit for the background and each class, such as softmax, "
-                f"reweight or focal; this one is {type(self.head).__name__}; ncm works with every head"
-            )
-        if not 0 <= self.tau < math.inf:
-            raise RecipeError(f"calibration tau-norm: tau is {self.tau}; allowed is a number >= 0")
-        if self.background not in get_args(Background):
-            allowed = ", ".join(get_args(Background))
-            raise RecipeError(f"calibration tau-norm: background is {self.background!r}; allowed are {allowed}")
-        if not (self.tail_below >= 1 and float(self.tail_below).is_integer()):
-            raise RecipeError(f"calibration tau-norm: tail_below is {self.tail_below}; allowed is a whole number >= 1")
-
     def choose(self, option: str, value: float) -> None:
         """See :meth:`Calibration.choose`."""
         super().choose(option, value)
-        self.tail_below = int(self.tail_below)
         self.tail.copy_(self._tail())
 
     def _tail(self) -> Tensor:
         """[C+1] bool: which labels are in the tail."""
         counts = self.head.instance_counts
-        return torch.cat([counts.new_zeros(1, dtype=torch.bool), counts < self.tail_below])
+        return torch.cat([counts.new_zeros(1, dtype=torch.bool), counts < self.options.tail_below])
 
     def attach(self, classifier: nn.Linear) -> None:
         """Takes the row lengths and the bias of a trained classifier."""
@@ -101,17 +77,13 @@ class TauNorm(Calibration):
         """See :meth:`Calibration.scores`; ``features`` are not used."""
         # a row of zeros has only its bias, whatever it is divided by
         lengths = torch.where(self.lengths > 0, self.lengths, 1.0)
-        if self.background != "normalise":
+        if self.options.background != "normalise":
             lengths = torch.cat([torch.ones_like(lengths[:1]), lengths[1:]])
         original = self.head.scores(logits)
-        scaled = self.head.scores((logits - self.bias) / lengths**self.tau + self.bias)
-        if self.background in ("normalise", "keep"):
+        scaled = self.head.scores((logits - self.bias) / lengths**self.options.tau + self.bias)
+        if self.options.background in ("normalise", "keep"):
             return scaled
         takes = original.argmax(dim=1) != 0
-        if self.background == "select-tail":
+        if self.options.background == "select-tail":
             takes = takes & self.tail.index_select(0, scaled.argmax(dim=1))
         return torch.where(takes[:, None], scaled, original)
-
-    def extra_repr(self) -> str:
-        """Options, for ``print(model)``."""
-        return f"tau={self.tau}, background={self.background!r}, tail_below={self.tail_below}"

@@ -5,54 +5,22 @@ Shapes: C foreground classes, L logits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torchvision.models.detection import FasterRCNN, MaskRCNN
-from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
-from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
-from torchvision.ops import MultiScaleRoIAlign
 
 from lt_data.errors import RecipeError
 from lt_train.classifiers import make_classifier
-from lt_train.detectors.backbone import SMALL_CHANNELS, SmallBackbone, resnet50_fpn
 from lt_train.detectors.detector import LongTailDetector
-from lt_train.detectors.norm import StoredStatsBatchNorm2d
 from lt_train.detectors.roi_heads import PRE_NMS_TOPK
+from lt_train.detectors.table import DETECTORS, DetectorSpec
 from lt_train.detectors.weights import load_weights
 from lt_train.heads.base import Head
-
-SMALL_FEATURES = 256
-SMALL_MASK_LAYERS = (32, 32, 32, 32)
-# boxes up to this side in pixels are pooled at stride 4, larger ones at stride 8
-SMALL_LEVEL_SIDE = 32
-
-
-@dataclass(frozen=True)
-class DetectorSpec:
-    """What a detector is made of.
-
-    Attributes:
-        backbone: ``resnet50_fpn`` or ``small``.
-        masks: Whether it has a mask branch.
-    """
-
-    backbone: str
-    masks: bool
-
-
-DETECTORS: dict[str, DetectorSpec] = {
-    "mask_rcnn_r50_fpn": DetectorSpec("resnet50_fpn", masks=True),
-    "faster_rcnn_r50_fpn": DetectorSpec("resnet50_fpn", masks=False),
-    "mask_rcnn_small": DetectorSpec("small", masks=True),
-    "faster_rcnn_small": DetectorSpec("small", masks=False),
-}
 
 
 def build_detector(
@@ -110,7 +78,7 @@ def build_detector(
         "box_score_thresh": score_threshold,
         "box_detections_per_img": num_detections,
     }
-    pretrained = spec.backbone == "resnet50_fpn" and weights != "none"
+    pretrained = spec.trunk.pretrained and weights != "none"
     with _drawing_from(generator):
         stock = stock_model(spec, head.num_classes, pretrained=pretrained, **settings)
         predictor = stock.roi_heads.box_predictor
@@ -137,42 +105,9 @@ def stock_model(spec: DetectorSpec, num_classes: int, *, pretrained: bool = Fals
         pretrained: Batch norms on stored statistics.
         **settings: Passed to torchvision's ``FasterRCNN`` or ``MaskRCNN``.
     """
-    make = MaskRCNN if spec.masks else FasterRCNN
-    if spec.backbone == "small":
-        return make(SmallBackbone(), **_small_parts(num_classes, spec.masks), **settings)
-    norm: Callable[..., nn.Module] = StoredStatsBatchNorm2d if pretrained else nn.BatchNorm2d
-    return make(resnet50_fpn(norm), num_classes=num_classes + 1, **settings)
-
-
-def _small_parts(num_classes: int, masks: bool) -> dict[str, Any]:
-    """Parts and limits of the small models, sized for 128 pixel images and two CPU cores."""
-    parts: dict[str, Any] = {
-        "rpn_anchor_generator": AnchorGenerator(((20,), (40,)), ((1.0,), (1.0,))),
-        "rpn_pre_nms_top_n_train": 300,
-        "rpn_post_nms_top_n_train": 100,
-        "rpn_pre_nms_top_n_test": 300,
-        "rpn_post_nms_top_n_test": 100,
-        "box_batch_size_per_image": 64,
-        "box_roi_pool": _small_pool(7),
-        "box_head": TwoMLPHead(SMALL_CHANNELS * 7 * 7, SMALL_FEATURES),
-        "box_predictor": FastRCNNPredictor(SMALL_FEATURES, num_classes + 1),
-    }
-    if masks:
-        width = SMALL_MASK_LAYERS[-1]
-        parts["mask_roi_pool"] = _small_pool(14)
-        parts["mask_head"] = MaskRCNNHeads(SMALL_CHANNELS, SMALL_MASK_LAYERS, 1)
-        parts["mask_predictor"] = MaskRCNNPredictor(width, width, num_classes + 1)
-    return parts
-
-
-def _small_pool(size: int) -> Any:
-    return MultiScaleRoIAlign(
-        featmap_names=["0", "1"],
-        output_size=size,
-        sampling_ratio=2,
-        canonical_scale=SMALL_LEVEL_SIDE,
-        canonical_level=3,
-    )
+    module, _, function = spec.trunk.maker.partition(":")
+    make = getattr(import_module(module), function)
+    return make(num_classes, masks=spec.masks, pretrained=pretrained, **settings)
 
 
 @contextmanager

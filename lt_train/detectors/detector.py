@@ -7,13 +7,15 @@ labels 1..C.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
-from lt_data.errors import DataError
+from lt_data.errors import DataError, RecipeError
+from lt_train.calibration import make_calibration
+from lt_train.calibration.base import Calibration
 from lt_train.detectors.freeze import is_trainable
 from lt_train.detectors.norm import use_stored_statistics
 from lt_train.detectors.roi_heads import PRE_NMS_TOPK, LongTailRoIHeads
@@ -21,6 +23,21 @@ from lt_train.detectors.rpn import LongTailRPN
 from lt_train.detectors.transform import LongTailTransform
 from lt_train.detectors.weights import LoadReport
 from lt_train.heads.base import Head
+
+CLASSIFIER = "roi_heads.box_predictor.cls_score"
+REGRESSOR = "roi_heads.box_predictor.bbox_pred"
+MASK_LOGITS = "roi_heads.mask_predictor.mask_fcn_logits"
+BOX_HEAD = "roi_heads.box_head."
+# first stages of a pretrained ResNet, never trained
+FROZEN_TRUNK = ("backbone.body.conv1.", "backbone.body.bn1.", "backbone.body.layer1.")
+# what ``train`` of a recipe can be, and how the names of the weights begin that are trained then
+PARTS: dict[str, tuple[str, ...]] = {
+    "all": ("",),
+    "head": (BOX_HEAD, f"{CLASSIFIER}."),
+    "head+reg": (BOX_HEAD, f"{CLASSIFIER}.", f"{REGRESSOR}."),
+    "classifier": (f"{CLASSIFIER}.",),
+    "none": (),
+}
 
 
 class LongTailDetector(GeneralizedRCNN):
@@ -34,7 +51,10 @@ class LongTailDetector(GeneralizedRCNN):
         load_report: What loading pretrained weights gave.
         precision: Type that autocast gives the layers' arithmetic, or ``None``: float32.
         channels_last: Whether images and feature maps are NHWC in memory.
+        class_layers: Layers whose weights and biases have a row for each class or logit.
     """
+
+    class_layers: ClassVar[tuple[str, ...]] = (CLASSIFIER, REGRESSOR, MASK_LOGITS)
 
     pretrained: bool = False
     stored_statistics: bool = False
@@ -81,6 +101,51 @@ class LongTailDetector(GeneralizedRCNN):
         head: Head = self.roi_heads.head
         return head
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether it predicts masks."""
+        return bool(self.roi_heads.has_mask())
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """How the names of the weights begin that are never trained."""
+        return FROZEN_TRUNK if self.pretrained else ()
+
+    def classifiers(self) -> dict[str, nn.Linear]:
+        """The layers that give logits, by the name under which their weights are saved."""
+        return {CLASSIFIER: self.roi_heads.box_predictor.cls_score}
+
+    def parts(self, train: str) -> tuple[str, ...]:
+        """How the names of the weights begin that a part of the model has, see :mod:`lt_train.detectors.freeze`.
+
+        Raises:
+            RecipeError: No part has that name.
+        """
+        if train not in PARTS:
+            raise RecipeError(f"train: got {train!r}; allowed are {', '.join(PARTS)}")
+        return PARTS[train]
+
+    def compilable(self) -> list[nn.Module]:
+        """Modules that are layers alone: matching, sampling and NMS depend on the numbers they find."""
+        heads = self.roi_heads
+        return [self.backbone, self.rpn.head, heads.box_head, *([heads.mask_head] if self.has_masks else [])]
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What makes scores of logits in place of the head."""
+        return self.roi_heads.calibration
+
+    def add_calibration(self, name: str, **options: Any) -> None:
+        """Gives the model a calibration, not fitted yet, see :func:`lt_train.calibration.make_calibration`.
+
+        Raises:
+            RecipeError: An option is out of range, or the calibration does not fit the head.
+        """
+        (classifier,) = self.classifiers().values()
+        self.roi_heads.calibration = make_calibration(
+            name, head=self.head, classifier=classifier, feature_sizes=self.roi_heads.calibration_sizes, **options
+        )
+
     def forward(self, images: Sequence[Tensor], targets: Sequence[dict[str, Any]] | None = None) -> Any:
         """Losses in training, detections in evaluation.
 
@@ -118,6 +183,35 @@ class LongTailDetector(GeneralizedRCNN):
         if self.training:
             return {**losses, **rpn_losses}
         return self.transform.postprocess(detections, batch.image_sizes, original_sizes)
+
+    def detections_with(
+        self, images: Sequence[Tensor], option: str, values: Sequence[float]
+    ) -> list[list[dict[str, Tensor]]]:
+        """Detections with each value of an option of the calibration; what leads to the logits is computed once.
+
+        Args:
+            images: N float tensors [3, H, W] in 0..1.
+            option: A number among the options of the calibration; it is left at the last value.
+            values: V values.
+
+        Returns:
+            V lists of N dicts as of :meth:`forward`, without masks: those do not depend on scores.
+        """
+        calibration, heads, found = self.calibration, self.roi_heads, []
+        assert calibration is not None, "internal error: there is no calibration to search"
+        original_sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
+        batch, _ = self.transform(images, None)
+        with self.autocast():
+            features = self.features(batch.tensors)
+            proposals, _ = self.rpn(batch, features, None)
+            pooled = heads.box_roi_pool(features, proposals, batch.image_sizes)
+            box_features = heads.embed(pooled)
+            for value in values:
+                calibration.choose(option, value)
+                scores = heads.scores(box_features, pooled)
+                detections = heads.detections(scores, box_features, proposals, batch.image_sizes)
+                found.append(self.transform.postprocess(detections, batch.image_sizes, original_sizes))
+        return found
 
     @torch.no_grad()
     def labelled_features(

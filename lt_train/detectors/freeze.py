@@ -9,22 +9,6 @@ from typing import Any
 
 from torch import nn
 
-from lt_data.errors import RecipeError
-
-# first stages of a pretrained ResNet, never trained
-FROZEN_TRUNK = ("backbone.body.conv1.", "backbone.body.bn1.", "backbone.body.layer1.")
-CLASSIFIER = "roi_heads.box_predictor.cls_score."
-BOX_HEAD = "roi_heads.box_head."
-REGRESSOR = "roi_heads.box_predictor.bbox_pred."
-
-PARTS: dict[str, tuple[str, ...]] = {
-    "all": ("",),
-    "head": (BOX_HEAD, CLASSIFIER),
-    "head+reg": (BOX_HEAD, CLASSIFIER, REGRESSOR),
-    "classifier": (CLASSIFIER,),
-    "none": (),
-}
-
 
 def set_trainable(model: Any, part: str) -> list[str]:
     """Set what is trained, and fix the statistics of every batch norm unless it is ``all``.
@@ -42,12 +26,9 @@ def set_trainable(model: Any, part: str) -> list[str]:
 
     Source: ``selectp`` of the released BAGS code (0, -, 2, 1).
     """
-    if part not in PARTS:
-        raise RecipeError(f"train: got {part!r}; allowed are {', '.join(PARTS)}")
-    frozen = FROZEN_TRUNK if model.pretrained else ()
-    names = []
+    parts, names = model.parts(part), []
     for name, parameter in model.named_parameters():
-        chosen = name.startswith(PARTS[part]) and not name.startswith(frozen)
+        chosen = name.startswith(parts) and not name.startswith(model.frozen)
         parameter.requires_grad_(chosen)
         names += [name] if chosen else []
     model.stored_statistics = part != "all"

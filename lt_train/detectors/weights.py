@@ -20,16 +20,13 @@ from torchvision.models import ResNet50_Weights
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights, MaskRCNN_ResNet50_FPN_Weights
 
 from lt_data.errors import DataError, RecipeError
-from lt_train.detectors.backbone import is_resnet
 from lt_train.detectors.norm import fold_zero_eps
+from lt_train.detectors.resnet50 import is_resnet
+from lt_train.detectors.table import DETECTORS, detector_of_weights
 
 HEAD = "roi_heads.head."
 # state of the new model's own method, never taken from another model
 OWN_STATE = (HEAD, "roi_heads.calibration.")
-CLASSIFIER = "roi_heads.box_predictor.cls_score"
-REGRESSOR = "roi_heads.box_predictor.bbox_pred"
-# first dimension of their weights and biases is a number of classes or logits
-CLASS_LAYERS = (CLASSIFIER, REGRESSOR, "roi_heads.mask_predictor.mask_fcn_logits")
 TRUNK = "backbone.body."
 # weights that a message names when many are wrong
 EXAMPLES = 3
@@ -196,7 +193,7 @@ def _published_url(model: Any, name: str) -> str:
     if name == "imagenet":
         weights: Any = ResNet50_Weights.IMAGENET1K_V1
     else:
-        weights = COCO_FILES[1] if model.roi_heads.has_mask() else COCO_FILES[0]
+        weights = COCO_FILES[1] if model.has_masks else COCO_FILES[0]
     return str(weights.url)
 
 
@@ -237,7 +234,7 @@ def _load(model: Any, source: Mapping[str, Tensor], where: str, *, others: str) 
     else:
         _check_same_detector(model, state, where)
     own = model.state_dict()
-    _check_shapes(own, state, where)
+    _check_shapes(model, own, state, where)
     anew = _layers_anew(model, own, state, others="" if trunk_only else others)
     state = {k: v for k, v in state.items() if not k.startswith(OWN_STATE) and k.rpartition(".")[0] not in anew}
     missing, unexpected = _copy(model, state, where)
@@ -266,28 +263,17 @@ def _check_same_detector(model: Any, state: Mapping[str, Tensor], where: str) ->
     Raises:
         DataError: They are those of another one.
     """
-    trunks = {"r50_fpn": f"{TRUNK}conv1.weight" in state, "small": "backbone.lateral.0.weight" in state}
-    found = [name for name, there in trunks.items() if there]
-    if len(found) != 1 or f"{CLASSIFIER}.weight" not in state:
+    theirs, ours = detector_of_weights(state.keys()), detector_of_weights(model.state_dict().keys())
+    if theirs is None or ours is None or not any(f"{layer}.weight" in state for layer in model.classifiers()):
         return
-    theirs = _detector_name(found[0], masks=any(key.startswith("roi_heads.mask_") for key in state))
-    ours = _detector_name("r50_fpn" if is_resnet(model.backbone) else "small", masks=model.roi_heads.has_mask())
     if theirs != ours:
         raise DataError(
-            f"weights {where}: they are of a {_kind(theirs)} ({theirs}), the recipe's model is {ours}; "
+            f"weights {where}: they are of a {DETECTORS[theirs].kind} ({theirs}), the recipe's model is {ours}; "
             f"set model.name={theirs}, or give weights of a {ours}"
         )
 
 
-def _detector_name(trunk: str, *, masks: bool) -> str:
-    return f"{'mask' if masks else 'faster'}_rcnn_{trunk}"
-
-
-def _kind(name: str) -> str:
-    return "Mask R-CNN" if name.startswith("mask") else "Faster R-CNN"
-
-
-def _check_shapes(own: Mapping[str, Tensor], state: Mapping[str, Tensor], where: str) -> None:
+def _check_shapes(model: Any, own: Mapping[str, Tensor], state: Mapping[str, Tensor], where: str) -> None:
     """Refuses weights of other shapes; a layer of other classes may have another number of rows, all of it the same.
 
     Raises:
@@ -297,7 +283,8 @@ def _check_shapes(own: Mapping[str, Tensor], state: Mapping[str, Tensor], where:
     for key, value in own.items():
         if key.startswith(OWN_STATE) or key not in state or state[key].shape == value.shape:
             continue
-        if not _other_rows(key.rpartition(".")[0], own, state):
+        layer = key.rpartition(".")[0]
+        if layer not in model.class_layers or not _other_rows(layer, own, state):
             wrong.append((key, tuple(state[key].shape), tuple(value.shape)))
     lines = [
         f"weights {where}: {key} is {theirs}, the model has {ours}; choose the model that the weights belong to"
@@ -320,7 +307,7 @@ def _copy(model: nn.Module, state: Mapping[str, Tensor], where: str) -> tuple[li
 
 def _layers_anew(model: Any, own: Mapping[str, Tensor], state: Mapping[str, Tensor], *, others: str) -> dict[str, str]:
     """Class-dependent layers that cannot be taken over, in the model's order, and why."""
-    layers = [layer for layer in CLASS_LAYERS if f"{layer}.weight" in own]
+    layers = [layer for layer in model.class_layers if f"{layer}.weight" in own]
     if others:
         return dict.fromkeys(layers, others)
     anew = {
@@ -328,22 +315,23 @@ def _layers_anew(model: Any, own: Mapping[str, Tensor], state: Mapping[str, Tens
         for layer in layers
         if _other_rows(layer, own, state)
     }
-    other_classes = any(layer != CLASSIFIER for layer in anew)
+    classifiers = model.classifiers()
+    other_classes = any(layer not in classifiers for layer in anew)
     other_layout = any(
         f"{HEAD}{name}" in state and not torch.equal(state[f"{HEAD}{name}"].cpu(), own[f"{HEAD}{name}"].cpu())
         for name in model.head.layout_buffers
     )
     # equal widths do not make equal logits
-    if (other_classes or other_layout) and CLASSIFIER not in anew:
+    if other_classes or other_layout:
         why = "the number of classes is another" if other_classes else "its logits stand for other groups"
-        anew = {CLASSIFIER: why, **anew}
+        anew = {**{layer: why for layer in classifiers if layer not in anew}, **anew}
     return anew
 
 
 def _other_rows(layer: str, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> bool:
     """Whether a layer of other classes differs in the rows of its weight and its bias, and in nothing else."""
     parts = (f"{layer}.weight", f"{layer}.bias")
-    if layer not in CLASS_LAYERS or not all(part in own and part in state and state[part].ndim for part in parts):
+    if not all(part in own and part in state and state[part].ndim for part in parts):
         return False
     rows = {len(state[part]) for part in parts}
     same = all(state[part].shape[1:] == own[part].shape[1:] for part in parts)

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from torch import nn
 
 from lt_data.errors import DataError, RecipeError
 from lt_train.calibration import searchable_options
@@ -168,12 +167,12 @@ def _opening_lines(recipe: Recipe, data: RunData, source: Path, notes: Sequence[
 def _fit(model: LongTailDetector, recipe: Recipe, data: RunData, *, console: Console) -> list[str]:
     """What the calibration takes from the classifier and from one pass over the training images; notes."""
     calibration = _calibration_of(model)
-    classifier: nn.Linear = model.roi_heads.box_predictor.cls_score
-    calibration.attach(classifier)
+    for classifier in model.classifiers().values():
+        calibration.attach(classifier)
     if calibration.regions != "none":
         one_pass = Plan(recipe.seed, len(data.dataset), recipe.optim.batch, accumulate=1, epochs=1)
         batches = [list(batch) for step in one_pass.steps() for batch in step.batches]
-        device = classifier.weight.device
+        device = next(model.parameters()).device
         model.train()
         with ImageProgress("fitting", len(data.dataset), console) as progress:
             for images, targets in make_loader(data.dataset, batches, workers=recipe.data.workers):
@@ -191,8 +190,8 @@ def _fit(model: LongTailDetector, recipe: Recipe, data: RunData, *, console: Con
 
 
 def _calibration_of(model: LongTailDetector) -> Calibration:
-    calibration = model.roi_heads.calibration
-    assert isinstance(calibration, Calibration), "internal error: the recipe has a calibration"
+    calibration = model.calibration
+    assert calibration is not None, "internal error: the recipe has a calibration"
     return calibration
 
 

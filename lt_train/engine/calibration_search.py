@@ -150,38 +150,19 @@ def _detections_of_values(
     images, size = ImageList.of(split), recipe.eval.batch
     rows = list(range(len(images.ids)))
     batches = [rows[start : start + size] for start in range(0, len(rows), size)]
-    columns = [_Columns() for _ in search.values]
+    columns, device = [_Columns() for _ in search.values], next(model.parameters()).device
     model.eval()
     with torch.inference_mode(), ImageProgress("searching", len(rows), console) as progress:
         for batch in loaded_images(images, batches, recipe.data.workers):
             for _, image in batch:
                 if isinstance(image, DataError):
                     raise image
-            pixels = [image for _, image in batch if isinstance(image, Tensor)]
-            for one, found in zip(columns, _score_often(model, pixels, search), strict=True):
+            pixels = [as_input(image, device) for _, image in batch if isinstance(image, Tensor)]
+            for one, found in zip(columns, model.detections_with(pixels, search.option, search.values), strict=True):
                 for (row, _), detection in zip(batch, found, strict=True):
                     one.add(int(images.ids[row]), detection)
             progress.advance(len(batch))
     return [one.detections(split) for one in columns]
-
-
-def _score_often(model: LongTailDetector, images: Sequence[Tensor], search: Search) -> list[list[dict[str, Tensor]]]:
-    """Detections of the images with each value; everything in front of the scores is computed once."""
-    device, roi_heads = next(model.parameters()).device, model.roi_heads
-    sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
-    batch, _ = model.transform([as_input(image, device) for image in images], None)
-    found = []
-    with model.autocast():
-        features = model.features(batch.tensors)
-        proposals, _ = model.rpn(batch, features, None)
-        pooled = roi_heads.box_roi_pool(features, proposals, batch.image_sizes)
-        box_features = roi_heads.embed(pooled)
-        for value in search.values:
-            roi_heads.calibration.choose(search.option, value)
-            scores = roi_heads.scores(box_features, pooled)
-            detections = roi_heads.detections(scores, box_features, proposals, batch.image_sizes)
-            found.append(model.transform.postprocess(detections, batch.image_sizes, sizes))
-    return found
 
 
 def write_search(report: Path, search: Search, tried: Sequence[dict[str, Any]]) -> list[str]:

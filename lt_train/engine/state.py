@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from lt_data.counts.categories import counts_to_plain
 from lt_data.errors import DataError, RecipeError
 from lt_train.detectors import LongTailDetector, set_trainable
-from lt_train.detectors.weights import CLASSIFIER, REGRESSOR, LoadReport
+from lt_train.detectors.weights import LoadReport
 from lt_train.engine.losses import Losses, TrainingStopped
 from lt_train.engine.optim import make_optimizer
 from lt_train.recipe.load import resolved_recipe
@@ -90,7 +90,7 @@ def start_state(
         )
     if not resume:
         where = f"weights from {init_from}" if init_from is not None else f"model.weights={recipe.model.weights}"
-        _check_classifier(recipe, report, where)
+        _check_classifier(recipe, model, report, where)
         _check_fresh_layers(recipe, model, report, where)
     prepare(model, recipe.compute, device)
     return RunState(
@@ -115,19 +115,20 @@ def _average(model: LongTailDetector, decay: float | None) -> AveragedModel | No
     return None if decay is None else AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
 
 
-def _check_classifier(recipe: Recipe, report: LoadReport, where: str) -> None:
+def _check_classifier(recipe: Recipe, model: LongTailDetector, report: LoadReport, where: str) -> None:
     """Refuses a fresh classifier where the method goes on from a trained one.
 
     Raises:
         RecipeError: It starts anew.
     """
     method = METHODS[recipe.method]
-    why = dict(zip(report.reinitialised, report.reasons, strict=True)).get(CLASSIFIER)
+    anew = dict(zip(report.reinitialised, report.reasons, strict=True))
     if not report.loaded:
-        why = "there are no weights"
-    if method.keeps_classifier and why:
+        anew = dict.fromkeys(model.classifiers(), "there are no weights")
+    fresh = [layer for layer in model.classifiers() if layer in anew]
+    if method.keeps_classifier and fresh:
         raise RecipeError(
-            f"{where}: {CLASSIFIER} would start anew ({why}), but method {recipe.method} "
+            f"{where}: {fresh[0]} would start anew ({anew[fresh[0]]}), but method {recipe.method} "
             f"goes on from a trained one; it needs {method.needs}, with the same groups and categories"
         )
 
@@ -142,7 +143,8 @@ def _check_fresh_layers(recipe: Recipe, model: LongTailDetector, report: LoadRep
     reasons = zip(report.reinitialised, report.reasons, strict=True)
     frozen = {layer: why for layer, why in reasons if layer not in trained}
     if frozen:
-        parts = "train=head+reg or train=all" if frozen.keys() <= {CLASSIFIER, REGRESSOR} else "train=all"
+        head = all(f"{layer}.".startswith(model.parts("head+reg")) for layer in frozen)
+        parts = "train=head+reg or train=all" if head else "train=all"
         more = f" and {len(frozen) - FEW} more" if len(frozen) > FEW else ""
         why = "; ".join(dict.fromkeys(frozen.values()))
         raise RecipeError(

@@ -1,21 +1,27 @@
-"""Heads: what logits mean. One file per method; this dict lists them.
+"""Heads: what logits mean. One file per method and one for its options; the table and the union here list them.
 
 A row is ``name: "module:class"``, so that listing the names imports no torch.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
 
 from lt_data.errors import RecipeError
+from lt_train.heads.options.bags import BagsOptions
+from lt_train.heads.options.focal import FocalOptions
+from lt_train.heads.options.reweight import ReweightOptions
+from lt_train.heads.options.softmax import SoftmaxOptions
+from lt_train.options.section import Section, make_section, option_defaults, sections_of
 
 if TYPE_CHECKING:
     from lt_train.heads.base import Head
 
-__all__ = ["HEADS", "head_options", "make_head"]
+__all__ = ["HEADS", "HeadOptions", "head_options", "make_head"]
 
 HEADS: dict[str, str] = {
     "softmax": "lt_train.heads.softmax:SoftmaxHead",
@@ -23,6 +29,8 @@ HEADS: dict[str, str] = {
     "focal": "lt_train.heads.focal:FocalHead",
     "bags": "lt_train.heads.bags:BagsHead",
 }
+# the options of each of them
+HeadOptions = Annotated[SoftmaxOptions | ReweightOptions | FocalOptions | BagsOptions, Field(discriminator="name")]
 
 
 def make_head(name: str, *, instance_counts: Sequence[int], **options: Any) -> Head:
@@ -36,12 +44,11 @@ def make_head(name: str, *, instance_counts: Sequence[int], **options: Any) -> H
     Raises:
         RecipeError: The name or an option is unknown, or a value is out of range.
     """
-    known = head_options(name)
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        allowed = ", ".join(known) or "none"
-        raise RecipeError(f"head {name}: unknown option {option!r}; allowed are {allowed}" for option in unknown)
-    return _head_class(name)(instance_counts, **options)
+    chosen = make_section(_section(name), options, where=f"head {name}")
+    module, _, attribute = HEADS[name].partition(":")
+    head_class: Any = getattr(import_module(module), attribute)
+    head: Head = head_class(instance_counts, chosen)
+    return head
 
 
 def head_options(name: str) -> dict[str, Any]:
@@ -50,13 +57,10 @@ def head_options(name: str) -> dict[str, Any]:
     Raises:
         RecipeError: No head has that name.
     """
-    parameters = inspect.signature(_head_class(name)).parameters
-    return {key: p.default for key, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    return option_defaults(_section(name))
 
 
-def _head_class(name: str) -> type[Head]:
+def _section(name: str) -> type[Section]:
     if name not in HEADS:
         raise RecipeError(f"head: got {name!r}; allowed are {', '.join(sorted(HEADS))}")
-    module, _, attribute = HEADS[name].partition(":")
-    head_class: type[Head] = getattr(import_module(module), attribute)
-    return head_class
+    return sections_of(HeadOptions)[name]

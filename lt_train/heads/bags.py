@@ -10,21 +10,16 @@ CVPR 2020, section 4 and the released code.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lt_data.errors import DataError, RecipeError
 from lt_data.groups import BAGS_EDGES, group_index
 from lt_train.heads.base import Head, dense_rank
+from lt_train.heads.options.bags import BagsOptions
 from lt_train.heads.region_weights import others_weights, shares
-
-IN_GROUP = ("none", "inverse")
-MERGES = ("product", "gated", "softmax", "softmax-foreground", "best-group")
-GATELESS_MERGES = ("product", "best-group")
 
 
 class BagsHead(Head):
@@ -32,13 +27,9 @@ class BagsHead(Head):
 
     Args:
         instance_counts: Non-crowd training instances of classes 1..C; a class without instances is in group 1.
-        edges: Ascending counts that part the groups; a count on an edge belongs to the upper group.
-        others_ratio: Regions of other groups (and background) kept per region of the group; ``inf`` keeps all.
-        gate: Whether there is a group 0, background against foreground.
-        in_group: ``inverse`` weighs the classes of a group by the inverse count over the group's mean.
-        in_group_lower: Smallest such weight.
-        in_group_upper: Largest such weight.
-        merge: How probabilities become scores, see :meth:`scores`.
+        options: A count on one of the ``edges`` belongs to the upper group; without edges they are 10, 100, 1000.
+            ``in_group=inverse`` weighs the classes of a group by the inverse count over the group's mean. For
+            ``merge`` see :meth:`scores`.
 
     Attributes:
         slices: (start, length) of the gate, if there is one, and of each group in the logits.
@@ -46,37 +37,20 @@ class BagsHead(Head):
         class_logit: [C] int64, logit of each class.
         logit_label: [C] int64, label of each logit of a class, in the order of the logits; not saved.
         label_weights: [S, C+1] float32, in-group weight of each label in each slice.
-
-    Raises:
-        RecipeError: The edges are not ascending positive numbers, or an option is out of range.
     """
 
     layout_buffers = ("label_to_bin",)
+    options: BagsOptions
     label_to_bin: Tensor
     class_logit: Tensor
     logit_label: Tensor
     label_weights: Tensor
 
-    def __init__(
-        self,
-        instance_counts: Sequence[int],
-        *,
-        edges: Sequence[int] = BAGS_EDGES,
-        others_ratio: float = 8.0,
-        gate: bool = True,
-        in_group: str = "none",
-        in_group_lower: float = 0.1,
-        in_group_upper: float = 5.0,
-        merge: str = "product",
-    ) -> None:
+    def __init__(self, instance_counts: Sequence[int], options: BagsOptions) -> None:
         super().__init__(instance_counts)
-        self.edges = _whole_edges(edges)
-        self.others_ratio, self.gate, self.in_group, self.merge = float(others_ratio), gate, in_group, merge
-        self._check(in_group_lower, in_group_upper)
-        try:
-            groups = torch.from_numpy(group_index(list(instance_counts), self.edges))
-        except DataError as error:
-            raise RecipeError(f"head bags: {problem}" for problem in error.problems) from None
+        self.options = options
+        self.edges, self.gate = options.edges or BAGS_EDGES, options.gate
+        groups = torch.from_numpy(group_index(list(instance_counts), self.edges))
         label_to_bin = _label_to_bin(groups, len(self.edges) + 1, gate=self.gate)
         lengths = (label_to_bin.amax(dim=1) + 1).tolist()
         starts = [sum(lengths[:i]) for i in range(len(lengths))]
@@ -88,30 +62,12 @@ class BagsHead(Head):
         self.register_buffer("class_logit", torch.tensor(starts)[groups + int(self.gate)] + own.amax(dim=0))
         self.register_buffer("logit_label", self.class_logit.argsort() + 1, persistent=False)
         weights = torch.ones_like(label_to_bin, dtype=torch.float32)
-        if in_group == "inverse":
+        if options.in_group == "inverse":
             weights[int(self.gate) :, 1:] = _in_group_weights(self.instance_counts, own > 0).clamp(
-                in_group_lower, in_group_upper
+                options.in_group_lower, options.in_group_upper
             )
         weights[label_to_bin == 0] = 1
         self.register_buffer("label_weights", weights)
-
-    def _check(self, lower: float, upper: float) -> None:
-        problems = []
-        if not isinstance(self.gate, bool):
-            problems.append(f"gate is {self.gate!r}; allowed are true and false")
-        if not self.others_ratio >= 0:
-            problems.append(f"others_ratio is {self.others_ratio}; allowed are numbers >= 0 and .inf")
-        if self.in_group not in IN_GROUP:
-            problems.append(f"in_group is {self.in_group!r}; allowed are {', '.join(IN_GROUP)}")
-        if not 0 <= lower <= upper < math.inf or upper == 0:
-            bounds = "0 <= lower <= upper, upper positive and finite"
-            problems.append(f"in_group_lower is {lower}, in_group_upper {upper}; allowed is {bounds}")
-        merges = MERGES if self.gate else GATELESS_MERGES
-        if self.merge not in merges:
-            without = "" if self.gate else " without a gate"
-            problems.append(f"merge is {self.merge!r}; allowed{without} are {', '.join(merges)}")
-        if problems:
-            raise RecipeError(f"head bags: {problem}" for problem in problems)
 
     def loss(
         self,
@@ -134,9 +90,9 @@ class BagsHead(Head):
             micro_batch = dense_rank(micro_batch)
         bins = self.label_to_bin.index_select(1, labels)
         groups = bins[1:] if self.gate else bins
-        kept = others_weights(groups, self.others_ratio, micro_batch=micro_batch, generator=generator)
+        kept = others_weights(groups, self.options.others_ratio, micro_batch=micro_batch, generator=generator)
         weights = torch.cat([torch.ones_like(kept[:1]), kept]) if self.gate else kept
-        if self.in_group != "none":
+        if self.options.in_group != "none":
             weights = weights * self.label_weights.index_select(1, labels)
         # split, not slices: its backward joins the gradients once instead of padding and adding one for each slice
         slices = zip(logits.split(self.lengths, dim=1), bins, shares(weights, micro_batch), strict=True)
@@ -160,17 +116,17 @@ class BagsHead(Head):
         slices = logits.float().split(self.lengths, dim=1)
         if not self.gate:
             scores = self._in_groups(slices)
-            return self._keep_best_group(scores) if self.merge == "best-group" else scores
+            return self._keep_best_group(scores) if self.options.merge == "best-group" else scores
         gate = slices[0].softmax(dim=1)
         scores, foreground = self._in_groups(slices[1:], background=gate[:, :1]), gate[:, 1:]
         classes = scores[:, 1:]
-        if self.merge == "best-group":
+        if self.options.merge == "best-group":
             self._keep_best_group(scores)
-        elif self.merge == "softmax-foreground":
+        elif self.options.merge == "softmax-foreground":
             classes.copy_(classes.softmax(dim=1))
         # in place: the table is the largest tensor here
-        classes.mul_(foreground > 0.5 if self.merge == "gated" else foreground)
-        return scores.softmax(dim=1) if self.merge == "softmax" else scores
+        classes.mul_(foreground > 0.5 if self.options.merge == "gated" else foreground)
+        return scores.softmax(dim=1) if self.options.merge == "softmax" else scores
 
     def _in_groups(self, slices: Sequence[Tensor], background: Tensor | None = None) -> Tensor:
         """[R, C+1]: probability of each class in its group; column 0 is ``background`` or the smallest "others"."""
@@ -196,26 +152,8 @@ class BagsHead(Head):
         return scores
 
     def extra_repr(self) -> str:
-        """Options, for ``print(model)``."""
-        options = (
-            f"others_ratio={self.others_ratio}, gate={self.gate}, in_group={self.in_group!r}, merge={self.merge!r}"
-        )
-        return f"edges={self.edges}, {options}, slices={self.slices}"
-
-
-def _whole_edges(edges: Sequence[int]) -> tuple[int, ...]:
-    """Edges as ``int``; their order is checked where groups are made."""
-    try:
-        given = list(edges)
-        whole = tuple(int(edge) for edge in given)
-        if list(whole) == given:
-            return whole
-    except (TypeError, ValueError, OverflowError):
-        pass
-    raise RecipeError(
-        f"head bags: edges: got {edges!r}; allowed are positive whole numbers in ascending order, for example "
-        "(10, 100, 1000)"
-    )
+        """Options and layout, for ``print(model)``."""
+        return f"{super().extra_repr()}, slices={self.slices}"
 
 
 def _label_to_bin(groups: Tensor, num_groups: int, *, gate: bool) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lt_data.errors import RecipeError
+from lt_train.options.section import Section
 
 
 class Head(nn.Module, ABC):
@@ -22,6 +23,7 @@ class Head(nn.Module, ABC):
         instance_counts: Non-crowd training instances of classes 1..C.
 
     Attributes:
+        options: Options of the method.
         num_classes: C.
         num_logits: L, the width of the classifier in front of this head.
         initial_bias: What the bias of a fresh classifier in front of this head starts from.
@@ -32,6 +34,7 @@ class Head(nn.Module, ABC):
         RecipeError: There is no class, or a count is negative.
     """
 
+    options: Section
     initial_bias: float = 0.0
     layout_buffers: ClassVar[tuple[str, ...]] = ()
     instance_counts: Tensor
@@ -91,6 +94,10 @@ class Head(nn.Module, ABC):
     @abstractmethod
     def scores(self, logits: Tensor) -> Tensor:
         """[R, L] logits -> [R, C+1] float32 scores in 0..1; column 0 is background."""
+
+    def extra_repr(self) -> str:
+        """Options, for ``print(model)``."""
+        return ", ".join(f"{key}={value!r}" for key, value in self.options if key != "name")
 
 
 def dense_rank(ids: Tensor) -> Tensor:

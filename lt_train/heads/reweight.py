@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lt_data.counts.class_weights import KINDS
 from lt_train.heads.base import Head, micro_batch_sum
 from lt_train.heads.label_weights import label_weights
+from lt_train.heads.options.reweight import ReweightOptions
 
 
 class ReweightHead(Head):
@@ -21,49 +21,22 @@ class ReweightHead(Head):
 
     Args:
         instance_counts: Non-crowd training instances of classes 1..C.
-        weighting: ``inverse`` (1 / n) or ``effective-number``.
-        beta: Of the effective number, 0..1; 1 is ``inverse``.
-        lower: Smallest weight, or ``None``; 0.1 in the released code of BAGS, 0.01 in its supplement.
-        upper: Largest weight, or ``None``.
-        background: Weight of the background.
-        background_ratio: Count the background as so many times all instances instead.
+        options: How classes are weighed. The released code of BAGS has ``lower=0.1``, its supplement 0.01.
 
     Attributes:
         weights: [C+1] float32, weight of each label.
-
-    Raises:
-        RecipeError: An option is out of range.
 
     Source: Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019; BAGS (CVPR 2020),
     models 6 and 7.
     """
 
+    options: ReweightOptions
     weights: Tensor
 
-    def __init__(
-        self,
-        instance_counts: Sequence[int],
-        *,
-        weighting: str = "inverse",
-        beta: float = 0.999,
-        lower: float | None = 0.1,
-        upper: float | None = 5.0,
-        background: float = 1.0,
-        background_ratio: float | None = None,
-    ) -> None:
+    def __init__(self, instance_counts: Sequence[int], options: ReweightOptions) -> None:
         super().__init__(instance_counts)
-        weights = label_weights(
-            "reweight",
-            instance_counts,
-            weighting=weighting,
-            allowed=KINDS,
-            beta=beta,
-            lower=lower,
-            upper=upper,
-            background=background,
-            background_ratio=background_ratio,
-        )
-        self.register_buffer("weights", weights)
+        self.options = options
+        self.register_buffer("weights", label_weights(instance_counts, options.weighting, options))
 
     def loss(
         self,

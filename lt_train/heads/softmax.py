@@ -5,15 +5,27 @@ Shapes: R regions, C foreground classes, L = C + 1 logits.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from lt_train.heads.base import Head, micro_batch_sum
+from lt_train.heads.options.softmax import SoftmaxOptions
 
 
 class SoftmaxHead(Head):
-    """One softmax; logit 0 is background, logit c is class c. Options: none."""
+    """One softmax; logit 0 is background, logit c is class c.
+
+    Args:
+        instance_counts: Non-crowd training instances of classes 1..C.
+        options: There are none.
+    """
+
+    def __init__(self, instance_counts: Sequence[int], options: SoftmaxOptions) -> None:
+        super().__init__(instance_counts)
+        self.options = options
 
     def loss(
         self,

@@ -15,14 +15,11 @@ import yaml
 from pydantic import ValidationError
 
 from lt_data.errors import RecipeError
-from lt_train.recipe.errors import close_names, error_lines
+from lt_train.options.errors import close_names, error_lines
+from lt_train.options.section import plain_defaults, sections_of
 from lt_train.recipe.fill import Defaults, change_method, fill
 from lt_train.recipe.methods import METHODS
-from lt_train.recipe.options import (
-    NAMED,
-    plain_defaults,
-    sections_of,
-)
+from lt_train.recipe.options import NAMED
 from lt_train.recipe.sections import Recipe
 
 

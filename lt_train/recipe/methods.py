@@ -209,3 +209,6 @@ METHODS: Final[Mapping[str, Method]] = {
         published="BAGS beta 1, tune all",
     ),
 }
+
+# those that are fitted to a trained run: what ``lt-train calibrate`` offers
+POST_HOC: Final = tuple(name for name, method in METHODS.items() if method.fills["calibration"]["name"] != "none")

@@ -8,26 +8,27 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from lt_data.groups import BAGS_EDGES
+from lt_train.calibration import CalibrationOptions
+from lt_train.calibration.options import NoCalibration
+from lt_train.data.sampler_options import SamplerOptions, ShuffleSampler
+from lt_train.detectors.table import DETECTORS
+from lt_train.heads import HeadOptions
+from lt_train.heads.options.softmax import SoftmaxOptions
+from lt_train.options.section import Edges, Section
 from lt_train.recipe.methods import METHODS
-from lt_train.recipe.options import (
-    CalibrationOptions,
-    HeadOptions,
-    NoCalibration,
-    SamplerOptions,
-    Section,
-    ShuffleSampler,
-    SoftmaxHead,
-    checked_edges,
-)
 
 Side = Annotated[int, Field(ge=32, le=10_000)]
 Part = Literal["all", "head", "head+reg", "classifier", "none"]
 TrackerName = Literal["tensorboard", "wandb"]
+if TYPE_CHECKING:
+    DetectorName = str
+else:
+    DetectorName = Literal[*DETECTORS]
 
 
 class Files(Section):
@@ -42,7 +43,7 @@ class DataSection(Section):
 
     train: Files
     val: Files | None = Field(None, description="Validation data; without it there is no evaluation and no best.")
-    groups: tuple[int, ...] = Field(BAGS_EDGES, description="Bounds between the instance-count groups.")
+    groups: Edges = Field(BAGS_EDGES, description="Bounds between the instance-count groups.")
     classes_below: int | None = Field(
         None, ge=1, description="Train only on classes with fewer instances; objects of the others become background."
     )
@@ -53,18 +54,11 @@ class DataSection(Section):
     )
     workers: int = Field(2, ge=0, description="Processes that load images.")
 
-    @field_validator("groups")
-    @classmethod
-    def _ascending(cls, edges: tuple[int, ...]) -> tuple[int, ...]:
-        return checked_edges(edges)
-
 
 class ModelSection(Section):
     """Detector and its test settings."""
 
-    name: Literal["mask_rcnn_r50_fpn", "faster_rcnn_r50_fpn", "mask_rcnn_small", "faster_rcnn_small"] = Field(
-        "mask_rcnn_r50_fpn", description="Detector."
-    )
+    name: DetectorName = Field("mask_rcnn_r50_fpn", description="Detector.")
     weights: str = Field("none", description="none, imagenet, coco, or a file.")
     num_detections: int = Field(300, ge=1, description="Detections kept per image.")
     score_threshold: float = Field(0.001, ge=0, lt=1, description="Detections below are dropped.")
@@ -158,7 +152,7 @@ class Recipe(Section):
     """A complete run description."""
 
     method: str = Field("softmax", description="Preset that fills head, sampler, calibration and train.")
-    head: HeadOptions = SoftmaxHead()
+    head: HeadOptions = SoftmaxOptions()
     sampler: SamplerOptions = ShuffleSampler()
     calibration: CalibrationOptions = NoCalibration()
     train: Part = Field("all", description="Parameters that are trained.")
@@ -219,4 +213,4 @@ class Recipe(Section):
 
 def has_masks(recipe: Recipe) -> bool:
     """Whether the recipe's model predicts masks."""
-    return recipe.model.name.startswith("mask_")
+    return DETECTORS[recipe.model.name].masks

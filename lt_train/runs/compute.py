@@ -49,11 +49,6 @@ def _check_compiler(device: torch.device) -> None:
 
 
 def _compile(model: LongTailDetector) -> None:
-    """Compiles what is layers alone: matching, sampling and NMS depend on the numbers they find."""
-    heads = model.roi_heads
-    parts = [model.backbone, model.rpn.head, heads.box_head]
-    if heads.has_mask():
-        parts.append(heads.mask_head)
-    for part in parts:
+    for part in model.compilable():
         # the number of regions and the size of images change all the time
         part.compile(dynamic=True)

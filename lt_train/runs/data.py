@@ -20,8 +20,8 @@ from lt_train.data.detection_data import (
     training_rows,
 )
 from lt_train.data.plan import Plan
+from lt_train.data.sampler_options import ClassAwareSampler, RepeatFactorSampler, SamplerOptions
 from lt_train.evaluation import load_ground_truth
-from lt_train.recipe.options import ClassAwareSampler, RepeatFactorSampler
 from lt_train.recipe.sections import Files, Recipe, has_masks
 
 
@@ -132,12 +132,7 @@ def check_same_categories(data: DetectionData, train: CategoryCounts) -> None:
 
 def make_plan(recipe: Recipe, data: RunData) -> Plan:
     """The order in which the run sees its images."""
-    factors, rounding = None, "stochastic"
-    if isinstance(recipe.sampler, RepeatFactorSampler):
-        factors = image_repeat_factors(data.train.file, recipe.sampler.threshold)[data.dataset.rows]
-        rounding = recipe.sampler.rounding
     width, height = data.train.file.image_sizes[data.dataset.rows].T
-    class_rows = data.dataset.rows_of_classes() if isinstance(recipe.sampler, ClassAwareSampler) else None
     return Plan(
         seed=recipe.seed,
         images=len(data.dataset),
@@ -145,12 +140,20 @@ def make_plan(recipe: Recipe, data: RunData) -> Plan:
         accumulate=recipe.optim.accumulate,
         epochs=recipe.schedule.epochs,
         iterations=recipe.schedule.iterations,
-        factors=factors,
-        rounding=rounding,
-        class_rows=class_rows,
         whole_passes=recipe.schedule.epoch == "sampler",
         upright=height > width if recipe.data.aspect_ratio_grouping else None,
+        **_sampling(recipe.sampler, data),
     )
+
+
+def _sampling(sampler: SamplerOptions, data: RunData) -> dict[str, Any]:
+    """What a plan needs to know of the sampler."""
+    if isinstance(sampler, RepeatFactorSampler):
+        factors = image_repeat_factors(data.train.file, sampler.threshold)[data.dataset.rows]
+        return {"factors": factors, "rounding": sampler.rounding}
+    if isinstance(sampler, ClassAwareSampler):
+        return {"class_rows": data.dataset.rows_of_classes()}
+    return {}
 
 
 def describe_data(recipe: Recipe, data: RunData, plan: Plan) -> list[str]:

@@ -8,7 +8,6 @@ import torch
 
 from lt_data.counts.categories import CategoryCounts
 from lt_data.errors import RecipeError
-from lt_train.calibration import make_calibration
 from lt_train.detectors import LongTailDetector, build_detector, initialise_from
 from lt_train.detectors.weights import LoadReport, checkpoint_categories
 from lt_train.heads import make_head
@@ -46,13 +45,7 @@ def make_model(recipe: Recipe, counts: CategoryCounts, *, load_pretrained: bool)
         generator=keyed_generator(recipe.seed, "weights"),
     )
     if recipe.calibration.name != "none":
-        model.roi_heads.calibration = make_calibration(
-            recipe.calibration.name,
-            head=head,
-            classifier=model.roi_heads.box_predictor.cls_score,
-            feature_sizes=model.roi_heads.calibration_sizes,
-            **recipe.calibration.model_dump(exclude={"name"}),
-        )
+        model.add_calibration(recipe.calibration.name, **recipe.calibration.model_dump(exclude={"name"}))
     return model
 
 

@@ -3,6 +3,7 @@
 import re
 import shlex
 from pathlib import Path
+from typing import Literal, get_args, get_origin
 
 import click
 import pytest
@@ -12,9 +13,10 @@ from lt_cli.train import main as lt_train
 
 from lt_data.errors import RecipeError
 from lt_train.engine.calibration_search import parse_search
+from lt_train.options.section import sections_of
 from lt_train.recipe.load import load_recipe, recipe_names
-from lt_train.recipe.methods import METHODS
-from lt_train.recipe.options import NAMED, sections_of
+from lt_train.recipe.methods import METHODS, POST_HOC
+from lt_train.recipe.options import NAMED
 from lt_train.recipe.sections import Recipe
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -155,3 +157,36 @@ def test_every_section_says_everything(title):
     idea, formula, _ = section.strip().split("\n\n", 2)
     assert len(re.findall(r"[.:;](?:\s|\*|$)", idea)) >= 3
     assert all(line.startswith("    ") for line in formula.splitlines())
+
+
+BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+
+
+def allowed(field):
+    """What values a field takes, from its type and its bounds."""
+    if get_origin(field.annotation) is Literal:
+        return ", ".join(get_args(field.annotation))
+    bounds = [
+        f"{sign} {getattr(part, key)}" for part in field.metadata for key, sign in BOUNDS.items() if hasattr(part, key)
+    ]
+    return " and ".join(bounds) or ("true, false" if field.annotation is bool else "list")
+
+
+def option_rows():
+    """A row for each option of each head, sampler and calibration."""
+    for section, union in NAMED.items():
+        for name, kind in sections_of(union).items():
+            for key, field in kind.model_fields.items():
+                if key != "name":
+                    default = yaml.safe_dump(field.default).split("\n")[0]
+                    yield f"| `{section}.{key}` | {name} | {default} | {allowed(field)} | {field.description} |"
+
+
+def test_the_table_of_options_is_that_of_the_sections():
+    table = TEXTS["methods"].split("\n## All options\n")[1].split("\n## ")[0]
+    assert [line for line in table.splitlines() if line.startswith("| `")] == [*option_rows()]
+
+
+def test_calibrate_names_its_methods():
+    (option,) = (param for param in lt_train.commands["calibrate"].params if param.name == "method")
+    assert set(re.findall(r"[a-z]+(?:-[a-z]+)+", option.help)) == set(POST_HOC)

@@ -6,7 +6,6 @@ import yaml
 from lt_train.recipe.fill import beaten_keys
 from lt_train.recipe.load import load_noted, load_recipe, make_noted, make_recipe, read_recipe_file, recipe_names
 from lt_train.recipe.methods import METHODS
-from lt_train.recipe.options import GATELESS_MERGES
 from lt_train.recipe.origins import resolve
 
 MINIMAL = {"data": {"train": {"annotations": "a.json", "images": "images"}}}
@@ -178,9 +177,3 @@ def test_origins_of_a_section_that_was_replaced():
     assert shown["head.name"] == shown["head.beta"] == "command line"
     assert shown["head.upper"] == shown["head.gamma"] == "default"
     assert shown["train"] == "method reweight"
-
-
-def test_merges_without_a_gate_are_those_of_the_head():
-    from lt_train.heads import bags
-
-    assert bags.GATELESS_MERGES == GATELESS_MERGES

@@ -156,7 +156,7 @@ def test_every_number_can_be_searched_and_nothing_else():
 @pytest.mark.parametrize(("option", "value"), [("tau", -1.0), ("tail_below", 0), ("tail_below", 1.5)])
 def test_a_chosen_value_is_checked(option, value):
     calibration, _ = made("tau-norm")
-    with pytest.raises(RecipeError, match=f"calibration tau-norm: {option} is {value}; allowed is a"):
+    with pytest.raises(RecipeError, match=f"calibration tau-norm: {option}: got {value}; "):
         calibration.choose(option, value)
 
 
@@ -354,14 +354,18 @@ def test_features_of_equal_direction_are_equally_near():
 @pytest.mark.parametrize(
     ("name", "options", "says"),
     [
-        ("tau-norm", {"tau": -1}, "tau is -1.0; allowed is a number >= 0"),
-        ("tau-norm", {"tau": float("nan")}, "tau is nan"),
-        ("tau-norm", {"background": "drop"}, "background is 'drop'; allowed are normalise, keep, select, select-tail"),
-        ("tau-norm", {"tail_below": 0}, "tail_below is 0"),
-        ("tau-norm", {"tail_below": 99.5}, "tail_below is 99.5; allowed is a whole number >= 1"),
-        ("ncm", {"features": "rgb"}, "features is 'rgb'; allowed are fc, conv"),
-        ("ncm", {"boxes": "all"}, "boxes is 'all'; allowed are ground-truth, proposals"),
-        ("ncm", {"temperature": 0}, "temperature is 0"),
+        ("tau-norm", {"tau": -1}, "tau: got -1; input should be greater than or equal to 0"),
+        ("tau-norm", {"tau": float("nan")}, "tau: got nan"),
+        (
+            "tau-norm",
+            {"background": "drop"},
+            "background: got 'drop'; allowed are 'normalise', 'keep', 'select' or",
+        ),
+        ("tau-norm", {"tail_below": 0}, "tail_below: got 0"),
+        ("tau-norm", {"tail_below": 99.5}, "tail_below: got 99.5; a valid integer is needed"),
+        ("ncm", {"features": "rgb"}, "features: got 'rgb'; allowed are 'fc' or 'conv'"),
+        ("ncm", {"boxes": "all"}, "boxes: got 'all'; allowed are 'ground-truth' or 'proposals'"),
+        ("ncm", {"temperature": 0}, "temperature: got 0"),
         ("ncm", {"tau": 1}, "unknown option 'tau'; allowed are features, boxes, temperature"),
         ("norm", {}, "calibration: got 'norm'; allowed are ncm, tau-norm"),
     ],

@@ -120,7 +120,7 @@ def test_micro_batches_reach_the_head():
     """Two images as micro-batches of one: the head's losses are the means of the losses by image."""
     images, targets = batch([1, 2])
     model = small(head="bags")
-    model.head.others_ratio = float("inf")
+    model.head.options = model.head.options.model_copy(update={"others_ratio": float("inf")})
     set_trainable(model, "classifier")
     each = [model([i], [t]) for i, t in zip(images, targets, strict=True)]
     whole = model(images, targets)

@@ -210,15 +210,11 @@ def test_yaml_values_are_taken():
     assert head.slices == toy().slices
 
 
-@pytest.mark.parametrize("edges", [(10.5, 20), ("a",), ("10", "20"), (10, None), (float("nan"),), (INF,), 10, "10"])
+@pytest.mark.parametrize("edges", [(10.5, 20), ("a",), (10, None), (float("nan"),), (INF,), 10, "10"])
 def test_edges_are_whole_numbers(edges):
     """Neither cut off nor a traceback."""
-    with pytest.raises(RecipeError) as error:
+    with pytest.raises(RecipeError, match=r"^head bags: edges(\.[01])?: got [^;]*; "):
         toy(edges=edges)
-    assert error.value.problems == [
-        f"head bags: edges: got {edges!r}; allowed are positive whole numbers in ascending order, for example "
-        "(10, 100, 1000)"
-    ]
     assert toy(edges=np.array([10.0, 100.0])).edges == (10, 100)
 
 

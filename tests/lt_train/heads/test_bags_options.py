@@ -6,7 +6,7 @@ import torch
 
 from lt_data.errors import RecipeError
 from lt_train.heads import make_head
-from lt_train.heads.bags import MERGES
+from lt_train.heads.options.bags import MERGES
 from lt_train.heads.region_weights import others_weights
 from lt_train.randomness import keyed_generator
 
@@ -215,16 +215,16 @@ def test_layout_without_a_gate():
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"merge": "sum"}, "merge is 'sum'; allowed are product, gated"),
-        ({"merge": "gated", "gate": False}, "merge is 'gated'; allowed without a gate are product, best-group"),
-        ({"in_group": "linear"}, "in_group is 'linear'; allowed are none, inverse"),
-        ({"in_group_lower": 2, "in_group_upper": 1}, "in_group_lower is 2, in_group_upper 1"),
+        ({"merge": "sum"}, "merge: got 'sum'; allowed are 'product', 'gated'"),
         (
-            {"in_group_lower": 0, "in_group_upper": 0},
-            "in_group_upper 0; allowed is 0 <= lower <= upper, upper positive",
+            {"merge": "gated", "gate": False},
+            "merge is gated, which needs the gate; allowed with gate=false",
         ),
-        ({"in_group_upper": float("inf")}, "in_group_upper inf"),
-        ({"gate": "no"}, "gate is 'no'; allowed are true and false"),
+        ({"in_group": "linear"}, "in_group: got 'linear'; allowed are 'none' or 'inverse'"),
+        ({"in_group_lower": 2, "in_group_upper": 1}, "in_group_lower is 2, in_group_upper is 1"),
+        ({"in_group_lower": 0, "in_group_upper": 0}, "in_group_upper: got 0; input should be greater than 0"),
+        ({"in_group_upper": float("inf")}, "in_group_upper: got inf"),
+        ({"gate": 7}, "gate: got 7; allowed are true and false"),
     ],
 )
 def test_bad_options(options, says):

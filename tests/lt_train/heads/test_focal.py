@@ -120,14 +120,14 @@ def test_a_fresh_classifier_starts_from_the_prior():
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"gamma": -1}, "gamma is -1; allowed is a number >= 0"),
-        ({"gamma": math.nan}, "gamma is nan"),
-        ({"alpha": 1.1}, "alpha is 1.1; allowed is 0 <= alpha <= 1"),
-        ({"prior": 0}, "prior is 0; allowed is 0 < prior < 1"),
-        ({"normalise": "mean"}, "normalise is 'mean'; allowed are regions, elements"),
-        ({"score": "max"}, "score is 'max'; allowed are sigmoid, softmax"),
-        ({"weighting": "inverse", "upper": 0.0}, "lower, upper: got 0.1 and 0.0"),
-        ({"weighting": "sqrt"}, "weighting: got 'sqrt'; allowed are none, inverse, effective-number"),
+        ({"gamma": -1}, "gamma: got -1; input should be greater than or equal to 0"),
+        ({"gamma": math.nan}, "gamma: got nan"),
+        ({"alpha": 1.1}, "alpha: got 1.1; input should be less than or equal to 1"),
+        ({"prior": 0}, "prior: got 0; input should be greater than 0"),
+        ({"normalise": "mean"}, "normalise: got 'mean'; allowed are 'regions' or 'elements'"),
+        ({"score": "max"}, "score: got 'max'; allowed are 'sigmoid' or 'softmax'"),
+        ({"weighting": "inverse", "upper": 0.0}, "upper: got 0.0"),
+        ({"weighting": "sqrt"}, "weighting: got 'sqrt'; allowed are 'none', 'inverse' or 'effective-number'"),
         ({"beta": 7.0}, "beta: got 7.0"),
     ],
 )

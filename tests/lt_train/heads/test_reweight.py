@@ -1,5 +1,7 @@
 """Re-weighted softmax against the formula, and the tables of the released code."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lt_data.counts.categories import embedded_reference
+from lt_data.counts.class_weights import DEFAULT_BETA, KINDS
 from lt_data.errors import RecipeError
 from lt_train.heads import make_head
+from lt_train.heads.options.focal import FocalOptions
+from lt_train.heads.options.reweight import ReweightOptions
 
 torch.set_num_threads(1)
 
@@ -101,13 +106,16 @@ def test_scores_are_the_softmax():
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"weighting": "sqrt"}, "head reweight: weighting: got 'sqrt'; allowed are inverse, effective-number"),
-        ({"weighting": "none"}, "head reweight: weighting: got 'none'; allowed are inverse, effective-number"),
-        ({"beta": 1.5}, "head reweight: beta: got 1.5; allowed is 0 <= beta <= 1"),
-        ({"lower": 2.0, "upper": 1.0}, "head reweight: lower, upper: got 2.0 and 1.0"),
+        ({"weighting": "sqrt"}, "head reweight: weighting: got 'sqrt'; allowed are 'inverse' or 'effective-number'"),
+        ({"weighting": "none"}, "head reweight: weighting: got 'none'; allowed are 'inverse' or 'effective-number'"),
+        ({"beta": 1.5}, "head reweight: beta: got 1.5; input should be less than or equal to 1"),
+        ({"lower": 2.0, "upper": 1.0}, "head reweight: lower is 2, upper is 1; allowed is lower <= upper"),
         ({"background": -1.0}, "head reweight: background: got -1.0"),
         ({"background_ratio": 0.0}, "head reweight: background_ratio: got 0.0"),
-        ({"background_ratio": 3.0, "background": 2.0}, "head reweight: background, background_ratio: both are given"),
+        (
+            {"background_ratio": 3.0, "background": 2.0},
+            "head reweight: background and background_ratio exclude",
+        ),
     ],
 )
 @pytest.mark.parametrize("counts", [[1, 2], [0, 0]])
@@ -116,3 +124,10 @@ def test_options_out_of_range(counts, options, says):
     with pytest.raises(RecipeError) as error:
         make_head("reweight", instance_counts=counts, **{"weighting": "effective-number", **options})
     assert says in str(error.value)
+
+
+def test_weightings_and_beta_are_those_of_class_weights():
+    """They are written out in the options, where importing the other module would make every command slower."""
+    assert get_args(ReweightOptions.model_fields["weighting"].annotation) == KINDS
+    assert get_args(FocalOptions.model_fields["weighting"].annotation) == ("none", *KINDS)
+    assert ReweightOptions.model_fields["beta"].default == DEFAULT_BETA

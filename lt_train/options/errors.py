@@ -1,4 +1,7 @@
-"""What is wrong with a recipe, as one line for each mistake: where, what we got, what is allowed, how to fix it."""
+"""What is wrong with a section, such as a whole recipe, as one line for each mistake.
+
+A line says where it is, what we got, what is allowed and how to fix it.
+"""
 
 from __future__ import annotations
 
@@ -56,6 +59,11 @@ def close_names(text: str, names: Iterable[str]) -> list[str]:
     return [name for ratio, name in found[:3] if -ratio >= 0.6]
 
 
+def section_name(kind: type[BaseModel]) -> str:
+    """The name of a section that is one of several, for example ``bags``."""
+    return str(get_args(kind.model_fields["name"].annotation)[0])
+
+
 def _key(location: tuple[int | str, ...], recipe: type[BaseModel]) -> tuple[str, ...]:
     """The keys that lead to a problem, without the name by which pydantic tells apart sections."""
     parts = tuple(map(str, location))
@@ -73,7 +81,7 @@ def _line(problem: Mapping[str, Any], key: str, kinds: Sections) -> str:
     if kind in ("union_tag_invalid", "literal_error"):
         return f"{key}: {_one_of(problem['ctx'].get('tag', problem['input']), problem['ctx'])}"
     if kind == "union_tag_not_found":
-        return f"{key}: has no name; set {key}.name to one of {', '.join(map(_name, kinds))}"
+        return f"{key}: has no name; set {key}.name to one of {', '.join(map(section_name, kinds))}"
     if kinds:
         return f"{key}: got {got}; {_section_needed(key, kinds)}"
     if kind == "tuple_type":
@@ -90,7 +98,7 @@ def _one_of(got: Any, context: Mapping[str, Any]) -> str:
 
 def _section_needed(key: str, kinds: Sections) -> str:
     if len(kinds) > 1:
-        return f"allowed are {', '.join(map(_name, kinds))}, or a mapping with one of them as its name"
+        return f"allowed are {', '.join(map(section_name, kinds))}, or a mapping with one of them as its name"
     keys = list(kinds[0].model_fields)
     return f"it is a section with the keys {', '.join(keys)}; set one of them, for example {key}.{keys[0]}=VALUE"
 
@@ -117,13 +125,13 @@ def _not_an_option(section: str, names: list[str], kinds: Sections, kind: type[B
         return f"unknown key '{section}.{names[0]}'; did you mean '{section}.{close[0]}'?"
     keys = ", ".join(f"'{section}.{name}'" for name in names)
     has = f"has {', '.join(options)}" if options else "has no options"
-    owners = [f"{section}={_name(other)}" for other in kinds if {*names} <= {*other.model_fields}]
+    owners = [f"{section}={section_name(other)}" for other in kinds if {*names} <= {*other.model_fields}]
     if len(names) > 1:
         # what is left of another one: its name alone was changed
-        fixes = ["remove them", f"set {section}={_name(kind)} to replace the whole section"]
+        fixes = ["remove them", f"set {section}={section_name(kind)} to replace the whole section"]
     else:
         fixes = ["remove it"] + [f"choose {' or '.join(owners)}"] * bool(owners)
-    return f"unknown key{'s' * (len(names) > 1)} {keys}: {section} {_name(kind)} {has}; {', or '.join(fixes)}"
+    return f"unknown key{'s' * (len(names) > 1)} {keys}: {section} {section_name(kind)} {has}; {', or '.join(fixes)}"
 
 
 def _all_keys(section: type[BaseModel], content: Any, prefix: str = "") -> Iterator[str]:
@@ -155,11 +163,7 @@ def _chosen(kinds: Sections, content: Any) -> Any:
     if len(kinds) == 1:
         return kinds[0]
     wanted = content.get("name") if isinstance(content, Mapping) else None
-    return next((kind for kind in kinds if _name(kind) == wanted), None)
-
-
-def _name(kind: type[BaseModel]) -> str:
-    return str(get_args(kind.model_fields["name"].annotation)[0])
+    return next((kind for kind in kinds if section_name(kind) == wanted), None)
 
 
 def _sections_in(annotation: Any) -> Sections:

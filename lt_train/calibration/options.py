@@ -1,0 +1,35 @@
+"""The options of each calibration as a section, without torch; ``lt_train.calibration`` lists them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from lt_train.options.section import Section
+
+
+class NoCalibration(Section):
+    """Scores as the head gives them."""
+
+    name: Literal["none"] = "none"
+
+
+class TauNormOptions(Section):
+    """Classifier rows divided by a power of their length."""
+
+    name: Literal["tau-norm"]
+    tau: float = Field(1.0, ge=0, description="The power; 0 changes nothing.")
+    background: Literal["normalise", "keep", "select", "select-tail"] = Field(
+        "normalise", description="What happens to the background's row, or which regions take the new scores."
+    )
+    tail_below: int = Field(100, ge=1, description="Training instances below which select-tail takes a class.")
+
+
+class NearestClassMeanOptions(Section):
+    """Cosine to the mean feature of each class."""
+
+    name: Literal["ncm"]
+    features: Literal["fc", "conv"] = Field("fc", description="Second fully connected layer, or pooled feature map.")
+    boxes: Literal["ground-truth", "proposals"] = Field("ground-truth", description="Whose features are averaged.")
+    temperature: float = Field(1.0, gt=0, description="What the cosines are divided by in the softmax.")

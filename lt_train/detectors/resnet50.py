@@ -1,0 +1,34 @@
+"""The detectors with a ResNet-50 and a feature pyramid, as torchvision makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torchvision.models.detection import FasterRCNN, MaskRCNN
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+
+from lt_train.detectors.norm import StoredStatsBatchNorm2d
+
+
+def resnet50_rcnn(num_classes: int, *, masks: bool, pretrained: bool, **settings: Any) -> Any:
+    """Torchvision's Faster or Mask R-CNN on a ResNet-50 with a pyramid of 256 channels at strides 4 to 64, no weights.
+
+    Args:
+        num_classes: C, without background.
+        masks: Whether it has a mask branch.
+        pretrained: Batch norms on stored statistics.
+        **settings: Passed to torchvision.
+    """
+    norm: Callable[..., nn.Module] = StoredStatsBatchNorm2d if pretrained else nn.BatchNorm2d
+    trunk = resnet_fpn_backbone(backbone_name="resnet50", weights=None, norm_layer=norm, trainable_layers=5)
+    make = MaskRCNN if masks else FasterRCNN
+    return make(trunk, num_classes=num_classes + 1, **settings)
+
+
+def is_resnet(backbone: nn.Module) -> bool:
+    """Whether the trunk has torchvision's ResNet as its ``body``, which ImageNet weights fit."""
+    body = getattr(backbone, "body", None)
+    return isinstance(body, nn.Module) and hasattr(body, "layer1") and isinstance(body.conv1, torch.nn.Conv2d)

@@ -1,0 +1,1 @@
+"""The options of each head as a section, without torch; ``lt_train.heads`` lists them."""
