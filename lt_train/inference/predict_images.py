@@ -15,20 +15,19 @@ from rich.console import Console
 
 from lt_data.annotations.category_ids import CategoryIds
 from lt_data.annotations.file import AnnotationFile, parse_annotations
-from lt_data.counts.categories import CategoryCounts, count_categories
+from lt_data.annotations.same_categories import check_same_categories
+from lt_data.counts.categories import CategoryCounts
 from lt_data.dataset.names import annotations_path
 from lt_data.errors import DataError, OutputError, one_line
 from lt_data.files.image_files import find_images, normal_name
 from lt_data.files.reading import map_file, stamp_of
 from lt_data.files.writing import refuse_inputs_inside, replacing_directory
 from lt_data.groups import group_name_of
-from lt_train.data.detection_data import DetectionData
 from lt_train.data.images import read_image
 from lt_train.evaluation import write_results
 from lt_train.inference.detect import Found, ImageList, ImageProgress, Trained, detect, load_trained
 from lt_train.processes import Processes, run_together
 from lt_train.report.detection_picture import plot_detections
-from lt_train.runs.data import check_same_categories
 from lt_train.runs.directory import RunDir
 
 RESULTS, IMAGES, PICTURES = "predictions.json", "images.json", "pictures"
@@ -210,18 +209,9 @@ def _listed(images: Path, annotations: Path, counts: CategoryCounts) -> _Wanted:
     file = _read_images(annotations_path(annotations))
     if not len(file.image_ids):
         raise DataError(f"{file.path}: lists no image; there is nothing to predict")
-    nothing = np.zeros(len(file.annotation_ids), np.bool_)
-    data = DetectionData(
-        file=file,
-        paths=find_images(images, file.file_names),
-        ids=CategoryIds(file.categories.ids.tolist()),
-        counts=count_categories(file),
-        usable=nothing,
-        regions=nothing,
-        notes=(),
-    )
-    check_same_categories(data, counts)
-    return _Wanted(ImageList.of(data), dict(zip(file.image_ids.tolist(), file.file_names, strict=True)))
+    listed = ImageList(file.image_ids, find_images(images, file.file_names), file.image_sizes)
+    check_same_categories(file, counts.category_ids, counts.names, other="the training file")
+    return _Wanted(listed, dict(zip(file.image_ids.tolist(), file.file_names, strict=True)))
 
 
 def _read_images(path: Path) -> AnnotationFile:
