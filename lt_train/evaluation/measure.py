@@ -25,7 +25,7 @@ from lt_train.evaluation.directory import (
 )
 from lt_train.evaluation.engines.choose import EngineName
 from lt_train.evaluation.engines.protocols import ProtocolChoice
-from lt_train.evaluation.figures.average_precision import Evaluation, evaluate
+from lt_train.evaluation.figures.average_precision import Evaluation, evaluate_checked
 from lt_train.evaluation.figures.group_sets import GROUP_SETS, evaluation_groups
 from lt_train.evaluation.figures.metrics import summarise
 from lt_train.evaluation.figures.per_class import Cell, per_class_rows
@@ -104,11 +104,11 @@ def measure(
     if "segm" in found.iou_types:
         # masks of the annotations take long to decode; ids and sizes, which were checked, stay the same
         truth = load_ground_truth(annotations, masks=True)
-        found = replace(found, checked_for=truth)
+        found = replace(found, truth=truth)
 
     def run(*, fixed: bool) -> dict[str, Evaluation]:
         return {
-            kind: evaluate(truth, found, iou_type=kind, protocol=choices.protocol, engine=choices.engine, fixed=fixed)
+            kind: evaluate_checked(found, iou_type=kind, protocol=choices.protocol, engine=choices.engine, fixed=fixed)
             for kind in found.iou_types
         }
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 import numpy as np
 
 from lt_data.arrays import BoolArray, FloatArray, IntArray
 from lt_train.evaluation.truth.columns import GroundTruth
-
-if TYPE_CHECKING:
-    from lt_train.evaluation.truth.columns import GroundTruth
 
 IouType = Literal["bbox", "segm"]
 
@@ -33,10 +30,7 @@ class Detections:
         boxes: [D, 4] float64; NaN where only masks were read.
         scores: [D] float64.
         segmentations: D compressed RLEs ``{"size": [height, width], "counts": str}``; None without masks.
-        mask_areas: [D] int64, pixels of each mask; filled in by :func:`read_detections`.
-        skipped: What was left out because it is invalid.
-        checked_for: The annotations that these were checked against by :func:`read_detections`; None before.
-        iou_types: What was checked.
+        mask_areas: [D] int64, pixels of each mask; None before the masks were read.
     """
 
     images: IntArray
@@ -45,15 +39,12 @@ class Detections:
     scores: FloatArray
     segmentations: list[dict[str, Any]] | None = None
     mask_areas: IntArray | None = None
-    skipped: tuple[Problem, ...] = ()
-    checked_for: GroundTruth | None = field(default=None, repr=False, compare=False)
-    iou_types: tuple[IouType, ...] = ()
 
     def __len__(self) -> int:
         """Number of detections."""
         return len(self.images)
 
-    def take(self, kept: BoolArray) -> Detections:
+    def take(self, kept: BoolArray) -> Self:
         """The detections where ``kept`` [D] is true, in the same order."""
         if kept.all():
             return self
@@ -83,3 +74,20 @@ class Problem:
     kind: str
     count: int
     line: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedDetections(Detections):
+    """Detections that belong to the annotations they come with, so that they can be measured without another look.
+
+    Only :func:`lt_train.evaluation.predictions.reading.read_detections` makes them.
+
+    Attributes:
+        truth: The annotations that they were checked against.
+        iou_types: What was checked.
+        skipped: What was left out because it is invalid.
+    """
+
+    truth: GroundTruth = field(repr=False, compare=False)
+    iou_types: tuple[IouType, ...]
+    skipped: tuple[Problem, ...] = ()
