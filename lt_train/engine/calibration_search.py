@@ -27,7 +27,7 @@ from lt_train.evaluation.measure import measure
 from lt_train.inference.detect import ImageList, ImageProgress, loaded_images
 from lt_train.recipe.sections import Files, Recipe
 from lt_train.report.search_curve import plot_search
-from lt_train.runs.data import RunData, load_validation
+from lt_train.runs.data import RunData, ValidationData, load_validation
 from lt_train.runs.directory import write_text
 
 MOST_VALUES = 101
@@ -75,7 +75,7 @@ def parse_search(text: str) -> tuple[str, tuple[float, ...]]:
     return option, tuple(float(value) for value in values)
 
 
-def search_split(search: Search, data: RunData) -> DetectionData:
+def search_split(search: Search, data: RunData) -> ValidationData:
     """What the search measures on.
 
     Raises:
@@ -96,7 +96,7 @@ def search_option(
     recipe: Recipe,
     data: RunData,
     search: Search,
-    split: DetectionData,
+    split: ValidationData,
     *,
     console: Console | None = None,
 ) -> list[dict[str, Any]]:
@@ -114,10 +114,8 @@ def search_option(
         DataError: An image cannot be read.
     """
     found = _detections_of_values(model, split, recipe, search, console)
-    return [
-        measure(split.file, one, iou_types=("bbox",), groups=data.groups, train_counts=data.train.counts).metrics
-        for one in found
-    ]
+    options: dict[str, Any] = {"groups": data.groups, "train_counts": data.train.counts}
+    return [measure(split.file, one, truth=split.truth, iou_types=("bbox",), **options).metrics for one in found]
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from lt_train.evaluation.figures.per_class import Cell, per_class_rows
 from lt_train.evaluation.figures.table import format_metrics
 from lt_train.evaluation.predictions.columns import IouType, Problem
 from lt_train.evaluation.predictions.reading import Predictions, read_detections
-from lt_train.evaluation.truth.columns import load_ground_truth
+from lt_train.evaluation.truth.columns import GroundTruth, load_ground_truth
 
 Report = Callable[[str], None]
 
@@ -77,6 +77,7 @@ def measure(
     annotations: AnnotationFile,
     predictions: Predictions,
     *,
+    truth: GroundTruth | None = None,
     iou_types: Sequence[IouType] | None = None,
     groups: Sequence[Group] = (),
     train_counts: CategoryCounts | None = None,
@@ -88,6 +89,7 @@ def measure(
     Args:
         annotations: What they are measured against.
         predictions: A COCO results file, its records, or columns.
+        truth: The annotations as columns, where they were read before.
         iou_types: ``bbox`` and/or ``segm``; what the predictions have, unless given.
         groups: Groups of the training set.
         train_counts: Counts of the training set; without them r, c and f are those of the annotation file.
@@ -99,12 +101,12 @@ def measure(
         RecipeError: The engine is not installed.
     """
     choices = choices or Choices()
-    truth = load_ground_truth(annotations, masks=False)
+    if truth is None:
+        truth = load_ground_truth(annotations, masks=False)
     found = read_detections(predictions, truth, iou_types=iou_types, skip_invalid=choices.skip_invalid)
     if "segm" in found.iou_types:
-        # masks of the annotations take long to decode; ids and sizes, which were checked, stay the same
-        truth = load_ground_truth(annotations, masks=True)
-        found = replace(found, truth=truth)
+        # masks take long to decode, so they come last: only if they are measured, and the predictions are whole
+        found = found.with_truth_masks(annotations)
 
     def run(*, fixed: bool) -> dict[str, Evaluation]:
         return {

@@ -19,7 +19,7 @@ from lt_train.evaluation.measure import Choices, Measured, measure
 from lt_train.inference.detect import ImageList, detect, load_trained
 from lt_train.processes import Processes, run_together
 from lt_train.recipe.sections import Files, Recipe, has_masks
-from lt_train.runs.data import load_validation
+from lt_train.runs.data import ValidationData, load_validation
 from lt_train.runs.directory import RunDir
 
 
@@ -28,7 +28,7 @@ class _Predicted:
     """Results of a run with all that is needed to measure them."""
 
     results: list[dict[str, Any]]
-    data: DetectionData
+    data: ValidationData
     recipe: Recipe
     counts: CategoryCounts
     groups: tuple[Group, ...]
@@ -99,7 +99,7 @@ def _output(run: RunDir, checkpoint: str, files: Files | None, out: Path | None,
 
 def evaluate_model(
     model: LongTailDetector,
-    data: DetectionData,
+    data: ValidationData,
     recipe: Recipe,
     *,
     counts: CategoryCounts,
@@ -127,6 +127,7 @@ def _measure_and_write(predicted: _Predicted, choices: Choices | None = None) ->
     measured = measure(
         predicted.data.file,
         predicted.results,
+        truth=predicted.data.truth,
         iou_types=("bbox", "segm") if has_masks(predicted.recipe) else ("bbox",),
         groups=predicted.groups,
         train_counts=predicted.counts,

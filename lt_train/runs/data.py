@@ -20,9 +20,20 @@ from lt_train.data.detection_data import (
     training_rows,
 )
 from lt_train.data.plan import Plan
-from lt_train.evaluation import load_ground_truth
+from lt_train.evaluation import GroundTruth, load_ground_truth
 from lt_train.recipe.options import ClassAwareSampler, RepeatFactorSampler
 from lt_train.recipe.sections import Files, Recipe, has_masks
+
+
+@dataclass(frozen=True)
+class ValidationData(DetectionData):
+    """Validation data: what a model looks at, and what its detections are measured against.
+
+    Attributes:
+        truth: The annotations as an evaluation wants them, with masks if they are going to be measured.
+    """
+
+    truth: GroundTruth
 
 
 @dataclass(frozen=True)
@@ -39,7 +50,7 @@ class RunData:
 
     train: DetectionData
     dataset: DetectionDataset
-    val: DetectionData | None
+    val: ValidationData | None
     groups: tuple[Group, ...]
     notes: tuple[str, ...]
 
@@ -93,7 +104,7 @@ def _edges_note(recipe: Recipe) -> tuple[str, ...]:
     return (f"note: {directory} was built with groups {edges}, this run uses data.groups={recipe.data.groups}",)
 
 
-def load_validation(files: Files, train: CategoryCounts, *, masks: bool) -> DetectionData:
+def load_validation(files: Files, train: CategoryCounts, *, masks: bool) -> ValidationData:
     """Reads validation data and checks that a trained model can be measured on it.
 
     Args:
@@ -106,8 +117,7 @@ def load_validation(files: Files, train: CategoryCounts, *, masks: bool) -> Dete
     """
     val = load_data(files.annotations, files.images)
     check_same_categories(val.file, train.category_ids, train.names, other="the training file")
-    load_ground_truth(val.file, masks=masks)
-    return val
+    return ValidationData(**vars(val), truth=load_ground_truth(val.file, masks=masks))
 
 
 def make_plan(recipe: Recipe, data: RunData) -> Plan:

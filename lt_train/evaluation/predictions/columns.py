@@ -8,8 +8,9 @@ from typing import Any, Final, Literal, Self
 
 import numpy as np
 
+from lt_data.annotations.file import AnnotationFile
 from lt_data.arrays import BoolArray, FloatArray, IntArray
-from lt_train.evaluation.truth.columns import GroundTruth
+from lt_train.evaluation.truth.columns import GroundTruth, with_masks
 
 IouType = Literal["bbox", "segm"]
 
@@ -91,3 +92,14 @@ class CheckedDetections(Detections):
     truth: GroundTruth = field(repr=False, compare=False)
     iou_types: tuple[IouType, ...]
     skipped: tuple[Problem, ...] = ()
+
+    def with_truth_masks(self, file: AnnotationFile) -> CheckedDetections:
+        """The same with the masks of the annotations, which nothing that was checked depends on.
+
+        Args:
+            file: What ``truth`` was read from.
+
+        Raises:
+            DataError: An annotation has no mask, or one that cannot be read.
+        """
+        return replace(self, truth=with_masks(self.truth, file))
