@@ -8,21 +8,21 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 from torch import Tensor
 
+from lt_data.annotations.category_ids import CategoryIds
 from lt_data.errors import DataError, RecipeError
 from lt_train.data.detection_data import DetectionData
 from lt_train.data.images import as_input
 from lt_train.detectors import LongTailDetector
-from lt_train.evaluation import Detections
+from lt_train.evaluation import Detections, join_detections, model_detections
 from lt_train.evaluation.measure import measure
 from lt_train.inference.detect import ImageList, ImageProgress, loaded_images
 from lt_train.recipe.sections import Files, Recipe
@@ -118,37 +118,13 @@ def search_option(
     return [measure(split.file, one, truth=split.truth, iou_types=("bbox",), **options).metrics for one in found]
 
 
-@dataclass
-class _Columns:
-    """Detections of one value, an array per image."""
-
-    images: list[np.ndarray] = field(default_factory=list)
-    labels: list[np.ndarray] = field(default_factory=list)
-    boxes: list[np.ndarray] = field(default_factory=list)
-    scores: list[np.ndarray] = field(default_factory=list)
-
-    def add(self, image_id: int, detection: dict[str, Tensor]) -> None:
-        """Adds the detections of an image."""
-        corners = detection["boxes"].double().cpu().numpy()
-        self.images.append(np.full(len(corners), image_id, np.int64))
-        self.labels.append(detection["labels"].cpu().numpy())
-        self.boxes.append(np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1))
-        self.scores.append(detection["scores"].double().cpu().numpy())
-
-    def detections(self, data: DetectionData) -> Detections:
-        """All of them with dataset ids."""
-        categories = data.ids.to_dataset(np.concatenate(self.labels))
-        boxes, scores = np.concatenate(self.boxes), np.concatenate(self.scores)
-        return Detections(np.concatenate(self.images), categories, boxes, scores)
-
-
 def _detections_of_values(
     model: LongTailDetector, split: DetectionData, recipe: Recipe, search: Search, console: Console | None
 ) -> list[Detections]:
     images, size = ImageList.of(split), recipe.eval.batch
     rows = list(range(len(images.ids)))
     batches = [rows[start : start + size] for start in range(0, len(rows), size)]
-    columns = [_Columns() for _ in search.values]
+    parts: list[list[Detections]] = [[] for _ in search.values]
     model.eval()
     with torch.inference_mode(), ImageProgress("searching", len(rows), console) as progress:
         for batch in loaded_images(images, batches, recipe.data.workers):
@@ -156,11 +132,21 @@ def _detections_of_values(
                 if isinstance(image, DataError):
                     raise image
             pixels = [image for _, image in batch if isinstance(image, Tensor)]
-            for one, found in zip(columns, _score_often(model, pixels, search), strict=True):
-                for (row, _), detection in zip(batch, found, strict=True):
-                    one.add(int(images.ids[row]), detection)
+            image_ids = images.ids[[row for row, _ in batch]].tolist()
+            for one, found in zip(parts, _score_often(model, pixels, search), strict=True):
+                one += _columns(image_ids, pixels, found, split.ids)
             progress.advance(len(batch))
-    return [one.detections(split) for one in columns]
+    return [join_detections(one) for one in parts]
+
+
+def _columns(
+    image_ids: Sequence[int], images: Sequence[Tensor], found: Sequence[dict[str, Tensor]], category_ids: CategoryIds
+) -> list[Detections]:
+    """What was found in each image of a batch, as columns."""
+    return [
+        model_detections(image_id, detection, height=image.shape[-2], width=image.shape[-1], category_ids=category_ids)
+        for image_id, image, detection in zip(image_ids, images, found, strict=True)
+    ]
 
 
 def _score_often(model: LongTailDetector, images: Sequence[Tensor], search: Search) -> list[list[dict[str, Tensor]]]:

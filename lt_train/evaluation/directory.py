@@ -20,7 +20,7 @@ from lt_data.errors import DataError, OutputError
 from lt_data.groups import Group
 from lt_train.evaluation.engines.protocols import Protocol
 from lt_train.evaluation.figures.per_class import Cell, per_class_csv
-from lt_train.evaluation.predictions.columns import IOU_TYPES, Results
+from lt_train.evaluation.predictions.columns import IOU_TYPES, Detections, Results
 from lt_train.evaluation.truth.columns import plain_number
 
 
@@ -28,7 +28,7 @@ def write_evaluation(
     out_dir: Path | str,
     metrics: Mapping[str, Any],
     per_class: Sequence[Mapping[str, Cell]],
-    results: Results | None = None,
+    results: Results | Detections | None = None,
     *,
     inputs: EvaluationInputs | None = None,
 ) -> None:
@@ -38,7 +38,7 @@ def write_evaluation(
         out_dir: Made if it does not exist.
         metrics: What :func:`lt_train.evaluation.summarise` returned.
         per_class: What :func:`lt_train.evaluation.per_class_rows` returned.
-        results: COCO results; no ``predictions.json`` is written without.
+        results: COCO results, or detections as columns; no ``predictions.json`` is written without.
         inputs: What was measured; no ``inputs.json`` is written without.
 
     Raises:
@@ -62,15 +62,16 @@ def write_per_class(path: Path | str, rows: Sequence[Mapping[str, Cell]]) -> Non
     _write(Path(path), per_class_csv(rows).encode())
 
 
-def write_results(path: Path | str, results: Results) -> None:
+def write_results(path: Path | str, results: Results | Detections) -> None:
     """Write COCO results as JSON, one record per line.
 
     Raises:
         OutputError: The file cannot be written.
     """
     encoder = msgspec.json.Encoder(enc_hook=plain_number)
-    lines = b",\n".join(encoder.encode(_with_text_counts(record)) for record in results)
-    _write(Path(path), b"[\n" + lines + b"\n]\n" if results else b"[]\n")
+    records = results.records() if isinstance(results, Detections) else results
+    lines = b",\n".join(encoder.encode(_with_text_counts(record)) for record in records)
+    _write(Path(path), b"[\n" + lines + b"\n]\n" if len(results) else b"[]\n")
 
 
 def remove_results(out_dir: Path | str) -> None:

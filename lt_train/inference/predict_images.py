@@ -133,9 +133,9 @@ def predict_images(
     unreadable = (*wanted.unreadable, *found.unreadable.values())
     if not found.images:
         raise DataError(unreadable)
-    results = found.results()
+    detections = found.detections()
     with replacing_directory(out, force=force, check=check) as directory:
-        write_results(directory / RESULTS, results)
+        write_results(directory / RESULTS, detections)
         (directory / IMAGES).write_text(_image_file(wanted, found, trained.counts), encoding="utf-8")
         try:
             drawn = _draw(
@@ -145,7 +145,7 @@ def predict_images(
         except OutputError as error:
             # the directory is called otherwise until all is written
             raise OutputError(line.replace(str(directory), str(out)) for line in error.problems) from None
-    return Predicted(out, len(found.images), len(results), drawn, unreadable)
+    return Predicted(out, len(found.images), len(detections), drawn, unreadable)
 
 
 def _check_output(out: Path, *, force: bool, inputs: Sequence[Path]) -> None:
@@ -263,11 +263,12 @@ def _draw(
     with ImageProgress("drawing", len(image_ids), console) as progress:
         for image_id, name in zip(image_ids, files, strict=True):
             image = found.images[image_id]
+            strong = image.detections.take(image.detections.scores >= score_threshold)
             pixels = read_image(paths[image_id], (image.width, image.height))
             plot_detections(
                 folder / name,
                 pixels.permute(1, 2, 0).numpy(),
-                [record for record in image.results if record["score"] >= score_threshold],
+                list(strong.records()),
                 names=names,
                 group_of=group_of,
                 groups=[group.name for group in trained.groups],

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any, Final, Literal, Self
 
 import numpy as np
@@ -24,6 +25,8 @@ IOU_TYPES: Final[tuple[IouType, ...]] = ("bbox", "segm")
 @dataclass(frozen=True)
 class Detections:
     """Columns of a results list; make one of arrays where predictions are in memory, and no JSON is needed.
+
+    ``records`` gives them as records, one at a time, where a file is written or a picture is drawn.
 
     Attributes:
         images: [D] int64 image ids.
@@ -59,6 +62,33 @@ class Detections:
             segmentations=None if masks is None else [masks[i] for i in np.flatnonzero(kept).tolist()],
             mask_areas=None if areas is None else areas[kept],
         )
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """D COCO results: image_id, category_id, bbox, score and, with masks, segmentation."""
+        columns = (self.images, self.categories, self.boxes, self.scores)
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        for number, (image_id, category_id, box, score) in enumerate(rows):
+            record = {"image_id": image_id, "category_id": category_id, "bbox": box, "score": score}
+            if self.segmentations is not None:
+                record["segmentation"] = self.segmentations[number]
+            yield record
+
+
+def join_detections(parts: Sequence[Detections]) -> Detections:
+    """Detections of one part after the other, with masks if all parts have them.
+
+    Args:
+        parts: Their masks are not copied.
+    """
+    none = np.zeros(0, np.int64)
+    masks = [part.segmentations for part in parts if part.segmentations is not None]
+    return Detections(
+        images=np.concatenate([none, *(part.images for part in parts)]),
+        categories=np.concatenate([none, *(part.categories for part in parts)]),
+        boxes=np.concatenate([np.zeros((0, 4)), *(part.boxes for part in parts)]),
+        scores=np.concatenate([np.zeros(0), *(part.scores for part in parts)]),
+        segmentations=list(chain.from_iterable(masks)) if len(masks) == len(parts) else None,
+    )
 
 
 @dataclass(frozen=True)
