@@ -23,6 +23,7 @@ from lt_train.data.detection_data import DetectionData
 from lt_train.data.images import as_input
 from lt_train.detectors import LongTailDetector
 from lt_train.evaluation import Detections, join_detections, model_detections
+from lt_train.evaluation.figures.table import percent
 from lt_train.evaluation.measure import measure
 from lt_train.inference.detect import ImageList, ImageProgress, loaded_images
 from lt_train.recipe.sections import Files, Recipe
@@ -186,13 +187,9 @@ def write_search(report: Path, search: Search, tried: Sequence[dict[str, Any]]) 
     csv.writer(text, lineterminator="\n").writerows([[search.option, "AP", *names], *rows])
     write_text(report / "search.csv", text.getvalue())
     plot_search(report / "search.png", search.option, search.values, tried)
-    table = [[search.option, "AP", *names], *([f"{row[0]:g}", *map(_percent, row[1:])] for row in rows)]
+    table = [[search.option, "AP", *names], *([f"{row[0]:g}", *map(percent, row[1:])] for row in rows)]
     width = max(len(cell) for row in table for cell in row) + 2
     lines = ["box AP in percent:", *("".join(cell.rjust(width) for cell in row) for row in table)]
     best = max(rows, key=lambda row: row[1] or 0.0)
     lines.append(f"best: {search.option}={best[0]:g}")
     return lines
-
-
-def _percent(value: float | None) -> str:
-    return "n/a" if value is None else f"{100 * value:.1f}"

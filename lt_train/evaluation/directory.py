@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -22,6 +22,12 @@ from lt_train.evaluation.engines.protocols import Protocol
 from lt_train.evaluation.figures.per_class import Cell, per_class_csv
 from lt_train.evaluation.predictions.columns import IOU_TYPES, Detections, Results
 from lt_train.evaluation.truth.columns import plain_number
+
+METRICS: Final = "metrics.json"
+PER_CLASS: Final = "per_class.csv"
+INPUTS: Final = "inputs.json"
+PREDICTIONS: Final = "predictions.json"
+EVALUATION_FILES: Final = (METRICS, PER_CLASS, INPUTS, PREDICTIONS)
 
 
 def write_evaluation(
@@ -45,12 +51,12 @@ def write_evaluation(
         OutputError: The directory or a file cannot be written.
     """
     out = Path(out_dir)
-    _write(out / "metrics.json", (json.dumps(metrics, indent=2, allow_nan=False) + "\n").encode())
-    write_per_class(out / "per_class.csv", per_class)
+    _write(out / METRICS, (json.dumps(metrics, indent=2, allow_nan=False) + "\n").encode())
+    write_per_class(out / PER_CLASS, per_class)
     if inputs is not None:
-        _write(out / NAME, inputs_to_json(inputs))
+        _write(out / INPUTS, inputs_to_json(inputs))
     if results is not None:
-        write_results(out / "predictions.json", results)
+        write_results(out / PREDICTIONS, results)
 
 
 def write_per_class(path: Path | str, rows: Sequence[Mapping[str, Cell]]) -> None:
@@ -80,7 +86,7 @@ def remove_results(out_dir: Path | str) -> None:
     Raises:
         OutputError: It cannot be removed.
     """
-    path = Path(out_dir) / "predictions.json"
+    path = Path(out_dir) / PREDICTIONS
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
@@ -105,12 +111,6 @@ def _write(path: Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another --out") from error
-
-
-EVALUATION_FILES = ("metrics.json", "per_class.csv", "inputs.json", "predictions.json")
-
-
-METRICS: Final = "metrics.json"
 
 
 _Figure = Annotated[float, msgspec.Meta(ge=0, le=1)] | None
@@ -174,7 +174,12 @@ class _Metrics(msgspec.Struct):
     segm: _Block | msgspec.UnsetType = msgspec.UNSET
 
 
-def _read_metrics(directory: Path) -> dict[str, Any]:
+def read_metrics(directory: Path) -> dict[str, Any]:
+    """The content of the ``metrics.json`` of an evaluation directory.
+
+    Raises:
+        DataError: It is missing, cannot be read, or is of another version.
+    """
     path = directory / METRICS
     try:
         content = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
@@ -193,12 +198,6 @@ def _read_metrics(directory: Path) -> dict[str, Any]:
     except msgspec.ValidationError as error:
         raise DataError(f"{path}: not the metrics of an evaluation ({error}); evaluate again") from None
     return content
-
-
-if TYPE_CHECKING:
-    from lt_data.counts.categories import CategoryCounts
-
-NAME: Final = "inputs.json"
 
 
 class GroupOfInputs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -253,7 +252,7 @@ class EvaluationInputs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_detections: int
     groups: tuple[GroupOfInputs, ...] = ()
     train_counts: tuple[TrainCount, ...] | None = None
-    predictions: str = "predictions.json"
+    predictions: str = PREDICTIONS
     skip_invalid: bool = False
 
     def group_list(self) -> tuple[Group, ...]:
@@ -269,7 +268,7 @@ def evaluation_inputs(
     max_detections: int,
     groups: Sequence[Group] = (),
     train_counts: CategoryCounts | None = None,
-    predictions: str = "predictions.json",
+    predictions: str = PREDICTIONS,
     skip_invalid: bool = False,
 ) -> EvaluationInputs:
     """The record of an evaluation; see :class:`EvaluationInputs` for the arguments."""
@@ -302,7 +301,7 @@ def read_inputs(directory: Path | str) -> EvaluationInputs:
     Raises:
         DataError: It is missing, cannot be read or is of another version.
     """
-    path = Path(directory) / NAME
+    path = Path(directory) / INPUTS
     try:
         return msgspec.json.decode(path.read_bytes(), type=EvaluationInputs)
     except FileNotFoundError:

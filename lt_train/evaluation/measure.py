@@ -17,6 +17,8 @@ from lt_data.errors import DataError
 from lt_data.files.reading import Progress
 from lt_data.groups import Group
 from lt_train.evaluation.directory import (
+    METRICS,
+    PREDICTIONS,
     EvaluationInputs,
     check_evaluation_dir,
     evaluation_inputs,
@@ -82,7 +84,7 @@ def measure(
     groups: Sequence[Group] = (),
     train_counts: CategoryCounts | None = None,
     choices: Choices | None = None,
-    stored_as: str = "predictions.json",
+    stored_as: str = PREDICTIONS,
 ) -> Measured:
     """Measures predictions.
 
@@ -190,7 +192,7 @@ def evaluate_predictions(
         file, Path(predictions), groups=chosen, train_counts=counts, choices=choices, stored_as=stored_as
     )
     if out is not None:
-        replaced = (out / "metrics.json").exists()
+        replaced = (out / METRICS).exists()
         write_evaluation(out, measured.metrics, measured.per_class, inputs=measured.inputs)
         if replaced and force:
             # an input lies elsewhere: check_evaluation_dir saw to that

@@ -17,7 +17,7 @@ from lt_data.annotations.records import without_cycle_collection
 from lt_data.arrays import IntArray
 from lt_data.errors import DataError
 from lt_data.masks.rle import areas_of
-from lt_train.evaluation.predictions.columns import CheckedDetections, Detections, IouType, Problem, Results
+from lt_train.evaluation.predictions.columns import IOU_TYPES, CheckedDetections, Detections, IouType, Problem, Results
 from lt_train.evaluation.predictions.problems import find_problems
 from lt_train.evaluation.predictions.records import decode_results
 from lt_train.evaluation.truth.columns import GroundTruth, load_ground_truth
@@ -75,8 +75,7 @@ def read_detections(
             types = _given(predictions, iou_types, source)
             columns, total, problems = predictions, len(predictions), list[Problem]()
         else:
-            decoded, total, problems, types = decode_results(predictions, iou_types, source=source)
-            columns = Detections(*decoded)
+            columns, total, problems, types = decode_results(predictions, iou_types, source=source)
         if isinstance(predictions, str | Path) and not total:
             raise DataError(f"{source}: holds no predictions at all; if the model really finds nothing, AP is 0")
         if "segm" in types:
@@ -116,7 +115,7 @@ def _given(columns: Detections, iou_types: Sequence[IouType] | None, source: str
         or len(columns.segmentations or columns.images) not in lengths
     ):
         raise DataError(f"{source}: columns of different lengths; each detection needs a value in all of them")
-    everything: tuple[IouType, ...] = ("bbox",) if columns.segmentations is None else ("bbox", "segm")
+    everything: tuple[IouType, ...] = ("bbox",) if columns.segmentations is None else IOU_TYPES
     types = tuple(iou_types or everything)
     if "segm" in types and columns.segmentations is None:
         raise DataError(f"{source}: no masks were read or given; evaluate boxes only")
