@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from lt_data.annotations.file import AnnotationFile, read_annotations
+from lt_data.annotations.same_categories import check_same_categories
 from lt_data.arrays import IntArray
 from lt_data.build.alignment import Alignment, align, explicit, largest_scale
 from lt_data.build.check_options import check_options, parse_scale
@@ -85,7 +86,7 @@ def build_coco_lt(
     val = None if extras.val is None else read(annotations_path(extras.val))
     pool = read(coco)
     if val is not None:
-        check_same_categories(val, pool)
+        check_same_categories(val, pool.categories.ids, pool.categories.names, other=pool.path.name)
     build = _plan(pool, reference, targets, options, report, progress)
     build = replace(build, val=val, image_paths=_image_paths(build, extras.images))
     if out is not None:
@@ -186,23 +187,6 @@ def _image_paths(build: Build, folder: Path | None) -> tuple[Path, ...]:
             "give every image a file of its own to use --images"
         )
     return tuple(find_images(folder, taken))
-
-
-def check_same_categories(val: AnnotationFile, pool: AnnotationFile) -> None:
-    """Refuses a validation file whose category ids or names differ from the pool's.
-
-    Raises:
-        DataError: They differ; the first differences are named.
-    """
-    have = dict(zip(val.categories.ids.tolist(), val.categories.names, strict=True))
-    want = dict(zip(pool.categories.ids.tolist(), pool.categories.names, strict=True))
-    wrong = [key for key in sorted({*have, *want}) if have.get(key) != want.get(key)]
-    if wrong:
-        shown = "; ".join(
-            f"id {key}: {have.get(key, 'missing')!r} here, {want.get(key, 'missing')!r} in {pool.path.name}"
-            for key in wrong[:3]
-        )
-        raise DataError(f"{val.path}: {len(wrong)} categories differ ({shown}); use a file with the same categories")
 
 
 def _refuse_shortage(pool: AnnotationFile, counts: CategoryCounts, alignment: Alignment) -> None:

@@ -16,7 +16,6 @@ from lt_data.errors import DataError, RecipeError
 from lt_train.calibration import searchable_options
 from lt_train.calibration.base import Calibration
 from lt_train.data.dataset import make_loader
-from lt_train.data.detection_data import DetectionData
 from lt_train.data.images import as_input, on_device
 from lt_train.data.plan import Plan
 from lt_train.detectors import LongTailDetector, set_trainable
@@ -33,7 +32,7 @@ from lt_train.recipe.sections import Recipe
 from lt_train.report.run_report import draw_run_report
 from lt_train.runs.checkpoint import save_checkpoint
 from lt_train.runs.compute import prepare
-from lt_train.runs.data import RunData, data_record, load_run_data
+from lt_train.runs.data import RunData, ValidationData, data_record, load_run_data
 from lt_train.runs.directory import RunDir, check_run_dir, create_run_dir, write_environment, write_recipe, write_text
 from lt_train.runs.log import RunLog
 from lt_train.runs.model import choose_device, model_from_run
@@ -220,7 +219,7 @@ def _searched(
     recipe: Recipe,
     data: RunData,
     search: Search,
-    split: DetectionData,
+    split: ValidationData,
     run: RunDir,
     log: RunLog,
 ) -> int:

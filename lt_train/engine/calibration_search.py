@@ -8,26 +8,27 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 from torch import Tensor
 
+from lt_data.annotations.category_ids import CategoryIds
 from lt_data.errors import DataError, RecipeError
 from lt_train.data.detection_data import DetectionData
 from lt_train.data.images import as_input
 from lt_train.detectors import LongTailDetector
-from lt_train.evaluation import Detections
+from lt_train.evaluation import Detections, join_detections, model_detections
+from lt_train.evaluation.figures.table import percent
 from lt_train.evaluation.measure import measure
 from lt_train.inference.detect import ImageList, ImageProgress, loaded_images
 from lt_train.recipe.sections import Files, Recipe
 from lt_train.report.search_curve import plot_search
-from lt_train.runs.data import RunData, load_validation
+from lt_train.runs.data import RunData, ValidationData, load_validation
 from lt_train.runs.directory import write_text
 
 MOST_VALUES = 101
@@ -75,7 +76,7 @@ def parse_search(text: str) -> tuple[str, tuple[float, ...]]:
     return option, tuple(float(value) for value in values)
 
 
-def search_split(search: Search, data: RunData) -> DetectionData:
+def search_split(search: Search, data: RunData) -> ValidationData:
     """What the search measures on.
 
     Raises:
@@ -96,7 +97,7 @@ def search_option(
     recipe: Recipe,
     data: RunData,
     search: Search,
-    split: DetectionData,
+    split: ValidationData,
     *,
     console: Console | None = None,
 ) -> list[dict[str, Any]]:
@@ -114,34 +115,8 @@ def search_option(
         DataError: An image cannot be read.
     """
     found = _detections_of_values(model, split, recipe, search, console)
-    return [
-        measure(split.file, one, iou_types=("bbox",), groups=data.groups, train_counts=data.train.counts).metrics
-        for one in found
-    ]
-
-
-@dataclass
-class _Columns:
-    """Detections of one value, an array per image."""
-
-    images: list[np.ndarray] = field(default_factory=list)
-    labels: list[np.ndarray] = field(default_factory=list)
-    boxes: list[np.ndarray] = field(default_factory=list)
-    scores: list[np.ndarray] = field(default_factory=list)
-
-    def add(self, image_id: int, detection: dict[str, Tensor]) -> None:
-        """Adds the detections of an image."""
-        corners = detection["boxes"].double().cpu().numpy()
-        self.images.append(np.full(len(corners), image_id, np.int64))
-        self.labels.append(detection["labels"].cpu().numpy())
-        self.boxes.append(np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1))
-        self.scores.append(detection["scores"].double().cpu().numpy())
-
-    def detections(self, data: DetectionData) -> Detections:
-        """All of them with dataset ids."""
-        categories = data.ids.to_dataset(np.concatenate(self.labels))
-        boxes, scores = np.concatenate(self.boxes), np.concatenate(self.scores)
-        return Detections(np.concatenate(self.images), categories, boxes, scores)
+    options: dict[str, Any] = {"groups": data.groups, "train_counts": data.train.counts}
+    return [measure(split.file, one, truth=split.truth, iou_types=("bbox",), **options).metrics for one in found]
 
 
 def _detections_of_values(
@@ -150,19 +125,31 @@ def _detections_of_values(
     images, size = ImageList.of(split), recipe.eval.batch
     rows = list(range(len(images.ids)))
     batches = [rows[start : start + size] for start in range(0, len(rows), size)]
-    columns, device = [_Columns() for _ in search.values], next(model.parameters()).device
+    parts: list[list[Detections]] = [[] for _ in search.values]
+    device = next(model.parameters()).device
     model.eval()
     with torch.inference_mode(), ImageProgress("searching", len(rows), console) as progress:
         for batch in loaded_images(images, batches, recipe.data.workers):
             for _, image in batch:
                 if isinstance(image, DataError):
                     raise image
-            pixels = [as_input(image, device) for _, image in batch if isinstance(image, Tensor)]
-            for one, found in zip(columns, model.detections_with(pixels, search.option, search.values), strict=True):
-                for (row, _), detection in zip(batch, found, strict=True):
-                    one.add(int(images.ids[row]), detection)
+            pixels = [image for _, image in batch if isinstance(image, Tensor)]
+            image_ids = images.ids[[row for row, _ in batch]].tolist()
+            inputs = [as_input(image, device) for image in pixels]
+            for one, found in zip(parts, model.detections_with(inputs, search.option, search.values), strict=True):
+                one += _columns(image_ids, pixels, found, split.ids)
             progress.advance(len(batch))
-    return [one.detections(split) for one in columns]
+    return [join_detections(one) for one in parts]
+
+
+def _columns(
+    image_ids: Sequence[int], images: Sequence[Tensor], found: Sequence[dict[str, Tensor]], category_ids: CategoryIds
+) -> list[Detections]:
+    """What was found in each image of a batch, as columns."""
+    return [
+        model_detections(image_id, detection, height=image.shape[-2], width=image.shape[-1], category_ids=category_ids)
+        for image_id, image, detection in zip(image_ids, images, found, strict=True)
+    ]
 
 
 def write_search(report: Path, search: Search, tried: Sequence[dict[str, Any]]) -> list[str]:
@@ -183,13 +170,9 @@ def write_search(report: Path, search: Search, tried: Sequence[dict[str, Any]]) 
     csv.writer(text, lineterminator="\n").writerows([[search.option, "AP", *names], *rows])
     write_text(report / "search.csv", text.getvalue())
     plot_search(report / "search.png", search.option, search.values, tried)
-    table = [[search.option, "AP", *names], *([f"{row[0]:g}", *map(_percent, row[1:])] for row in rows)]
+    table = [[search.option, "AP", *names], *([f"{row[0]:g}", *map(percent, row[1:])] for row in rows)]
     width = max(len(cell) for row in table for cell in row) + 2
     lines = ["box AP in percent:", *("".join(cell.rjust(width) for cell in row) for row in table)]
     best = max(rows, key=lambda row: row[1] or 0.0)
     lines.append(f"best: {search.option}={best[0]:g}")
     return lines
-
-
-def _percent(value: float | None) -> str:
-    return "n/a" if value is None else f"{100 * value:.1f}"

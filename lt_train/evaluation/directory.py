@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -20,15 +20,21 @@ from lt_data.files.writing import write_whole
 from lt_data.groups import Group
 from lt_train.evaluation.engines.protocols import Protocol
 from lt_train.evaluation.figures.per_class import Cell, per_class_csv
-from lt_train.evaluation.predictions.columns import IOU_TYPES, Results
+from lt_train.evaluation.predictions.columns import IOU_TYPES, Detections, Results
 from lt_train.evaluation.truth.columns import plain_number
+
+METRICS: Final = "metrics.json"
+PER_CLASS: Final = "per_class.csv"
+INPUTS: Final = "inputs.json"
+PREDICTIONS: Final = "predictions.json"
+EVALUATION_FILES: Final = (METRICS, PER_CLASS, INPUTS, PREDICTIONS)
 
 
 def write_evaluation(
     out_dir: Path | str,
     metrics: Mapping[str, Any],
     per_class: Sequence[Mapping[str, Cell]],
-    results: Results | None = None,
+    results: Results | Detections | None = None,
     *,
     inputs: EvaluationInputs | None = None,
 ) -> None:
@@ -38,19 +44,19 @@ def write_evaluation(
         out_dir: Made if it does not exist.
         metrics: What :func:`lt_train.evaluation.summarise` returned.
         per_class: What :func:`lt_train.evaluation.per_class_rows` returned.
-        results: COCO results; no ``predictions.json`` is written without.
+        results: COCO results, or detections as columns; no ``predictions.json`` is written without.
         inputs: What was measured; no ``inputs.json`` is written without.
 
     Raises:
         OutputError: The directory or a file cannot be written.
     """
     out = Path(out_dir)
-    _write(out / "metrics.json", (json.dumps(metrics, indent=2, allow_nan=False) + "\n").encode())
-    write_per_class(out / "per_class.csv", per_class)
+    _write(out / METRICS, (json.dumps(metrics, indent=2, allow_nan=False) + "\n").encode())
+    write_per_class(out / PER_CLASS, per_class)
     if inputs is not None:
-        _write(out / NAME, inputs_to_json(inputs))
+        _write(out / INPUTS, inputs_to_json(inputs))
     if results is not None:
-        write_results(out / "predictions.json", results)
+        write_results(out / PREDICTIONS, results)
 
 
 def write_per_class(path: Path | str, rows: Sequence[Mapping[str, Cell]]) -> None:
@@ -62,15 +68,16 @@ def write_per_class(path: Path | str, rows: Sequence[Mapping[str, Cell]]) -> Non
     _write(Path(path), per_class_csv(rows).encode())
 
 
-def write_results(path: Path | str, results: Results) -> None:
+def write_results(path: Path | str, results: Results | Detections) -> None:
     """Write COCO results as JSON, one record per line.
 
     Raises:
         OutputError: The file cannot be written.
     """
     encoder = msgspec.json.Encoder(enc_hook=plain_number)
-    lines = b",\n".join(encoder.encode(_with_text_counts(record)) for record in results)
-    _write(Path(path), b"[\n" + lines + b"\n]\n" if results else b"[]\n")
+    records = results.records() if isinstance(results, Detections) else results
+    lines = b",\n".join(encoder.encode(_with_text_counts(record)) for record in records)
+    _write(Path(path), b"[\n" + lines + b"\n]\n" if len(results) else b"[]\n")
 
 
 def remove_results(out_dir: Path | str) -> None:
@@ -79,7 +86,7 @@ def remove_results(out_dir: Path | str) -> None:
     Raises:
         OutputError: It cannot be removed.
     """
-    path = Path(out_dir) / "predictions.json"
+    path = Path(out_dir) / PREDICTIONS
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
@@ -96,12 +103,6 @@ def _with_text_counts(record: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _write(path: Path, content: bytes) -> None:
     write_whole(path, content, make_folder=True, advice="choose another --out")
-
-
-EVALUATION_FILES = ("metrics.json", "per_class.csv", "inputs.json", "predictions.json")
-
-
-METRICS: Final = "metrics.json"
 
 
 _Figure = Annotated[float, msgspec.Meta(ge=0, le=1)] | None
@@ -165,7 +166,12 @@ class _Metrics(msgspec.Struct):
     segm: _Block | msgspec.UnsetType = msgspec.UNSET
 
 
-def _read_metrics(directory: Path) -> dict[str, Any]:
+def read_metrics(directory: Path) -> dict[str, Any]:
+    """The content of the ``metrics.json`` of an evaluation directory.
+
+    Raises:
+        DataError: It is missing, cannot be read, or is of another version.
+    """
     path = directory / METRICS
     try:
         content = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
@@ -184,12 +190,6 @@ def _read_metrics(directory: Path) -> dict[str, Any]:
     except msgspec.ValidationError as error:
         raise DataError(f"{path}: not the metrics of an evaluation ({error}); evaluate again") from None
     return content
-
-
-if TYPE_CHECKING:
-    from lt_data.counts.categories import CategoryCounts
-
-NAME: Final = "inputs.json"
 
 
 class GroupOfInputs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -244,7 +244,7 @@ class EvaluationInputs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_detections: int
     groups: tuple[GroupOfInputs, ...] = ()
     train_counts: tuple[TrainCount, ...] | None = None
-    predictions: str = "predictions.json"
+    predictions: str = PREDICTIONS
     skip_invalid: bool = False
 
     def group_list(self) -> tuple[Group, ...]:
@@ -260,7 +260,7 @@ def evaluation_inputs(
     max_detections: int,
     groups: Sequence[Group] = (),
     train_counts: CategoryCounts | None = None,
-    predictions: str = "predictions.json",
+    predictions: str = PREDICTIONS,
     skip_invalid: bool = False,
 ) -> EvaluationInputs:
     """The record of an evaluation; see :class:`EvaluationInputs` for the arguments."""
@@ -293,7 +293,7 @@ def read_inputs(directory: Path | str) -> EvaluationInputs:
     Raises:
         DataError: It is missing, cannot be read or is of another version.
     """
-    path = Path(directory) / NAME
+    path = Path(directory) / INPUTS
     try:
         return msgspec.json.decode(path.read_bytes(), type=EvaluationInputs)
     except FileNotFoundError:

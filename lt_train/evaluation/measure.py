@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from lt_data.errors import DataError
 from lt_data.files.reading import Progress
 from lt_data.groups import Group
 from lt_train.evaluation.directory import (
+    METRICS,
+    PREDICTIONS,
     EvaluationInputs,
     check_evaluation_dir,
     evaluation_inputs,
@@ -25,14 +27,14 @@ from lt_train.evaluation.directory import (
 )
 from lt_train.evaluation.engines.choose import EngineName
 from lt_train.evaluation.engines.protocols import ProtocolChoice
-from lt_train.evaluation.figures.average_precision import Evaluation, evaluate
+from lt_train.evaluation.figures.average_precision import Evaluation, evaluate_checked
 from lt_train.evaluation.figures.group_sets import GROUP_SETS, evaluation_groups
 from lt_train.evaluation.figures.metrics import summarise
 from lt_train.evaluation.figures.per_class import Cell, per_class_rows
 from lt_train.evaluation.figures.table import format_metrics
 from lt_train.evaluation.predictions.columns import IouType, Problem
 from lt_train.evaluation.predictions.reading import Predictions, read_detections
-from lt_train.evaluation.truth.columns import load_ground_truth
+from lt_train.evaluation.truth.columns import GroundTruth, load_ground_truth
 
 Report = Callable[[str], None]
 
@@ -77,17 +79,19 @@ def measure(
     annotations: AnnotationFile,
     predictions: Predictions,
     *,
+    truth: GroundTruth | None = None,
     iou_types: Sequence[IouType] | None = None,
     groups: Sequence[Group] = (),
     train_counts: CategoryCounts | None = None,
     choices: Choices | None = None,
-    stored_as: str = "predictions.json",
+    stored_as: str = PREDICTIONS,
 ) -> Measured:
     """Measures predictions.
 
     Args:
         annotations: What they are measured against.
         predictions: A COCO results file, its records, or columns.
+        truth: The annotations as columns, where they were read before.
         iou_types: ``bbox`` and/or ``segm``; what the predictions have, unless given.
         groups: Groups of the training set.
         train_counts: Counts of the training set; without them r, c and f are those of the annotation file.
@@ -99,16 +103,16 @@ def measure(
         RecipeError: The engine is not installed.
     """
     choices = choices or Choices()
-    truth = load_ground_truth(annotations, masks=False)
+    if truth is None:
+        truth = load_ground_truth(annotations, masks=False)
     found = read_detections(predictions, truth, iou_types=iou_types, skip_invalid=choices.skip_invalid)
     if "segm" in found.iou_types:
-        # masks of the annotations take long to decode; ids and sizes, which were checked, stay the same
-        truth = load_ground_truth(annotations, masks=True)
-        found = replace(found, checked_for=truth)
+        # masks take long to decode, so they come last: only if they are measured, and the predictions are whole
+        found = found.with_truth_masks(annotations)
 
     def run(*, fixed: bool) -> dict[str, Evaluation]:
         return {
-            kind: evaluate(truth, found, iou_type=kind, protocol=choices.protocol, engine=choices.engine, fixed=fixed)
+            kind: evaluate_checked(found, iou_type=kind, protocol=choices.protocol, engine=choices.engine, fixed=fixed)
             for kind in found.iou_types
         }
 
@@ -188,7 +192,7 @@ def evaluate_predictions(
         file, Path(predictions), groups=chosen, train_counts=counts, choices=choices, stored_as=stored_as
     )
     if out is not None:
-        replaced = (out / "metrics.json").exists()
+        replaced = (out / METRICS).exists()
         write_evaluation(out, measured.metrics, measured.per_class, inputs=measured.inputs)
         if replaced and force:
             # an input lies elsewhere: check_evaluation_dir saw to that

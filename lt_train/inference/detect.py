@@ -1,4 +1,4 @@
-"""A trained model over images: the checkpoint of a run, and its detections as COCO results keyed by image.
+"""A trained model over images: the checkpoint of a run, and its detections keyed by image.
 
 Several processes share the batches, not the images: a batch holds the same images whatever the number of processes, so
 the detections are the same too (padding makes scores depend on the batch).
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import torch
 from rich.console import Console
 from torch import Tensor
@@ -26,7 +27,7 @@ from lt_data.groups import Group, make_groups
 from lt_train.data.detection_data import DetectionData
 from lt_train.data.images import as_input, read_image
 from lt_train.detectors import LongTailDetector
-from lt_train.evaluation import detection_results
+from lt_train.evaluation import Detections, join_detections, model_detections
 from lt_train.processes import Processes, process_device
 from lt_train.recipe.sections import Recipe
 from lt_train.runs.checkpoint import load_checkpoint
@@ -76,34 +77,54 @@ class ImageList:
         return cls(data.file.image_ids, data.paths, data.file.image_sizes)
 
 
-class ImageResults(msgspec.Struct):
+class ImageDetections(msgspec.Struct):
     """What was found in one image.
 
     Attributes:
         width: Of the image in pixels.
         height: Likewise.
-        results: COCO result records, best first.
+        detections: With dataset ids, best first.
     """
 
     width: int
     height: int
-    results: list[dict[str, Any]]
+    detections: Detections
 
 
 class Found(msgspec.Struct):
     """What was found in several images, by image id.
 
     Attributes:
-        images: Results of the images that were read.
+        images: Detections of the images that were read.
         unreadable: Why the others were not, one line each.
     """
 
-    images: dict[int, ImageResults]
+    images: dict[int, ImageDetections]
     unreadable: dict[int, str]
 
-    def results(self) -> list[dict[str, Any]]:
-        """The records of all images, in their order."""
-        return [record for image in self.images.values() for record in image.results]
+    def detections(self) -> Detections:
+        """Those of all images, in their order."""
+        return join_detections([image.detections for image in self.images.values()])
+
+    def to_bytes(self) -> bytes:
+        """For another process; see :meth:`from_bytes`."""
+        return msgspec.msgpack.encode(self, enc_hook=_plain_array)
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Found:
+        """What another process gave as :meth:`to_bytes`."""
+        return msgspec.msgpack.decode(content, type=cls, dec_hook=_array)
+
+
+def _plain_array(array: Any) -> Any:
+    """An array as type, shape and bytes, which MessagePack can hold."""
+    assert isinstance(array, np.ndarray), "internal error: only arrays are no plain values"
+    return array.dtype.str, array.shape, array.tobytes()
+
+
+def _array(_: type, plain: Any) -> Any:
+    kind, shape, content = plain
+    return np.frombuffer(content, kind).reshape(shape)
 
 
 def load_trained(
@@ -181,8 +202,8 @@ def detect(
     model.train(was_training)
     if processes.world == 1:
         return merge([found], images.ids)
-    parts = processes.gather(msgspec.msgpack.encode(found))
-    return None if parts is None else merge([msgspec.msgpack.decode(part, type=Found) for part in parts], images.ids)
+    parts = processes.gather(found.to_bytes())
+    return None if parts is None else merge([Found.from_bytes(part) for part in parts], images.ids)
 
 
 def merge(parts: Sequence[Found], image_ids: IntArray) -> Found:
@@ -196,7 +217,7 @@ def merge(parts: Sequence[Found], image_ids: IntArray) -> Found:
         DataError: An image was looked at by two processes, or by none.
     """
     owner: dict[int, int] = {}
-    images: dict[int, ImageResults] = {}
+    images: dict[int, ImageDetections] = {}
     unreadable: dict[int, str] = {}
     for rank, part in enumerate(parts):
         for image_id in (*part.images, *part.unreadable):
@@ -238,8 +259,8 @@ def _detect_batch(
     detections = model([as_input(image, device) for _, image in read])
     for (row, image), detection in zip(read, detections, strict=True):
         image_id, (height, width) = int(images.ids[row]), image.shape[-2:]
-        records = detection_results(image_id, detection, height=height, width=width, category_ids=category_ids)
-        found.images[image_id] = ImageResults(width, height, records)
+        columns = model_detections(image_id, detection, height=height, width=width, category_ids=category_ids)
+        found.images[image_id] = ImageDetections(width, height, columns)
 
 
 class _Images(Dataset[tuple[int, Tensor | DataError]]):

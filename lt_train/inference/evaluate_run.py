@@ -13,22 +13,22 @@ from lt_data.errors import RecipeError
 from lt_data.groups import Group
 from lt_train.data.detection_data import DetectionData
 from lt_train.detectors import LongTailDetector
-from lt_train.evaluation import evaluation_groups, write_evaluation
+from lt_train.evaluation import Detections, evaluation_groups, write_evaluation
 from lt_train.evaluation.directory import check_evaluation_dir
 from lt_train.evaluation.measure import Choices, Measured, measure
 from lt_train.inference.detect import ImageList, detect, load_trained
 from lt_train.processes import Processes, run_together
 from lt_train.recipe.sections import Files, Recipe, has_masks
-from lt_train.runs.data import load_validation
+from lt_train.runs.data import ValidationData, load_validation
 from lt_train.runs.directory import RunDir
 
 
 @dataclass(frozen=True)
 class _Predicted:
-    """Results of a run with all that is needed to measure them."""
+    """What a run found with all that is needed to measure them."""
 
-    results: list[dict[str, Any]]
-    data: DetectionData
+    detections: Detections
+    data: ValidationData
     recipe: Recipe
     counts: CategoryCounts
     groups: tuple[Group, ...]
@@ -78,8 +78,8 @@ def evaluate_run(
         trained = load_trained(run, checkpoint, device=device, processes=processes)
         chosen = trained.groups if groups is None else evaluation_groups(groups, trained.counts)
         data = load_validation(source, trained.counts, masks=has_masks(recipe))
-        results = predict(trained.model, data, recipe, processes=processes, console=console)
-        return None if results is None else _Predicted(results, data, recipe, trained.counts, chosen, where)
+        found = predict(trained.model, data, recipe, processes=processes, console=console)
+        return None if found is None else _Predicted(found, data, recipe, trained.counts, chosen, where)
 
     predicted = run_together(work)
     if predicted is None:
@@ -99,7 +99,7 @@ def _output(run: RunDir, checkpoint: str, files: Files | None, out: Path | None,
 
 def evaluate_model(
     model: LongTailDetector,
-    data: DetectionData,
+    data: ValidationData,
     recipe: Recipe,
     *,
     counts: CategoryCounts,
@@ -118,21 +118,22 @@ def evaluate_model(
         out: Directory to write to.
         console: Where the progress bar goes.
     """
-    results = predict(model, data, recipe, console=console)
-    assert results is not None, "internal error: one process has all results"
-    return _measure_and_write(_Predicted(results, data, recipe, counts, groups, out))
+    found = predict(model, data, recipe, console=console)
+    assert found is not None, "internal error: one process has all detections"
+    return _measure_and_write(_Predicted(found, data, recipe, counts, groups, out))
 
 
 def _measure_and_write(predicted: _Predicted, choices: Choices | None = None) -> Measured:
     measured = measure(
         predicted.data.file,
-        predicted.results,
+        predicted.detections,
+        truth=predicted.data.truth,
         iou_types=("bbox", "segm") if has_masks(predicted.recipe) else ("bbox",),
         groups=predicted.groups,
         train_counts=predicted.counts,
         choices=choices,
     )
-    write_evaluation(predicted.out, measured.metrics, measured.per_class, predicted.results, inputs=measured.inputs)
+    write_evaluation(predicted.out, measured.metrics, measured.per_class, predicted.detections, inputs=measured.inputs)
     return measured
 
 
@@ -143,8 +144,8 @@ def predict(
     *,
     processes: Processes | None = None,
     console: Console | None = None,
-) -> list[dict[str, Any]] | None:
-    """Detections of every image as COCO results, in the order of the file.
+) -> Detections | None:
+    """Detections of every image, in the order of the file.
 
     Args:
         model: The detector, on its device; left in the mode it was in.
@@ -154,14 +155,14 @@ def predict(
         console: Where the progress bar goes.
 
     Returns:
-        The results; ``None`` in all processes but the first.
+        The detections; ``None`` in all processes but the first.
 
     Raises:
         DataError: An image cannot be read, or another process is gone.
     """
     images = ImageList.of(data)
     found = detect(model, images, recipe, category_ids=data.ids, processes=processes, console=console)
-    return None if found is None else found.results()
+    return None if found is None else found.detections()
 
 
 def selection_ap(metrics: dict[str, Any]) -> float | None:

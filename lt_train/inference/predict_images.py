@@ -15,20 +15,19 @@ from rich.console import Console
 
 from lt_data.annotations.category_ids import CategoryIds
 from lt_data.annotations.file import AnnotationFile, parse_annotations
-from lt_data.counts.categories import CategoryCounts, count_categories
+from lt_data.annotations.same_categories import check_same_categories
+from lt_data.counts.categories import CategoryCounts
 from lt_data.dataset.names import annotations_path
 from lt_data.errors import DataError, OutputError, one_line
 from lt_data.files.image_files import find_images, normal_name
 from lt_data.files.reading import map_file, stamp_of
 from lt_data.files.writing import refuse_inputs_inside, replacing_directory
 from lt_data.groups import group_name_of
-from lt_train.data.detection_data import DetectionData
 from lt_train.data.images import read_image
 from lt_train.evaluation import write_results
 from lt_train.inference.detect import Found, ImageList, ImageProgress, Trained, detect, load_trained
 from lt_train.processes import Processes, run_together
 from lt_train.report.detection_picture import plot_detections
-from lt_train.runs.data import check_same_categories
 from lt_train.runs.directory import RunDir
 
 RESULTS, IMAGES, PICTURES = "predictions.json", "images.json", "pictures"
@@ -134,9 +133,9 @@ def predict_images(
     unreadable = (*wanted.unreadable, *found.unreadable.values())
     if not found.images:
         raise DataError(unreadable)
-    results = found.results()
+    detections = found.detections()
     with replacing_directory(out, force=force, check=check) as directory:
-        write_results(directory / RESULTS, results)
+        write_results(directory / RESULTS, detections)
         (directory / IMAGES).write_text(_image_file(wanted, found, trained.counts), encoding="utf-8")
         try:
             drawn = _draw(
@@ -146,7 +145,7 @@ def predict_images(
         except OutputError as error:
             # the directory is called otherwise until all is written
             raise OutputError(line.replace(str(directory), str(out)) for line in error.problems) from None
-    return Predicted(out, len(found.images), len(results), drawn, unreadable)
+    return Predicted(out, len(found.images), len(detections), drawn, unreadable)
 
 
 def _check_output(out: Path, *, force: bool, inputs: Sequence[Path]) -> None:
@@ -210,18 +209,9 @@ def _listed(images: Path, annotations: Path, counts: CategoryCounts) -> _Wanted:
     file = _read_images(annotations_path(annotations))
     if not len(file.image_ids):
         raise DataError(f"{file.path}: lists no image; there is nothing to predict")
-    nothing = np.zeros(len(file.annotation_ids), np.bool_)
-    data = DetectionData(
-        file=file,
-        paths=find_images(images, file.file_names),
-        ids=CategoryIds(file.categories.ids.tolist()),
-        counts=count_categories(file),
-        usable=nothing,
-        regions=nothing,
-        notes=(),
-    )
-    check_same_categories(data, counts)
-    return _Wanted(ImageList.of(data), dict(zip(file.image_ids.tolist(), file.file_names, strict=True)))
+    listed = ImageList(file.image_ids, find_images(images, file.file_names), file.image_sizes)
+    check_same_categories(file, counts.category_ids, counts.names, other="the training file")
+    return _Wanted(listed, dict(zip(file.image_ids.tolist(), file.file_names, strict=True)))
 
 
 def _read_images(path: Path) -> AnnotationFile:
@@ -273,11 +263,12 @@ def _draw(
     with ImageProgress("drawing", len(image_ids), console) as progress:
         for image_id, name in zip(image_ids, files, strict=True):
             image = found.images[image_id]
+            strong = image.detections.take(image.detections.scores >= score_threshold)
             pixels = read_image(paths[image_id], (image.width, image.height))
             plot_detections(
                 folder / name,
                 pixels.permute(1, 2, 0).numpy(),
-                [record for record in image.results if record["score"] >= score_threshold],
+                list(strong.records()),
                 names=names,
                 group_of=group_of,
                 groups=[group.name for group in trained.groups],

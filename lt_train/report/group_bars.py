@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lt_data.pictures.figures import COLOURS, new_figure, save_figure, tidy
+from lt_train.evaluation.figures.table import percent
 from lt_train.report.two_runs import class_count, shared_groups
 
 if TYPE_CHECKING:
@@ -51,11 +52,10 @@ def plot_group_ap(path: Path, metrics: Mapping[str, dict[str, Any]], iou_type: s
 
 
 def _draw_run(axes: Axes, run: str, colour: str, places: list[float], values: list[float | None], width: float) -> None:
-    """The bars of one run; where nothing was measured, ``n/a`` stands in place of a bar."""
+    """The bars of one run; where nothing was measured, ``-`` stands in place of a bar."""
     heights = [0.0 if value is None else 100 * value for value in values]
     bars = axes.bar(places, heights, width=0.92 * width, color=colour, label=run)
-    texts = ["n/a" if value is None else f"{100 * value:.1f}" for value in values]
-    axes.bar_label(bars, texts, padding=2, fontsize=8)
+    axes.bar_label(bars, [percent(value) for value in values], padding=2, fontsize=8)
 
 
 def _classes(count: str) -> str:

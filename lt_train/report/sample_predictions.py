@@ -15,7 +15,8 @@ from lt_data.dataset.directory import read_groups
 from lt_data.errors import DataError
 from lt_data.files.image_files import find_images
 from lt_data.groups import group_name_of
-from lt_train.evaluation.predictions.records import Columns, decode_results
+from lt_train.evaluation.predictions.columns import Detections
+from lt_train.evaluation.predictions.records import decode_results
 from lt_train.report.prediction_grid import Panel, plot_predictions
 
 # weaker detections would cover the picture
@@ -74,7 +75,7 @@ def images_of_the_rarest_group(file: AnnotationFile, groups: Sequence[Sequence[i
     return list(range(min(rows, len(file.image_ids))))
 
 
-def _read(path: Path) -> Columns:
+def _read(path: Path) -> Detections:
     """A results file; no predictions at all are as good as any."""
     decoded = decode_results(path, None, source=str(path))
     if decoded.problems:
@@ -82,7 +83,7 @@ def _read(path: Path) -> Columns:
     return decoded.columns
 
 
-def best_of_image(found: Columns, image_id: int) -> IntArray:
+def best_of_image(found: Detections, image_id: int) -> IntArray:
     """Rows of the strong results of an image, best first; the earlier of two with the same score."""
     rows = np.flatnonzero((found.images == image_id) & (found.scores > LOWEST_SCORE))
     return rows[np.argsort(-found.scores[rows], kind="stable")][:MOST_PER_IMAGE]
@@ -105,7 +106,7 @@ def _truth_panel(
 
 
 def _found_panel(
-    found: Columns,
+    found: Detections,
     rows: IntArray,
     pixels: npt.NDArray[np.uint8],
     names: Mapping[int, str],
@@ -113,7 +114,11 @@ def _found_panel(
 ) -> Panel:
     from pycocotools import mask as rle
 
-    masks = [rle.decode(found.masks[row]).astype(bool) for row in rows.tolist()] if found.masks is not None else []
+    masks = (
+        [rle.decode(found.segmentations[row]).astype(bool) for row in rows.tolist()]
+        if found.segmentations is not None
+        else []
+    )
     categories = found.categories[rows].tolist()
     return Panel(
         pixels,

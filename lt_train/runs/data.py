@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from lt_data.annotations.same_categories import check_same_categories
 from lt_data.counts.categories import CategoryCounts, counts_to_plain
 from lt_data.counts.repeat_factors import expected_copies, image_repeat_factors
 from lt_data.dataset.directory import read_groups
 from lt_data.dataset.names import is_dataset_dir
-from lt_data.errors import DataError
 from lt_data.groups import Group, make_groups
 from lt_train.data.dataset import DetectionDataset
 from lt_train.data.detection_data import (
@@ -21,8 +21,19 @@ from lt_train.data.detection_data import (
 )
 from lt_train.data.plan import Plan
 from lt_train.data.sampler_options import ClassAwareSampler, RepeatFactorSampler, SamplerOptions
-from lt_train.evaluation import load_ground_truth
+from lt_train.evaluation import GroundTruth, load_ground_truth
 from lt_train.recipe.sections import Files, Recipe, has_masks
+
+
+@dataclass(frozen=True)
+class ValidationData(DetectionData):
+    """Validation data: what a model looks at, and what its detections are measured against.
+
+    Attributes:
+        truth: The annotations as an evaluation wants them, with masks if they are going to be measured.
+    """
+
+    truth: GroundTruth
 
 
 @dataclass(frozen=True)
@@ -39,7 +50,7 @@ class RunData:
 
     train: DetectionData
     dataset: DetectionDataset
-    val: DetectionData | None
+    val: ValidationData | None
     groups: tuple[Group, ...]
     notes: tuple[str, ...]
 
@@ -93,7 +104,7 @@ def _edges_note(recipe: Recipe) -> tuple[str, ...]:
     return (f"note: {directory} was built with groups {edges}, this run uses data.groups={recipe.data.groups}",)
 
 
-def load_validation(files: Files, train: CategoryCounts, *, masks: bool) -> DetectionData:
+def load_validation(files: Files, train: CategoryCounts, *, masks: bool) -> ValidationData:
     """Reads validation data and checks that a trained model can be measured on it.
 
     Args:
@@ -105,29 +116,8 @@ def load_validation(files: Files, train: CategoryCounts, *, masks: bool) -> Dete
         DataError: The file cannot be used, lacks boxes or masks, or has other categories than the training file.
     """
     val = load_data(files.annotations, files.images)
-    check_same_categories(val, train)
-    load_ground_truth(val.file, masks=masks)
-    return val
-
-
-def check_same_categories(data: DetectionData, train: CategoryCounts) -> None:
-    """Refuses a file whose category ids or names differ from the training file's: every label would be wrong.
-
-    Raises:
-        DataError: They differ; the first differences are named.
-    """
-    have = dict(zip(data.counts.category_ids.tolist(), data.counts.names, strict=True))
-    want = dict(zip(train.category_ids.tolist(), train.names, strict=True))
-    wrong = [key for key in sorted({*have, *want}) if have.get(key) != want.get(key)]
-    if wrong:
-        shown = ", ".join(
-            f"id {key}: {have.get(key, 'missing')!r} here, {want.get(key, 'missing')!r} in training"
-            for key in wrong[:3]
-        )
-        raise DataError(
-            f"{data.file.path}: {len(wrong)} categories differ from the training file's ({shown}); "
-            "use a file with the same category list"
-        )
+    check_same_categories(val.file, train.category_ids, train.names, other="the training file")
+    return ValidationData(**vars(val), truth=load_ground_truth(val.file, masks=masks))
 
 
 def make_plan(recipe: Recipe, data: RunData) -> Plan:

@@ -24,7 +24,7 @@ from lt_train.evaluation.comparison.bootstrap import (
     weighted_class_ap,
 )
 from lt_train.evaluation.comparison.matches import Matches
-from lt_train.evaluation.predictions.columns import IouType
+from lt_train.evaluation.predictions.columns import IOU_TYPES, IouType
 
 Kind = Literal["overall", "group", "class"]
 
@@ -217,8 +217,7 @@ def _check(systems: Sequence[System]) -> tuple[IouType, ...]:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise DataError(f"compare: several systems are called {', '.join(twice)}; give each a name of its own")
-    kinds: tuple[IouType, ...] = ("bbox", "segm")
-    types = tuple(kind for kind in kinds if all(kind in system.matches for system in systems))
+    types = tuple(kind for kind in IOU_TYPES if all(kind in system.matches for system in systems))
     if not types:
         have = "; ".join(f"{system.name}: {', '.join(system.matches) or 'none'}" for system in systems)
         raise DataError(f"compare: no IoU type that all systems have ({have}); evaluate them with the same one")

@@ -24,11 +24,11 @@ from lt_train.evaluation.engines.fast import hotcoco_evaluator
 from lt_train.evaluation.engines.lvis_package import quiet
 from lt_train.evaluation.engines.official import lvis_evaluator, pycocotools_evaluator
 from lt_train.evaluation.engines.protocols import Protocol, as_counted
+from lt_train.evaluation.figures.average_precision import IOU_THRESHOLDS
 from lt_train.evaluation.predictions.columns import Detections, IouType
 from lt_train.evaluation.truth.columns import GroundTruth
 
 IOU_50: Final = 0
-THRESHOLDS: Final = 10
 # detections that are matched at a time: what an evaluator says of one takes about 3 kB
 _CHUNK: Final = 100_000
 
@@ -252,6 +252,6 @@ def _columns(cells: list[dict[str, Any]], names: _Names) -> _Columns:
 
 def _flags(cells: list[dict[str, Any]], name: str) -> BoolArray:
     """[T, n]; matches are ids from 1, so an id that is not 0 is a match."""
-    empty = np.zeros((THRESHOLDS, 0), dtype=np.bool_)
-    flags = (np.asarray(cell[name], dtype=np.bool_).reshape(THRESHOLDS, -1) for cell in cells)
+    empty = np.zeros((len(IOU_THRESHOLDS), 0), dtype=np.bool_)
+    flags = (np.asarray(cell[name], dtype=np.bool_).reshape(len(IOU_THRESHOLDS), -1) for cell in cells)
     return np.concatenate([empty, *flags], axis=1)

@@ -16,7 +16,7 @@ from lt_data.groups import Group
 from lt_train.evaluation.comparison.bootstrap import class_ap, mean_ap
 from lt_train.evaluation.comparison.differences import System
 from lt_train.evaluation.comparison.matches import match
-from lt_train.evaluation.directory import METRICS, EvaluationInputs, _read_metrics, read_inputs
+from lt_train.evaluation.directory import METRICS, EvaluationInputs, read_inputs, read_metrics
 from lt_train.evaluation.engines.choose import EngineName
 from lt_train.evaluation.predictions.columns import IOU_TYPES, IouType
 from lt_train.evaluation.predictions.reading import read_detections
@@ -60,7 +60,7 @@ def read_stored(path: Path | str, *, name: str | None = None) -> Stored:
     """
     path = Path(path)
     directory = path if (path / METRICS).is_file() or not (path / "eval").is_dir() else path / "eval"
-    metrics = _read_metrics(directory)
+    metrics = read_metrics(directory)
     return Stored(name or distinct_names([directory])[0], directory, read_inputs(directory), metrics)
 
 

@@ -19,14 +19,13 @@ from lt_train.evaluation.engines.curves import Curves
 from lt_train.evaluation.engines.fast import run_hotcoco
 from lt_train.evaluation.engines.official import run_pycocotools
 from lt_train.evaluation.engines.protocols import Protocol
-from lt_train.evaluation.predictions.columns import Detections, IouType
+from lt_train.evaluation.predictions.columns import IOU_TYPES, Detections, IouType
 from lt_train.evaluation.truth.columns import GroundTruth
 
 _IMAGES, _SIZE, _CATEGORIES = 7, 160, 7
 _TRUTHS, _FOUNDS = 40, 150
 # detections that count: in an image and category, or in an image
 KEPT: Final[Mapping[Protocol, int]] = {"coco": 3, "lvis": 15}
-_IOU_TYPES: Final[tuple[IouType, ...]] = ("bbox", "segm")
 _TOLERANCE: Final = 1e-12
 # of lvis 0.5.3: sums of precision and of recall where they were measured, for all, small, medium and large areas
 LVIS_SUMS: Final[Mapping[IouType, tuple[tuple[float, ...], tuple[float, ...]]]] = {
@@ -44,7 +43,7 @@ LVIS_SUMS: Final[Mapping[IouType, tuple[tuple[float, ...], tuple[float, ...]]]] 
 @functools.cache
 def disagreement(protocol: Protocol = "coco") -> str | None:
     """Why hotcoco cannot be trusted here, or None. Computed once per process and protocol."""
-    for iou_type in _IOU_TYPES:
+    for iou_type in IOU_TYPES:
         truth, found = built_in_case(iou_type, protocol)
         options: dict[str, Any] = {"iou_type": iou_type, "max_detections": KEPT[protocol]}
         try:

@@ -26,7 +26,7 @@ from lt_train.evaluation.engines.protocols import (
     best_of_each,
     choose_protocol,
 )
-from lt_train.evaluation.predictions.columns import Detections, IouType, Problem
+from lt_train.evaluation.predictions.columns import IOU_TYPES, CheckedDetections, IouType, Problem
 from lt_train.evaluation.predictions.reading import Predictions, read_detections
 from lt_train.evaluation.truth.columns import GroundTruth, load_ground_truth
 
@@ -121,47 +121,91 @@ def evaluate(
         DataError: Annotations or results that cannot be evaluated, or not by this protocol.
         RecipeError: An engine or protocol that is unknown, or an engine that is not installed.
     """
-    if iou_type not in ("bbox", "segm"):
-        raise RecipeError(f"IoU type {iou_type!r} is unknown; allowed are bbox, segm")
+    if iou_type not in IOU_TYPES:
+        raise RecipeError(f"IoU type {iou_type!r} is unknown; allowed are {', '.join(IOU_TYPES)}")
     with without_cycle_collection():
         if not isinstance(annotations, GroundTruth):
             annotations = load_ground_truth(annotations, masks=iou_type == "segm")
-        chosen = choose_protocol(protocol, annotations)
-        limit = _limit(chosen, max_detections, fixed)
-        name = choose_engine(engine, chosen)
-        given = _checked(results, annotations, iou_type, skip_invalid)
-        options: dict[str, Any] = {"iou_type": iou_type, "protocol": chosen, "limit": limit, "fixed": fixed}
-        evaluation = _measured(annotations, given, name, **options)
+        way = _way(annotations, iou_type, protocol, engine, max_detections, fixed)
+        given = read_detections(results, annotations, iou_types=(iou_type,), skip_invalid=skip_invalid)
+        evaluation = _measured(given, way)
         # the collector, once it is on again, would look at every mask
         del given
         return evaluation
 
 
-def _measured(
-    ground_truth: GroundTruth,
-    detections: Detections,
-    engine: Engine,
+def evaluate_checked(
+    detections: CheckedDetections,
     *,
     iou_type: IouType,
-    protocol: Protocol,
-    limit: int,
-    fixed: bool,
+    protocol: ProtocolChoice = "auto",
+    engine: EngineName = "auto",
+    max_detections: int | None = None,
+    fixed: bool = False,
 ) -> Evaluation:
+    """Measure what :func:`read_detections` returned against the annotations that it was checked against.
+
+    Args:
+        detections: The detections; nothing of them is checked again.
+        iou_type: One of those that they were checked for.
+        protocol: See :func:`evaluate`, as for the other arguments.
+        engine: Likewise.
+        max_detections: Likewise.
+        fixed: Likewise.
+
+    Raises:
+        DataError: The annotations were read without masks, or the protocol cannot be used.
+        RecipeError: An engine or protocol that is unknown, or an engine that is not installed.
+    """
+    assert iou_type in detections.iou_types, "internal error: the detections were not checked for this IoU type"
+    with without_cycle_collection():
+        return _measured(detections, _way(detections.truth, iou_type, protocol, engine, max_detections, fixed))
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How to measure: what the caller chose, once it is known to be possible."""
+
+    iou_type: IouType
+    protocol: Protocol
+    engine: Engine
+    limit: int
+    fixed: bool
+
+
+def _way(
+    ground_truth: GroundTruth,
+    iou_type: IouType,
+    protocol: ProtocolChoice,
+    engine: EngineName,
+    max_detections: int | None,
+    fixed: bool,
+) -> _Way:
+    chosen = choose_protocol(protocol, ground_truth)
+    limit = _limit(chosen, max_detections, fixed)
+    name = choose_engine(engine, chosen)
+    if iou_type == "segm" and ground_truth.segmentations is None:
+        raise DataError(f"{ground_truth.source}: was read without masks; read it with masks=True, or evaluate boxes")
+    return _Way(iou_type, chosen, name, limit, fixed)
+
+
+def _measured(detections: CheckedDetections, way: _Way) -> Evaluation:
     """Run the engine on what counts."""
-    counted, kept, of_engine = as_counted(ground_truth, protocol), detections, limit
-    if fixed:
+    ground_truth = detections.truth
+    counted, kept, of_engine = as_counted(ground_truth, way.protocol), detections, way.limit
+    if way.fixed:
         categories = positions_of(detections.categories, ground_truth.category_ids)
-        kept = detections.take(best_of_each(categories, detections.scores, limit))
+        kept = detections.take(best_of_each(categories, detections.scores, way.limit))
         of_engine = max(len(kept), 1)
     precision, recall = run_engine(
-        engine, counted, kept, iou_type=iou_type, protocol=protocol, max_detections=of_engine
+        way.engine, counted, kept, iou_type=way.iou_type, protocol=way.protocol, max_detections=of_engine
     )
     return Evaluation(
-        iou_type=iou_type,
-        protocol=protocol,
-        fixed=fixed,
-        engine=engine_version(engine),
-        max_detections=limit,
+        iou_type=way.iou_type,
+        protocol=way.protocol,
+        fixed=way.fixed,
+        engine=engine_version(way.engine),
+        max_detections=way.limit,
         category_ids=ground_truth.category_ids,
         category_names=ground_truth.category_names,
         frequencies=ground_truth.frequencies,
@@ -182,15 +226,6 @@ def _limit(protocol: Protocol, given: int | None, fixed: bool) -> int:
     if fixed:
         return FIXED_PER_CATEGORY
     return LIMITS[protocol] if given is None else given
-
-
-def _checked(results: Predictions, ground_truth: GroundTruth, iou_type: IouType, skip_invalid: bool) -> Detections:
-    """The detections as they are, if they were checked for these annotations."""
-    if iou_type == "segm" and ground_truth.segmentations is None:
-        raise DataError(f"{ground_truth.source}: was read without masks; read it with masks=True, or evaluate boxes")
-    if isinstance(results, Detections) and results.checked_for is ground_truth and iou_type in results.iou_types:
-        return results
-    return read_detections(results, ground_truth, iou_types=(iou_type,), skip_invalid=skip_invalid)
 
 
 def _class_means(values: FloatArray) -> FloatArray:

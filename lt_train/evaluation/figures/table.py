@@ -7,6 +7,7 @@ from typing import Any
 
 from lt_train.evaluation.engines.protocols import describe
 from lt_train.evaluation.figures.metrics import FREQUENCIES
+from lt_train.evaluation.predictions.columns import IOU_TYPES
 
 _COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR")
 _NAMES = 12
@@ -46,8 +47,8 @@ def _measured_by(metrics: Mapping[str, Any]) -> str:
 
 def _blocks(metrics: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     """Title and figures of each row."""
-    blocks = []
-    for name in ("bbox", "segm"):
+    blocks: list[tuple[str, Mapping[str, Any]]] = []
+    for name in IOU_TYPES:
         if name in metrics:
             blocks.append((name, metrics[name]))
             if "fixed" in metrics[name]:

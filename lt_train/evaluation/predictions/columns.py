@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, Literal
+from itertools import chain
+from typing import Any, Final, Literal, Self
 
 import numpy as np
 
+from lt_data.annotations.file import AnnotationFile
 from lt_data.arrays import BoolArray, FloatArray, IntArray
-from lt_train.evaluation.truth.columns import GroundTruth
-
-if TYPE_CHECKING:
-    from lt_train.evaluation.truth.columns import GroundTruth
+from lt_train.evaluation.truth.columns import GroundTruth, with_masks
 
 IouType = Literal["bbox", "segm"]
 
@@ -27,16 +26,15 @@ IOU_TYPES: Final[tuple[IouType, ...]] = ("bbox", "segm")
 class Detections:
     """Columns of a results list; make one of arrays where predictions are in memory, and no JSON is needed.
 
+    ``records`` gives them as records, one at a time, where a file is written or a picture is drawn.
+
     Attributes:
         images: [D] int64 image ids.
         categories: [D] int64 category ids.
         boxes: [D, 4] float64; NaN where only masks were read.
         scores: [D] float64.
         segmentations: D compressed RLEs ``{"size": [height, width], "counts": str}``; None without masks.
-        mask_areas: [D] int64, pixels of each mask; filled in by :func:`read_detections`.
-        skipped: What was left out because it is invalid.
-        checked_for: The annotations that these were checked against by :func:`read_detections`; None before.
-        iou_types: What was checked.
+        mask_areas: [D] int64, pixels of each mask; None before the masks were read.
     """
 
     images: IntArray
@@ -45,15 +43,12 @@ class Detections:
     scores: FloatArray
     segmentations: list[dict[str, Any]] | None = None
     mask_areas: IntArray | None = None
-    skipped: tuple[Problem, ...] = ()
-    checked_for: GroundTruth | None = field(default=None, repr=False, compare=False)
-    iou_types: tuple[IouType, ...] = ()
 
     def __len__(self) -> int:
         """Number of detections."""
         return len(self.images)
 
-    def take(self, kept: BoolArray) -> Detections:
+    def take(self, kept: BoolArray) -> Self:
         """The detections where ``kept`` [D] is true, in the same order."""
         if kept.all():
             return self
@@ -67,6 +62,33 @@ class Detections:
             segmentations=None if masks is None else [masks[i] for i in np.flatnonzero(kept).tolist()],
             mask_areas=None if areas is None else areas[kept],
         )
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """D COCO results: image_id, category_id, bbox, score and, with masks, segmentation."""
+        columns = (self.images, self.categories, self.boxes, self.scores)
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        for number, (image_id, category_id, box, score) in enumerate(rows):
+            record = {"image_id": image_id, "category_id": category_id, "bbox": box, "score": score}
+            if self.segmentations is not None:
+                record["segmentation"] = self.segmentations[number]
+            yield record
+
+
+def join_detections(parts: Sequence[Detections]) -> Detections:
+    """Detections of one part after the other, with masks if all parts have them.
+
+    Args:
+        parts: Their masks are not copied.
+    """
+    none = np.zeros(0, np.int64)
+    masks = [part.segmentations for part in parts if part.segmentations is not None]
+    return Detections(
+        images=np.concatenate([none, *(part.images for part in parts)]),
+        categories=np.concatenate([none, *(part.categories for part in parts)]),
+        boxes=np.concatenate([np.zeros((0, 4)), *(part.boxes for part in parts)]),
+        scores=np.concatenate([np.zeros(0), *(part.scores for part in parts)]),
+        segmentations=list(chain.from_iterable(masks)) if len(masks) == len(parts) else None,
+    )
 
 
 @dataclass(frozen=True)
@@ -83,3 +105,31 @@ class Problem:
     kind: str
     count: int
     line: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedDetections(Detections):
+    """Detections that belong to the annotations they come with, so that they can be measured without another look.
+
+    Only :func:`lt_train.evaluation.predictions.reading.read_detections` makes them.
+
+    Attributes:
+        truth: The annotations that they were checked against.
+        iou_types: What was checked.
+        skipped: What was left out because it is invalid.
+    """
+
+    truth: GroundTruth = field(repr=False, compare=False)
+    iou_types: tuple[IouType, ...]
+    skipped: tuple[Problem, ...] = ()
+
+    def with_truth_masks(self, file: AnnotationFile) -> CheckedDetections:
+        """The same with the masks of the annotations, which nothing that was checked depends on.
+
+        Args:
+            file: What ``truth`` was read from.
+
+        Raises:
+            DataError: An annotation has no mask, or one that cannot be read.
+        """
+        return replace(self, truth=with_masks(self.truth, file))

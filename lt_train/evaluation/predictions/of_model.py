@@ -1,10 +1,16 @@
-"""The detections of one image, as records of the COCO results format."""
+"""What a model finds in one image, as columns.
+
+Shapes: n detections; M cells a side of a mask.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import numpy as np
+
+from lt_train.evaluation.predictions.columns import Detections
 from lt_train.evaluation.predictions.paste import paste_masks_to_rle
 
 if TYPE_CHECKING:
@@ -13,15 +19,15 @@ if TYPE_CHECKING:
     from lt_data.annotations.category_ids import CategoryIds
 
 
-def detection_results(
+def model_detections(
     image_id: int,
     detection: Mapping[str, Tensor],
     *,
     height: int,
     width: int,
     category_ids: CategoryIds,
-) -> list[dict[str, Any]]:
-    """Turn a model's detections into COCO results, in the same order.
+) -> Detections:
+    """Turn a model's detections of an image into columns, in the same order.
 
     Scores keep every bit, so that ties and ranking stay; boxes are not rounded.
 
@@ -34,22 +40,19 @@ def detection_results(
         category_ids: The map from labels 1..C to dataset category ids.
 
     Returns:
-        n records with ``image_id``, ``category_id``, ``bbox`` [x, y, width, height], ``score`` and, with masks,
-        ``segmentation`` (RLE with ``counts`` as str).
+        n detections, with masks where ``detection`` has them.
 
     Raises:
         DataError: A label outside 1..C.
     """
-    categories = category_ids.to_dataset(detection["labels"].cpu().numpy()).tolist()
-    corners = detection["boxes"].detach().to("cpu").double()
-    boxes = corners.clone()
-    boxes[:, 2:] -= corners[:, :2]
-    records: list[dict[str, Any]] = [
-        {"image_id": image_id, "category_id": category, "bbox": box, "score": score}
-        for category, box, score in zip(categories, boxes.tolist(), detection["scores"].tolist(), strict=True)
-    ]
+    corners = detection["boxes"].detach().cpu().double().numpy()
+    masks = None
     if "mask_probs" in detection:
         masks = paste_masks_to_rle(detection["mask_probs"], detection["boxes"], height, width)
-        for record, mask in zip(records, masks, strict=True):
-            record["segmentation"] = mask
-    return records
+    return Detections(
+        images=np.full(len(corners), image_id, np.int64),
+        categories=category_ids.to_dataset(detection["labels"].cpu().numpy()),
+        boxes=np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1),
+        scores=detection["scores"].detach().cpu().double().numpy(),
+        segmentations=masks,
+    )

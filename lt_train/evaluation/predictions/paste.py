@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lt_data.arrays import BoolArray, IntArray
+
 if TYPE_CHECKING:
     from torch import Tensor
 
-IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.float32]
+Float32Array = NDArray[np.float32]
 
 # columns pasted at a time: about 5 MB of temporary arrays at M = 28, which stay in the processor's cache
 COLUMNS_PER_CHUNK = 8_192
@@ -80,19 +81,19 @@ def paste_masks_to_rle(
     return results
 
 
-def _as_float32(values: Tensor | NDArray[np.floating[Any]]) -> FloatArray:
+def _as_float32(values: Tensor | NDArray[np.floating[Any]]) -> Float32Array:
     if not isinstance(values, np.ndarray):
         values = values.detach().float().cpu().numpy()
     return np.asarray(values, dtype=np.float32)
 
 
-def _columns_first(masks: FloatArray) -> FloatArray:
+def _columns_first(masks: Float32Array) -> Float32Array:
     """[n, M, M] -> [n, m, m] with a border of zeros, transposed; what is no number counts as 0."""
     columns = np.pad(masks, ((0, 0), (_PADDING, _PADDING), (_PADDING, _PADDING))).transpose(0, 2, 1)
     return np.nan_to_num(np.ascontiguousarray(columns), copy=False)
 
 
-def _pasted_boxes(boxes: FloatArray, cells: int) -> IntArray:
+def _pasted_boxes(boxes: Float32Array, cells: int) -> IntArray:
     """First and last column and row of each padded mask, [n, 4] x0, y0, x1, y1; as torchvision's ``expand_boxes``.
 
     A box that is none (not finite, or of negative size) lies outside every image.
@@ -125,7 +126,7 @@ def _chunks(corners: IntArray, width: int) -> Iterator[slice]:
         start = stop
 
 
-def _toggles(cells: FloatArray, corners: IntArray, height: int, width: int) -> _Toggles:
+def _toggles(cells: Float32Array, corners: IntArray, height: int, width: int) -> _Toggles:
     """Where the masks [n, m, m] in their boxes [n, 4] begin and end; toggles that cancel out are among them."""
     left, count = _visible_columns(corners, width)
     extents = corners[:, 2:] - corners[:, :2] + 1
@@ -140,7 +141,7 @@ def _toggles(cells: FloatArray, corners: IntArray, height: int, width: int) -> _
     return _Toggles(mask, column[place] * height + inside)
 
 
-def _profiles(cells: FloatArray, mask: IntArray, column: IntArray, columns: IntArray) -> FloatArray:
+def _profiles(cells: Float32Array, mask: IntArray, column: IntArray, columns: IntArray) -> Float32Array:
     """Probabilities down columns of pixels at the cells' own rows, [W, m].
 
     Args:
@@ -162,7 +163,7 @@ def _profiles(cells: FloatArray, mask: IntArray, column: IntArray, columns: IntA
     return before
 
 
-def _source(pixel: IntArray, pixels: IntArray, side: int) -> tuple[IntArray, FloatArray]:
+def _source(pixel: IntArray, pixels: IntArray, side: int) -> tuple[IntArray, Float32Array]:
     """Cell before each pixel and how far beyond its middle the pixel lies, in cells; as torch's bilinear kernel."""
     scale = np.float32(side) / pixels.astype(np.float32)
     # rounded to float32 once, at the end, as a processor's fused multiply-add does
@@ -184,12 +185,12 @@ class _Crossings:
     """
 
     cells: IntArray
-    starts: FloatArray
-    ends: FloatArray
+    starts: Float32Array
+    ends: Float32Array
     rows: IntArray
     side: int
 
-    def not_passed(self, row: IntArray) -> NDArray[np.bool_]:
+    def not_passed(self, row: IntArray) -> BoolArray:
         """Whether a row of pixels, [T], is still on the side of ``starts``."""
         first, share = _source(row, self.rows, self.side)
         value = (np.float32(1) - share) * self.starts + share * self.ends

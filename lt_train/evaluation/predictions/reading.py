@@ -17,7 +17,7 @@ from lt_data.annotations.records import without_cycle_collection
 from lt_data.arrays import IntArray
 from lt_data.errors import DataError
 from lt_data.masks.rle import areas_of
-from lt_train.evaluation.predictions.columns import Detections, IouType, Problem, Results
+from lt_train.evaluation.predictions.columns import IOU_TYPES, CheckedDetections, Detections, IouType, Problem, Results
 from lt_train.evaluation.predictions.problems import find_problems
 from lt_train.evaluation.predictions.records import decode_results
 from lt_train.evaluation.truth.columns import GroundTruth, load_ground_truth
@@ -49,14 +49,14 @@ def read_detections(
     iou_types: Sequence[IouType] | None = None,
     source: str | None = None,
     skip_invalid: bool = False,
-) -> Detections:
+) -> CheckedDetections:
     """Read and check predictions; what is given is not changed.
 
     Args:
         predictions: A COCO results file (JSON, may be ``.gz`` or ``.zip``), its records (``image_id``,
             ``category_id``, ``score`` and ``bbox`` or ``segmentation`` each), or columns.
         ground_truth: The annotations that they belong to.
-        iou_types: What will be evaluated; what the first record has, if None.
+        iou_types: What will be evaluated; what the first record has, or the columns have, if None.
         source: What to call the predictions in messages; the file name if not given.
         skip_invalid: Leave invalid predictions out instead of refusing all; ``skipped`` then says which kinds and
             how many of each (one that is wrong in two ways counts in both).
@@ -75,8 +75,7 @@ def read_detections(
             types = _given(predictions, iou_types, source)
             columns, total, problems = predictions, len(predictions), list[Problem]()
         else:
-            decoded, total, problems, types = decode_results(predictions, iou_types, source=source)
-            columns = Detections(*decoded)
+            columns, total, problems, types = decode_results(predictions, iou_types, source=source)
         if isinstance(predictions, str | Path) and not total:
             raise DataError(f"{source}: holds no predictions at all; if the model really finds nothing, AP is 0")
         if "segm" in types:
@@ -89,7 +88,18 @@ def read_detections(
     if total and bad.all():
         nothing = f"{source}: none of {total:,} predictions is left without the invalid ones; mend or write them again"
         raise DataError([*(problem.line for problem in problems), nothing])
-    return replace(columns.take(~bad), skipped=tuple(problems), checked_for=ground_truth, iou_types=types)
+    kept = columns.take(~bad)
+    return CheckedDetections(
+        images=kept.images,
+        categories=kept.categories,
+        boxes=kept.boxes,
+        scores=kept.scores,
+        segmentations=kept.segmentations,
+        mask_areas=kept.mask_areas,
+        truth=ground_truth,
+        iou_types=types,
+        skipped=tuple(problems),
+    )
 
 
 def _given(columns: Detections, iou_types: Sequence[IouType] | None, source: str) -> tuple[IouType, ...]:
@@ -105,8 +115,8 @@ def _given(columns: Detections, iou_types: Sequence[IouType] | None, source: str
         or len(columns.segmentations or columns.images) not in lengths
     ):
         raise DataError(f"{source}: columns of different lengths; each detection needs a value in all of them")
-    everything: tuple[IouType, ...] = ("bbox",) if columns.segmentations is None else ("bbox", "segm")
-    types = tuple(iou_types or columns.iou_types or everything)
+    everything: tuple[IouType, ...] = ("bbox",) if columns.segmentations is None else IOU_TYPES
+    types = tuple(iou_types or everything)
     if "segm" in types and columns.segmentations is None:
         raise DataError(f"{source}: no masks were read or given; evaluate boxes only")
     return types

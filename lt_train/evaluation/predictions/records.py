@@ -19,10 +19,10 @@ import msgspec
 import numpy as np
 
 from lt_data.annotations.records import CHUNK, LARGEST_ID, UNREADABLE
-from lt_data.arrays import FloatArray, IntArray
+from lt_data.arrays import FloatArray
 from lt_data.errors import DataError
 from lt_data.files.reading import map_file
-from lt_train.evaluation.predictions.columns import IouType, Problem, Results
+from lt_train.evaluation.predictions.columns import Detections, IouType, Problem, Results
 from lt_train.evaluation.truth.columns import plain_number
 
 # ids are read as floats, which hold them exactly: writers that keep all numbers as floats write 42.0
@@ -69,20 +69,10 @@ class _AnyRecord(_Record, gc=False):
     segmentation: Rle | tuple[()] | None = None
 
 
-class Columns(NamedTuple):
-    """The columns of detections; boxes are NaN and masks None if they were not read."""
-
-    images: IntArray
-    categories: IntArray
-    boxes: FloatArray
-    scores: FloatArray
-    masks: list[Any] | None
-
-
 class Decoded(NamedTuple):
-    """What was read: columns of the whole records, number of all, those that are none, and what the file holds."""
+    """What was read: the whole records, number of all, those that are none, and what the file holds."""
 
-    columns: Columns
+    columns: Detections
     total: int
     problems: list[Problem]
     iou_types: tuple[IouType, ...]
@@ -220,7 +210,8 @@ def _no_records(faults: Mapping[int, str], total: int, iou_types: Iterable[IouTy
     return Problem("record", len(faults), f"{line}each needs image_id, category_id, score and {needed}")
 
 
-def _columns(rows: Sequence[Any], iou_types: Sequence[IouType]) -> Columns:
+def _columns(rows: Sequence[Any], iou_types: Sequence[IouType]) -> Detections:
+    """The records as columns; boxes are NaN and masks None if they were not asked for."""
     boxes, masks = "bbox" in iou_types, None
     if rows and hasattr(rows[0], "segmentation"):
         masks = [row.segmentation for row in rows]
@@ -229,16 +220,16 @@ def _columns(rows: Sequence[Any], iou_types: Sequence[IouType]) -> Columns:
             if not boxes and isinstance(row, _AnyRecord):
                 row.bbox = None
     table = _table(rows, boxes=boxes)
-    return Columns(
+    return Detections(
         images=table[:, 0].astype(np.int64),
         categories=table[:, 1].astype(np.int64),
         boxes=np.ascontiguousarray(table[:, 3:]),
         scores=np.ascontiguousarray(table[:, 2]),
-        masks=_whole_sizes(masks or []) if "segm" in iou_types else None,
+        segmentations=_whole_sizes(masks or []) if "segm" in iou_types else None,
     )
 
 
-def _whole_sizes(masks: list[Rle]) -> list[Rle]:
+def _whole_sizes(masks: list[Any]) -> list[Any]:
     """The same with sizes as whole numbers, which the engines want, where a writer kept all numbers as floats."""
     if float not in set(map(type, chain.from_iterable(map(itemgetter("size"), masks)))):
         return masks

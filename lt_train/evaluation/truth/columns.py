@@ -7,7 +7,7 @@ here are COCO ``[x, y, width, height]`` in pixels, areas px^2, ids are dataset i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -96,6 +96,17 @@ def load_ground_truth(
     ground_truth = _columns(annotations, source or annotations.path.name, masks=masks)
     _require_boxes(ground_truth)
     return ground_truth
+
+
+def with_masks(ground_truth: GroundTruth, file: AnnotationFile) -> GroundTruth:
+    """The same with the masks of the file that it was read from; as it is if it has them.
+
+    Raises:
+        DataError: An annotation has no mask, or one that cannot be read.
+    """
+    if ground_truth.segmentations is not None:
+        return ground_truth
+    return replace(ground_truth, segmentations=read_masks(file, ground_truth.source))
 
 
 def _columns(file: AnnotationFile, source: str, *, masks: bool) -> GroundTruth:

@@ -20,7 +20,8 @@ from rich.console import Console
 from lt_data.errors import DataError, LtError, RecipeError
 from lt_train import processes as distributed
 from lt_train.engine.fit import fit
-from lt_train.inference.detect import Found, ImageResults, merge
+from lt_train.evaluation import Detections
+from lt_train.inference.detect import Found, ImageDetections, merge
 from lt_train.inference.evaluate_run import evaluate_run
 from lt_train.processes import Processes, process_device, run_together
 from lt_train.recipe.sections import Files
@@ -189,12 +190,27 @@ def test_shares_cover_all_and_repeat_none(world):
 
 
 def part(*ids):
-    return Found({i: ImageResults(1, 1, [{"image_id": i, "score": 0.5}]) for i in ids}, {})
+    def found(image_id):
+        mask = {"size": [1, 1], "counts": "01"}
+        return Detections(np.array([image_id]), np.array([4]), np.full((1, 4), 0.1), np.array([0.3]), [mask])
+
+    return Found({i: ImageDetections(1, 1, found(i)) for i in ids}, {})
+
+
+def test_what_a_process_found_reaches_another_bit_for_bit():
+    found = part(3, 9)
+    found.unreadable[4] = "image 4 is broken"
+    again = Found.from_bytes(found.to_bytes())
+    assert list(again.detections().records()) == list(found.detections().records())
+    assert again.detections().boxes.dtype == np.float64
+    assert [(i, image.width, image.height) for i, image in again.images.items()] == [(3, 1, 1), (9, 1, 1)]
+    assert again.unreadable == found.unreadable
+    assert Found.from_bytes(Found({}, {}).to_bytes()) == Found({}, {})
 
 
 def test_merging_orders_by_image_and_refuses_what_is_twice_or_missing():
     ids = np.array([5, 3, 9])
-    assert [r["image_id"] for r in merge([part(3), part(9, 5)], ids).results()] == [5, 3, 9]
+    assert merge([part(3), part(9, 5)], ids).detections().images.tolist() == [5, 3, 9]
     unread = Found({}, {9: "image 9 is broken"})
     assert merge([part(3, 5), unread], ids).unreadable == {9: "image 9 is broken"}
     with pytest.raises(DataError, match="image 3 was looked at by processes 0 and 1"):

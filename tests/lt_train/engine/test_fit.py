@@ -17,6 +17,7 @@ from lt_train.engine.fit import fit
 from lt_train.engine.losses import TrainingStopped
 from lt_train.engine.state import RunState
 from lt_train.engine.step import train_step
+from lt_train.evaluation.truth import columns as truth_columns
 from lt_train.inference.evaluate_run import evaluate_run
 from lt_train.recipe.load import make_noted
 from lt_train.recipe.origins import Setting
@@ -449,10 +450,20 @@ def test_training_nothing_is_refused(tiny_recipe, tmp_path):
         fit(tiny_recipe("train=none"), tmp_path / "run")
 
 
-def test_evaluation_of_a_run_equals_that_of_the_fit(softmax_run):
+def test_evaluation_of_a_run_equals_that_of_the_fit(softmax_run, monkeypatch):
     before = (softmax_run.evaluation / "metrics.json").read_bytes()
+    decoded = []
+
+    def read_masks(file, source):
+        decoded.append(source)
+        return original(file, source)
+
+    original = truth_columns.read_masks
+    monkeypatch.setattr(truth_columns, "read_masks", read_masks)
     measured, out = evaluate_run(softmax_run.path)
     assert out == softmax_run.evaluation
+    # masks of the annotations take long to decode: once is enough to check and to measure
+    assert decoded == ["annotations.json"]
     assert (out / "metrics.json").read_bytes() == before
     assert measured.text.startswith("protocol coco (100 detections per image and category)")
     assert measured.text.splitlines()[1].split()[:3] == ["AP", "AP50", "AP75"]

@@ -15,7 +15,7 @@ from lt_train.evaluation.engines import choose as engines
 from lt_train.evaluation.engines import self_check as agreement
 from lt_train.evaluation.engines.lvis_package import find_lvis
 from lt_train.evaluation.engines.protocols import best_of_each
-from lt_train.evaluation.figures.average_precision import evaluate
+from lt_train.evaluation.figures.average_precision import evaluate, evaluate_checked
 
 evaluate_module = importlib.import_module("lt_train.evaluation.figures.average_precision")
 
@@ -130,12 +130,12 @@ def test_detections_that_were_checked_are_not_checked_again(truth, results, monk
     ground_truth = load_ground_truth(truth, masks=False)
     detections = read_detections(results, ground_truth)
     expected = evaluate(truth, results, iou_type="bbox").precision
-    monkeypatch.setattr(evaluate_module, "read_detections", None)
-    np.testing.assert_array_equal(evaluate(ground_truth, detections, iou_type="bbox").precision, expected)
-    with pytest.raises(TypeError):
-        evaluate(load_ground_truth(truth, masks=False), detections, iou_type="bbox")
     with pytest.raises(DataError, match="was read without masks"):
         evaluate(ground_truth, detections, iou_type="segm")
+    monkeypatch.setattr(evaluate_module, "read_detections", None)
+    np.testing.assert_array_equal(evaluate_checked(detections, iou_type="bbox").precision, expected)
+    with pytest.raises(AssertionError, match="not checked for this IoU type"):
+        evaluate_checked(detections, iou_type="segm")
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -7,6 +7,7 @@ import pytest
 from lt_data.errors import DataError, OutputError
 from lt_train.evaluation.directory import read_inputs, write_evaluation
 from lt_train.evaluation.measure import Choices, evaluate_predictions
+from lt_train.evaluation.truth import columns
 
 
 def content():
@@ -37,6 +38,34 @@ def test_perfect_boxes_of_one_class(files):
     assert measured.metrics["bbox"]["groups"] == {}
     assert [row["bbox_AP"] for row in measured.per_class] == [1.0, 0.0, None]
     assert [row["train_instances"] for row in measured.per_class] == [None, None, None]
+
+
+def test_the_annotations_become_columns_once_and_their_masks_are_decoded_last(files, monkeypatch):
+    outline, truth = [0, 0, 50, 0, 50, 50, 0, 50], content()
+    for annotation in truth["annotations"]:
+        annotation["segmentation"] = [outline]
+    (files / "val.json").write_text(json.dumps(truth))
+    mask = {"size": [80, 100], "counts": [0, *([50, 30] * 49), 50, 4030]}
+    found = [{"image_id": a["image_id"], "category_id": a["category_id"], "score": 0.5} for a in truth["annotations"]]
+    (files / "found.json").write_text(json.dumps([{**record, "segmentation": mask} for record in found]))
+    calls = []
+    for name in ("_columns", "read_masks"):
+        monkeypatch.setattr(columns, name, spy(getattr(columns, name), calls))
+    measured = evaluate_predictions(files / "found.json", files / "val.json")
+    assert measured.metrics["segm"]["AP"] == pytest.approx(1.0)
+    assert calls == ["_columns", "read_masks"]
+    (files / "found.json").write_text(json.dumps([{**found[0], "score": 2, "segmentation": mask}]))
+    with pytest.raises(DataError, match="a score outside"):
+        evaluate_predictions(files / "found.json", files / "val.json")
+    assert calls == ["_columns", "read_masks", "_columns"]
+
+
+def spy(function, calls):
+    def called(*args, **options):
+        calls.append(function.__name__)
+        return function(*args, **options)
+
+    return called
 
 
 @pytest.mark.parametrize("kind", ["csv", "file", "directory"])

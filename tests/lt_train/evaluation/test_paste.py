@@ -10,7 +10,7 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image  # noqa:
 
 from lt_data.annotations.category_ids import CategoryIds  # noqa: E402
 from lt_data.errors import DataError  # noqa: E402
-from lt_train.evaluation import detection_results, paste_masks_to_rle  # noqa: E402
+from lt_train.evaluation import join_detections, model_detections, paste_masks_to_rle  # noqa: E402
 
 HEIGHT, WIDTH = 90, 130
 # a few units in the last place of float32 at 0.5
@@ -132,7 +132,8 @@ def detection(masks=False):
 
 
 def test_records_of_boxes():
-    records = detection_results(7, detection(), height=HEIGHT, width=WIDTH, category_ids=CategoryIds([90, 2, 17]))
+    ids = CategoryIds([90, 2, 17])
+    records = list(model_detections(7, detection(), height=HEIGHT, width=WIDTH, category_ids=ids).records())
     assert [list(r) for r in records] == [["image_id", "category_id", "bbox", "score"]] * 2
     assert [(r["image_id"], r["category_id"]) for r in records] == [(7, 90), (7, 2)]
     assert records[0]["bbox"] == [10.25, 20.5, 29.875, 39.5]
@@ -144,16 +145,27 @@ def test_records_of_boxes():
 
 def test_records_with_masks():
     ids = CategoryIds([2, 17, 90])
-    records = detection_results(7, detection(masks=True), height=HEIGHT, width=WIDTH, category_ids=ids)
+    found = model_detections(7, detection(masks=True), height=HEIGHT, width=WIDTH, category_ids=ids)
+    records = list(found.records())
     assert [r["segmentation"]["size"] for r in records] == [[HEIGHT, WIDTH]] * 2
     assert rle.toBbox(records[0]["segmentation"]).tolist() == pytest.approx([10.25, 20.5, 29.9, 39.5], abs=2)
 
 
 def test_no_detections_and_wrong_labels():
     empty = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64), "scores": torch.zeros(0)}
-    assert detection_results(7, empty, height=9, width=9, category_ids=CategoryIds([1])) == []
+    found = model_detections(7, empty, height=9, width=9, category_ids=CategoryIds([1]))
+    assert (len(found), found.segmentations, list(found.records())) == (0, None, [])
     with pytest.raises(DataError, match="label 3"):
-        detection_results(7, detection(), height=9, width=9, category_ids=CategoryIds([1, 2]))
+        model_detections(7, detection(), height=9, width=9, category_ids=CategoryIds([1, 2]))
+
+
+def test_detections_of_several_images_are_joined():
+    ids = CategoryIds([2, 17, 90])
+    parts = [model_detections(i, detection(True), height=HEIGHT, width=WIDTH, category_ids=ids) for i in (7, 5)]
+    joined = join_detections(parts)
+    assert [list(r) for r in joined.records()] == [["image_id", "category_id", "bbox", "score", "segmentation"]] * 4
+    assert list(joined.records()) == [record for part in parts for record in part.records()]
+    assert (len(join_detections([])), join_detections([]).segmentations) == (0, [])
 
 
 def test_memory_does_not_grow_with_the_image():
