@@ -22,7 +22,7 @@ RESULTS = Path(__file__).parent / "results" / "compare.csv"
 COLUMNS = ("date", "machine", "job", "runs", "cpu_s", "anonymous_mib")
 COMPARE = """
 from pathlib import Path
-from lt_train.evaluation.comparison_files import compare_evaluations
+from lt_train.evaluation.comparison.compare import compare_evaluations
 compare_evaluations([Path(a), Path(b)], resamples=resamples)
 print(0)
 """
