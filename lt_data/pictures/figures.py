@@ -103,25 +103,59 @@ def alignment_figure(
     length 0 stands for targets that were given one by one: they are drawn alone.
     """
     pool, reference = np.asarray(pool_instances), np.asarray(reference_instances)
-    if not len(reference):
-        figure = new_figure(8.5, 4.8)
-        panels = [figure.subplots()]
-    else:
-        figure = new_figure(12.5, 4.8)
-        panels = list(figure.subplots(1, 2))
-        labels = (f"{plain(pool_name)} (pool)", f"{plain(reference_name)} (reference)")
+    largest = int(max(pool.max(), reference.max(initial=1), np.max(targets)))
+    figure, panels = _panels(2 if len(reference) else 1, largest)
+    if len(reference):
+        labels = (f"{plain(pool_name, 40)} (pool)", f"{plain(reference_name, 40)} (reference)")
         _draw_ranks(panels[0], pool, reference, np.asarray(reference_positions), labels=labels)
     _draw_targets(panels[-1], pool, np.asarray(targets))
     for axes in panels:
-        axes.set_yscale("log")
         axes.set_ylabel("instances")
+        _log_counts(axes)
         tidy(axes)
         axes.legend(frameon=False)
     return figure
 
 
+def _panels(count: int, largest: int) -> tuple[Figure, list[Axes]]:
+    """A figure of one or two panels with the same room around each, enough for the texts and numbers up to ``largest``.
+
+    :func:`new_figure` measures every text instead, which takes longer than drawing them.
+    """
+    from matplotlib.figure import Figure
+
+    width, height = (12.5, 4.8) if count > 1 else (8.5, 4.8)
+    # inches
+    left, right, bottom, top = 0.5 + 0.085 * len(f"{largest:,}"), 0.15, 0.6, 0.4
+    gap = left + right
+    panel = (width - left - right - (count - 1) * gap) / count
+    figure = Figure(figsize=(width, height), dpi=DPI)
+    figure.subplots_adjust(left / width, bottom / height, 1 - right / width, 1 - top / height, wspace=gap / panel)
+    return figure, [figure.add_subplot(1, count, i + 1) for i in range(count)]
+
+
+def _log_counts(axes: Axes) -> None:
+    """A log axis with a tick at every decade, and between them where there are few."""
+    from matplotlib.ticker import LogLocator
+
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    if high < 100 * low:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 10 * low else range(1, 10)))
+    axes.minorticks_off()
+    name_counts(axes)
+
+
+def name_counts(axes: Axes) -> None:
+    """Writes the whole numbers of a log axis in full, from 1 on."""
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 and value % 1 == 0 else "")
+
+
 def _draw_ranks(axes: Axes, pool: IntArray, reference: IntArray, aligned: IntArray, *, labels: tuple[str, str]) -> None:
-    """Both curves over the relative rank, and the places of the reference that are taken."""
+    """Both curves over the relative rank, and the places of the reference that are taken.
+
+    A title with a place of its own need not be moved out of the way of the axis, for which every tick is measured.
+    """
     ranks, places = _relative(len(pool)), _relative(len(reference))
     known = reference > 0
     mark = float(np.clip(240 / len(pool), 1, 3))
@@ -129,7 +163,7 @@ def _draw_ranks(axes: Axes, pool: IntArray, reference: IntArray, aligned: IntArr
     axes.plot(places[known], reference[known], lw=1.5, color=COLOURS[1], label=labels[1])
     style: dict[str, Any] = {"ms": mark + 1, "mfc": "none", "mew": 0.5 if len(pool) > 200 else 1, "color": COLOURS[1]}
     axes.plot(places[aligned], _positive(reference[aligned]), "s", **style, label="reference rank taken")
-    axes.set_title(f"{len(pool):,} pool ranks on {len(reference):,} reference ranks")
+    axes.set_title(f"{len(pool):,} pool ranks on {len(reference):,} reference ranks", y=1)
     axes.set_xlabel("relative rank: 0 = most instances, 1 = fewest")
 
 
@@ -144,7 +178,7 @@ def _draw_targets(axes: Axes, pool: IntArray, targets: IntArray) -> None:
     if short.any():
         label = f"short of instances ({int(short.sum())} categories)"
         axes.plot(rank[short], targets[short], "x", ms=mark, color="#C00000", label=label)
-    axes.set_title("instances per category: pool and target")
+    axes.set_title("instances per category: pool and target", y=1)
     axes.set_xlabel("rank in the pool")
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lt_data.arrays import BoolArray, FloatArray, IntArray
-from lt_data.pictures.figures import COLOURS, category_label, new_figure, plain
+from lt_data.pictures.figures import COLOURS, category_label, name_counts, new_figure, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -237,7 +237,7 @@ def _name_ranks(axes: Axes, ranked: RankedCounts, labels: dict[int, str]) -> Non
         decades = [10**e for e in range(19) if 10**e <= axes.get_ylim()[1]]
         axes.set_yticks([_ZERO, *decades], ["0", *(f"{value:,}" for value in decades)])
     else:
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else "")
+        name_counts(axes)
 
 
 def _colour(band: int) -> str:

@@ -213,3 +213,31 @@ print("matplotlib" in sys.modules, "matplotlib.pyplot" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "True", "False"]
+
+
+@pytest.mark.parametrize("most", [1, 9, 70, 262_465, 9_000_000_000])
+@pytest.mark.parametrize("with_reference", [True, False])
+def test_the_texts_of_an_alignment_lie_within_the_picture_and_apart(most: int, with_reference: bool) -> None:
+    """Its margins are fixed, whatever the numbers and the names are."""
+    pool = np.unique(np.geomspace(1, most, 80).astype(np.int64))[::-1]
+    figure = alignment_figure(
+        pool_instances=pool,
+        reference_instances=pool if with_reference else pool[:0],
+        reference_positions=np.arange(len(pool)),
+        targets=pool,
+        pool_name="x" * 60,
+        reference_name="y" * 60,
+    )
+    figure.draw_without_rendering()
+    boxes = [axes.get_tightbbox() for axes in figure.axes]
+    assert len(boxes) == 1 + with_reference
+    for box in boxes:
+        assert box.x0 > 0
+        assert box.y0 > 0
+        assert box.x1 < figure.bbox.x1
+        assert box.y1 < figure.bbox.y1
+    assert not with_reference or boxes[0].x1 < boxes[1].x0
+    for axes in figure.axes:
+        shown = [tick.get_text() for tick in axes.get_yticklabels() if tick.get_text()]
+        assert shown
+        assert len(set(shown)) == len(shown)
