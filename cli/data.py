@@ -198,12 +198,11 @@ def check(path: Path, images: Path | None, other: Path | None, style: str) -> No
 
     PATH is a COCO or LVIS annotation file or a dataset directory.
     """
-    from lt_data.checks.check import check as find
-    from lt_data.checks.check import format_report
+    from lt_data.checks.check import check_file, format_report
 
     # bytes first, then image files
     with Progress("checking", "" if images else "bytes") as progress:
-        report = find(path, images=images, other=other, progress=progress)
+        report = check_file(path, images=images, other=other, progress=progress)
     click.echo(format_report(report, style))
     exit_unless(not report.has_errors)
 
@@ -215,10 +214,10 @@ def check(path: Path, images: Path | None, other: Path | None, style: str) -> No
 @TABLE_OR_JSON
 def verify(directory: Path, pool: Path | None, reference: Path | None, style: str) -> None:
     """Recompute every figure and digest of a dataset directory. Exit code 1 if anything differs."""
-    from lt_data.verify.verify import format_verify, verify_dataset
+    from lt_data.verify.verify import format_verify, verify_directory
 
     with Progress("reading") as progress:
-        report = verify_dataset(directory, pool=pool, reference=reference, report=progress.step, progress=progress)
+        report = verify_directory(directory, pool=pool, reference=reference, report=progress.step, progress=progress)
     click.echo(format_verify(report, style))
     exit_unless(not report.problems)
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lt_data.build.coco_lt import build_coco_lt as build_coco_lt
     from lt_data.build.references import load_reference as load_reference
     from lt_data.build.result import Extras as Extras
+    from lt_data.checks.check import check_file as check_file
     from lt_data.counts.categories import CategoryCounts as CategoryCounts
     from lt_data.counts.categories import count_categories as count_categories
     from lt_data.counts.categories import embedded_reference as embedded_reference
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from lt_data.groups import make_groups as make_groups
     from lt_data.synthetic.pool import write_pool as write_pool
     from lt_data.verify.diff import diff_datasets as diff_datasets
+    from lt_data.verify.verify import verify_directory as verify_directory
 
 __version__ = "0.1.0"
 
@@ -54,6 +56,7 @@ _HOMES = {
     "RecipeError": "lt_data.errors",
     "build_coco_lt": "lt_data.build.coco_lt",
     "category_repeat_factors": "lt_data.counts.repeat_factors",
+    "check_file": "lt_data.checks.check",
     "class_weights": "lt_data.counts.class_weights",
     "count_categories": "lt_data.counts.categories",
     "diff_datasets": "lt_data.verify.diff",
@@ -65,6 +68,7 @@ _HOMES = {
     "read_annotations": "lt_data.annotations.file",
     "read_groups": "lt_data.dataset.directory",
     "repeat_factor_table": "lt_data.counts.repeat_factor_table",
+    "verify_directory": "lt_data.verify.verify",
     "write_pool": "lt_data.synthetic.pool",
     "write_subset": "lt_data.annotations.subset",
 }

@@ -151,6 +151,19 @@ def test_imports_are_absolute():
             assert not [n.module for n in nodes if n.level], path
 
 
+def test_tests_have_the_rooms_of_what_they_test():
+    rooms = {folder.relative_to(ROOT) for name in ("lt_data", "lt_train") for folder in (ROOT / name).rglob("*")}
+    for folder in {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")}:
+        assert folder in rooms or str(folder) in (".", "benchmarks", "e2e", "lt_data", "lt_train", "parity"), folder
+
+
+def test_no_test_is_passed_over():
+    """pytest leaves out folders by their names."""
+    code = "import pytest, sys; sys.exit(pytest.main(['--co', '-qq', 'tests/lt_data/build', '-p', 'no:cacheprovider']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert "test_coco_lt.py" in done.stdout
+
+
 def test_packages_are_the_folders():
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     folders = {name.removesuffix("/__init__.py").replace("/", ".") for name in PACKAGE_FILES}

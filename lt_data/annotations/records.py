@@ -172,7 +172,7 @@ def repeated_members(data: Bytes, spans: Iterable[tuple[int, int]]) -> list[str]
 
     Args:
         data: A sound JSON object.
-        spans: First byte and the byte behind the last, of values that need not be looked into: the members as a
+        spans: First byte and the byte after the last, of values that need not be looked into: the members as a
             parser found them, or the records in them. What such a span does not cover is a lost value.
     """
     parts, done = [], 0
@@ -242,7 +242,7 @@ def geometry(path: Path, data: Bytes, records: Sequence[msgspec.Raw]) -> tuple[F
 
 
 def span_of(data: Bytes, records: Sequence[msgspec.Raw]) -> tuple[int, int]:
-    """First byte of the first record and the byte behind the last."""
+    """First byte of the first record and the byte after the last."""
     return _place_of(data, records[0]), _place_of(data, records[-1]) + len(memoryview(records[-1]))
 
 
@@ -254,7 +254,7 @@ def _place_of(data: Bytes, record: msgspec.Raw) -> int:
 
 
 def places_of(data: Bytes, records: Sequence[msgspec.Raw]) -> tuple[IntArray, IntArray]:
-    """First byte of each record of a list, and the byte behind its last, [A] each.
+    """First byte of each record of a list, and the byte after its last, [A] each.
 
     Args:
         data: The bytes that a parser found the records in.

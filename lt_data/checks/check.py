@@ -1,7 +1,7 @@
 """Every problem in an annotation file: its code, how often, where, and how to mend it.
 
-Read ``check`` first. What is wrong in a record is a finding, never an exception; only a file that is no annotation file
-is refused.
+Read ``check_file`` first. What is wrong in a record is a finding, never an exception; only a file that is no
+annotation file is refused.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lt_data.files.reading import Progress, map_file
 CHECK_SCHEMA: Final = 1
 
 
-def check(
+def check_file(
     path: Path, *, images: Path | None = None, other: Path | None = None, progress: Progress | None = None
 ) -> CheckReport:
     """Finds every problem in an annotation file.

@@ -17,7 +17,7 @@ from lt_data.files.image_files import find_images
 from lt_data.files.reading import Progress
 
 _JPEG_END: Final = b"\xff\xd9"
-# cameras append bytes behind the end marker
+# cameras append bytes after the end marker
 _TAIL: Final = 65536
 
 

@@ -81,7 +81,7 @@ class RepeatFactorTable:
     Attributes:
         name: Base name of the file or dataset directory.
         threshold: t.
-        rounding: The rule behind ``copies``.
+        rounding: The rule of ``copies``.
         instance_aware: Whether instances count beside images.
         counts: Instances and images of each category, C rows.
         category_factors: Shape [C], in the rows of ``counts``.

@@ -10,7 +10,7 @@ from lt_data.errors import DataError, OutputError
 
 # LVIS v1 names an image by its URL only; its images lie in both folders of COCO 2017
 SUBFOLDERS = ("", "train2017", "val2017")
-# from so many names on a folder is listed once, instead of asking for every name
+# with so many names in one folder it is faster to list the folder once than to ask for every name
 MANY = 100
 # longer names are cut in messages
 LONGEST_SHOWN = 200

@@ -97,7 +97,7 @@ def map_file(path: Path, progress: Progress | None = None) -> Bytes:
 
     A mapped file must stay as it is while it is used: bytes written into it show up in the result
     (:func:`check_unchanged` finds that afterwards), and if it is cut short, the operating system ends the process
-    where it reads behind the new end.
+    where it reads beyond the new end.
 
     Args:
         path: Any plain file; ``.gz`` and ``.zip`` (with one member) are unpacked.

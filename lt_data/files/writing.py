@@ -169,7 +169,7 @@ def _swap(work: Path, out: Path) -> None:
         os.replace(out, old)
         os.replace(work, out)
     finally:
-        # whatever came between, an interrupt too
+        # after any error, and after an interrupt too
         if old.exists() and work.exists():
             _put_back(old, out)
         _remove(old)

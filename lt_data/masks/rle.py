@@ -178,7 +178,7 @@ def _areas(decoded: DecodedRuns) -> Areas:
 def fills(counts: str, pixels: int) -> bool:
     """Whether compressed run lengths can be read and add up to so many pixels.
 
-    Ask before pycocotools decodes a text that a user gave: it reads and writes behind the end of one that breaks off.
+    Ask before pycocotools decodes a text that a user gave: it reads and writes beyond the end of one that breaks off.
     """
     return int(areas_of([counts]).pixels[0]) == pixels
 
@@ -201,7 +201,7 @@ class Runs(NamedTuple):
 
     Attributes:
         start: First pixel of each run, [T] int64.
-        end: The pixel behind its last, [T] int64; beyond ``start``.
+        end: The pixel after its last, [T] int64; beyond ``start``.
         bounds: Where the runs of each mask begin, and the last ones end, [D + 1] int64.
     """
 

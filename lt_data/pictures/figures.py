@@ -239,7 +239,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def tidy(axes: Any) -> None:
-    """Takes away the frame's upper and right side and draws faint horizontal lines behind the data."""
+    """Takes away the frame's upper and right side and draws faint horizontal lines under the data."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#E4E4E4", lw=0.7)
     axes.set_axisbelow(True)

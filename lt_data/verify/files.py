@@ -83,7 +83,7 @@ def _check_picture(path: Path) -> Iterator[Mismatch]:
         yield Mismatch(path.name, "content", f"{type(error).__name__}: {error}", "a PNG picture")
         return
     if not data.endswith(PNG_END):
-        yield Mismatch(path.name, "content", "bytes behind the end of the picture", "a PNG picture")
+        yield Mismatch(path.name, "content", "bytes after the end of the picture", "a PNG picture")
     if lowest == highest:
         yield Mismatch(path.name, "content", "one colour", "a picture of the targets")
 
@@ -171,7 +171,7 @@ def _differing_lines(got: bytes, expected: bytes) -> Iterator[Mismatch]:
     if len(ours) != len(theirs):
         yield Mismatch(CARD, "lines", str(len(ours) - 1), str(len(theirs) - 1))
     wrong = [(n, a, b) for n, (a, b) in enumerate(zip(ours, theirs, strict=False), start=1) if a != b]
-    # behind a line too many or too few all others differ too
+    # after a line too many or too few, all that follow differ too
     for number, a, b in wrong if len(ours) == len(theirs) else wrong[:1]:
         yield differing_bytes(CARD, f"line {number}", a, b)
 

@@ -1,8 +1,8 @@
 """Checking a dataset directory: against itself, and against the pool and the reference it was made from.
 
-Read ``verify_dataset`` first: it lists the checks. Each one computes a figure anew, from ``annotations.json`` where it
-can, and yields a mismatch for every place where the directory says something else. What is not checked is listed too,
-with the reason and a way to check it.
+Read ``verify_directory`` first: it lists the checks. Each one computes a figure anew, from ``annotations.json`` where
+it can, and yields a mismatch for every place where the directory says something else. What is not checked is listed
+too, with the reason and a way to check it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ CHOICE = (
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """The result of :func:`verify_dataset`.
+    """The result of :func:`verify_directory`.
 
     Attributes:
         directory: What was checked.
@@ -60,7 +60,7 @@ class VerifyReport:
     unchecked: tuple[Unchecked, ...]
 
 
-def verify_dataset(
+def verify_directory(
     directory: Path,
     *,
     pool: Path | None = None,

@@ -28,7 +28,7 @@ class MaskRuns:
     """Masks of the instances of one image as vertical runs, ordered by instance.
 
     Attributes:
-        table: Column, first row and the row behind the last of each run, [3, T] int32.
+        table: Column, first row and the row after the last of each run, [3, T] int32.
         bounds: Where the runs of each instance begin, and the last ones end, [n + 1] int64.
         longest: Most runs of an instance, known without asking the device.
         height: Image height in pixels.
@@ -47,7 +47,7 @@ class MaskRuns:
 
         Args:
             start: First pixel of each run.
-            end: The pixel behind its last; beyond ``start``.
+            end: The pixel after its last; beyond ``start``.
             bounds: Where the runs of each instance begin, and the last ones end, [n + 1].
             height: Image height in pixels.
             width: Image width in pixels.

@@ -134,7 +134,7 @@ def _check_classifier(recipe: Recipe, model: LongTailDetector, report: LoadRepor
 
 
 def _check_fresh_layers(recipe: Recipe, model: LongTailDetector, report: LoadReport, where: str) -> None:
-    """Refuses layers that start anew and are never trained: everything behind them would see random numbers.
+    """Refuses layers that start anew and are never trained: everything after them would see random numbers.
 
     Raises:
         RecipeError: There are some.

@@ -278,7 +278,7 @@ def _draw(
 
 
 def picture_names(names: Mapping[int, str]) -> list[str]:
-    """Names of pictures of images, by image id: ``.png`` behind the image's name.
+    """Names of pictures of images, by image id: ``.png`` after the image's name.
 
     No two are the same, nor is one a folder of another, whether or not the disk tells capitals apart: what would be
     gets the image id too.

@@ -169,7 +169,7 @@ def _difference(first: float | None, second: float | None) -> float | None:
 
 
 def class_count(metrics: Sequence[Metrics], name: str) -> str:
-    """Number of classes behind a row; a range where it differs between runs."""
+    """Number of classes of a row; a range where it differs between runs."""
     classes = [content["counts"]["classes"] for content in metrics]
     counts = [c["AP"] if name in ("AP", "AP50") else c["groups"][name] for c in classes]
     return f"{counts[0]}" if len(set(counts)) == 1 else f"{min(counts)}..{max(counts)}"

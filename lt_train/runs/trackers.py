@@ -44,7 +44,7 @@ class TensorBoardTracker:
 
     def start(self, run: Path, config: Mapping[str, Any], *, done: int = 0) -> None:
         """Opens the event file; see :class:`Tracker`."""
-        # viewers forget the steps that a hard stop left behind the checkpoint
+        # viewers forget the steps that a hard stop left after the checkpoint
         self._writer = self._module.SummaryWriter(str(run / "tensorboard"), purge_step=done + 1 if done else None)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:

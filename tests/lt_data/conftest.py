@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from pools import pool, save
+
+from tests.lt_data.pools import pool, save
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,9 @@ import copy
 import json
 import random
 
-from pools import annotation, pool
 from pycocotools import mask as coco_mask
+
+from tests.lt_data.pools import annotation, pool
 
 
 def coco_file():

@@ -1,8 +1,7 @@
 """A sound annotation file, and what a check finds in one by code."""
 
-from pools import pool, save
-
-from lt_data.checks.check import check
+from lt_data.checks.check import check_file
+from tests.lt_data.pools import pool, save
 
 
 def base():
@@ -15,4 +14,4 @@ def codes(report):
 
 
 def found(tmp_path, content, **options):
-    return codes(check(save(content, tmp_path / "a.json"), **options))
+    return codes(check_file(save(content, tmp_path / "a.json"), **options))

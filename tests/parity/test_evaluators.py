@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from evaluation_cases import assert_same_curves, perturbed_case, random_case, seeded_case
 
 from lt_train.evaluation.figures.average_precision import evaluate
+from tests.parity.evaluation_cases import assert_same_curves, perturbed_case, random_case, seeded_case
 
 pytest.importorskip("hotcoco")
 

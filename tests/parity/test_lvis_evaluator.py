@@ -7,12 +7,12 @@ import sys
 
 import numpy as np
 import pytest
-from evaluation_cases import assert_same_curves, perturbed_case, random_case, seeded_case
 
 from lt_train.evaluation.engines import self_check as agreement
 from lt_train.evaluation.engines.lvis_package import find_lvis
 from lt_train.evaluation.engines.official import run_lvis
 from lt_train.evaluation.figures.average_precision import evaluate
+from tests.parity.evaluation_cases import assert_same_curves, perturbed_case, random_case, seeded_case
 
 pytest.importorskip("hotcoco")
 needs_lvis = pytest.mark.skipif(find_lvis() is None, reason="the package lvis is not installed (extra official)")

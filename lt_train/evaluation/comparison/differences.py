@@ -74,7 +74,7 @@ class Row:
         name: ``AP``, ``AP50``, or the name of the group or class.
         category_id: Dataset id of a class, else None.
         group: Group of a class, else None.
-        classes: Classes with ground truth behind the figure.
+        classes: Classes with ground truth that the figure is a mean of.
         images: Images with ground truth of them.
         instances: Their ground truth.
         values: One figure per system; None where nothing was measured.

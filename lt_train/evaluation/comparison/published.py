@@ -21,7 +21,7 @@ _FILES: Final[Mapping[Paper, str]] = {"coco-lt": "coco_lt.csv", "lvis": "lvis.cs
 _GROUPS: Final = ("AP1", "AP2", "AP3", "AP4")
 _FREQUENCIES: Final = {"APr": "r", "APc": "c", "APf": "f"}
 FIGURES: Final = ("AP", "AP50", "AP75", *_GROUPS, *_FREQUENCIES)
-# classes behind the published means: BAGS evaluates COCO-LT with fixed category lists; 830 categories of LVIS v0.5
+# classes of the published means: BAGS evaluates COCO-LT with fixed category lists; 830 categories of LVIS v0.5
 # occur in its validation set
 _CLASSES: Final[Mapping[str, Mapping[str, int]]] = {
     "coco-lt": {"AP": 80, "AP1": 4, "AP2": 24, "AP3": 32, "AP4": 20},

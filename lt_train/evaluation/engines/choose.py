@@ -1,4 +1,4 @@
-"""The evaluators behind one signature: hotcoco (fast), and pycocotools and lvis (the official reference).
+"""The evaluators with one signature: hotcoco (fast), and pycocotools and lvis (the official reference).
 
 All take the same columns and give ``(precision [T, R, K, A], recall [T, K, A])`` with -1 where nothing could be
 measured: T IoU thresholds .50:.05:.95, R 101 recall points, K categories ascending, A areas all / small / medium /

@@ -1,10 +1,10 @@
 """The systems that are compared."""
 
 import pytest
-from compared import GROUPS, matched, predictions
 
 from lt_train.evaluation import load_ground_truth
 from lt_train.evaluation.comparison.differences import System, compare
+from tests.lt_train.evaluation.compared import GROUPS, matched, predictions
 
 
 @pytest.fixture(scope="module")

@@ -6,14 +6,14 @@ from importlib import metadata
 
 import numpy as np
 import pytest
-from pools import pool, save
-from tampering import edit_json, edit_row, found, sign_again
 
 from lt_data.build.coco_lt import build_coco_lt
 from lt_data.build.result import Extras
 from lt_data.dataset.options import BuildOptions
 from lt_data.errors import DataError
-from lt_data.verify.verify import format_verify, verify_dataset
+from lt_data.verify.verify import format_verify, verify_directory
+from tests.lt_data.pools import pool, save
+from tests.lt_data.tampering import edit_json, edit_row, found, sign_again
 
 OPTIONS = BuildOptions(seed=3, scale="0.001", on_shortage="cap", edges=(2, 5), threshold=0.2)
 DATA_FILES = ("annotations.json", "categories.csv", "groups.json", "repeat_factors.csv", "val.json")
@@ -177,7 +177,7 @@ def lose_an_image(directory):
 def test_what_is_changed_is_a_problem(built, tamper, problem):
     """Without the pool, too."""
     tamper(built)
-    problems = found(verify_dataset(built))
+    problems = found(verify_directory(built))
     file, where = problem if isinstance(problem, tuple) else (problem, "")
     assert any(f == file and w.startswith(where) for f, w in problems), problems
 
@@ -221,7 +221,7 @@ def long_row(directory):
 )
 def test_what_cannot_be_checked_is_listed(built, tamper, words):
     tamper(built)
-    report = verify_dataset(built)
+    report = verify_directory(built)
     assert [str(problem) for problem in report.problems] == []
     assert any(str(thing).startswith(words) for thing in report.unchecked), [str(thing) for thing in report.unchecked]
     lines = format_verify(report).splitlines()
@@ -232,24 +232,24 @@ def test_what_cannot_be_checked_is_listed(built, tamper, words):
 @pytest.mark.parametrize("name", [*DATA_FILES, "README.md", "alignment.png", "environment.json", "build.json"])
 def test_no_file_is_passed_over(built, name):
     """Every file that a build writes is spoken of when it is cut, and named in the report of a sound directory."""
-    sound = verify_dataset(built)
+    sound = verify_directory(built)
     assert any(name in line for line in sound.checked) or name == "annotations.json"
     if name != "build.json":
         cut(name, 30)(built)
-        assert name in {f.file for f in verify_dataset(built).problems}
+        assert name in {f.file for f in verify_directory(built).problems}
 
 
 def test_a_card_of_another_version_is_no_problem(built):
     """Its words may be others; that they were not compared is said."""
     replace("README.md", "## Files", "## Content")(built)
     environment(lambda c: c["packages"].update({"lt-detection": "0.0.1"}))(built)
-    report = verify_dataset(built)
+    report = verify_directory(built)
     assert report.problems == ()
     (thing,) = (t for t in report.unchecked if t.what == "README.md")
     assert "0.0.1" in thing.why
     assert VERSION in thing.why
     environment(lambda c: c["packages"].update({"lt-detection": VERSION}))(built)
-    ((file, where),) = found(verify_dataset(built))
+    ((file, where),) = found(verify_directory(built))
     assert file == "README.md"
     assert where.endswith("at byte 3")
 
@@ -263,13 +263,13 @@ def test_a_reference_that_warns(source, tmp_path):
     build_coco_lt(source, out, reference=reference, options=OPTIONS)
     assert len(json.loads((out / "build.json").read_text())["warnings"]) == 1
     renamed = reference.rename(tmp_path / "renamed.json")
-    assert verify_dataset(out, reference=renamed).problems == ()
+    assert verify_directory(out, reference=renamed).problems == ()
     edit_json(out / "build.json", lambda c: c.update(warnings=[]))
-    assert found(verify_dataset(out, reference=renamed)) == [("build.json", "warnings")]
-    without = verify_dataset(out)
+    assert found(verify_directory(out, reference=renamed)) == [("build.json", "warnings")]
+    without = verify_directory(out)
     assert without.problems == ()
     assert any("build.json: warnings" in thing.what and thing.how == "--reference FILE" for thing in without.unchecked)
-    with_pool = verify_dataset(out, pool=source)
+    with_pool = verify_directory(out, pool=source)
     assert any(thing.what.startswith("build.json: seed") for thing in with_pool.unchecked)
 
 
@@ -280,7 +280,7 @@ def test_cards_of_all_kinds_of_builds(source, tmp_path, order, surplus):
     wanted = tmp_path / "wanted of mine.csv"
     wanted.write_text("category_id,target\n1,9\n2,5\n5,3\n8,2\n90,1\n")
     build_coco_lt(source, tmp_path / "lt", targets=wanted, options=options)
-    report = verify_dataset(tmp_path / "lt", pool=source, reference=wanted)
+    report = verify_directory(tmp_path / "lt", pool=source, reference=wanted)
     assert [str(problem) for problem in report.problems] == []
     assert "README.md: every line, rendered again" in report.checked
 
@@ -289,7 +289,7 @@ def test_a_file_for_a_build_that_read_none_is_refused(tmp_path):
     source = save(pool({i: [1, 2] for i in range(1, 9)}), tmp_path / "pool.json")
     build_coco_lt(source, tmp_path / "lt", reference="zipf:1")
     with pytest.raises(DataError, match="has its reference from the name 'zipf:1', .*; leave --reference out"):
-        verify_dataset(tmp_path / "lt", reference=source)
+        verify_directory(tmp_path / "lt", reference=source)
 
 
 def test_odd_names_keep_the_card_whole(tmp_path):
@@ -298,4 +298,4 @@ def test_odd_names_keep_the_card_whole(tmp_path):
     lines = (tmp_path / "lt/README.md").read_text(encoding="utf-8").splitlines()
     assert r"| 1 | a\n\n# b\|c\u202e | 8 | 8 |" in lines
     assert [line for line in lines if line.startswith("# ")] == [r"# Long-tailed subset of po\nol.json"]
-    assert verify_dataset(tmp_path / "lt", pool=source).problems == ()
+    assert verify_directory(tmp_path / "lt", pool=source).problems == ()

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pools import SMALL, pool, save
 
 from lt_data.annotations.file import read_annotations
 from lt_data.build.coco_lt import build_coco_lt
@@ -18,6 +17,7 @@ from lt_data.counts.group_stats import group_stats
 from lt_data.counts.repeat_factors import image_repeat_factors
 from lt_data.dataset.options import BuildOptions
 from lt_data.errors import DataError
+from tests.lt_data.pools import SMALL, pool, save
 
 COLUMNS = [
     *("category_id", "name", "rank", "pool_instances", "pool_images", "reference_rank", "reference_instances"),

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from findings import base, found
 from PIL import Image
-from pools import save
 
-from lt_data.checks.check import check
+from lt_data.checks.check import check_file
 from lt_data.errors import DataError
+from tests.lt_data.findings import base, found
+from tests.lt_data.pools import save
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_image_folder_that_is_none(tmp_path):
 def test_progress_reaches_its_end_twice(tmp_path, images):
     path = save(base(), tmp_path / "a.json")
     calls = []
-    check(path, images=images, progress=lambda done, total: calls.append((done, total)))
+    check_file(path, images=images, progress=lambda done, total: calls.append((done, total)))
     in_bytes = [call for call in calls if call[1] == path.stat().st_size]
     assert in_bytes
     assert all(done <= total for done, total in in_bytes)

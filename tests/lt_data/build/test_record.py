@@ -5,12 +5,12 @@ import json
 
 import numpy as np
 import pytest
-from pools import SMALL, pool, save
 
 from lt_data.build.coco_lt import build_coco_lt
 from lt_data.build.result import Extras
 from lt_data.dataset.options import BuildOptions
 from lt_data.dataset.record import read_build_record
+from tests.lt_data.pools import SMALL, pool, save
 
 KEYS = [
     *("schema", "inputs", "rule", "options", "seed", "totals", "images_rarest_first", "dropped", "shortage"),

@@ -7,13 +7,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from pools import SMALL, pool, save
 
 from lt_data.build.coco_lt import build_coco_lt
 from lt_data.build.result import Extras
 from lt_data.dataset.options import BuildOptions
 from lt_data.errors import DataError, OutputError
 from lt_data.files.writing import replacing_directory
+from tests.lt_data.pools import SMALL, pool, save
 
 
 def test_output_is_never_overwritten_unasked(small_pool, tmp_path):

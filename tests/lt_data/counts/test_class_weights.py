@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pools import pool, save
 
 from lt_data.counts.categories import embedded_reference
 from lt_data.counts.class_weights import (
@@ -18,6 +17,7 @@ from lt_data.counts.class_weights import (
     raw_class_weights,
 )
 from lt_data.errors import DataError
+from tests.lt_data.pools import pool, save
 
 COUNTS = st.lists(st.integers(0, 10**6), min_size=1, max_size=30).filter(any)
 # instances -> weight before the caps; the released code caps to [0.1, 5]

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pools import pool, save
 
 from lt_data.annotations.file import read_annotations
 from lt_data.counts.repeat_factor_table import (
@@ -27,6 +26,7 @@ from lt_data.counts.repeat_factors import (
     whole_copies,
 )
 from lt_data.errors import DataError, OutputError
+from tests.lt_data.pools import pool, save
 
 IMAGES = st.dictionaries(
     st.integers(1, 10**6),

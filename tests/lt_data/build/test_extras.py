@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pools import pool, save
 
 from lt_data.annotations.file import read_annotations
 from lt_data.build.coco_lt import build_coco_lt, format_build
@@ -17,6 +16,7 @@ from lt_data.build.result import Extras, totals
 from lt_data.counts.categories import count_categories
 from lt_data.dataset.options import BuildOptions
 from lt_data.errors import DataError, OutputError
+from tests.lt_data.pools import pool, save
 
 IMAGES = st.dictionaries(
     st.integers(1, 10**6), st.lists(st.integers(1, 4), min_size=1, max_size=6), min_size=2, max_size=25

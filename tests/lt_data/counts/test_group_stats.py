@@ -5,12 +5,12 @@ import json
 from pathlib import Path
 
 import pytest
-from pools import pool, save
 
 from lt_data.annotations.file import parse_annotations
 from lt_data.counts.group_stats import format_stats, group_stats, stats_of
 from lt_data.errors import DataError
 from lt_data.groups import BAGS_EDGES
+from tests.lt_data.pools import pool, save
 
 
 @pytest.fixture

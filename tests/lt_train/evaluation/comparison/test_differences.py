@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from compared import GROUPS, matched, predictions
 
 from lt_data.errors import DataError
 from lt_train.evaluation import load_ground_truth, summarise
@@ -15,6 +14,7 @@ from lt_train.evaluation.comparison.bootstrap import image_weights, mean_ap, per
 from lt_train.evaluation.comparison.compare import comparison_csv, comparison_json, format_comparison
 from lt_train.evaluation.comparison.differences import System, compare
 from lt_train.evaluation.figures.average_precision import evaluate
+from tests.lt_train.evaluation.compared import GROUPS, matched, predictions
 
 
 def rows_of(comparison):

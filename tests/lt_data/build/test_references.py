@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pools import pool, save
 
 from lt_data.annotations.file import read_annotations
 from lt_data.build.coco_lt import build_coco_lt
@@ -15,6 +14,7 @@ from lt_data.build.references import law, load_reference, load_targets
 from lt_data.counts.categories import coco_2017_counts, count_categories
 from lt_data.dataset.options import BuildOptions
 from lt_data.errors import DataError
+from tests.lt_data.pools import pool, save
 
 
 @pytest.fixture

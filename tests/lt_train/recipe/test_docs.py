@@ -19,7 +19,7 @@ from lt_train.recipe.methods import METHODS, POST_HOC
 from lt_train.recipe.options import NAMED
 from lt_train.recipe.sections import Recipe
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+DOCS = Path(__file__).resolve().parents[3] / "docs"
 BASE = "faster_rcnn_r50_fpn_lvis_v0.5"
 TEXTS = {name: (DOCS / f"{name}.md").read_text(encoding="utf-8") for name in ("methods", "training")}
 # what stands for something of the reader's own

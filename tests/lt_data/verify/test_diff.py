@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pools import annotation, pool, save
 
 from lt_data.build.coco_lt import build_coco_lt
 from lt_data.dataset.options import BuildOptions
 from lt_data.errors import DataError
 from lt_data.verify.diff import diff_datasets, format_diff
+from tests.lt_data.pools import annotation, pool, save
 
 IMAGES = {3: [1, 1, 2], 1: [1, 5], 2: [(5, "crowd")], 8: []}
 NAMES = {1: "cup", 2: "mug", 5: "jar"}

@@ -5,15 +5,15 @@ import warnings
 
 import numpy as np
 import pytest
-from findings import base, codes, found
-from pools import annotation, pool, save
 from pycocotools import mask as coco_mask
 
 from lt_data.annotations.file import read_annotations
 from lt_data.annotations.findings import CODES, Finding
 from lt_data.annotations.problems import problem_lines, structural_problems
-from lt_data.checks.check import check, format_report
+from lt_data.checks.check import check_file, format_report
 from lt_data.errors import DataError
+from tests.lt_data.findings import base, codes, found
+from tests.lt_data.pools import annotation, pool, save
 
 
 def on_annotation(**fields):
@@ -132,7 +132,7 @@ CASES = {
 
 
 def test_a_sound_file_has_nothing_to_find(tmp_path):
-    report = check(save(base(), tmp_path / "a.json"))
+    report = check_file(save(base(), tmp_path / "a.json"))
     assert report.findings == ()
     assert not report.has_errors
     assert (report.images, report.annotations, report.categories) == (3, 4, 2)
@@ -220,7 +220,7 @@ def test_files_of_one_name_at_two_addresses_are_two_pictures(tmp_path):
 
 def test_a_dataset_directory_is_its_annotation_file(tmp_path):
     save(on_annotation(area=None)(), tmp_path / "annotations.json")
-    report = check(tmp_path, other=tmp_path)
+    report = check_file(tmp_path, other=tmp_path)
     assert report.path == tmp_path / "annotations.json"
     assert set(codes(report)) == {"LT411", "LT601"}
     assert structural_problems(tmp_path / "annotations.json") == []
@@ -230,7 +230,7 @@ def test_counts_are_whole_and_examples_are_three(tmp_path):
     content = pool({i: [1] for i in range(1, 1200)})
     for record in content["annotations"][700:]:
         record["bbox"] = [1, 2, 0, 4]
-    report = check(save(content, tmp_path / "a.json"))
+    report = check_file(save(content, tmp_path / "a.json"))
     finding = codes(report)["LT304"]
     assert finding.count == 499
     assert [text.split(":")[0] for text in finding.examples] == [
@@ -251,18 +251,18 @@ def test_one_broken_record_leaves_the_others_of_its_chunk_alone(tmp_path):
 
 def test_errors_come_first_and_decide(tmp_path):
     content = on_annotation(bbox=[1, 2, 40, 4], iscrowd=1)()
-    report = check(save(content, tmp_path / "a.json"))
+    report = check_file(save(content, tmp_path / "a.json"))
     assert [f.severity for f in report.findings] == ["warning", "info"]
     assert not report.has_errors
     content["annotations"][0]["bbox"] = [0, 0, 0, 0]
-    report = check(save(content, tmp_path / "a.json"))
+    report = check_file(save(content, tmp_path / "a.json"))
     assert [f.code for f in report.findings] == ["LT304", "LT408", "LT209"]
     assert report.has_errors
     assert len(problem_lines(report)) == 1
 
 
 def test_table_and_json(tmp_path):
-    report = check(save(CASES["LT104"][0](), tmp_path / "a.json"))
+    report = check_file(save(CASES["LT104"][0](), tmp_path / "a.json"))
     table = format_report(report).splitlines()
     assert table[0] == "error    LT104         1  an image_id is not listed in images"
     assert table[1].strip() == "annotations[1] (id 2): image_id 17"
@@ -290,7 +290,7 @@ def test_files_of_another_kind_are_refused_as_by_reading(tmp_path, text, says):
     path = tmp_path / "a.json"
     path.write_text(text)
     with pytest.raises(DataError, match=says) as error:
-        check(path)
+        check_file(path)
     assert len(error.value.problems) == 1
     assert "\n" not in error.value.problems[0]
 
@@ -299,17 +299,17 @@ def test_broken_bytes_within_a_record_are_a_finding(tmp_path):
     path = tmp_path / "a.json"
     text = json.dumps(base())
     path.write_bytes(text.encode().replace(b"category 1", b"category \xff"))
-    assert "categories[0]" in codes(check(path))["LT003"].examples[0]
+    assert "categories[0]" in codes(check_file(path))["LT003"].examples[0]
     path.write_text(text.replace("3.0", "[" * 900 + "]" * 900, 1))
-    assert set(codes(check(path))) & {"LT302", "LT003"}
+    assert set(codes(check_file(path))) & {"LT302", "LT003"}
 
 
 def test_real_files_are_sound(shared_data):
     for name in ("instances_train2017.json", "instances_val2017.json"):
-        report = check(shared_data / "coco_real/annotations" / name)
+        report = check_file(shared_data / "coco_real/annotations" / name)
         assert {finding.code for finding in report.findings} == {"LT107", "LT208", "LT209"}
     folder = shared_data / "coco_real"
-    report = check(
+    report = check_file(
         folder / "annotations/instances_val2017_with_images.json",
         images=folder / "val2017",
         other=folder / "annotations/instances_train2017.json",
@@ -319,7 +319,7 @@ def test_real_files_are_sound(shared_data):
 
 def test_real_lvis_file_has_masks_of_other_objects(shared_data):
     path = shared_data / "lvis_val_100/lvis_val_100.json"
-    finding = codes(check(path))["LT406"]
+    finding = codes(check_file(path))["LT406"]
     outside = []
     for record in json.loads(path.read_text())["annotations"]:
         points = np.concatenate([np.reshape(polygon, (-1, 2)) for polygon in record["segmentation"]])
@@ -351,12 +351,12 @@ def test_a_member_that_occurs_twice(tmp_path, first, value):
     path = tmp_path / "a.json"
     for name in (first, escaped):
         path.write_text(f'{{ "{name}" : {value},{text[1:]}', encoding="utf-8")
-        assert codes(check(path))["LT009"].examples == (repr(first),)
+        assert codes(check_file(path))["LT009"].examples == (repr(first),)
         with pytest.raises(DataError, match=f"LT009: a member occurs twice: 1 .'{first}'") as error:
             read_annotations(path).annotation_records  # noqa: B018
         assert error.value.problems == structural_problems(path)
     path.write_text(f'{{"{first}2" : {value}, "in": {text}, {text[1:]}', encoding="utf-8")
-    assert "LT009" not in codes(check(path))
+    assert "LT009" not in codes(check_file(path))
 
 
 def test_numbers_near_the_end_of_the_range(tmp_path):

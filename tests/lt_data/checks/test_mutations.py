@@ -12,18 +12,18 @@ import zipfile
 
 import pytest
 from click.testing import CliRunner
-from damage import BYTES, as_json, coco_file, lvis_file, mutant, real_file
-from pools import save
 
 from lt_data.annotations.file import read_annotations
 from lt_data.annotations.problems import structural_problems
 from lt_data.build.coco_lt import build_coco_lt, format_build
-from lt_data.checks.check import check, format_report
+from lt_data.checks.check import check_file, format_report
 from lt_data.counts.categories import header_mismatches
 from lt_data.counts.group_stats import format_stats, group_stats
 from lt_data.dataset.options import BuildOptions
 from lt_data.errors import DataError, LtError
 from lt_data.files.image_files import find_images
+from tests.lt_data.damage import BYTES, as_json, coco_file, lvis_file, mutant, real_file
+from tests.lt_data.pools import save
 
 
 def read(path):
@@ -54,7 +54,7 @@ def imitate(path):
 
 
 def look(path):
-    report = check(path)
+    report = check_file(path)
     json.loads(format_report(report, "json"))
     return [format_report(report), format_report(report, "json"), *structural_problems(path)]
 
@@ -110,7 +110,7 @@ def test_sound_files_work(tmp_path, name):
     path = save(CONTENTS[name](), tmp_path / "a.json")
     assert escapes(path) == []
     assert not refuses(read_all, path)
-    assert {f.code for f in check(path).findings if f.severity != "info"} <= {"LT207", "LT210"}
+    assert {f.code for f in check_file(path).findings if f.severity != "info"} <= {"LT207", "LT210"}
 
 
 @pytest.mark.parametrize("batch", range(4))

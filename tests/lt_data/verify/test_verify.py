@@ -6,14 +6,14 @@ import shutil
 
 import numpy as np
 import pytest
-from pools import pool, save
-from tampering import edit_json, edit_row, found, sign_again
 
 from lt_data.build.coco_lt import build_coco_lt
 from lt_data.build.result import Build, Extras
 from lt_data.dataset.options import BuildOptions
 from lt_data.errors import DataError
-from lt_data.verify.verify import CHOICE, format_verify, verify_dataset
+from lt_data.verify.verify import CHOICE, format_verify, verify_directory
+from tests.lt_data.pools import pool, save
+from tests.lt_data.tampering import edit_json, edit_row, found, sign_again
 
 # what no check can tell, whatever is given
 ALWAYS = ["alignment.png: what it shows", "environment.json: date", "build.json: inputs: names", "images/"]
@@ -49,7 +49,7 @@ def skipped(report):
 
 
 def test_a_build_verifies(pristine, source):
-    alone = verify_dataset(pristine)
+    alone = verify_directory(pristine)
     assert alone.problems == ()
     assert len(alone.checked) == 15
     assert [what.partition(";")[0] for what in skipped(alone)] == [
@@ -57,7 +57,7 @@ def test_a_build_verifies(pristine, source):
         "annotations.json: that every record has the pool's bytes",
         "build.json: seed, order, images_rarest_first, counts of what was dropped or ignored",
     ]
-    full = verify_dataset(pristine, pool=source)
+    full = verify_directory(pristine, pool=source)
     assert full.problems == ()
     assert len(full.checked) == 18
     assert skipped(full) == []
@@ -72,7 +72,7 @@ def test_a_build_verifies(pristine, source):
 
 def test_steps_and_bytes_are_told(pristine, source):
     steps, bytes_done = [], []
-    verify_dataset(
+    verify_directory(
         pristine, pool=source, report=steps.append, progress=lambda done, total: bytes_done.append((done, total))
     )
     assert steps == [f"reading {pristine}", f"reading {source}", "choosing images", f"comparing with {source}"]
@@ -86,7 +86,7 @@ def test_the_pool_is_gone_over_a_few_times_only(source, tmp_path, monkeypatch):
     build_coco_lt(source, out, options=BuildOptions(scale="0.001", on_shortage="cap", surplus="ignore"))
     left_over, calls = Build.left_over.fget, []
     monkeypatch.setattr(Build, "left_over", property(lambda build: calls.append(build) or left_over(build)))
-    assert verify_dataset(out, pool=source).problems == ()
+    assert verify_directory(out, pool=source).problems == ()
     assert 0 < len(calls) < 5
 
 
@@ -99,7 +99,7 @@ def test_the_pool_is_gone_over_a_few_times_only(source, tmp_path, monkeypatch):
 )
 def test_laws_and_orders(source, tmp_path, options, reference):
     build_coco_lt(source, tmp_path / "lt", reference=reference, options=options)
-    report = verify_dataset(tmp_path / "lt", pool=source)
+    report = verify_directory(tmp_path / "lt", pool=source)
     assert [str(problem) for problem in report.problems] == []
     assert skipped(report) == []
 
@@ -107,23 +107,23 @@ def test_laws_and_orders(source, tmp_path, options, reference):
 def test_surplus_that_is_ignored(source, tmp_path):
     out = tmp_path / "lt"
     build_coco_lt(source, out, options=BuildOptions(scale="0.001", on_shortage="cap", surplus="ignore"))
-    assert verify_dataset(out, pool=source).problems == ()
+    assert verify_directory(out, pool=source).problems == ()
     content = json.loads((out / "annotations.json").read_text())
     crowds = {a["id"] for a in json.loads(source.read_text())["annotations"] if a["iscrowd"]}
     region = next(a for a in content["annotations"] if a["iscrowd"] and a["id"] not in crowds)
     original = dict(region)
     region["iscrowd"] = 0
     (out / "annotations.json").write_text(json.dumps(content))
-    report = verify_dataset(out, pool=source)
+    report = verify_directory(out, pool=source)
     assert ("annotations.json", "iscrowd annotations") in found(report)
     assert [f.expected for f in report.problems if f.where == f"annotation {region['id']}"] == ["a crowd"]
     region.update(iscrowd=1, bbox=[0, 0, 1, 1])
     (out / "annotations.json").write_text(json.dumps(content))
-    wrong = [f.where.split(" at ")[0] for f in verify_dataset(out, pool=source).problems if "annotation " in f.where]
+    wrong = [f.where.split(" at ")[0] for f in verify_directory(out, pool=source).problems if "annotation " in f.where]
     assert wrong == [f"annotation {region['id']}: bbox"]
     region.update(iscrowd=2, bbox=original["bbox"])
     (out / "annotations.json").write_text(json.dumps(content))
-    wrong = [f.where.split(" at ")[0] for f in verify_dataset(out, pool=source).problems if "annotation " in f.where]
+    wrong = [f.where.split(" at ")[0] for f in verify_directory(out, pool=source).problems if "annotation " in f.where]
     assert wrong == [f"annotation {region['id']}: iscrowd"]
 
 
@@ -135,14 +135,14 @@ def test_a_file_of_counts_or_targets(source, tmp_path, kind, name):
     given.write_text(f"category_id,{'instances' if kind == 'reference' else 'unused'},target\n{rows}")
     out = tmp_path / "lt"
     build_coco_lt(source, out, options=BuildOptions(on_shortage="cap"), **{kind: given})
-    without = verify_dataset(out, pool=source)
+    without = verify_directory(out, pool=source)
     assert without.problems == ()
     assert [what.split()[0] for what in skipped(without)] == ["categories.csv:", "build.json:"]
     assert all(name in str(thing) for thing in without.unchecked if thing.what in skipped(without))
-    full = verify_dataset(out, pool=source, reference=given)
+    full = verify_directory(out, pool=source, reference=given)
     assert (full.problems, skipped(full)) == ((), [])
     given.write_text(given.read_text().replace("8,8", "7,7"))
-    report = verify_dataset(out, reference=given)
+    report = verify_directory(out, reference=given)
     assert ("build.json", f"inputs: {kind}: sha256") in found(report)
     assert ("categories.csv", "category 2: reference_instances") in found(report)
 
@@ -155,7 +155,7 @@ def test_crowds_that_count(source, tmp_path, monkeypatch):
     out = tmp_path / "lt"
     build_coco_lt(source, out, targets="simcal", options=BuildOptions(on_shortage="cap"))
     assert any(a["iscrowd"] for a in json.loads((out / "annotations.json").read_text())["annotations"])
-    report = verify_dataset(out, pool=source)
+    report = verify_directory(out, pool=source)
     assert [str(problem) for problem in report.problems] == []
     assert skipped(report) == []
 
@@ -167,12 +167,12 @@ def test_validation_file_and_images(source, tmp_path):
         (folder / image["file_name"]).write_bytes(b"picture")
     out = tmp_path / "lt"
     build_coco_lt(source, out, options=OPTIONS, extras=Extras(val=source, images=folder, copy_images=True))
-    assert verify_dataset(out, pool=source).problems == ()
+    assert verify_directory(out, pool=source).problems == ()
     first = sorted((out / "images").iterdir())[0]
     first.unlink()
     (out / "val.json").write_bytes(b"{}")
     sign_again(out)
-    report = verify_dataset(out)
+    report = verify_directory(out)
     assert ("build.json", "files: val.json") in found(report)
     lost = [f for f in report.problems if f.file == "images"]
     assert first.name in lost[0].got
@@ -196,7 +196,7 @@ def test_every_column_of_the_categories(built, column, value):
     before = edit_row(built / "categories.csv", 0)[column]
     edit_row(built / "categories.csv", 0, **{column: value})
     sign_again(built)
-    report = verify_dataset(built)
+    report = verify_directory(built)
     # a changed column is found as itself, or as the figure that follows from it
     follows = "shortage" if column == "pool_instances" else column
     hits = [f for f in report.problems if f.where.endswith(follows)]
@@ -209,14 +209,14 @@ def test_every_column_of_the_categories(built, column, value):
 def test_figures_that_only_the_pool_can_tell(built, source, column, value):
     row = edit_row(built / "categories.csv", 0)
     edit_row(built / "categories.csv", 0, **{column: value})
-    report = verify_dataset(built, pool=source)
+    report = verify_directory(built, pool=source)
     where = f"category {row['category_id']}: {column}"
     assert (str(value), row[column]) in [(f.got, f.expected) for f in report.problems if f.where == where]
 
 
 def test_an_edit_without_new_digests_is_seen_by_its_digest(built):
     edit_row(built / "repeat_factors.csv", 2, repeat_factor=1.25)
-    report = verify_dataset(built)
+    report = verify_directory(built)
     assert found(report)[0] == ("repeat_factors.csv", "sha256")
     ids = [int(row[0]) for row in list(csv.reader((built / "repeat_factors.csv").open()))[1:]]
     (problem,) = [f for f in report.problems if f.where == f"image {ids[2]}: repeat_factor"]
@@ -229,11 +229,11 @@ def test_lost_and_doubled_rows(built):
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines[:2], *lines[3:]]) + "\n")
     lost = lines[2].split(",")[0]
-    assert ("repeat_factors.csv", f"image {lost}") in found(verify_dataset(built))
+    assert ("repeat_factors.csv", f"image {lost}") in found(verify_directory(built))
     path.write_text("\n".join([*lines, lines[-1]]) + "\n")
-    assert ("repeat_factors.csv", "ids of each image") in found(verify_dataset(built))
+    assert ("repeat_factors.csv", "ids of each image") in found(verify_directory(built))
     path.write_text("\n".join([lines[0], *reversed(lines[1:])]) + "\n")
-    assert ("repeat_factors.csv", "order: image at place 1") in found(verify_dataset(built))
+    assert ("repeat_factors.csv", "order: image at place 1") in found(verify_directory(built))
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_lost_and_doubled_rows(built):
 )
 def test_every_figure_of_the_record(built, change, where):
     edit_json(built / "build.json", change)
-    assert ("build.json", where) in found(verify_dataset(built))
+    assert ("build.json", where) in found(verify_directory(built))
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_every_figure_of_the_record(built, change, where):
 )
 def test_figures_of_the_record_that_need_the_pool(built, source, change, where):
     edit_json(built / "build.json", change)
-    assert ("build.json", where) in found(verify_dataset(built, pool=source))
+    assert ("build.json", where) in found(verify_directory(built, pool=source))
 
 
 def test_groups(built):
@@ -275,16 +275,16 @@ def test_groups(built):
         groups[1]["category_ids"].append(groups[0]["category_ids"].pop())
 
     edit_json(built / "groups.json", move)
-    problems = [str(f) for f in verify_dataset(built).problems if f.file == "groups.json"][1:]
+    problems = [str(f) for f in verify_directory(built).problems if f.file == "groups.json"][1:]
     assert [p.split(" category ")[0] for p in problems] == ["groups.json: group (0, 2):", "groups.json: group [2, 5):"]
     assert problems[0].endswith("got none; expected one")
     edit_json(built / "groups.json", lambda c: c.update(edges=[2, 6]))
-    assert ("groups.json", "edges") in found(verify_dataset(built))
+    assert ("groups.json", "edges") in found(verify_directory(built))
 
 
 def test_other_edges_and_thresholds_change_what_follows(built):
     edit_json(built / "build.json", lambda c: c["options"].update(edges=[3, 9], threshold=0.9))
-    files = {file for file, _ in found(verify_dataset(built))}
+    files = {file for file, _ in found(verify_directory(built))}
     assert files == {"groups.json", "repeat_factors.csv", "categories.csv", "README.md"}
 
 
@@ -296,8 +296,8 @@ def test_annotations_that_are_not_the_pools(built, source):
     assert json.dumps(record) in lines
     path.write_text(lines.replace(json.dumps(record), changed), encoding="utf-8")
     sign_again(built)
-    assert verify_dataset(built).problems == ()
-    (problem,) = verify_dataset(built, pool=source).problems
+    assert verify_directory(built).problems == ()
+    (problem,) = verify_directory(built, pool=source).problems
     assert problem.where.startswith(f"annotation {record['id']} at byte ")
     assert "[9, 9," in problem.got
     assert "[1.0, 2.0" in problem.expected
@@ -307,14 +307,14 @@ def test_another_choice_of_images(built, source, tmp_path):
     other = tmp_path / "other"
     build_coco_lt(source, other, options=BuildOptions(**{**OPTIONS.__dict__, "seed": 4}))
     edit_json(other / "build.json", lambda c: c.update(seed=3))
-    (problem,) = verify_dataset(other).problems
+    (problem,) = verify_directory(other).problems
     assert problem.file == "README.md"
     card = other / "README.md"
     card.write_text(card.read_text().replace("--seed 4", "--seed 3"))
-    assert verify_dataset(other).problems == ()
+    assert verify_directory(other).problems == ()
     ours, theirs = (set(json.loads((d / "annotations.json").read_text())["images"][0]) for d in (built, other))
     assert ours == theirs
-    report = verify_dataset(other, pool=source)
+    report = verify_directory(other, pool=source)
     wrong = {f.where.split()[0] for f in report.problems if f.file == "annotations.json"}
     assert wrong == {"image", "annotation"}
 
@@ -322,7 +322,7 @@ def test_another_choice_of_images(built, source, tmp_path):
 def test_another_pool(built, source, tmp_path):
     content = json.loads(source.read_text())
     content["annotations"] = [a for a in content["annotations"] if a["category_id"] != 5]
-    report = verify_dataset(built, pool=save(content, tmp_path / "less.json"))
+    report = verify_directory(built, pool=save(content, tmp_path / "less.json"))
     where = [w for _, w in found(report)]
     assert {"inputs: pool: sha256", "category 5: pool_instances", "category 5: pool_images"} <= set(where)
 
@@ -332,7 +332,7 @@ def test_a_pool_that_is_too_small_for_the_targets(source, tmp_path):
     content = json.loads(source.read_text())
     content["annotations"] = [a for a in content["annotations"] if a["category_id"] != 5]
     small = save(content, tmp_path / "less.json")
-    report = verify_dataset(tmp_path / "lt", pool=small, reference=tmp_path / "wanted.csv")
+    report = verify_directory(tmp_path / "lt", pool=small, reference=tmp_path / "wanted.csv")
     assert ("build.json", "building again") in found(report)
 
 
@@ -351,7 +351,7 @@ def test_unknown_keys_are_left_alone(built, source):
     edit_json(built / "build.json", change)
     edit_row(built / "categories.csv", 0, comment="first")
     sign_again(built)
-    report = verify_dataset(built, pool=source)
+    report = verify_directory(built, pool=source)
     assert report.problems == ()
     assert skipped(report) == [
         "categories.csv: columns comment",
@@ -359,7 +359,7 @@ def test_unknown_keys_are_left_alone(built, source):
         CHOICE,
     ]
     edit_json(built / "build.json", lambda c: c["options"].update(shuffle="twice"))
-    report = verify_dataset(built, pool=source)
+    report = verify_directory(built, pool=source)
     assert report.problems == ()
     assert any("options that this version lacks" in thing.why and "shuffle" in thing.why for thing in report.unchecked)
 
@@ -371,7 +371,7 @@ def test_files_that_cannot_be_read_are_findings(built, source, name, content):
         (built / name).unlink()
     else:
         (built / name).write_bytes(content)
-    report = verify_dataset(built, pool=source)
+    report = verify_directory(built, pool=source)
     assert any(f.file == name and f.where in ("file", "sha256") for f in report.problems)
     told = [f.where.split()[0] for f in report.problems if f.file == name]
     assert {"content", "category", "image"} & set(told)
@@ -391,7 +391,7 @@ def test_no_record_no_verdict(built, content, words):
     path = built / "build.json"
     path.unlink() if content is None else path.write_text(content)
     with pytest.raises(DataError, match=words):
-        verify_dataset(built)
+        verify_directory(built)
 
 
 @pytest.mark.parametrize(
@@ -409,19 +409,19 @@ def test_no_record_no_verdict(built, content, words):
 def test_records_of_another_kind(built, change, words):
     edit_json(built / "build.json", change)
     with pytest.raises(DataError) as error:
-        verify_dataset(built)
+        verify_directory(built)
     assert words in str(error.value)
 
 
 def test_missing_pool(built, tmp_path):
     with pytest.raises(DataError, match=r"nothing\.json: cannot be read"):
-        verify_dataset(built, pool=tmp_path / "nothing.json")
+        verify_directory(built, pool=tmp_path / "nothing.json")
 
 
 def test_long_lists_are_shortened_in_text_only(built, monkeypatch):
     monkeypatch.setattr("lt_data.verify.verify.SHOWN", 4)
     edit_json(built / "build.json", lambda c: c["options"].update(threshold=50.0))
-    report = verify_dataset(built)
+    report = verify_directory(built)
     wrong = [f for f in report.problems if f.file == "repeat_factors.csv"]
     assert len(wrong) > 4
     text = format_verify(report)

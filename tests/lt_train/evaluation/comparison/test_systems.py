@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from compared import GROUPS, record
 
 from lt_data.annotations.file import read_annotations
 from lt_data.counts.training import UNKNOWN
@@ -19,6 +18,7 @@ from lt_train.evaluation.comparison.systems import distinct_names, load_systems,
 from lt_train.evaluation.directory import evaluation_inputs, inputs_to_json, read_inputs
 from lt_train.evaluation.figures.average_precision import evaluate
 from lt_train.evaluation.measure import measure
+from tests.lt_train.evaluation.compared import GROUPS, record
 
 
 @pytest.fixture

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from pools import annotation, pool, save
 from pycocotools import mask as rle
 
 from lt_data.annotations.file import Categories
 from lt_data.errors import DataError, OutputError
 from lt_data.pictures.show import choose_instances, close_names, cut_window, decode_rle, find_category, mask_outlines
 from lt_data.pictures.show import show_category as show
+from tests.lt_data.pools import annotation, pool, save
 
 COLOURS = {1: (200, 30, 40), 2: (20, 150, 60), 3: (30, 60, 210)}
 BOX, MASK = (230, 159, 0), (86, 180, 233)

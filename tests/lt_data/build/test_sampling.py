@@ -5,10 +5,10 @@ import hashlib
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from pools import pool, save
 
 from lt_data.annotations.file import read_annotations
 from lt_data.build.sampling import image_order, select
+from tests.lt_data.pools import pool, save
 
 C = 5
 IMAGES = st.dictionaries(

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from pools import pool, save
 
 from lt_data.build.coco_lt import build_coco_lt
 from lt_data.counts.categories import CategoryCounts
 from lt_data.counts.training import UNKNOWN, load_train_counts
 from lt_data.dataset.options import BuildOptions
 from lt_data.errors import DataError
+from tests.lt_data.pools import pool, save
 
 
 def same(a: CategoryCounts, b: CategoryCounts):

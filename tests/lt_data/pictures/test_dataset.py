@@ -5,12 +5,12 @@ import shutil
 
 import pytest
 from PIL import Image
-from pools import pool, save
 
 from lt_data.build.coco_lt import build_coco_lt
 from lt_data.dataset.options import BuildOptions
 from lt_data.errors import DataError, OutputError
 from lt_data.pictures.dataset import KINDS, format_plots, plot_dataset
+from tests.lt_data.pools import pool, save
 
 NAMES = {1: "cat", 3: "dog", 4: "$1 coin$", 9: "owl"}
 IMAGES = {10: [1, 1, 3], 11: [1, (3, "crowd")], 12: [1, 3, 4], 13: [4, 1], 14: []}

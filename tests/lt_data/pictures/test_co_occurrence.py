@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.text import Text
-from pools import pool
 
 from lt_data.annotations.file import parse_annotations
 from lt_data.counts.categories import count_categories
 from lt_data.pictures.co_occurrence import CoOccurrence, co_occurrence, co_occurrence_figure
+from tests.lt_data.pools import pool
 
 
 def parsed(content):
