@@ -125,7 +125,6 @@ def build_coco_lt(
             options=BuildOptions(edges=parse_edges(edges), **options),
             extras=Extras(val, images, bool(copy_images)),
             force=force,
-            report=progress.step,
             progress=progress,
         )
     for warning in built.warnings:
@@ -217,7 +216,7 @@ def verify(directory: Path, pool: Path | None, reference: Path | None, style: st
     from lt_data.verify.verify import format_verify, verify_directory
 
     with Progress("reading") as progress:
-        report = verify_directory(directory, pool=pool, reference=reference, report=progress.step, progress=progress)
+        report = verify_directory(directory, pool=pool, reference=reference, progress=progress)
     click.echo(format_verify(report, style))
     exit_unless(not report.problems)
 
@@ -330,7 +329,7 @@ def plot(path: Path, kind: str, out: Path, edges: str | None, by: str, force: bo
 
     bounds = None if edges is None else parse_edges(edges)
     with Progress("reading") as progress:
-        plots = plot_dataset(path, kind, out, edges=bounds, by=by, force=force, report=progress.step, progress=progress)
+        plots = plot_dataset(path, kind, out, edges=bounds, by=by, force=force, progress=progress)
     click.echo(format_plots(plots))
 
 

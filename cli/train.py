@@ -234,7 +234,6 @@ def _evaluate_predictions(
             choices=choices,
             out=out,
             force=force,
-            report=progress.step,
             progress=progress,
         )
     _show(measured, out)

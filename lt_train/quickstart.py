@@ -20,6 +20,7 @@ from lt_data.counts.group_stats import format_stats, group_stats
 from lt_data.dataset.names import annotations_path
 from lt_data.dataset.options import BuildOptions
 from lt_data.errors import OutputError
+from lt_data.progress import Counting
 from lt_data.synthetic.pool import write_pool
 from lt_train.engine.fit import fit
 from lt_train.recipe.load import load_recipe, make_recipe
@@ -158,7 +159,7 @@ def _schedule(recipe: Recipe, steps: int) -> list[str]:
 def _draw(out: Path, seed: int, console: Console) -> None:
     with make_bar(console, "drawing") as bar:
         task = bar.add_task("", total=POOL_IMAGES + VAL_IMAGES, note="")
-        draw = partial(write_pool, categories=CATEGORIES, progress=lambda *_: bar.advance(task))
+        draw = partial(write_pool, categories=CATEGORIES, progress=Counting(lambda *_: bar.advance(task)))
         draw(
             out / "pool",
             images=POOL_IMAGES,

@@ -34,7 +34,8 @@ from lt_data.annotations.records import (
 )
 from lt_data.arrays import BoolArray, FloatArray, IntArray, all_distinct, positions_of
 from lt_data.errors import DataError
-from lt_data.files.reading import Bytes, FileStamp, Progress, check_unchanged, map_file, stamp_of
+from lt_data.files.reading import Bytes, FileStamp, check_unchanged, map_file, stamp_of
+from lt_data.progress import Progress
 
 _SEGMENTATION = msgspec.json.Decoder(SegmentationRecord)
 

@@ -33,8 +33,9 @@ from lt_data.annotations.records import (
 )
 from lt_data.arrays import BoolArray, FloatArray, IntArray
 from lt_data.errors import DataError
-from lt_data.files.reading import Bytes, Progress
+from lt_data.files.reading import Bytes
 from lt_data.masks.measure import MaskColumns, RunLengths, measure_masks
+from lt_data.progress import Progress
 
 # stands for an id that is missing or unusable; below every allowed one
 NO_ID: Final = -(2**63)

@@ -9,7 +9,8 @@ from lt_data.annotations.findings import CODES, Finding, FindingList
 from lt_data.annotations.lenient import RecordReader, split_leniently
 from lt_data.annotations.lists import FileColumns, check_lists
 from lt_data.annotations.records import without_cycle_collection
-from lt_data.files.reading import Bytes, Progress, map_file
+from lt_data.files.reading import Bytes, map_file
+from lt_data.progress import Progress
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,9 @@ from lt_data.dataset.names import annotations_path
 from lt_data.dataset.options import BuildOptions, Order
 from lt_data.errors import DataError
 from lt_data.files.image_files import find_images, normal_name, refuse_images_inside
-from lt_data.files.reading import Progress, Report
 from lt_data.files.writing import refuse_inputs_inside
 from lt_data.groups import make_groups
+from lt_data.progress import SILENT, Progress
 
 
 def build_coco_lt(
@@ -43,8 +43,7 @@ def build_coco_lt(
     options: BuildOptions | None = None,
     extras: Extras | None = None,
     force: bool = False,
-    report: Report = lambda _: None,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> Build:
     """Builds a long-tailed subset of a COCO-format pool and writes the dataset directory.
 
@@ -56,8 +55,7 @@ def build_coco_lt(
         options: Seed, scale, edges, threshold, what to do about a short pool and about surplus, the order.
         extras: Validation file and images to put beside.
         force: Replace a dataset directory that exists.
-        report: Called with a line before each step.
-        progress: Called with the bytes read and the bytes in all, of each file.
+        progress: Told of each long step, and of the bytes or images that are done.
 
     Raises:
         DataError: An input cannot be used, an option is out of range, or the pool is short of instances.
@@ -79,7 +77,7 @@ def build_coco_lt(
         refuse_inputs_inside(out, [Path(path) for path in given if path is not None and Path(path).exists()])
 
     def read(path: Path) -> AnnotationFile:
-        report(f"reading {path}")
+        progress.step(f"reading {path}")
         return read_annotations(path, progress=progress)
 
     # the small file first: what is wrong with it is known before the long read
@@ -87,12 +85,12 @@ def build_coco_lt(
     pool = read(coco)
     if val is not None:
         check_same_categories(val, pool.categories.ids, pool.categories.names, other=pool.path.name)
-    build = _plan(pool, reference, targets, options, report, progress)
+    build = _plan(pool, reference, targets, options, progress)
     build = replace(build, val=val, image_paths=_image_paths(build, extras.images))
     if out is not None:
         refuse_images_inside(out, build.image_paths)
-        report(f"writing {out}")
-        write_build(build, out, copy_images=extras.copy_images, force=force, report=report)
+        progress.step(f"writing {out}")
+        write_build(build, out, copy_images=extras.copy_images, force=force, progress=progress)
     return build
 
 
@@ -114,8 +112,7 @@ def _plan(
     reference: str | Path,
     targets: str | Path | None,
     options: BuildOptions,
-    report: Report,
-    progress: Progress | None,
+    progress: Progress,
 ) -> Build:
     """Targets, then images: everything but the extras."""
     scale = parse_scale(options.scale)
@@ -130,11 +127,11 @@ def _plan(
         alignment = explicit(counts, wanted.instances, scale)
     else:
         largest, categories = int(counts.instances.max()), len(counts.names)
-        chosen, warnings = load_reference(reference, largest, categories, report=report, progress=progress)
+        chosen, warnings = load_reference(reference, largest, categories, progress=progress)
         alignment = align(counts, chosen, scale)
     if options.on_shortage == "error":
         _refuse_shortage(pool, counts, alignment)
-    report("choosing images")
+    progress.step("choosing images")
     crowds = wanted is not None and wanted.count_crowds
     selection, rarest_first = _select(pool, counts, alignment, options, crowds)
     groups = make_groups(counts.category_ids, selection.instances, options.edges)

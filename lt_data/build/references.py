@@ -27,7 +27,7 @@ from lt_data.counts.categories import (
 from lt_data.dataset.names import annotations_path
 from lt_data.errors import DataError
 from lt_data.files.csv_tables import LARGEST, Row, other_columns, read_csv, shown
-from lt_data.files.reading import Progress, Report
+from lt_data.progress import SILENT, Progress
 
 LAWS: Final = ("zipf:ALPHA", "exp:IMBALANCE")
 NAMED_TARGETS: Final = {"simcal": "simcal-coco-lt.csv"}
@@ -56,8 +56,7 @@ def load_reference(
     largest: int,
     categories: int,
     *,
-    report: Report = lambda _: None,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> tuple[Reference, tuple[str, ...]]:
     """The distribution that a ``--reference`` or ``--lvis`` names, with warnings.
 
@@ -66,8 +65,7 @@ def load_reference(
             dataset directory, or a CSV with a column ``instances``.
         largest: Instances of the pool's most frequent category: where a law begins.
         categories: Pool categories: how many counts a law has.
-        report: Called before a long step.
-        progress: Called with the bytes read and the bytes in all.
+        progress: Told of each long step, and of the bytes or images that are done.
 
     Raises:
         DataError: The source is none of these, or cannot be read.
@@ -78,7 +76,7 @@ def load_reference(
     if _is_law(source):
         return law(str(source), largest, categories), ()
     path = annotations_path(Path(source))
-    report(f"reading {path}")
+    progress.step(f"reading {path}")
     if _is_csv(path):
         return reference_from_csv(path), ()
     file = read_annotations(path, progress=progress)

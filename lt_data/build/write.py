@@ -53,9 +53,9 @@ from lt_data.dataset.record import (
     Rule,
     Shortage,
 )
-from lt_data.files.reading import Report
 from lt_data.files.writing import replacing_directory, sha256_of, write_csv, write_json
 from lt_data.groups import group_name_of, groups_to_json
+from lt_data.progress import SILENT, Progress
 from lt_data.versions import PACKAGE, version_of
 
 _CATEGORY_COLUMNS = (
@@ -70,7 +70,7 @@ def write_build(
     *,
     copy_images: bool = False,
     force: bool = False,
-    report: Report = lambda _: None,
+    progress: Progress = SILENT,
 ) -> None:
     """Writes the dataset directory; nothing is left behind if a step fails.
 
@@ -79,7 +79,7 @@ def write_build(
         out: The directory.
         copy_images: Copy images instead of linking them, where the build has any.
         force: Replace a dataset directory that exists.
-        report: Called with a line before each long step.
+        progress: Told of each long step, and of the bytes or images that are done.
 
     Raises:
         OutputError: The directory exists, or cannot be written.
@@ -106,10 +106,10 @@ def write_build(
             build.val.check_unchanged()
         write_json(work / BUILD, _build_record(build, work).content())
         write_json(work / ENVIRONMENT, _environment(build, out))
-        report(f"drawing {ALIGNMENT_PLOT}")
+        progress.step(f"drawing {ALIGNMENT_PLOT}")
         _plot(build, work / ALIGNMENT_PLOT)
         if build.image_paths:
-            report(f"{'copying' if copy_images else 'linking'} {len(build.image_paths):,} images")
+            progress.step(f"{'copying' if copy_images else 'linking'} {len(build.image_paths):,} images")
         _put_images(build, work / IMAGES, copy=copy_images)
         (work / CARD).write_bytes(data_card(build, counts).encode("utf-8"))
 

@@ -19,7 +19,8 @@ from lt_data.annotations.problems import CheckReport, read_leniently, report_of
 from lt_data.checks.geometry import check_geometry
 from lt_data.checks.images import check_image_files
 from lt_data.dataset.names import annotations_path
-from lt_data.files.reading import Progress, map_file
+from lt_data.files.reading import map_file
+from lt_data.progress import Progress
 
 CHECK_SCHEMA: Final = 1
 

@@ -14,7 +14,7 @@ from lt_data.annotations.findings import FindingList, shown
 from lt_data.annotations.lists import FileColumns, leaves_folder
 from lt_data.errors import DataError
 from lt_data.files.image_files import find_images
-from lt_data.files.reading import Progress
+from lt_data.progress import Progress
 
 _JPEG_END: Final = b"\xff\xd9"
 # cameras append bytes after the end marker

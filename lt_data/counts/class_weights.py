@@ -26,7 +26,7 @@ from lt_data.arrays import FloatArray, IntArray
 from lt_data.counts.categories import CategoryCounts, count_categories
 from lt_data.dataset.names import annotations_path
 from lt_data.errors import DataError, one_line
-from lt_data.files.reading import Progress
+from lt_data.progress import Progress
 
 Kind = Literal["inverse", "effective-number"]
 

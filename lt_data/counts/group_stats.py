@@ -22,8 +22,8 @@ from lt_data.counts.grouping import frequency_groups, group_categories
 from lt_data.dataset.directory import read_groups
 from lt_data.dataset.names import annotations_path, is_dataset_dir
 from lt_data.errors import DataError
-from lt_data.files.reading import Progress
 from lt_data.groups import BAGS_EDGES, FREQUENCY_NAMES, MOST_COMMON, MOST_RARE, Group, empty_groups_sentence
+from lt_data.progress import Progress
 
 By = Literal["instances", "images", "frequency"]
 BYS: Final[tuple[By, ...]] = get_args(By)

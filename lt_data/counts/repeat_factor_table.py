@@ -20,8 +20,8 @@ from lt_data.counts.repeat_factors import ROUNDINGS, Holdings, check_threshold, 
 from lt_data.dataset.names import annotations_path
 from lt_data.dataset.options import DEFAULT_THRESHOLD
 from lt_data.errors import OutputError
-from lt_data.files.reading import Progress
 from lt_data.files.writing import write_whole
+from lt_data.progress import Progress
 
 ADVISED = 5
 

@@ -15,8 +15,8 @@ from lt_data.counts.categories import CategoryCounts, count_categories
 from lt_data.dataset.names import annotations_path
 from lt_data.errors import DataError
 from lt_data.files.csv_tables import LARGEST, other_columns, read_csv
-from lt_data.files.reading import Progress
 from lt_data.groups import FREQUENCY_NAMES, frequency_of
+from lt_data.progress import Progress
 
 UNKNOWN: Final = -1
 

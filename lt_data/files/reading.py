@@ -16,12 +16,9 @@ from typing import Final, NamedTuple, Protocol
 import numpy as np
 
 from lt_data.errors import DataError
+from lt_data.progress import Progress
 
 Bytes = bytes | memoryview
-# bytes done, bytes in all
-Progress = Callable[[int, int], None]
-# what begins now, in a line
-Report = Callable[[str], None]
 
 _STEP: Final = 2**24
 _PAGE: Final = 4096

@@ -25,7 +25,6 @@ from lt_data.counts.group_stats import GroupStats, check_by, stats_of
 from lt_data.dataset.directory import read_groups
 from lt_data.dataset.names import BUILD, CATEGORIES, annotations_path, is_dataset_dir
 from lt_data.errors import DataError, OutputError
-from lt_data.files.reading import Progress, Report
 from lt_data.files.writing import adding_files
 from lt_data.groups import (
     BAGS_EDGES,
@@ -40,6 +39,7 @@ from lt_data.groups import (
 from lt_data.pictures.co_occurrence import co_occurrence, co_occurrence_figure
 from lt_data.pictures.figures import FORMATS, alignment_figure, groups_figure, write_figure
 from lt_data.pictures.ranks import Band, rank_counts, ranks_figure
+from lt_data.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -73,8 +73,7 @@ def plot_dataset(
     edges: Sequence[int] | None = None,
     by: str = "instances",
     force: bool = False,
-    report: Report = lambda _: None,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> Plots:
     """Draws pictures of a dataset into ``out/<kind>.png`` and ``out/<kind>.svg``.
 
@@ -85,8 +84,7 @@ def plot_dataset(
         edges: Ascending bounds between the groups; a dataset directory's own edges, else 10, 100, 1000.
         by: What the picture ``groups`` is made by, see :func:`lt_data.counts.group_stats.group_stats`.
         force: Replace pictures that exist.
-        report: Called with a line before each step.
-        progress: Called with the bytes read and the bytes in all.
+        progress: Told of each long step, and of the bytes or images that are done.
 
     Raises:
         DataError: The path cannot be read, the edges are not ascending or do not go with ``by``, or nothing of this
@@ -101,7 +99,7 @@ def plot_dataset(
     _refuse_overwrite([out / name for name in _file_names(kinds)], out, force=force)
     source = _Source(path, None if edges is None else check_edges(edges), by, progress)
     if kinds != ("alignment",):
-        report(f"reading {annotations_path(path)}")
+        progress.step(f"reading {annotations_path(path)}")
         _ = source.file, source.edges
     figures: dict[str, Figure] = {}
     left_out: list[str] = []
@@ -112,7 +110,7 @@ def plot_dataset(
             left_out += [f"{name}: {problem}" for problem in error.problems]
     if left_out and (kind != ALL or not figures):
         raise DataError(left_out)
-    report(f"drawing {', '.join(figures)}")
+    progress.step(f"drawing {', '.join(figures)}")
     return Plots(_write(figures, out), tuple(left_out))
 
 

@@ -24,10 +24,10 @@ from lt_data.arrays import IntArray
 from lt_data.dataset.names import annotations_path
 from lt_data.errors import DataError
 from lt_data.files.image_files import find_images
-from lt_data.files.reading import Progress
 from lt_data.files.writing import check_output_file
 from lt_data.masks.rle import fills
 from lt_data.pictures.figures import COLOURS, FORMATS, new_figure, plain, save_figure
+from lt_data.progress import Progress
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

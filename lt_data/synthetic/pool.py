@@ -22,9 +22,9 @@ from PIL import Image
 
 from lt_data.arrays import IntArray
 from lt_data.errors import DataError, OutputError
-from lt_data.files.reading import Progress
 from lt_data.files.writing import replacing_directory
 from lt_data.masks.outlines import Points, signed_area
+from lt_data.progress import Progress
 from lt_data.synthetic.scenes import Scene, draw_scene
 from lt_data.synthetic.shapes import FEWEST, MOST, ShapeCategory, shape_categories
 

@@ -20,8 +20,8 @@ from lt_data.counts.categories import CategoryCounts, count_categories
 from lt_data.dataset.directory import read_groups
 from lt_data.dataset.names import BUILD, CATEGORIES, GROUPS, REPEAT_FACTORS, annotations_path, is_dataset_dir
 from lt_data.errors import DataError
-from lt_data.files.reading import Progress
 from lt_data.groups import BAGS_EDGES, group_name_of, make_groups
+from lt_data.progress import Progress
 
 # the parts of build.json that say how a dataset was made; the others follow from them
 SETTINGS: Final = ("schema", "inputs", "rule", "options", "seed")

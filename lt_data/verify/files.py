@@ -20,8 +20,8 @@ from lt_data.dataset.names import ALIGNMENT_PLOT, ANNOTATIONS, BUILD, CARD, ENVI
 from lt_data.dataset.record import BuildRecord, read_environment
 from lt_data.errors import DataError
 from lt_data.files.image_files import find_images
-from lt_data.files.reading import Progress
 from lt_data.groups import make_groups
+from lt_data.progress import Progress
 from lt_data.verify.mismatch import Mismatch, differing_bytes
 from lt_data.verify.report import Checks, Dataset
 from lt_data.versions import PACKAGE

@@ -14,7 +14,7 @@ from lt_data.dataset.names import ANNOTATIONS, BUILD, CATEGORIES
 from lt_data.dataset.options import BuildOptions
 from lt_data.dataset.record import BuildRecord, CategoryRow, read_rows
 from lt_data.errors import DataError, one_line
-from lt_data.files.reading import Progress
+from lt_data.progress import Progress
 from lt_data.verify.mismatch import Mismatch
 
 T = TypeVar("T")

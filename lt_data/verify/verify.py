@@ -18,7 +18,7 @@ from lt_data.build.result import Build
 from lt_data.dataset.names import ANNOTATIONS, BUILD, CATEGORIES, annotations_path
 from lt_data.dataset.record import read_build_record
 from lt_data.errors import one_line
-from lt_data.files.reading import Progress, Report
+from lt_data.progress import SILENT, Progress
 from lt_data.verify.files import check_card, check_files, check_images, check_validation
 from lt_data.verify.mismatch import Mismatch
 from lt_data.verify.record import check_digests, check_record
@@ -65,8 +65,7 @@ def verify_directory(
     *,
     pool: Path | None = None,
     reference: Path | None = None,
-    report: Report = lambda _: None,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> VerifyReport:
     """Computes every figure and digest of a dataset directory anew and says what differs.
 
@@ -75,8 +74,7 @@ def verify_directory(
         pool: The annotation file (or dataset directory) it was made from; with it the pool's counts and digest, the
             bytes of every record and the choice of images are checked too.
         reference: The file that the build took its reference or its targets from, unless that was a name or a law.
-        report: Called with a line before each long step.
-        progress: Called with the bytes read of an annotation file and the bytes in all.
+        progress: Told of each long step, and of the bytes or images that are done.
 
     Raises:
         DataError: There is no build record, ``pool`` or ``reference`` cannot be read, or there is a ``reference`` for
@@ -86,7 +84,7 @@ def verify_directory(
     record = read_build_record(directory)
     refuse_unused(record, reference, directory)
     checks = Checks()
-    report(f"reading {directory}")
+    progress.step(f"reading {directory}")
     checks.run(BUILD, f"sha256 of {len(record.files)} files", check_digests(directory, record))
     check_files(directory, record, checks)
     data = read_dataset(directory, record, checks, progress)
@@ -100,7 +98,7 @@ def verify_directory(
         if pool is None:
             _skip_pool(checks)
         else:
-            _check_pool(data, annotations_path(Path(pool)), reference, checks, report=report, progress=progress)
+            _check_pool(data, annotations_path(Path(pool)), reference, checks, progress=progress)
     return VerifyReport(directory, tuple(checks.problems), tuple(checks.checked), tuple(checks.unchecked))
 
 
@@ -133,17 +131,15 @@ def _skip_pool(checks: Checks) -> None:
         checks.skip(what, "no pool was given", "--pool FILE")
 
 
-def _check_pool(
-    data: Dataset, path: Path, given: Path | None, checks: Checks, *, report: Report, progress: Progress | None
-) -> None:
+def _check_pool(data: Dataset, path: Path, given: Path | None, checks: Checks, *, progress: Progress) -> None:
     """Chooses the images again, and compares with the pool whatever can be compared without that too."""
-    build = _build_again(data, path, given, checks, report=report, progress=progress)
+    build = _build_again(data, path, given, checks, progress=progress)
     if build is None:
-        report(f"reading {path}")
+        progress.step(f"reading {path}")
         pool = read_annotations(path, progress=progress)
     else:
         pool = build.pool
-    report(f"comparing with {path}")
+    progress.step(f"comparing with {path}")
     checks.run(CATEGORIES, "counts of the pool", check_pool_counts(data.record, data.rows, pool))
     checks.run(
         ANNOTATIONS, "every record has the pool's bytes", check_records(data.file, pool, surplus=data.options.surplus)
@@ -156,9 +152,7 @@ def _check_pool(
         )
 
 
-def _build_again(
-    data: Dataset, path: Path, given: Path | None, checks: Checks, *, report: Report, progress: Progress | None
-) -> Build | None:
+def _build_again(data: Dataset, path: Path, given: Path | None, checks: Checks, *, progress: Progress) -> Build | None:
     kind, recorded, source = source_of(data.record, given)
     unknown = data.record.unknown_options()
     if unknown:
@@ -178,7 +172,6 @@ def _build_again(
             reference=source,
             targets=targets,
             options=data.options,
-            report=report,
             progress=progress,
         ),
         where="building again",

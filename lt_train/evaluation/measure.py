@@ -14,8 +14,8 @@ from lt_data.counts.categories import CategoryCounts, count_categories
 from lt_data.counts.training import load_train_counts
 from lt_data.dataset.names import annotations_path
 from lt_data.errors import DataError
-from lt_data.files.reading import Progress
 from lt_data.groups import Group
+from lt_data.progress import SILENT, Progress
 from lt_train.evaluation.directory import (
     METRICS,
     PREDICTIONS,
@@ -152,8 +152,7 @@ def evaluate_predictions(
     choices: Choices | None = None,
     out: Path | None = None,
     force: bool = False,
-    report: Report = lambda _: None,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> Measured:
     """Measures a COCO results file of any framework.
 
@@ -166,8 +165,7 @@ def evaluate_predictions(
         choices: How to measure.
         out: Directory for ``metrics.json``, ``per_class.csv`` and ``inputs.json``; nothing is written without.
         force: Replace an evaluation that is there.
-        report: Called before each step.
-        progress: Called with the bytes of the annotations that are read and the bytes in all.
+        progress: Told of each long step, and of the bytes or images that are done.
 
     Raises:
         DataError: An input cannot be used.
@@ -179,14 +177,14 @@ def evaluate_predictions(
     path = annotations_path(Path(annotations))
     counts = None
     if train_counts is not None:
-        report(f"counting {train_counts}")
+        progress.step(f"counting {train_counts}")
         counts = load_train_counts(train_counts)
-    report(f"reading {path}")
+    progress.step(f"reading {path}")
     file = read_annotations(path, progress=progress)
     if counts is not None:
         _check_counts(counts, file, train_counts)
     chosen = _groups(groups, counts, file)
-    report(f"measuring {predictions}")
+    progress.step(f"measuring {predictions}")
     stored_as = str(Path(predictions).resolve())
     measured = measure(
         file, Path(predictions), groups=chosen, train_counts=counts, choices=choices, stored_as=stored_as

@@ -18,6 +18,7 @@ from lt_data.counts.repeat_factors import image_repeat_factors
 from lt_data.dataset.options import BuildOptions
 from lt_data.errors import DataError
 from tests.lt_data.pools import SMALL, pool, save
+from tests.lt_data.told import Told
 
 COLUMNS = [
     *("category_id", "name", "rank", "pool_instances", "pool_images", "reference_rank", "reference_instances"),
@@ -169,9 +170,9 @@ def test_where_no_scale_is_small_enough_the_advice_is_to_cap(tmp_path):
 
 
 def test_steps_are_reported(small_pool, tmp_path):
-    steps = []
-    build_coco_lt(small_pool, tmp_path / "lt", options=SMALL, report=steps.append)
-    assert [step.split()[0] for step in steps] == ["reading", "choosing", "writing", "drawing"]
+    told = Told()
+    build_coco_lt(small_pool, tmp_path / "lt", options=SMALL, progress=told)
+    assert [step.split()[0] for step in told.steps] == ["reading", "choosing", "writing", "drawing"]
 
 
 def test_small_inputs_are_checked_before_the_pool_is_read(small_pool, tmp_path):
@@ -183,14 +184,14 @@ def test_small_inputs_are_checked_before_the_pool_is_read(small_pool, tmp_path):
         {"reference": tmp_path / "t.csv"},
         {"extras": Extras(images=tmp_path / "nowhere")},
     ):
-        steps = []
+        told = Told()
         with pytest.raises(DataError) as error:
-            build_coco_lt(small_pool, None, options=SMALL, report=steps.append, **arguments)
-        assert steps == []
+            build_coco_lt(small_pool, None, options=SMALL, progress=told, **arguments)
+        assert told.steps == []
         assert len(error.value.problems) == 1
     with pytest.raises(DataError, match="cannot be read"):
-        build_coco_lt(small_pool, None, options=SMALL, report=steps.append, extras=Extras(val=tmp_path / "v.json"))
-    assert steps == [f"reading {tmp_path / 'v.json'}"]
+        build_coco_lt(small_pool, None, options=SMALL, progress=told, extras=Extras(val=tmp_path / "v.json"))
+    assert told.steps == [f"reading {tmp_path / 'v.json'}"]
 
 
 def test_reference_from_a_file_counts_annotations_not_fields(small_pool, tmp_path):

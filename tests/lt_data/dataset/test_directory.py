@@ -14,6 +14,7 @@ from lt_data.dataset.options import BuildOptions
 from lt_data.errors import DataError, OutputError
 from lt_data.files.writing import replacing_directory
 from tests.lt_data.pools import SMALL, pool, save
+from tests.lt_data.told import Told
 
 
 def test_output_is_never_overwritten_unasked(small_pool, tmp_path):
@@ -170,7 +171,7 @@ def test_a_directory_that_appears_during_the_build_stays(small_pool, tmp_path, f
             (out / "thesis.tex").write_text("years of work")
 
     with pytest.raises(OutputError, match="thesis.tex"):
-        build_coco_lt(small_pool, out, options=SMALL, force=force, report=appear)
+        build_coco_lt(small_pool, out, options=SMALL, force=force, progress=Told(appear))
     assert contents(out) == {"thesis.tex": b"years of work"}
     assert list(tmp_path.iterdir()) == [out]
 
@@ -183,7 +184,7 @@ def test_a_build_that_appears_during_the_build_stays_without_force(small_pool, t
             build_coco_lt(small_pool, out, options=SMALL)
 
     with pytest.raises(OutputError, match="exists; choose another --out, or replace it with --force"):
-        build_coco_lt(small_pool, out, options=OTHER, report=appear)
+        build_coco_lt(small_pool, out, options=OTHER, progress=Told(appear))
     assert json.loads((out / "build.json").read_text())["seed"] == 0
     assert list(tmp_path.iterdir()) == [out]
 

@@ -11,6 +11,7 @@ from lt_data.dataset.options import BuildOptions
 from lt_data.errors import DataError, OutputError
 from lt_data.pictures.dataset import KINDS, format_plots, plot_dataset
 from tests.lt_data.pools import pool, save
+from tests.lt_data.told import Told
 
 NAMES = {1: "cat", 3: "dog", 4: "$1 coin$", 9: "owl"}
 IMAGES = {10: [1, 1, 3], 11: [1, (3, "crowd")], 12: [1, 3, 4], 13: [4, 1], 14: []}
@@ -59,12 +60,12 @@ def test_the_same_bytes_again_and_only_with_force(annotations, tmp_path):
 
 
 def test_all_says_what_an_annotation_file_cannot_show(annotations, tmp_path):
-    seen = []
-    plots = plot_dataset(annotations, "all", tmp_path / "out", edges=[2], report=seen.append)
+    told = Told()
+    plots = plot_dataset(annotations, "all", tmp_path / "out", edges=[2], progress=told)
     assert len(plots.files) == 8
     assert [line.split(":")[0] for line in plots.left_out] == ["alignment"]
     assert "left out: alignment: " in format_plots(plots)
-    assert seen[0].startswith("reading ")
+    assert told.steps[0].startswith("reading ")
     with pytest.raises(DataError, match=r"pool\.json: not a dataset directory"):
         plot_dataset(annotations, "alignment", tmp_path / "other")
     assert not (tmp_path / "other").exists()

@@ -14,6 +14,7 @@ from lt_data.errors import DataError
 from lt_data.verify.verify import CHOICE, format_verify, verify_directory
 from tests.lt_data.pools import pool, save
 from tests.lt_data.tampering import edit_json, edit_row, found, sign_again
+from tests.lt_data.told import Told
 
 # what no check can tell, whatever is given
 ALWAYS = ["alignment.png: what it shows", "environment.json: date", "build.json: inputs: names", "images/"]
@@ -71,13 +72,11 @@ def test_a_build_verifies(pristine, source):
 
 
 def test_steps_and_bytes_are_told(pristine, source):
-    steps, bytes_done = [], []
-    verify_directory(
-        pristine, pool=source, report=steps.append, progress=lambda done, total: bytes_done.append((done, total))
-    )
-    assert steps == [f"reading {pristine}", f"reading {source}", "choosing images", f"comparing with {source}"]
+    told = Told()
+    verify_directory(pristine, pool=source, progress=told)
+    assert told.steps == [f"reading {pristine}", f"reading {source}", "choosing images", f"comparing with {source}"]
     sizes = [path.stat().st_size for path in (pristine / "annotations.json", source)]
-    assert bytes_done == [(size, size) for size in sizes]
+    assert told.counts == [(size, size) for size in sizes]
 
 
 def test_the_pool_is_gone_over_a_few_times_only(source, tmp_path, monkeypatch):
