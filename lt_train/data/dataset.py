@@ -22,19 +22,19 @@ from lt_train.data.flat import FlatTexts, RowsOfImages, Segmentations
 from lt_train.data.images import fast_jpeg_decoder, read_image, resized_size
 from lt_train.data.instance_masks import InstanceMasks
 from lt_train.data.plan import Draw
+from lt_train.data.target import Target
 from lt_train.data.worker_memory import TRIM_EVERY, return_free_memory, settle_worker
 from lt_train.randomness import draw_seed, keyed_generator
 
-Sample = tuple[Tensor, dict[str, Any]]
-Batch = tuple[list[Tensor], list[dict[str, Any]]]
+Sample = tuple[Tensor, Target]
+Batch = tuple[list[Tensor], list[Target]]
 
 
 class DetectionDataset(Dataset[Sample]):
     """Samples of the chosen images.
 
-    An item is asked for by a :class:`Draw`; it is a uint8 image [3, H, W] and a target with ``image_id``, ``boxes``,
-    ``labels``, ``draw_seed`` and, where asked for, ``masks`` and ``short_side``. If the image has crowds, ``ignore``
-    [m, 4] holds their boxes.
+    An item is asked for by a :class:`Draw`; it is a uint8 image [3, H, W] and its :class:`Target`: ``ignore`` holds the
+    boxes of crowds, if the image has any.
 
     Args:
         data: The annotations and images.
@@ -111,7 +111,7 @@ class DetectionDataset(Dataset[Sample]):
         height, width = image.shape[-2:]
         part, regions = self._targets.of(image_row), self._regions.of(image_row)
         key = (draw.epoch, draw.position, image_id)
-        target: dict[str, Any] = {
+        target: Target = {
             "image_id": image_id,
             "boxes": self.boxes[part],
             "labels": self.labels[part],
@@ -131,7 +131,9 @@ class DetectionDataset(Dataset[Sample]):
         if self.masks == "runs":
             assert self.max_size is not None
             size = resized_size(height, width, target["short_side"], self.max_size)
-            target["masks"] = target["masks"].resize(*size).runs()
+            masks = target["masks"]
+            assert isinstance(masks, InstanceMasks)
+            target["masks"] = masks.resize(*size).runs()
         return image, target
 
     def _masks(self, part: IntArray, size: tuple[int, int], image_id: int) -> InstanceMasks:
@@ -148,16 +150,22 @@ class DetectionDataset(Dataset[Sample]):
         return InstanceMasks.from_segmentations(segmentations, *size, boxes=self.boxes[part])
 
 
-def flip_horizontally(image: Tensor, target: dict[str, Any]) -> Sample:
+def flip_horizontally(image: Tensor, target: Target) -> Sample:
     """Mirrors an image [3, H, W], its boxes, its regions to ignore and its masks."""
-    flipped = dict(target)
-    for key in ("boxes", "ignore"):
-        if key in target:
-            flipped[key] = target[key].clone()
-            flipped[key][:, [0, 2]] = image.shape[-1] - target[key][:, [2, 0]]
-    if "masks" in target:
-        flipped["masks"] = target["masks"].flip_horizontal()
+    flipped, width = target.copy(), image.shape[-1]
+    flipped["boxes"] = _flipped_boxes(target["boxes"], width)
+    if "ignore" in target:
+        flipped["ignore"] = _flipped_boxes(target["ignore"], width)
+    masks = target.get("masks")
+    if isinstance(masks, InstanceMasks):
+        flipped["masks"] = masks.flip_horizontal()
     return image.flip(-1), flipped
+
+
+def _flipped_boxes(boxes: Tensor, width: int) -> Tensor:
+    flipped = boxes.clone()
+    flipped[:, [0, 2]] = width - boxes[:, [2, 0]]
+    return flipped
 
 
 def make_loader(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lt_data.errors import DataError
 from lt_train.data.mask_runs import MaskRuns
+from lt_train.data.target import Target
 
 # how a whole JPEG ends; what is cut off goes to the decoder that refuses it
 _END_OF_JPEG = b"\xff\xd9"
@@ -100,7 +101,8 @@ def resized_size(height: int, width: int, short_side: int, max_size: int) -> tup
     return max(1, math.floor(height * scale)), max(1, math.floor(width * scale))
 
 
-def on_device(target: dict[str, Any], device: torch.device) -> dict[str, Any]:
+def on_device(target: Target, device: torch.device) -> Target:
     """A target whose tensors and runs are on the device."""
     kinds = (Tensor, MaskRuns)
-    return {k: v.to(device, non_blocking=True) if isinstance(v, kinds) else v for k, v in target.items()}
+    moved = {k: v.to(device, non_blocking=True) if isinstance(v, kinds) else v for k, v in target.items()}
+    return cast(Target, moved)

@@ -14,11 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lt_data.arrays import IntArray
+from lt_data.arrays import BoolArray, FloatArray, IntArray
 from lt_data.counts.repeat_factors import whole_copies
 from lt_train.randomness import keyed_generator
-
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ def class_aware_rows(class_rows: Sequence[IntArray], start: int, length: int, se
     return rows
 
 
-def rows_by_orientation(rows: Sequence[int], upright: npt.NDArray[np.bool_], batch: int) -> list[int]:
+def rows_by_orientation(rows: Sequence[int], upright: BoolArray, batch: int) -> list[int]:
     """The same rows in an order in which a batch holds upright images or none, but for the last ones of the epoch.
 
     A batch takes the place at which it became full, so the order stays as random as it was. What fills no batch comes
@@ -162,7 +160,7 @@ class Plan:
     rounding: str = "stochastic"
     class_rows: tuple[IntArray, ...] | None = None
     whole_passes: bool = False
-    upright: npt.NDArray[np.bool_] | None = None
+    upright: BoolArray | None = None
 
     def epoch_rows(self, epoch: int) -> list[int]:
         """Rows in the order of the epoch."""

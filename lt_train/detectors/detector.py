@@ -16,6 +16,7 @@ from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from lt_data.errors import DataError, RecipeError
 from lt_train.calibration import make_calibration
 from lt_train.calibration.base import Calibration
+from lt_train.data.target import Target
 from lt_train.detectors.freeze import is_trainable
 from lt_train.detectors.norm import use_stored_statistics
 from lt_train.detectors.roi_heads import PRE_NMS_TOPK, LongTailRoIHeads
@@ -146,16 +147,12 @@ class LongTailDetector(GeneralizedRCNN):
             name, head=self.head, classifier=classifier, feature_sizes=self.roi_heads.calibration_sizes, **options
         )
 
-    def forward(self, images: Sequence[Tensor], targets: Sequence[dict[str, Any]] | None = None) -> Any:
+    def forward(self, images: Sequence[Tensor], targets: Sequence[Target] | None = None) -> Any:
         """Losses in training, detections in evaluation.
 
         Args:
             images: N float tensors [3, H, W] in 0..1, sizes may differ.
-            targets: N dicts: ``boxes`` [n, 4] float, ``labels`` [n] int64, ``masks`` (mask models: ``InstanceMasks``,
-                or ``MaskRuns`` of the resized image); optional ``ignore`` [m, 4] float (regions that are not
-                background, see :mod:`lt_train.detectors.ignore`), ``image_id`` (for messages), ``draw_seed`` (int, keys
-                the samplers; without it they draw from the global generator as torchvision does) and ``short_side``
-                (int, pixels of the resized short side). Needed in training.
+            targets: N of :class:`~lt_train.data.target.Target`; needed in training.
 
         Returns:
             In training a dict of scalar losses: the head's, ``loss_box_reg``, ``loss_mask``, ``loss_objectness`` and
@@ -215,7 +212,7 @@ class LongTailDetector(GeneralizedRCNN):
 
     @torch.no_grad()
     def labelled_features(
-        self, images: Sequence[Tensor], targets: Sequence[dict[str, Any]], *, kind: str, regions: str
+        self, images: Sequence[Tensor], targets: Sequence[Target], *, kind: str, regions: str
     ) -> tuple[Tensor, Tensor]:
         """Features and labels of the objects of a training batch, for a calibration to be fitted on.
 
@@ -264,7 +261,7 @@ class LongTailDetector(GeneralizedRCNN):
         return self
 
 
-def check_targets(targets: Sequence[dict[str, Any]] | None, num_classes: int) -> None:
+def check_targets(targets: Sequence[Target] | None, num_classes: int) -> None:
     """Stop before the loss if a box has no area or a label no class; for targets on a GPU this waits for it.
 
     Args:
@@ -295,7 +292,7 @@ def check_targets(targets: Sequence[dict[str, Any]] | None, num_classes: int) ->
 
 
 def _target_problems(
-    targets: Sequence[dict[str, Any]], good_box: list[bool], good_label: list[bool], num_classes: int
+    targets: Sequence[Target], good_box: list[bool], good_label: list[bool], num_classes: int
 ) -> list[str]:
     problems = []
     objects = [(target, i) for target in targets for i in range(len(target["labels"]))]
@@ -312,5 +309,5 @@ def _target_problems(
     return problems
 
 
-def _name(target: dict[str, Any]) -> str:
+def _name(target: Target) -> str:
     return f"image {int(target['image_id'])}" if "image_id" in target else "image without image_id"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +21,7 @@ from torchvision.ops import boxes as box_ops
 from lt_data.errors import DataError
 from lt_train.calibration.base import Calibration
 from lt_train.data.mask_targets import mask_targets
+from lt_train.data.target import Target
 from lt_train.detectors.freeze import is_trainable
 from lt_train.detectors.ignore import ignore_negatives
 from lt_train.detectors.mask_predictor import masks_of_labels
@@ -132,7 +132,7 @@ class LongTailRoIHeads(RoIHeads):
         features: dict[str, Tensor],
         proposals: list[Tensor],
         image_shapes: list[tuple[int, int]],
-        targets: list[dict[str, Any]] | None = None,
+        targets: list[Target] | None = None,
         *,
         trunk_trains: bool = True,
     ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
@@ -175,7 +175,7 @@ class LongTailRoIHeads(RoIHeads):
                 detection["mask_probs"] = masks
         return found
 
-    def propose(self, proposals: list[Tensor], targets: Sequence[dict[str, Any]]) -> Regions:
+    def propose(self, proposals: list[Tensor], targets: Sequence[Target]) -> Regions:
         """Regions to train on: proposals and ground truth, sampled by image with draws keyed "roi".
 
         Proposals in an ignore region of their target are left out, see :mod:`lt_train.detectors.ignore`.
@@ -191,9 +191,7 @@ class LongTailRoIHeads(RoIHeads):
         matched_truth = [(t if len(t) else t.new_zeros(1, 4))[m] for t, m in zip(truth, matched, strict=True)]
         return Regions(boxes, labels, matched, list(self.box_coder.encode(matched_truth, boxes)), positives)
 
-    def _sample(
-        self, labels: Sequence[Tensor], targets: Sequence[dict[str, Any]]
-    ) -> tuple[list[Tensor], tuple[int, ...]]:
+    def _sample(self, labels: Sequence[Tensor], targets: Sequence[Target]) -> tuple[list[Tensor], tuple[int, ...]]:
         """Positions of the boxes to train on, N tensors, positives first; and how many of each are positive."""
         padded = pad_sequence(list(labels), batch_first=True, padding_value=-1)
         found = self.fg_bg_sampler(padded, image_seeds(targets, "roi"))
@@ -253,7 +251,7 @@ class LongTailRoIHeads(RoIHeads):
         logits: Tensor,
         box_features: Tensor,
         regions: Regions,
-        targets: Sequence[dict[str, Any]],
+        targets: Sequence[Target],
         *,
         with_boxes: bool = True,
     ) -> dict[str, Tensor]:
@@ -357,7 +355,7 @@ class LongTailRoIHeads(RoIHeads):
         features: dict[str, Tensor],
         regions: Regions,
         image_shapes: list[tuple[int, int]],
-        targets: Sequence[dict[str, Any]],
+        targets: Sequence[Target],
     ) -> Tensor:
         """Mean binary cross-entropy over the mask cells of the foreground regions, on the label's channel.
 

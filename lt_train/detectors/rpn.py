@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from torchvision.models.detection.rpn import RegionProposalNetwork, concat_box_prediction_layers
 
+from lt_train.data.target import Target
 from lt_train.detectors.ignore import ignore_negatives
 from lt_train.detectors.sampling import BoxSampler, image_seeds
 
@@ -47,7 +48,7 @@ class LongTailRPN(RegionProposalNetwork):
         self,
         images: Any,
         features: dict[str, Tensor],
-        targets: list[dict[str, Any]] | None = None,
+        targets: list[Target] | None = None,
         *,
         with_losses: bool = True,
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
@@ -72,7 +73,7 @@ class LongTailRPN(RegionProposalNetwork):
         return proposals, self.losses(objectness, deltas, anchors[0], labels, matched, targets or [])
 
     def assign_targets_to_anchors(
-        self, anchors: list[Tensor], targets: list[dict[str, Any]]
+        self, anchors: list[Tensor], targets: list[Target]
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Labels of the anchors as torchvision gives them, with -1 for negatives in an ignore region.
 
@@ -107,7 +108,7 @@ class LongTailRPN(RegionProposalNetwork):
         anchors: Tensor,
         labels: Sequence[Tensor],
         matched: Sequence[Tensor],
-        targets: Sequence[dict[str, Any]],
+        targets: Sequence[Target],
     ) -> dict[str, Tensor]:
         """The two losses of torchvision over the sampled anchors; 0 instead of NaN where the whole batch is ignored.
 

@@ -5,8 +5,6 @@ Shapes: images [3, H, W] in 0..1; boxes xyxy pixels.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,6 +13,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from lt_train.data.images import resized_size
 from lt_train.data.instance_masks import InstanceMasks
+from lt_train.data.target import Target
 
 
 class LongTailTransform(GeneralizedRCNNTransform):
@@ -48,7 +47,7 @@ class LongTailTransform(GeneralizedRCNNTransform):
             self._copied = values[..., None, None]
         return self._copied
 
-    def resize(self, image: Tensor, target: dict[str, Any] | None = None) -> tuple[Tensor, dict[str, Any] | None]:
+    def resize(self, image: Tensor, target: Target | None = None) -> tuple[Tensor, Target | None]:
         """Image and target in the size that the model sees; the target is changed in place.
 
         Args:
@@ -66,13 +65,14 @@ class LongTailTransform(GeneralizedRCNNTransform):
             for key in ("boxes", "ignore"):
                 if key in target:
                     target[key] = _resized(target[key], (height, width), size)
-            if isinstance(target.get("masks"), InstanceMasks):
-                target["masks"] = target["masks"].resize(*size)
-            elif "masks" in target and (target["masks"].height, target["masks"].width) != size:
+            masks = target.get("masks")
+            if isinstance(masks, InstanceMasks):
+                target["masks"] = masks.resize(*size)
+            elif masks is not None and (masks.height, masks.width) != size:
                 raise ValueError(f"masks: runs of the resized image, which is {size[0]} x {size[1]}, are needed")
         return image, target
 
-    def _short_side(self, target: dict[str, Any] | None) -> int:
+    def _short_side(self, target: Target | None) -> int:
         if not self.training:
             return int(self.min_size[-1])
         if target is not None and "short_side" in target:

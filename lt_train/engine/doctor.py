@@ -42,7 +42,7 @@ DECODED = 20
 
 
 @dataclass(frozen=True)
-class Finding:
+class Observation:
     """One thing that was looked at.
 
     Attributes:
@@ -56,9 +56,9 @@ class Finding:
     state: Literal["ok", "note", "broken"] = "ok"
 
 
-def examine() -> Iterator[Finding]:
+def examine() -> Iterator[Observation]:
     """Looks at the machine, one finding after the other; the last ones take seconds."""
-    yield Finding("system", f"{platform.platform()}, Python {platform.python_version()}")
+    yield Observation("system", f"{platform.platform()}, Python {platform.python_version()}")
     yield from _packages()
     yield from _devices()
     yield _shared_memory(SHARED_MEMORY)
@@ -69,27 +69,27 @@ def examine() -> Iterator[Finding]:
             yield _attempt(f"training step on {device} in {precision}", partial(_step, device, precision))
 
 
-def _packages() -> Iterator[Finding]:
+def _packages() -> Iterator[Observation]:
     for name in (*PACKAGES, *OPTIONAL):
         if version := version_of(name):
-            yield Finding(name, version)
+            yield Observation(name, version)
         else:
             needed = name not in OPTIONAL
             text = "run: pip install 'lt-detection[train]'" if needed else OPTIONAL[name]
-            yield Finding(name, f"not installed; {text}", "broken" if needed else "note")
+            yield Observation(name, f"not installed; {text}", "broken" if needed else "note")
 
 
-def _devices() -> Iterator[Finding]:
-    yield Finding("processor", f"{os.cpu_count()} cores, {torch.get_num_threads()} threads of PyTorch")
+def _devices() -> Iterator[Observation]:
+    yield Observation("processor", f"{os.cpu_count()} cores, {torch.get_num_threads()} threads of PyTorch")
     for i in range(torch.cuda.device_count()):
         memory = torch.cuda.get_device_properties(i).total_memory / 2**30
         bf16 = "bf16" if _has_bf16(f"cuda:{i}") else "no bf16 (use compute.precision=fp16)"
-        yield Finding(f"cuda:{i}", f"{torch.cuda.get_device_name(i)}, {memory:.1f} GiB, {bf16}")
+        yield Observation(f"cuda:{i}", f"{torch.cuda.get_device_name(i)}, {memory:.1f} GiB, {bf16}")
     if not torch.cuda.is_available():
         built = (
             f"PyTorch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "PyTorch is built without CUDA"
         )
-        yield Finding("GPU", f"none is visible ({built}); device=auto trains on the processor", "note")
+        yield Observation("GPU", f"none is visible ({built}); device=auto trains on the processor", "note")
 
 
 def _has_bf16(device: str) -> bool:
@@ -100,34 +100,34 @@ def _has_bf16(device: str) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
-def _shared_memory(path: Path) -> Finding:
+def _shared_memory(path: Path) -> Observation:
     try:
         status = os.statvfs(path)
     except OSError:
-        return Finding("shared memory", f"{path} is not here; if loaders fail, use data.workers=0", "note")
+        return Observation("shared memory", f"{path} is not here; if loaders fail, use data.workers=0", "note")
     free = status.f_bavail * status.f_frsize
     if free < LEAST_SHARED:
         text = f"{free / 2**20:.0f} MiB free in {path}; give the container more (--shm-size=8g), or use data.workers=0"
-        return Finding("shared memory", text, "note")
-    return Finding("shared memory", f"{free / 2**30:.1f} GiB free in {path}")
+        return Observation("shared memory", text, "note")
+    return Observation("shared memory", f"{free / 2**30:.1f} GiB free in {path}")
 
 
-def _backends() -> Finding:
+def _backends() -> Observation:
     backends = {"gloo": torch.distributed.is_gloo_available, "nccl": torch.distributed.is_nccl_available}
     there = [name for name, available in backends.items() if torch.distributed.is_available() and available()]
     if "gloo" not in there:
-        return Finding(
+        return Observation(
             "processes", "gloo is not part of this PyTorch; evaluating in several processes needs it", "note"
         )
-    return Finding("processes", f"{', '.join(there)} available; lt-train eval and predict use gloo")
+    return Observation("processes", f"{', '.join(there)} available; lt-train eval and predict use gloo")
 
 
-def _attempt(subject: str, work: Callable[[], str]) -> Finding:
+def _attempt(subject: str, work: Callable[[], str]) -> Observation:
     """What the work says, or why it failed: any error is the finding."""
     try:
-        return Finding(subject, work())
+        return Observation(subject, work())
     except Exception as error:
-        return Finding(subject, f"fails: {type(error).__name__}: {' '.join(str(error).split())}", "broken")
+        return Observation(subject, f"fails: {type(error).__name__}: {' '.join(str(error).split())}", "broken")
 
 
 def _decoding() -> str:
@@ -171,7 +171,7 @@ def _step(device: str, precision: str) -> str:
     return f"loss {value:.3f}, {1000 * (time.perf_counter() - start):.0f} ms for the first step"
 
 
-def format_finding(finding: Finding) -> str:
+def format_finding(finding: Observation) -> str:
     """One line."""
     mark = {"ok": "ok    ", "note": "note  ", "broken": "BROKEN"}[finding.state]
     return f"{mark}  {finding.subject}: {finding.text}"

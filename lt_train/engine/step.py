@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lt_train.data.images import as_input, on_device
 from lt_train.data.plan import Draw, Plan, Step
+from lt_train.data.target import Target
 from lt_train.detectors.detector import check_targets
 from lt_train.engine.losses import Losses, TrainingStopped
 from lt_train.engine.optim import set_lr
@@ -59,7 +60,7 @@ def train_step(state: RunState, step: Step, batches: Iterator[Any], *, lr: float
     return losses
 
 
-def _backward(state: RunState, images: list[Tensor], targets: list[dict[str, Any]], *, parts: int) -> dict[str, Tensor]:
+def _backward(state: RunState, images: list[Tensor], targets: list[Target], *, parts: int) -> dict[str, Tensor]:
     """Adds the gradients of one forward pass out of ``parts``; its share of every loss."""
     device = next(state.model.parameters()).device
     if device.type != "cpu":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,6 @@ from lt_train.evaluation.figures.table import format_metrics
 from lt_train.evaluation.predictions.columns import IouType, Problem
 from lt_train.evaluation.predictions.reading import Predictions, read_detections
 from lt_train.evaluation.truth.columns import GroundTruth, load_ground_truth
-
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)

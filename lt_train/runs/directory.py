@@ -20,7 +20,7 @@ from lt_train.recipe.load import read_recipe_file, resolved_recipe
 from lt_train.recipe.origins import format_yaml
 from lt_train.recipe.sections import Recipe
 
-SCHEMA = 1
+ENVIRONMENT_SCHEMA = 1
 OWN_FILES = frozenset(
     (
         *("recipe.yaml", "environment.json", "data.json", "train.log", "metrics.jsonl"),
@@ -174,7 +174,7 @@ def write_environment(run: RunDir, device: torch.device) -> None:
     packages = (PACKAGE, "torch", "torchvision", "numpy", "pycocotools", "hotcoco", "pydantic")
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     content: dict[str, Any] = {
-        "schema": SCHEMA,
+        "schema": ENVIRONMENT_SCHEMA,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "platform": platform.platform(),

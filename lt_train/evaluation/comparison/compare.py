@@ -19,7 +19,7 @@ from lt_train.evaluation.predictions.columns import IOU_TYPES
 
 Style = Literal["table", "csv", "json"]
 
-SCHEMA: Final = 1
+COMPARISON_SCHEMA: Final = 1
 _COLUMNS: Final = (
     *("iou_type", "kind", "name", "category_id", "group", "classes", "images", "instances"),
     *("baseline", "system", "baseline_value", "value", "change", "low", "high", "within_noise"),
@@ -89,7 +89,7 @@ def format_comparison(comparison: Comparison, *, top: int = 10) -> str:
 def comparison_json(comparison: Comparison) -> str:
     """All rows as JSON: fractions 0..1, null where nothing was measured, or where it cannot be told."""
     content: dict[str, Any] = {
-        "schema": SCHEMA,
+        "schema": COMPARISON_SCHEMA,
         "systems": list(comparison.names),
         "protocol": comparison.protocol,
         "max_detections": comparison.max_detections,

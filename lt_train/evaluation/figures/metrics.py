@@ -19,7 +19,7 @@ from lt_train.evaluation.figures.average_precision import AREAS, Evaluation
 if TYPE_CHECKING:
     from lt_data.groups import Group
 
-SCHEMA = 1
+METRICS_SCHEMA = 1
 FREQUENCIES = ("r", "c", "f")
 # what evaluations that stand side by side have in common
 _SHARED = ("protocol", "engine", "images", "detections")
@@ -53,7 +53,7 @@ def summarise(
     first = _same_annotations(evaluations, fixed or {})
     members = _members(first, groups, frequency)
     metrics: dict[str, Any] = {
-        "schema": SCHEMA,
+        "schema": METRICS_SCHEMA,
         "protocol": first.protocol,
         "engine": first.engine,
         "max_detections": first.max_detections,
