@@ -44,7 +44,7 @@ $(READY): pyproject.toml requirements.lock
 # everything else as locked: what fails here fails because of PyTorch
 $(OLDEST)/.installed: pyproject.toml requirements.lock
 	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
-	grep -vE '^(torch|torchvision|torchcodec|triton|nvidia-[a-z0-9-]+|cuda-[a-z-]+)==' requirements.lock > $(OLDEST)/constraints.txt
+	grep -vE '^(torch|torchvision|torchcodec|triton|setuptools|nvidia-[a-z0-9-]+|cuda-[a-z-]+)==' requirements.lock > $(OLDEST)/constraints.txt
 	printf 'torch==2.11.*\ntorchvision==0.26.*\n' >> $(OLDEST)/constraints.txt
 	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -c $(OLDEST)/constraints.txt -e '.[train,dev]'
 	touch $@
