@@ -111,18 +111,20 @@ def fit(
     """
     overrides = with_method(overrides, method)
     if dry_run:
-        if resume or force:
+        if resume is not None or force:
             raise click.UsageError("--dry-run writes nothing and starts anew; leave out --resume and --force.")
         _dry_run(recipe, overrides, init_from)
         return
-    how: Any = resume or "never"
-    if how not in ("never", "always", "auto"):
+    how: Any = "never" if resume is None else resume
+    if resume not in (None, "always", "auto"):
         if out is not None:
             raise click.UsageError("--resume=RUN names the run already; leave out --out.")
-        out, how = Path(how), "always"
+        if not resume:
+            raise click.UsageError("--resume= names no run; give one, or leave the value out.")
+        out, how = Path(resume), "always"
     if out is None:
         raise click.UsageError("Missing option '--out'.")
-    if resume and force:
+    if resume is not None and force:
         raise click.UsageError("--resume and --force exclude each other: one keeps the run, the other replaces it.")
     need_training()
     from lt_train.engine.interrupts import Interrupted

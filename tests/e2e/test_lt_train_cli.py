@@ -277,3 +277,27 @@ def test_an_interrupt_while_starting(tmp_path, monkeypatch, files, code):
         (tmp_path / "run/checkpoints" / name).touch()
     done = CliRunner().invoke(main, ["fit", "quickstart", "--out", str(tmp_path / "run"), "--resume", "auto"])
     assert done.exit_code == code, done.output
+
+
+@pytest.mark.parametrize("value", ["", "never", "some-run"])
+@pytest.mark.parametrize("force", [(), ("--force",)])
+def test_a_value_of_resume_is_a_run_and_replaces_nothing(tmp_path, monkeypatch, value, force):
+    """A job script whose variable is empty must not train over the run that it wanted to go on with."""
+    from click.testing import CliRunner
+    from lt_cli.train import main
+
+    import lt_train.engine.start as engine
+
+    called = []
+    monkeypatch.setattr(engine, "start_or_resume", lambda *args, **options: called.append((args, options)))
+    out = ("--out", str(tmp_path / "run"))
+    done = CliRunner().invoke(main, ["fit", "quickstart", *out, f"--resume={value}", *force])
+    assert done.exit_code == 2, done.output
+    assert called == []
+    done = CliRunner().invoke(main, ["fit", "quickstart", f"--resume={value}"])
+    if value:
+        ((_, _, directory), options) = called[0]
+        assert (str(directory), options["resume"], options["force"]) == (value, "always", False)
+    else:
+        assert done.exit_code == 2
+        assert called == []
