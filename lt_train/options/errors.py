@@ -21,6 +21,7 @@ NEEDED = {
     "int_from_float": "a valid integer is needed",
     "float_type": "a number is needed",
     "float_parsing": "a number is needed",
+    "finite_number": "a finite number is needed",
     "bool_type": "allowed are true and false",
     "bool_parsing": "allowed are true and false",
 }

@@ -83,7 +83,8 @@ def checked_edges(edges: tuple[int, ...]) -> tuple[int, ...]:
     try:
         return check_edges(edges)
     except DataError as error:
-        raise ValueError(error.problems[0]) from None
+        # the key is said by whoever says what is wrong with a section
+        raise ValueError(error.problems[0].removeprefix("edges: ")) from None
 
 
 # bounds between groups of classes: positive and ascending instance counts

@@ -22,7 +22,7 @@ class BagsOptions(Section):
         8.0, ge=0, allow_inf_nan=True, description="'Others' kept per positive of a group; .inf keeps all."
     )
     edges: Edges | None = Field(None, description="Bounds between the groups; null takes data.groups.")
-    gate: bool = Field(True, description="Group 0, background against foreground.")
+    gate: bool = Field(True, strict=True, description="Group 0, background against foreground.")
     in_group: Literal["none", "inverse"] = Field("none", description="Class weights inside each group.")
     in_group_lower: float = Field(0.1, ge=0, description="Smallest weight inside a group.")
     in_group_upper: float = Field(5.0, gt=0, description="Largest weight inside a group.")

@@ -232,3 +232,20 @@ def test_bad_options(options, says):
         make_head("bags", instance_counts=COUNTS, **options)
     assert str(error.value).startswith("head bags: ")
     assert says in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"gate": "yes"}, "head bags: gate: got 'yes'; allowed are true and false"),
+        ({"gate": 0}, "head bags: gate: got 0; allowed are true and false"),
+        ({"edges": (10, 10)}, "head bags: edges: got 10,10; allowed are positive whole numbers in ascending order"),
+        ({"in_group_upper": float("inf")}, "head bags: in_group_upper: got inf; a finite number is needed"),
+    ],
+)
+def test_a_wrong_value_is_refused_and_its_key_is_said_once(options, line):
+    with pytest.raises(RecipeError) as error:
+        make_head("bags", instance_counts=[1, 2, 30], **options)
+    (said,) = error.value.problems
+    assert said.startswith(line)
+    assert said.count("edges: ") <= 1
