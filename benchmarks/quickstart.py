@@ -13,7 +13,6 @@ from pathlib import Path
 import click
 import torch
 from common.record import machine, record
-from rich.console import Console
 
 from lt_train.quickstart import quickstart_recipe, run_seed
 
@@ -38,7 +37,7 @@ def main(seeds: int, out: Path) -> None:
     for seed in range(seeds):
         start = time.monotonic()
         directory = out / f"seed-{seed}"
-        metrics = run_seed(directory, quickstart_recipe(directory, seed), Console(stderr=True))
+        metrics = run_seed(directory, quickstart_recipe(directory, seed))
         seconds = round(time.monotonic() - start)
         where = (
             datetime.now(UTC).date().isoformat(),

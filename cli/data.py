@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from lt_data import __version__
+from lt_data.terminal import Bar
 
-from .options import CommandGroup, FilePath, Progress
+from .options import CommandGroup, FilePath
 
 FILE = FilePath()
 PATH = click.argument("path", type=FILE)
@@ -116,7 +117,7 @@ def build_coco_lt(
         raise click.UsageError("Missing option '--out' (or use --dry-run to see the result without writing).")
     if copy_images is not None and images is None:
         raise click.UsageError("--copy and --link say how to put images beside: they need --images.")
-    with Progress("reading") as progress:
+    with Bar("reading", "bytes") as progress:
         built = build(
             coco,
             None if dry_run else out,
@@ -153,7 +154,7 @@ def group_stats(path: Path, style: str, edges: str | None, by: str, plot: Path |
 
     if plot is not None:
         check_output_file(plot, force=force, inputs=[path], suffixes=FORMATS)
-    with Progress("reading") as progress:
+    with Bar("reading", "bytes") as progress:
         stats = count(path, None if edges is None else parse_edges(edges), by=by, progress=progress)
     click.echo(format_stats(stats, style))
     if plot is not None:
@@ -173,7 +174,7 @@ def demo_pool(out: Path, images: int, categories: int, size: int, uniform: bool,
     """Draw a small COCO-format pool of textured shapes: no download, the same for everybody."""
     from lt_data.synthetic.pool import DEFAULT_EXPONENT, write_pool
 
-    with Progress("drawing", "images") as progress:
+    with Bar("drawing", "images") as progress:
         progress.step(f"drawing {images:,} images")
         written = write_pool(
             out,
@@ -200,7 +201,7 @@ def check(path: Path, images: Path | None, other: Path | None, style: str) -> No
     from lt_data.checks.check import check_file, format_report
 
     # bytes first, then image files
-    with Progress("checking", "" if images else "bytes") as progress:
+    with Bar("checking", "" if images else "bytes") as progress:
         report = check_file(path, images=images, other=other, progress=progress)
     click.echo(format_report(report, style))
     exit_unless(not report.has_errors)
@@ -215,7 +216,7 @@ def verify(directory: Path, pool: Path | None, reference: Path | None, style: st
     """Recompute every figure and digest of a dataset directory. Exit code 1 if anything differs."""
     from lt_data.verify.verify import format_verify, verify_directory
 
-    with Progress("reading") as progress:
+    with Bar("reading", "bytes") as progress:
         report = verify_directory(directory, pool=pool, reference=reference, progress=progress)
     click.echo(format_verify(report, style))
     exit_unless(not report.problems)
@@ -232,7 +233,7 @@ def diff(a: Path, b: Path, style: str) -> None:
     """
     from lt_data.verify.diff import diff_datasets, format_diff
 
-    with Progress("reading") as progress:
+    with Bar("reading", "bytes") as progress:
         difference = diff_datasets(a, b, progress=progress)
     click.echo(format_diff(difference, style))
     exit_unless(difference.identical)
@@ -270,7 +271,7 @@ def repeat_factors(
 
     if out is not None:
         check_output_file(out, force=force, inputs=[path])
-    with Progress("reading") as progress:
+    with Bar("reading", "bytes") as progress:
         table = repeat_factor_table(
             path, threshold, rounding=rounding, instance_aware=instance_aware, progress=progress
         )
@@ -301,7 +302,7 @@ def class_weights(path: Path, style: str, **options: Any) -> None:
     """
     from lt_data.counts.class_weights import class_weight_table, format_class_weights
 
-    with Progress("reading") as progress:
+    with Bar("reading", "bytes") as progress:
         table = class_weight_table(path, **options, progress=progress)
     click.echo(format_class_weights(table, style))
 
@@ -328,7 +329,7 @@ def plot(path: Path, kind: str, out: Path, edges: str | None, by: str, force: bo
     from lt_data.pictures.dataset import format_plots, plot_dataset
 
     bounds = None if edges is None else parse_edges(edges)
-    with Progress("reading") as progress:
+    with Bar("reading", "bytes") as progress:
         plots = plot_dataset(path, kind, out, edges=bounds, by=by, force=force, progress=progress)
     click.echo(format_plots(plots))
 
@@ -348,7 +349,7 @@ def show(path: Path, category: str, images: Path, out: Path, limit: int, seed: i
     """
     from lt_data.pictures.show import show_category
 
-    with Progress("reading") as progress:
+    with Bar("reading", "bytes") as progress:
         show_category(path, category, images, out, limit=limit, seed=seed, force=force, progress=progress)
     click.echo(f"written: {out}")
 

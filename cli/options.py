@@ -1,4 +1,4 @@
-"""What both commands share: error lines, exit codes and progress."""
+"""What both commands share: error lines and exit codes."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final, NoReturn, Self
+from typing import Any, NoReturn
 
 import click
 
@@ -20,7 +19,6 @@ from lt_data.errors import LtError
 INPUT_IS_WRONG = 1
 # EX_TEMPFAIL of sysexits.h: the same command can go on later
 RESUMABLE = 75
-SECONDS_BETWEEN_LINES: Final = 10.0
 
 
 class Terminated(KeyboardInterrupt):
@@ -107,7 +105,7 @@ def error_lines() -> Iterator[None]:
     except Terminated:
         leave("terminated")
     except KeyboardInterrupt:
-        # a terminal stands behind the ^C that it shows
+        # a terminal shows ^C and leaves the cursor after it
         if sys.stderr.isatty():
             click.echo(err=True)
         leave("interrupted")
@@ -131,56 +129,3 @@ def _drop_unwritten() -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)
-
-
-class Progress:
-    """What a command is doing, on standard error: a line for each step, and a bar for how far it is.
-
-    Where that is no terminal, a plain line every ten seconds stands for the bar: none for what is done sooner.
-
-    Args:
-        label: What the bar shows.
-        unit: What it counts: ``bytes``, another word, or nothing where the share says enough.
-    """
-
-    def __init__(self, label: str, unit: str = "bytes") -> None:
-        self._label, self._unit = label, unit
-        self._bar = _bar(label, unit) if sys.stderr.isatty() else None
-        self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
-
-    def __enter__(self) -> Self:
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def step(self, what: str) -> None:
-        """Names the step that begins; the bar waits until something of it is done."""
-        if self._bar is None:
-            click.echo(f"{what} ...", err=True)
-            return
-        self._bar.update(self._bar.task_ids[0], visible=False)
-        self._bar.console.print(f"{what} ...", markup=False, highlight=False, soft_wrap=True)
-
-    def __call__(self, done: int, total: int) -> None:
-        """Shows how much is done of how much there is."""
-        if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=done, total=total, visible=True)
-        elif time.monotonic() >= self._next_line:
-            self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
-            of = {"bytes": f" of {total / 1e6:,.0f} MB", "": ""}.get(self._unit, f" of {total:,} {self._unit}")
-            click.echo(f"{self._label}: {100 * done // max(total, 1)} %{of}", err=True)
-
-
-def _bar(label: str, unit: str) -> Any:
-    from rich import progress as rich
-    from rich.console import Console
-
-    counter = {"bytes": rich.DownloadColumn, "": rich.TaskProgressColumn}.get(unit, rich.MofNCompleteColumn)
-    columns = (rich.TextColumn(label), rich.BarColumn(), counter(), rich.TimeRemainingColumn())
-    bar = rich.Progress(*columns, console=Console(stderr=True), transient=True)
-    bar.add_task("", total=None, visible=False)
-    return bar

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lt_data import __version__
+from lt_data.terminal import Bar
 from lt_train.recipe.methods import POST_HOC
 
-from .options import RESUMABLE, CommandGroup, FilePath, Progress, leave
+from .options import RESUMABLE, CommandGroup, FilePath, leave
 
 if TYPE_CHECKING:
     from lt_train.evaluation.measure import Choices, Measured
@@ -227,7 +228,7 @@ def _evaluate_predictions(
 ) -> None:
     from lt_train.evaluation.measure import evaluate_predictions
 
-    with Progress("reading") as progress:
+    with Bar("reading", "bytes") as progress:
         measured = evaluate_predictions(
             predictions,
             annotations,

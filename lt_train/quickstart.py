@@ -8,20 +8,17 @@ pool in which every class is equally frequent. The table is what was measured, w
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
-
-from rich.console import Console
 
 from lt_data.build.coco_lt import build_coco_lt, format_build
 from lt_data.counts.group_stats import format_stats, group_stats
 from lt_data.dataset.names import annotations_path
 from lt_data.dataset.options import BuildOptions
 from lt_data.errors import OutputError
-from lt_data.progress import Counting
 from lt_data.synthetic.pool import write_pool
+from lt_data.terminal import Bar, say
 from lt_train.engine.fit import fit
 from lt_train.recipe.load import load_recipe, make_recipe
 from lt_train.recipe.sections import Recipe
@@ -30,7 +27,6 @@ from lt_train.report.group_bars import plot_group_ap
 from lt_train.report.sample_predictions import plot_sample_predictions
 from lt_train.report.two_runs import format_runs, mean_comparison
 from lt_train.runs.directory import RunDir, next_free_directory, write_text
-from lt_train.runs.log import make_bar
 from lt_train.runs.model import choose_device
 
 DEFAULT_OUT: Final = Path("runs/quickstart")
@@ -54,7 +50,6 @@ def quickstart(
     seeds: int = 1,
     iterations: int | None = None,
     device: str | None = None,
-    console: Console | None = None,
 ) -> tuple[Path, str]:
     """Draws, builds, trains and compares.
 
@@ -64,7 +59,6 @@ def quickstart(
         seeds: How many seeds to run, one after the other.
         iterations: Steps of the baseline, the recipe's unless given; stage 2 takes as many.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; the recipe's, the processor, unless given.
-        console: Where progress goes; standard error unless given.
 
     Returns:
         The directory and the comparison as text.
@@ -79,40 +73,34 @@ def quickstart(
     if out is not None and out.exists():
         raise OutputError(f"{out}: exists; the quickstart never overwrites, choose another --out")
     out = out or next_free_directory(DEFAULT_OUT)
-    console = console or Console(stderr=True)
     pairs = []
     for number in range(seeds):
         where = out if seeds == 1 else out / f"seed-{seed + number}"
         recipe = quickstart_recipe(where, seed + number, iterations, device)
-        pairs.append(run_seed(where, recipe, console))
+        pairs.append(run_seed(where, recipe))
     table = _table(pairs)
     write_text(out / "comparison.txt", f"{table}\n")
     return out, table
 
 
-def run_seed(out: Path, recipe: Recipe, console: Console) -> tuple[dict[str, Any], dict[str, Any]]:
+def run_seed(out: Path, recipe: Recipe) -> tuple[dict[str, Any], dict[str, Any]]:
     """One seed: data, two runs, pictures.
 
     Args:
         out: New directory.
         recipe: Of the baseline, from ``quickstart_recipe``; its seed is that of the data too.
-        console: Where progress goes.
 
     Returns:
         Metrics of the baseline and of BAGS.
     """
-
-    def say(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-
     say(f"[1/5] drawing a pool of {POOL_IMAGES} training and {VAL_IMAGES} validation images")
-    _draw(out, recipe.seed, console)
+    _draw(out, recipe.seed)
     say("[2/5] building the long-tailed dataset: lt-data build-coco-lt")
-    _build(out, recipe, say)
+    _build(out, recipe)
     say("[3/5] softmax baseline: lt-train fit")
-    softmax = fit(recipe, out / "softmax", console=console)
+    softmax = fit(recipe, out / "softmax")
     say("[4/5] BAGS, stage 2: lt-train fit method=bags --init-from")
-    bags = fit(stage_two(recipe), out / "bags", init_from=softmax.path, console=console)
+    bags = fit(stage_two(recipe), out / "bags", init_from=softmax.path)
     say("[5/5] pictures")
     metrics = (read_metrics_of(softmax), read_metrics_of(bags))
     draw_report(out, recipe, softmax, bags)
@@ -156,10 +144,9 @@ def _schedule(recipe: Recipe, steps: int) -> list[str]:
     return [f"schedule.iterations={steps}", f"schedule.decay={decay}", f"schedule.warmup={warmup}"]
 
 
-def _draw(out: Path, seed: int, console: Console) -> None:
-    with make_bar(console, "drawing") as bar:
-        task = bar.add_task("", total=POOL_IMAGES + VAL_IMAGES, note="")
-        draw = partial(write_pool, categories=CATEGORIES, progress=Counting(lambda *_: bar.advance(task)))
+def _draw(out: Path, seed: int) -> None:
+    with Bar("drawing") as bar:
+        draw = partial(write_pool, categories=CATEGORIES, progress=bar)
         draw(
             out / "pool",
             images=POOL_IMAGES,
@@ -178,7 +165,7 @@ def _draw(out: Path, seed: int, console: Console) -> None:
         )
 
 
-def _build(out: Path, recipe: Recipe, say: Callable[[str], None]) -> None:
+def _build(out: Path, recipe: Recipe) -> None:
     options = BuildOptions(seed=recipe.seed, scale=SCALE, edges=recipe.data.groups)
     built = build_coco_lt(out / "pool" / "annotations.json", out / "data", options=options)
     say(format_build(built))

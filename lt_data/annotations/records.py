@@ -48,7 +48,7 @@ class ImageRecord(msgspec.Struct, gc=False):
     coco_url: str | None = ""
 
     def name(self) -> str:
-        """LVIS v1 names its images only by ``coco_url``: the file is what stands behind the last slash of its path."""
+        """LVIS v1 names its images only by ``coco_url``: the file is what follows the last slash of its path."""
         if self.file_name or not self.coco_url:
             return self.file_name or ""
         place = self.coco_url.partition("://")[2] or self.coco_url

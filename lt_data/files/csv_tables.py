@@ -92,7 +92,7 @@ def _refuse_twice(path: Path, names: list[str]) -> None:
 
 
 def _row(path: Path, line: int, cells: dict[str | None, str | None], columns: int) -> Row:
-    """What stands behind the last column has the key ``None``."""
+    """Cells after the last column have the key ``None``."""
     if None in cells:
         count = columns + len(cells[None] or ())
         raise DataError(

@@ -74,7 +74,7 @@ class LongTailDetector(GeneralizedRCNN):
         micro_batch_images: int | None = None,
         mask_target: str = "exact",
     ) -> LongTailDetector:
-        """Take over the modules and settings of a stock model.
+        """Takes over the modules and settings of a stock model.
 
         Args:
             stock: Faster or Mask R-CNN whose classifier is ``head.num_logits`` wide.

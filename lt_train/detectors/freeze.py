@@ -11,7 +11,7 @@ from torch import nn
 
 
 def set_trainable(model: Any, part: str) -> list[str]:
-    """Set what is trained, and fix the statistics of every batch norm unless it is ``all``.
+    """Sets what is trained, and fixes the statistics of every batch norm unless it is ``all``.
 
     Args:
         model: A :class:`~lt_train.detectors.detector.LongTailDetector`.

@@ -49,7 +49,7 @@ class StoredStatsBatchNorm2d(nn.Module):
 
 
 def use_stored_statistics(model: nn.Module) -> None:
-    """Put every ordinary batch norm of ``model`` into evaluation mode: stored statistics, no update of them."""
+    """Puts every ordinary batch norm of ``model`` into evaluation mode: stored statistics, no update of them."""
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()

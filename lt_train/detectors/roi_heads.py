@@ -93,7 +93,7 @@ class LongTailRoIHeads(RoIHeads):
         micro_batch_images: int | None = None,
         mask_target: str = "exact",
     ) -> LongTailRoIHeads:
-        """Take over the modules and settings of ``stock``; the names of its weights stay.
+        """Takes over the modules and settings of ``stock``; the names of its weights stay.
 
         Args:
             stock: RoI heads whose ``box_predictor.cls_score`` is ``head.num_logits`` wide.

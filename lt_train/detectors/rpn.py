@@ -27,7 +27,7 @@ class LongTailRPN(RegionProposalNetwork):
 
     @classmethod
     def from_stock(cls, stock: RegionProposalNetwork) -> LongTailRPN:
-        """Take over the modules and settings of ``stock``; the names of its weights stay."""
+        """Takes over the modules and settings of ``stock``; the names of its weights stay."""
         sampler, matcher = stock.fg_bg_sampler, stock.proposal_matcher
         rpn = cls(
             stock.anchor_generator,

@@ -50,7 +50,7 @@ class BoxSampler:
         self.positive_fraction = positive_fraction
 
     def __call__(self, labels: Tensor, seeds: Sequence[int | None]) -> Chosen:
-        """Choose boxes.
+        """Chooses boxes.
 
         Args:
             labels: [N, A], > 0 positive, 0 negative, < 0 neither.

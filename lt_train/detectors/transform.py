@@ -28,7 +28,7 @@ class LongTailTransform(GeneralizedRCNNTransform):
 
     @classmethod
     def from_stock(cls, stock: GeneralizedRCNNTransform) -> LongTailTransform:
-        """Take over the settings of ``stock``."""
+        """Takes over the settings of ``stock``."""
         return cls(stock.min_size, stock.max_size, stock.image_mean, stock.image_std, stock.size_divisible)
 
     def normalize(self, image: Tensor) -> Tensor:

@@ -52,7 +52,7 @@ class LoadReport:
 
 
 def load_weights(model: Any, source: str | Path, *, own_categories: Categories | None = None) -> LoadReport:
-    """Load weights by name or from a file.
+    """Loads weights by name or from a file.
 
     Args:
         model: A freshly built :class:`~lt_train.detectors.detector.LongTailDetector`.

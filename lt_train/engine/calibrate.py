@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
 from lt_data.errors import DataError, RecipeError
+from lt_data.terminal import Bar
 from lt_train.calibration import searchable_options
 from lt_train.calibration.base import Calibration
 from lt_train.data.dataset import make_loader
@@ -22,7 +22,6 @@ from lt_train.detectors import LongTailDetector, set_trainable
 from lt_train.engine.budget import write_trainable
 from lt_train.engine.calibration_search import Search, search_option, search_split, write_search
 from lt_train.engine.state import weights_content
-from lt_train.inference.detect import ImageProgress
 from lt_train.inference.evaluate_run import evaluate_model
 from lt_train.processes import refuse_several_processes
 from lt_train.recipe.fill import beaten_keys
@@ -47,7 +46,6 @@ def calibrate_run(
     checkpoint: str = "last",
     search: Search | None = None,
     force: bool = False,
-    console: Console | None = None,
 ) -> RunDir:
     """Fits a method to a run with the run's own recipe: its head and data stay.
 
@@ -59,7 +57,6 @@ def calibrate_run(
         checkpoint: ``last`` or ``best``.
         search: Which option to search and where, or ``None``.
         force: Replace a run that exists.
-        console: Where progress goes; standard error unless given.
 
     Raises:
         LtError: As :func:`calibrate`.
@@ -69,7 +66,7 @@ def calibrate_run(
     content |= {"method": method, "train": "none", "calibration": dict(METHODS[method].fills["calibration"])}
     recipe, notes = make_noted(content, overrides, where=f"{run} with {method}")
     start = source.checkpoint(checkpoint)
-    return calibrate(recipe, out, init_from=start, search=search, force=force, notes=notes, console=console)
+    return calibrate(recipe, out, init_from=start, search=search, force=force, notes=notes)
 
 
 def calibrate(
@@ -80,7 +77,6 @@ def calibrate(
     search: Search | None = None,
     force: bool = False,
     notes: Sequence[str] = (),
-    console: Console | None = None,
 ) -> RunDir:
     """Fits a calibration to a trained run and writes a run directory.
 
@@ -91,7 +87,6 @@ def calibrate(
         search: Which option to search and where, or ``None``.
         force: Replace a run that exists.
         notes: Lines about the recipe, for the log.
-        console: Where progress goes; standard error unless given.
 
     Raises:
         DataError: Data or weights cannot be used, or the calibration finds nothing to go by.
@@ -116,13 +111,13 @@ def calibrate(
     model = prepare(_trained_model(recipe, data, init_from), recipe.compute, device)
     run = create_run_dir(out, force=force)
     _write_record(run, recipe, data, device)
-    with RunLog(run, total=0, every=1, console=console) as log:
+    with RunLog(run, total=0, every=1) as log:
         for line in (
             *_opening_lines(recipe, data, init_from, notes),
             *write_trainable(run.report / "trainable.csv", model),
         ):
             log.line(line)
-        for line in _fit(model, recipe, data, console=log.console):
+        for line in _fit(model, recipe, data):
             log.line(line)
         if search is not None and split is not None:
             recipe = candidates[_searched(model, recipe, data, search, split, run, log)]
@@ -163,7 +158,7 @@ def _opening_lines(recipe: Recipe, data: RunData, source: Path, notes: Sequence[
     ]
 
 
-def _fit(model: LongTailDetector, recipe: Recipe, data: RunData, *, console: Console) -> list[str]:
+def _fit(model: LongTailDetector, recipe: Recipe, data: RunData) -> list[str]:
     """What the calibration takes from the classifier and from one pass over the training images; notes."""
     calibration = _calibration_of(model)
     for classifier in model.classifiers().values():
@@ -173,7 +168,8 @@ def _fit(model: LongTailDetector, recipe: Recipe, data: RunData, *, console: Con
         batches = [list(batch) for step in one_pass.steps() for batch in step.batches]
         device = next(model.parameters()).device
         model.train()
-        with ImageProgress("fitting", len(data.dataset), console) as progress:
+        done, total = 0, len(data.dataset)
+        with Bar("fitting") as bar:
             for images, targets in make_loader(data.dataset, batches, workers=recipe.data.workers):
                 calibration.fit(
                     *model.labelled_features(
@@ -183,7 +179,8 @@ def _fit(model: LongTailDetector, recipe: Recipe, data: RunData, *, console: Con
                         regions=calibration.regions,
                     )
                 )
-                progress.advance(len(images))
+                done += len(images)
+                bar(done, total)
         model.eval()
     return calibration.finish()
 
@@ -224,7 +221,7 @@ def _searched(
     log: RunLog,
 ) -> int:
     """Which value of the option is best; the model's calibration takes it."""
-    tried = search_option(model, recipe, data, search, split, console=log.console)
+    tried = search_option(model, recipe, data, search, split)
     for line in write_search(run.report, search, tried):
         log.line(line)
     # the same file may have been named in another way
@@ -246,7 +243,6 @@ def _evaluate(model: LongTailDetector, recipe: Recipe, data: RunData, run: RunDi
         counts=data.train.counts,
         groups=data.groups,
         out=run.evaluation,
-        console=log.console,
     )
     for line in measured.text.splitlines():
         log.line(line)

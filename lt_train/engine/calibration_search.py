@@ -14,18 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from lt_data.annotations.category_ids import CategoryIds
 from lt_data.errors import DataError, RecipeError
+from lt_data.terminal import Bar
 from lt_train.data.detection_data import DetectionData
 from lt_train.data.images import as_input
 from lt_train.detectors import LongTailDetector
 from lt_train.evaluation import Detections, join_detections, model_detections
 from lt_train.evaluation.figures.table import percent
 from lt_train.evaluation.measure import measure
-from lt_train.inference.detect import ImageList, ImageProgress, loaded_images
+from lt_train.inference.detect import ImageList, loaded_images
 from lt_train.recipe.sections import Files, Recipe
 from lt_train.report.search_curve import plot_search
 from lt_train.runs.data import RunData, ValidationData, load_validation
@@ -98,8 +98,6 @@ def search_option(
     data: RunData,
     search: Search,
     split: ValidationData,
-    *,
-    console: Console | None = None,
 ) -> list[dict[str, Any]]:
     """Metrics of the detections with each value, in the order of the values.
 
@@ -109,18 +107,17 @@ def search_option(
         data: Data of the run.
         search: Option and values.
         split: See :func:`search_split`.
-        console: Where the progress bar goes.
 
     Raises:
         DataError: An image cannot be read.
     """
-    found = _detections_of_values(model, split, recipe, search, console)
+    found = _detections_of_values(model, split, recipe, search)
     options: dict[str, Any] = {"groups": data.groups, "train_counts": data.train.counts}
     return [measure(split.file, one, truth=split.truth, iou_types=("bbox",), **options).metrics for one in found]
 
 
 def _detections_of_values(
-    model: LongTailDetector, split: DetectionData, recipe: Recipe, search: Search, console: Console | None
+    model: LongTailDetector, split: DetectionData, recipe: Recipe, search: Search
 ) -> list[Detections]:
     images, size = ImageList.of(split), recipe.eval.batch
     rows = list(range(len(images.ids)))
@@ -128,7 +125,7 @@ def _detections_of_values(
     parts: list[list[Detections]] = [[] for _ in search.values]
     device = next(model.parameters()).device
     model.eval()
-    with torch.inference_mode(), ImageProgress("searching", len(rows), console) as progress:
+    with torch.inference_mode(), Bar("searching") as bar:
         for batch in loaded_images(images, batches, recipe.data.workers):
             for _, image in batch:
                 if isinstance(image, DataError):
@@ -138,7 +135,7 @@ def _detections_of_values(
             inputs = [as_input(image, device) for image in pixels]
             for one, found in zip(parts, model.detections_with(inputs, search.option, search.values), strict=True):
                 one += _columns(image_ids, pixels, found, split.ids)
-            progress.advance(len(batch))
+            bar(batch[-1][0] + 1, len(rows))
     return [join_detections(one) for one in parts]
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
 from lt_data.errors import RecipeError
 from lt_train.data.dataset import make_loader
@@ -40,7 +39,6 @@ def fit(
     resume: bool = False,
     force: bool = False,
     notes: Sequence[str] = (),
-    console: Console | None = None,
 ) -> RunDir:
     """Trains a recipe and writes a run directory.
 
@@ -51,7 +49,6 @@ def fit(
         resume: Continue the run in ``out``; nothing but ``FREE_TO_CHANGE`` may differ.
         force: Replace a run that exists.
         notes: Lines about the recipe, for the log.
-        console: Where progress goes; standard error unless given.
 
     Raises:
         DataError: Data, weights or checkpoints cannot be used.
@@ -64,7 +61,7 @@ def fit(
     if recipe.calibration.name != "none":
         if resume:
             raise RecipeError("--resume: a calibration takes no steps, there is nothing to continue; start it again")
-        return calibrate(recipe, out, init_from=init_from, force=force, notes=notes, console=console)
+        return calibrate(recipe, out, init_from=init_from, force=force, notes=notes)
     if not resume:
         check_run_dir(out, force=force)
     trackers = make_trackers(recipe.trackers)
@@ -82,7 +79,7 @@ def fit(
     write_environment(run, device)
     for tracker in trackers:
         tracker.start(run.path, recipe.to_plain(), done=state.done)
-    _run(recipe, data, plan, state, run, trackers, console, notes)
+    _run(recipe, data, plan, state, run, trackers, notes)
     return run
 
 
@@ -93,12 +90,11 @@ def _run(
     state: RunState,
     run: RunDir,
     trackers: Sequence[Tracker],
-    console: Console | None,
     notes: Sequence[str],
 ) -> None:
     """All of a run that is logged."""
     total = plan.total_steps()
-    with RunLog(run, total=total, every=recipe.log_every, done=state.done, trackers=trackers, console=console) as log:
+    with RunLog(run, total=total, every=recipe.log_every, done=state.done, trackers=trackers) as log:
         try:
             for line in _opening_lines(recipe, data, plan, state, run, notes):
                 log.line(line)
@@ -201,7 +197,6 @@ def _evaluate(recipe: Recipe, data: RunData, state: RunState, run: RunDir, log: 
             counts=data.train.counts,
             groups=data.groups,
             out=run.evaluation,
-            console=log.console,
         )
     for line in measured.text.splitlines():
         log.line(line)

@@ -38,7 +38,7 @@ def write_evaluation(
     *,
     inputs: EvaluationInputs | None = None,
 ) -> None:
-    """Write the files of one evaluation, replacing older ones.
+    """Writes the files of one evaluation, replacing older ones.
 
     Args:
         out_dir: Made if it does not exist.
@@ -60,7 +60,7 @@ def write_evaluation(
 
 
 def write_per_class(path: Path | str, rows: Sequence[Mapping[str, Cell]]) -> None:
-    """Write the per-class table as CSV.
+    """Writes the per-class table as CSV.
 
     Raises:
         OutputError: The file cannot be written.
@@ -69,7 +69,7 @@ def write_per_class(path: Path | str, rows: Sequence[Mapping[str, Cell]]) -> Non
 
 
 def write_results(path: Path | str, results: Results | Detections) -> None:
-    """Write COCO results as JSON, one record per line.
+    """Writes COCO results as JSON, one record per line.
 
     Raises:
         OutputError: The file cannot be written.
@@ -288,7 +288,7 @@ def inputs_to_json(inputs: EvaluationInputs) -> bytes:
 
 
 def read_inputs(directory: Path | str) -> EvaluationInputs:
-    """Read the ``inputs.json`` of an evaluation directory.
+    """Reads the ``inputs.json`` of an evaluation directory.
 
     Raises:
         DataError: It is missing, cannot be read or is of another version.

@@ -6,8 +6,8 @@ the detections are the same too (padding makes scores depend on the batch).
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
-from rich.console import Console
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -24,6 +23,8 @@ from lt_data.arrays import IntArray
 from lt_data.counts.categories import CategoryCounts, counts_from_plain
 from lt_data.errors import DataError
 from lt_data.groups import Group, make_groups
+from lt_data.progress import SILENT
+from lt_data.terminal import Bar
 from lt_train.data.detection_data import DetectionData
 from lt_train.data.images import as_input, read_image
 from lt_train.detectors import LongTailDetector
@@ -33,11 +34,7 @@ from lt_train.recipe.sections import Recipe
 from lt_train.runs.checkpoint import load_checkpoint
 from lt_train.runs.compute import prepare
 from lt_train.runs.directory import RunDir
-from lt_train.runs.log import make_bar
 from lt_train.runs.model import choose_device, make_model
-
-# seconds between progress lines where there is no terminal
-LINE_EVERY = 10.0
 
 
 @dataclass(frozen=True)
@@ -163,7 +160,6 @@ def detect(
     processes: Processes | None = None,
     skip_unreadable: bool = False,
     label: str = "evaluating",
-    console: Console | None = None,
 ) -> Found | None:
     """Detections of every image, in the order of the list.
 
@@ -175,7 +171,6 @@ def detect(
         processes: This process among others that do their share of the batches.
         skip_unreadable: Go on after an image that cannot be read.
         label: What the progress bar says.
-        console: Where it goes; standard error unless given.
 
     Returns:
         What all processes found; ``None`` at all processes but the first.
@@ -188,17 +183,17 @@ def detect(
     share = processes.share([list(range(start, min(start + size, count))) for start in range(0, count, size)])
     if processes.world > 1:
         label = f"{label} (process 1 of {processes.world})"
-    progress = ImageProgress(label, sum(map(len, share)), console if processes.is_first else Console(quiet=True))
-    found = Found({}, {})
+    found, done, total = Found({}, {}), 0, sum(map(len, share))
     was_training = model.training
     model.eval()
-    with torch.inference_mode(), progress:
+    with torch.inference_mode(), Bar(label) if processes.is_first else nullcontext(SILENT) as bar:
         for batch in loaded_images(images, share, recipe.data.workers):
             processes.check()
             _detect_batch(model, images, batch, category_ids, found)
             if found.unreadable and not skip_unreadable:
                 raise DataError(list(found.unreadable.values()))
-            progress.advance(len(batch))
+            done += len(batch)
+            bar(done, total)
     model.train(was_training)
     if processes.world == 1:
         return merge([found], images.ids)
@@ -281,35 +276,3 @@ def loaded_images(
 ) -> Iterator[list[tuple[int, Tensor | DataError]]]:
     """The images of each batch, loaded ahead by worker processes."""
     yield from DataLoader(_Images(images), batch_sampler=batches, num_workers=workers, collate_fn=list)
-
-
-class ImageProgress:
-    """A bar, or a line every ten seconds where there is no terminal.
-
-    Args:
-        label: What is done.
-        total: Images.
-        console: Where it goes; standard error unless given.
-    """
-
-    def __init__(self, label: str, total: int, console: Console | None) -> None:
-        self.label, self.total, self.done = label, total, 0
-        self.console = console or Console(stderr=True)
-        self.bar = make_bar(self.console, label)
-        self.task = self.bar.add_task("", total=total, note="")
-        self.last_line = time.monotonic()
-
-    def __enter__(self) -> ImageProgress:
-        self.bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
-
-    def advance(self, images: int) -> None:
-        """Counts images that are done."""
-        self.done += images
-        self.bar.update(self.task, completed=self.done)
-        if self.bar.disable and time.monotonic() - self.last_line > LINE_EVERY:
-            self.last_line = time.monotonic()
-            self.console.print(f"{self.label}: {self.done:,} of {self.total:,} images", highlight=False)

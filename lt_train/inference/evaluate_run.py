@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from lt_data.counts.categories import CategoryCounts
 from lt_data.errors import RecipeError
 from lt_data.groups import Group
@@ -45,7 +43,6 @@ def evaluate_run(
     out: Path | None = None,
     force: bool = False,
     device: str | None = None,
-    console: Console | None = None,
 ) -> tuple[Measured, Path] | None:
     """Evaluates a checkpoint of a run, in one process or in those that torchrun started.
 
@@ -58,7 +55,6 @@ def evaluate_run(
         out: Where to write; ``eval`` in the run directory for the run's own data and last checkpoint, which is renewed.
         force: Replace an evaluation that exists elsewhere.
         device: Device, the recipe's unless given; several processes have a GPU each where it leaves the choice.
-        console: Where the progress bar goes.
 
     Returns:
         The evaluation and the directory that it was written to; ``None`` in all processes but the first.
@@ -78,7 +74,7 @@ def evaluate_run(
         trained = load_trained(run, checkpoint, device=device, processes=processes)
         chosen = trained.groups if groups is None else evaluation_groups(groups, trained.counts)
         data = load_validation(source, trained.counts, masks=has_masks(recipe))
-        found = predict(trained.model, data, recipe, processes=processes, console=console)
+        found = predict(trained.model, data, recipe, processes=processes)
         return None if found is None else _Predicted(found, data, recipe, trained.counts, chosen, where)
 
     predicted = run_together(work)
@@ -105,7 +101,6 @@ def evaluate_model(
     counts: CategoryCounts,
     groups: tuple[Group, ...],
     out: Path,
-    console: Console | None = None,
 ) -> Measured:
     """Predicts, measures and writes ``metrics.json``, ``per_class.csv``, ``inputs.json`` and ``predictions.json``.
 
@@ -116,9 +111,8 @@ def evaluate_model(
         counts: Counts of the training file.
         groups: Groups of the training file.
         out: Directory to write to.
-        console: Where the progress bar goes.
     """
-    found = predict(model, data, recipe, console=console)
+    found = predict(model, data, recipe)
     assert found is not None, "internal error: one process has all detections"
     return _measure_and_write(_Predicted(found, data, recipe, counts, groups, out))
 
@@ -143,7 +137,6 @@ def predict(
     recipe: Recipe,
     *,
     processes: Processes | None = None,
-    console: Console | None = None,
 ) -> Detections | None:
     """Detections of every image, in the order of the file.
 
@@ -152,7 +145,6 @@ def predict(
         data: The images.
         recipe: Batch size and workers.
         processes: This process among others that do their share.
-        console: Where the progress bar goes.
 
     Returns:
         The detections; ``None`` in all processes but the first.
@@ -161,7 +153,7 @@ def predict(
         DataError: An image cannot be read, or another process is gone.
     """
     images = ImageList.of(data)
-    found = detect(model, images, recipe, category_ids=data.ids, processes=processes, console=console)
+    found = detect(model, images, recipe, category_ids=data.ids, processes=processes)
     return None if found is None else found.detections()
 
 

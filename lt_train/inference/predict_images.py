@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from rich.console import Console
 
 from lt_data.annotations.category_ids import CategoryIds
 from lt_data.annotations.file import AnnotationFile, parse_annotations
@@ -23,9 +22,10 @@ from lt_data.files.image_files import find_images, normal_name
 from lt_data.files.reading import map_file, stamp_of
 from lt_data.files.writing import refuse_inputs_inside, replacing_directory
 from lt_data.groups import group_name_of
+from lt_data.terminal import Bar
 from lt_train.data.images import read_image
 from lt_train.evaluation import write_results
-from lt_train.inference.detect import Found, ImageList, ImageProgress, Trained, detect, load_trained
+from lt_train.inference.detect import Found, ImageList, Trained, detect, load_trained
 from lt_train.processes import Processes, run_together
 from lt_train.report.detection_picture import plot_detections
 from lt_train.runs.directory import RunDir
@@ -78,7 +78,6 @@ def predict_images(
     score_threshold: float = 0.5,
     device: str | None = None,
     force: bool = False,
-    console: Console | None = None,
 ) -> Predicted | None:
     """Detects objects in images, in one process or in those that torchrun started.
 
@@ -96,7 +95,6 @@ def predict_images(
         score_threshold: Detections below it are left out of the pictures, not of the results.
         device: Device, the recipe's unless given; several processes have a GPU each where it leaves the choice.
         force: Replace predictions that exist; nothing else is ever replaced.
-        console: Where the progress bar goes.
 
     Returns:
         What was written; ``None`` in all processes but the first.
@@ -122,7 +120,6 @@ def predict_images(
             processes=processes,
             skip_unreadable=True,
             label="predicting",
-            console=console,
         )
         return None if found is None else (trained, wanted, found)
 
@@ -140,7 +137,7 @@ def predict_images(
         try:
             drawn = _draw(
                 directory / PICTURES, wanted, found, trained,
-                most=pictures, score_threshold=score_threshold, console=console,
+                most=pictures, score_threshold=score_threshold,
             )  # fmt: skip
         except OutputError as error:
             # the directory is called otherwise until all is written
@@ -252,7 +249,6 @@ def _draw(
     *,
     most: int,
     score_threshold: float,
-    console: Console | None,
 ) -> int:
     """Draws the first ``most`` images with their detections from ``score_threshold`` on; how many."""
     image_ids = list(found.images)[:most]
@@ -260,8 +256,8 @@ def _draw(
     paths = dict(zip(wanted.images.ids.tolist(), wanted.images.paths, strict=True))
     group_of = group_name_of(trained.groups)
     files = picture_names({image_id: wanted.names[image_id] for image_id in image_ids})
-    with ImageProgress("drawing", len(image_ids), console) as progress:
-        for image_id, name in zip(image_ids, files, strict=True):
+    with Bar("drawing") as bar:
+        for row, (image_id, name) in enumerate(zip(image_ids, files, strict=True)):
             image = found.images[image_id]
             strong = image.detections.take(image.detections.scores >= score_threshold)
             pixels = read_image(paths[image_id], (image.width, image.height))
@@ -273,7 +269,7 @@ def _draw(
                 group_of=group_of,
                 groups=[group.name for group in trained.groups],
             )
-            progress.advance(1)
+            bar(row + 1, len(image_ids))
     return len(image_ids)
 
 

@@ -11,25 +11,10 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, TextIO
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+from lt_data.terminal import terminal
 from lt_train.runs.directory import RunDir, write_text
 from lt_train.runs.live import LiveTable, duration, figures
 from lt_train.runs.trackers import Tracker
-
-
-def make_bar(console: Console, label: str) -> Progress:
-    """A progress bar with an ETA that hides itself where nothing can be drawn anew: in a file or a dumb terminal."""
-    return Progress(
-        TextColumn(label),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=console,
-        disable=not console.is_interactive,
-    )
 
 
 def drop_later_metrics(run: RunDir, done: int) -> None:
@@ -59,7 +44,6 @@ class RunLog:
         every: Steps between lines.
         done: Steps that were taken before.
         trackers: Get every number too; started already.
-        console: Where people read; standard error unless given.
     """
 
     def __init__(
@@ -70,9 +54,8 @@ class RunLog:
         every: int,
         done: int = 0,
         trackers: Sequence[Tracker] = (),
-        console: Console | None = None,
     ) -> None:
-        self.console = console or Console(stderr=True)
+        self.console = terminal()
         self.total = total
         self.every = every
         self.trackers = trackers

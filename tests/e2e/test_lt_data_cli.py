@@ -274,24 +274,6 @@ def test_whether_a_file_can_be_read_is_the_librarys_to_say(command):
     assert not any(kind.readable or kind.exists for kind in paths)
 
 
-def test_without_a_terminal_progress_is_a_line_every_ten_seconds(monkeypatch, capsys):
-    now = 100.0
-    monkeypatch.setattr(options.time, "monotonic", lambda: now)
-    with options.Progress("reading") as reading, options.Progress("drawing", "images") as drawing:
-        reading.step("reading a.json")
-        for second in range(25):
-            now = 100.0 + second
-            reading(10_000_000 * second, 478_000_000)
-            drawing(second, 200)
-    assert capsys.readouterr().err.splitlines() == [
-        "reading a.json ...",
-        "reading: 20 % of 478 MB",
-        "drawing: 5 % of 200 images",
-        "reading: 41 % of 478 MB",
-        "drawing: 10 % of 200 images",
-    ]
-
-
 def test_with_a_terminal_a_bar_shows_bytes_and_results_stay_in_their_file(folder, tmp_path):
     terminal, end = os.openpty()
     with (tmp_path / "out.json").open("wb") as out:

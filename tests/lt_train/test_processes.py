@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 
 from lt_data.errors import DataError, LtError, RecipeError
 from lt_train import processes as distributed
@@ -45,7 +44,7 @@ def run(tmp_path_factory):
         "eval": {"batch": 2},
         "device": "cpu",
     }  # fmt: skip
-    fit(make_recipe(recipe), folder / "run", console=Console(quiet=True))
+    fit(make_recipe(recipe), folder / "run")
     return folder / "run"
 
 
@@ -84,7 +83,7 @@ def start(world, work):
 
 
 def evaluation(run, out, files=None):
-    done = evaluate_run(run, files=files, out=out, console=Console(quiet=True))
+    done = evaluate_run(run, files=files, out=out)
     return None if done is None else done[1].name
 
 

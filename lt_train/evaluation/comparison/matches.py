@@ -137,7 +137,7 @@ def match(
     max_detections: int,
     engine: EngineName = "auto",
 ) -> Matches:
-    """Match detections to annotations with an evaluator and keep the outcome per detection.
+    """Matches detections to annotations with an evaluator and keeps the outcome per detection.
 
     Args:
         ground_truth: The annotations, with segmentations if masks are matched.

@@ -106,7 +106,7 @@ def load_systems(
     iou_types: Sequence[IouType] | None = None,
     engine: EngineName = "auto",
 ) -> tuple[System, ...]:
-    """Match the predictions of finished evaluations again, all against the same annotations.
+    """Matches the predictions of finished evaluations again, all against the same annotations.
 
     Args:
         stored: At least one, of :func:`read_stored`.

@@ -92,7 +92,7 @@ def run_engine(
     protocol: Protocol,
     max_detections: int,
 ) -> Curves:
-    """Evaluate with the chosen engine.
+    """Evaluates with the chosen engine.
 
     Args:
         engine: What :func:`choose_engine` returned for the protocol.

@@ -16,7 +16,7 @@ from lt_train.evaluation.truth.columns import GroundTruth
 def run_hotcoco(
     ground_truth: GroundTruth, detections: Detections, *, iou_type: IouType, protocol: Protocol, max_detections: int
 ) -> Curves:
-    """Evaluate with hotcoco."""
+    """Evaluates with hotcoco."""
     evaluator = hotcoco_evaluator(
         ground_truth, detections, iou_type=iou_type, protocol=protocol, max_detections=max_detections
     )

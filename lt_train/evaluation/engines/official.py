@@ -23,7 +23,7 @@ from lt_train.evaluation.truth.columns import GroundTruth
 def run_pycocotools(
     ground_truth: GroundTruth, detections: Detections, *, iou_type: IouType, max_detections: int
 ) -> Curves:
-    """Evaluate with pycocotools; what it prints is dropped."""
+    """Evaluates with pycocotools; what it prints is dropped."""
     evaluator = pycocotools_evaluator(ground_truth, detections, iou_type=iou_type, max_detections=max_detections)
     with contextlib.redirect_stdout(io.StringIO()):
         evaluator.evaluate()
@@ -50,7 +50,7 @@ def pycocotools_evaluator(
 
 
 def run_lvis(ground_truth: GroundTruth, detections: Detections, *, iou_type: IouType, max_detections: int) -> Curves:
-    """Evaluate with the ``lvis`` package, without its messages.
+    """Evaluates with the ``lvis`` package, without its messages.
 
     Raises:
         ModuleNotFoundError: It is not installed.

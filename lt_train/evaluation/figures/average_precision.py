@@ -99,7 +99,7 @@ def evaluate(
     fixed: bool = False,
     skip_invalid: bool = False,
 ) -> Evaluation:
-    """Measure detections against annotations as COCO or LVIS does.
+    """Measures detections against annotations as COCO or LVIS does.
 
     The area of a detected mask is that of the mask, not of the box beside it. By ``coco``, crowd annotations match any
     number of detections and count neither for nor against; ``lvis`` knows no crowds.
@@ -143,7 +143,7 @@ def evaluate_checked(
     max_detections: int | None = None,
     fixed: bool = False,
 ) -> Evaluation:
-    """Measure what :func:`read_detections` returned against the annotations that it was checked against.
+    """Measures what :func:`read_detections` returned against the annotations that it was checked against.
 
     Args:
         detections: The detections; nothing of them is checked again.
@@ -190,7 +190,7 @@ def _way(
 
 
 def _measured(detections: CheckedDetections, way: _Way) -> Evaluation:
-    """Run the engine on what counts."""
+    """Runs the engine on what counts."""
     ground_truth = detections.truth
     counted, kept, of_engine = as_counted(ground_truth, way.protocol), detections, way.limit
     if way.fixed:

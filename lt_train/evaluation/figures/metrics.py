@@ -35,7 +35,7 @@ def summarise(
     frequency: Mapping[int, str] | None = None,
     fixed: Mapping[str, Evaluation] | None = None,
 ) -> dict[str, Any]:
-    """Build the content of ``eval/metrics.json`` (schema 1).
+    """Builds the content of ``eval/metrics.json`` (schema 1).
 
     Args:
         evaluations: ``bbox`` and, if masks were evaluated, ``segm``; of the same annotations and results.

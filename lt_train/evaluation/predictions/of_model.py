@@ -27,7 +27,7 @@ def model_detections(
     width: int,
     category_ids: CategoryIds,
 ) -> Detections:
-    """Turn a model's detections of an image into columns, in the same order.
+    """Turns a model's detections of an image into columns, in the same order.
 
     Scores keep every bit, so that ties and ranking stay; boxes are not rounded.
 

@@ -36,7 +36,7 @@ def check_results(
     iou_types: Sequence[IouType] | None = ("bbox",),
     source: str | None = None,
 ) -> None:
-    """Raise one DataError that names every kind of problem in the predictions; see :func:`read_detections`."""
+    """Raises one DataError that names every kind of problem in the predictions; see :func:`read_detections`."""
     if not isinstance(annotations, GroundTruth):
         annotations = load_ground_truth(annotations, masks=False)
     read_detections(results, annotations, iou_types=iou_types, source=source)
@@ -50,7 +50,7 @@ def read_detections(
     source: str | None = None,
     skip_invalid: bool = False,
 ) -> CheckedDetections:
-    """Read and check predictions; what is given is not changed.
+    """Reads and checks predictions; what is given is not changed.
 
     Args:
         predictions: A COCO results file (JSON, may be ``.gz`` or ``.zip``), its records (``image_id``,

@@ -79,7 +79,7 @@ class Decoded(NamedTuple):
 
 
 def decode_results(predictions: Path | str | Results, iou_types: Sequence[IouType] | None, *, source: str) -> Decoded:
-    """Read COCO results.
+    """Reads COCO results.
 
     Args:
         predictions: A JSON file (may be ``.gz`` or ``.zip``), or its records.

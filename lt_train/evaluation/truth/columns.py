@@ -78,7 +78,7 @@ class GroundTruth:
 def load_ground_truth(
     annotations: Path | str | Mapping[str, Any] | AnnotationFile, *, masks: bool, source: str | None = None
 ) -> GroundTruth:
-    """Read a COCO or LVIS annotation file, or take one that was read, or the same content as a dict.
+    """Reads a COCO or LVIS annotation file, or takes one that was read, or the same content as a dict.
 
     Args:
         annotations: Path of the JSON file, the file as read, or its content. A dict is not changed.

@@ -9,15 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 from pycocotools.coco import COCO
-from rich.console import Console
 
 from lt_data.errors import DataError, OutputError
 from lt_train.engine.fit import fit
 from lt_train.inference.predict_images import picture_names, predict_images
 from lt_train.recipe.load import make_recipe
 from lt_train.report.detection_picture import plot_detections
-
-QUIET = Console(quiet=True)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +28,7 @@ def run(tiny_pool, tmp_path_factory):
         "device": "cpu",
     }
     out = tmp_path_factory.mktemp("predict") / "run"
-    fit(make_recipe(recipe, ("model.score_threshold=0.001",)), out, console=QUIET)
+    fit(make_recipe(recipe, ("model.score_threshold=0.001",)), out)
     return out
 
 
@@ -53,7 +50,7 @@ def content(path):
 
 
 def test_a_folder(run, folder, tmp_path):
-    done = predict_images(run, folder, tmp_path / "out", pictures=2, score_threshold=0, console=QUIET)
+    done = predict_images(run, folder, tmp_path / "out", pictures=2, score_threshold=0)
     images = content(tmp_path / "out/images.json")
     assert [(i["id"], i["file_name"]) for i in images["images"]] == [(1, "c.jpg"), (2, "sub/a.JPG"), (3, "sub/b.jpg")]
     assert [(i["width"], i["height"]) for i in images["images"]] == [(64, 64)] * 3
@@ -71,7 +68,7 @@ def test_a_folder(run, folder, tmp_path):
 
 
 def test_one_image_and_no_pictures(run, folder, tmp_path):
-    done = predict_images(run, folder / "c.jpg", tmp_path / "out", pictures=0, console=QUIET)
+    done = predict_images(run, folder / "c.jpg", tmp_path / "out", pictures=0)
     assert [i["file_name"] for i in content(tmp_path / "out/images.json")["images"]] == ["c.jpg"]
     assert done.pictures == 0
     assert not (tmp_path / "out/pictures").exists()
@@ -87,9 +84,7 @@ def test_ids_of_an_annotation_file(run, tiny_pool, tmp_path, with_annotations):
     if not with_annotations:
         del listed["annotations"]  # as test sets come
     (tmp_path / "test.json").write_text(json.dumps(listed))
-    predict_images(
-        run, tiny_pool / "images", tmp_path / "out", annotations=tmp_path / "test.json", pictures=0, console=QUIET
-    )
+    predict_images(run, tiny_pool / "images", tmp_path / "out", annotations=tmp_path / "test.json", pictures=0)
     found = content(tmp_path / "out/predictions.json")
     evaluated = content(run / "eval/predictions.json")
     assert found == [{**record, "image_id": record["image_id"] + 1000} for record in evaluated]
@@ -113,38 +108,38 @@ def test_annotations_of_other_categories_or_without_their_images(run, tiny_pool,
 def test_unreadable_images_are_named_and_left_out(run, folder, tmp_path):
     (folder / "c.jpg").write_bytes(b"no image")
     (folder / "sub/b.jpg").write_bytes((folder / "sub/b.jpg").read_bytes()[:200])
-    done = predict_images(run, folder, tmp_path / "out", console=QUIET)
+    done = predict_images(run, folder, tmp_path / "out")
     assert [line.split(": ")[0] for line in done.unreadable] == [str(folder / "c.jpg"), str(folder / "sub/b.jpg")]
     assert [i["id"] for i in content(tmp_path / "out/images.json")["images"]] == [2]
     (folder / "sub/a.JPG").write_bytes(b"")
     with pytest.raises(DataError) as error:
-        predict_images(run, folder, tmp_path / "none", console=QUIET)
+        predict_images(run, folder, tmp_path / "none")
     assert len(error.value.problems) == 3
     assert not (tmp_path / "none").exists()
 
 
 def test_nothing_is_overwritten_unasked(run, folder, tmp_path):
     out = tmp_path / "out"
-    predict_images(run, folder, out, pictures=1, console=QUIET)
+    predict_images(run, folder, out, pictures=1)
     before = (out / "predictions.json").read_bytes()
     with pytest.raises(OutputError, match="--force"):
-        predict_images(run, folder, out, console=QUIET)
-    predict_images(run, folder, out, pictures=0, force=True, console=QUIET)
+        predict_images(run, folder, out)
+    predict_images(run, folder, out, pictures=0, force=True)
     assert (out / "predictions.json").read_bytes() == before
     assert not (out / "pictures").exists()
     (out / "notes.txt").write_text("mine")
     with pytest.raises(OutputError, match=r"no predictions \(notes.txt\)"):
-        predict_images(run, folder, out, force=True, console=QUIET)
+        predict_images(run, folder, out, force=True)
     with pytest.raises(OutputError, match="is no directory"):
-        predict_images(run, folder, out / "notes.txt", force=True, console=QUIET)
+        predict_images(run, folder, out / "notes.txt", force=True)
 
 
 def test_pictures_of_an_earlier_prediction_are_no_input(run, folder):
-    first = predict_images(run, folder, folder / "out", console=QUIET)
-    again = predict_images(run, folder, folder / "out", force=True, console=QUIET)
+    first = predict_images(run, folder, folder / "out")
+    again = predict_images(run, folder, folder / "out", force=True)
     assert (first.images, again.images) == (3, 3)
     with pytest.raises(OutputError, match="holds the input"):
-        predict_images(run, folder / "out/pictures", folder / "out", force=True, console=QUIET)
+        predict_images(run, folder / "out/pictures", folder / "out", force=True)
 
 
 def test_places_without_images(run, tmp_path):
@@ -167,7 +162,7 @@ def test_names_of_pictures_never_meet():
 def test_pictures_beside_folders_that_are_called_like_images(run, folder, tmp_path):
     (folder / "c.png").mkdir()
     shutil.copy(folder / "c.jpg", folder / "c.png/y.jpg")
-    done = predict_images(run, folder, tmp_path / "out", score_threshold=0, console=QUIET)
+    done = predict_images(run, folder, tmp_path / "out", score_threshold=0)
     assert done.pictures == 4 == sum(path.is_file() for path in (tmp_path / "out/pictures").rglob("*"))
 
 
@@ -176,7 +171,7 @@ def test_two_ids_of_one_file_have_a_picture_each(run, tiny_pool, tmp_path):
     first = listed["images"][0]
     test_set = {"images": [first, {**first, "id": 900}], "categories": listed["categories"]}
     (tmp_path / "test.json").write_text(json.dumps(test_set))
-    predict_images(run, tiny_pool / "images", tmp_path / "out", annotations=tmp_path / "test.json", console=QUIET)
+    predict_images(run, tiny_pool / "images", tmp_path / "out", annotations=tmp_path / "test.json")
     name = first["file_name"]
     assert {p.name for p in (tmp_path / "out/pictures").iterdir()} == {f"{name}.png", f"{name}.900.png"}
 
@@ -185,7 +180,7 @@ def test_pictures_that_cannot_be_written(run, folder, tmp_path):
     """The ending makes the name too long for the disk."""
     (folder / "c.jpg").rename(folder / f"{'c' * 248}.jpg")
     with pytest.raises(OutputError, match="cannot be written") as error:
-        predict_images(run, folder, tmp_path / "out", console=QUIET)
+        predict_images(run, folder, tmp_path / "out")
     assert error.value.problems[0].startswith(f"{tmp_path / 'out/pictures'}/ccc")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["images"]
 
@@ -196,20 +191,20 @@ def test_names_that_are_not_utf_8(run, folder, tmp_path):
         shutil.copy(folder / "c.jpg", odd)
     except OSError:
         pytest.skip("this disk takes no such name")
-    done = predict_images(run, folder, tmp_path / "out", pictures=0, console=QUIET)
+    done = predict_images(run, folder, tmp_path / "out", pictures=0)
     assert done.images == 3
     assert [line.split(": ")[0] for line in done.unreadable] == [rf"{folder}/caf\xe9.jpg"]
     assert [i["file_name"] for i in content(tmp_path / "out/images.json")["images"]] == [
         *("c.jpg", "sub/a.JPG", "sub/b.jpg")
     ]
     with pytest.raises(DataError, match="not UTF-8") as error:
-        predict_images(run, Path(odd), tmp_path / "none", console=QUIET)
+        predict_images(run, Path(odd), tmp_path / "none")
     assert len(error.value.problems) == 1
 
 
 def test_an_image_of_one_column(run, tmp_path):
     Image.new("RGB", (1, 2000), "white").save(tmp_path / "line.png")
-    done = predict_images(run, tmp_path / "line.png", tmp_path / "out", score_threshold=0, console=QUIET)
+    done = predict_images(run, tmp_path / "line.png", tmp_path / "out", score_threshold=0)
     assert (done.images, done.pictures) == (1, 1)
 
 

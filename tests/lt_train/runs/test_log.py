@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from lt_data.errors import DataError
+from lt_data.terminal import shown_on
 from lt_train.engine.fit import fit
 from lt_train.runs.directory import RunDir
 from lt_train.runs.live import LiveTable
@@ -53,7 +54,7 @@ def fields(line):
 
 def test_table(run):
     console = console_of()
-    with RunLog(run, total=50, every=10, done=4, console=console) as log:
+    with shown_on(console), RunLog(run, total=50, every=10, done=4) as log:
         log.advance(10, epoch=2, seconds_left=3723.4)
         log.step(VALUES)
         log.advance(12, epoch=2, seconds_left=3700.0)
@@ -91,7 +92,7 @@ def test_narrow_terminals_have_one_line_for_each_row(width):
 
 def test_other_lines_go_above_the_table(run):
     console = console_of()
-    with RunLog(run, total=50, every=10, console=console) as log:
+    with shown_on(console), RunLog(run, total=50, every=10) as log:
         log.advance(1, epoch=0, seconds_left=None)
         log.line("AP [bbox] 12.3")
     lines = [line.strip() for line in printed(console).splitlines() if line.strip()]
@@ -102,7 +103,7 @@ def test_other_lines_go_above_the_table(run):
 
 def test_a_paused_table_draws_nothing(run):
     console = console_of()
-    with RunLog(run, total=50, every=10, console=console) as log:
+    with shown_on(console), RunLog(run, total=50, every=10) as log:
         log.advance(1, epoch=0, seconds_left=None)
         with log.paused():
             before = len(console.file.getvalue())
@@ -114,7 +115,7 @@ def test_a_paused_table_draws_nothing(run):
 def test_no_color_has_a_table_without_colours(run, monkeypatch):
     monkeypatch.setenv("NO_COLOR", "1")
     console = console_of()
-    with RunLog(run, total=50, every=10, console=console) as log:
+    with shown_on(console), RunLog(run, total=50, every=10) as log:
         log.advance(10, epoch=0, seconds_left=None)
         log.step(VALUES)
     assert "step 10/50" in printed(console)
@@ -125,7 +126,7 @@ def test_no_color_has_a_table_without_colours(run, monkeypatch):
 def test_plain_lines_where_nothing_can_be_drawn_anew(run, monkeypatch, terminal, term):
     monkeypatch.setenv("TERM", term)
     console = console_of(terminal=terminal)
-    with RunLog(run, total=50, every=10, console=console) as log:
+    with shown_on(console), RunLog(run, total=50, every=10) as log:
         log.advance(1, epoch=0, seconds_left=None)
         log.step(VALUES)
         log.advance(10, epoch=0, seconds_left=61.0)
@@ -142,7 +143,7 @@ def test_plain_lines_where_nothing_can_be_drawn_anew(run, monkeypatch, terminal,
 
 @pytest.mark.parametrize("terminal", [False, True])
 def test_files_are_the_same_with_and_without_a_terminal(run, terminal):
-    with RunLog(run, total=3, every=1, console=console_of(terminal=terminal)) as log:
+    with shown_on(console_of(terminal=terminal)), RunLog(run, total=3, every=1) as log:
         log.advance(2, epoch=1, seconds_left=1.0)
         log.step(VALUES | {"loss": float("nan")})
         log.record({"step": 2, "eval/bbox_AP": 0.5})
@@ -156,14 +157,15 @@ def test_files_are_the_same_with_and_without_a_terminal(run, terminal):
 
 def test_a_run_without_steps_has_no_table(run):
     console = console_of()
-    with RunLog(run, total=0, every=1, console=console) as log:
+    with shown_on(console), RunLog(run, total=0, every=1) as log:
         log.line("fitted")
     assert console.file.getvalue() == "fitted\n"
 
 
 def test_records_of_a_run(tiny_recipe, tmp_path):
     console = console_of(terminal=False, width=300)
-    run = fit(tiny_recipe("log_every=2", "schedule.iterations=5"), tmp_path / "run", console=console)
+    with shown_on(console):
+        run = fit(tiny_recipe("log_every=2", "schedule.iterations=5"), tmp_path / "run")
     records = [json.loads(line) for line in run.metrics.read_text().splitlines()]
     steps = [record for record in records if "loss" in record]
     assert [record["step"] for record in steps] == [1, 2, 4, 5]
@@ -183,7 +185,8 @@ def test_records_of_a_run(tiny_recipe, tmp_path):
 def test_a_run_on_a_terminal(tiny_recipe, tmp_path):
     """The table stays after the end; evaluation and its bar do not get in its way."""
     console = console_of()
-    run = fit(tiny_recipe(), tmp_path / "run", console=console)
+    with shown_on(console):
+        run = fit(tiny_recipe(), tmp_path / "run")
     shown = printed(console)
     record = [json.loads(line) for line in run.metrics.read_text().splitlines() if "loss_mask" in line][-1]
     last = shown.rpartition("step 3/3")[2]
@@ -201,7 +204,7 @@ def test_a_terminal_is_given_back_after_an_error(tiny_recipe, tmp_path, monkeypa
 
     monkeypatch.setattr("lt_train.engine.fit.evaluate_model", fail)
     console = console_of()
-    with pytest.raises(DataError, match="no"):
-        fit(tiny_recipe(), tmp_path / "run", console=console)
+    with pytest.raises(DataError, match="no"), shown_on(console):
+        fit(tiny_recipe(), tmp_path / "run")
     shown = console.file.getvalue()
     assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")  # the cursor is shown
