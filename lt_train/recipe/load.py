@@ -189,7 +189,13 @@ def read_recipe_file(source: str | Path) -> dict[str, Any]:
 
 
 def _answer_former_name(name: str, shipped: Iterable[str]) -> None:
-    """A recipe of each method was shipped once, as ``BASE_method``."""
+    """A recipe of each method was shipped once, as ``BASE_method``; others look for a recipe called like a method."""
+    if name in METHODS:
+        base = min(shipped)
+        raise RecipeError(
+            f"recipe '{name}': this is a method, an option of every recipe; write RECIPE method={name}, "
+            f"for example lt-train fit {base} method={name}"
+        )
     for base in shipped:
         method = name.removeprefix(f"{base}_").replace("_", "-")
         if name.startswith(f"{base}_") and method in METHODS:

@@ -147,3 +147,11 @@ def test_former_names_are_answered_with_the_command(method):
             ask(name)
         (line,) = error.value.problems
         assert line.endswith(f"for example lt-train fit mask_rcnn_r50_fpn_lvis_v0.5 method={method}")
+
+
+def test_a_method_where_a_recipe_belongs_is_answered_with_the_command():
+    for ask in (load_recipe, recipe_names):
+        with pytest.raises(
+            RecipeError, match="this is a method, an option of every recipe; write RECIPE method=tau-norm"
+        ):
+            ask("tau-norm")
