@@ -102,6 +102,8 @@ def error_lines() -> Iterator[None]:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         leave(f"{where}{error.strerror or error}")
+    except MemoryError:
+        leave("out of memory; close other programs, or use a machine with more")
     except Terminated:
         leave("terminated")
     except KeyboardInterrupt:

@@ -35,5 +35,9 @@ class RecipeError(LtError):
     """A recipe or an override names something that does not exist or is out of range."""
 
 
+class OutOfMemory(LtError):
+    """The memory of the machine, or of its GPU, is not enough."""
+
+
 class OutputError(LtError):
     """The output exists already, or cannot be written."""

@@ -18,6 +18,7 @@ FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob(
 ALLOWED = {
     "lt_train.randomness": set(),
     "lt_train.processes": set(),
+    "lt_train.memory": {"lt_train.recipe"},
     "lt_train.classifiers": set(),
     "lt_train.options": set(),
     "lt_train.heads": {"lt_train.options"},
@@ -37,12 +38,12 @@ ALLOWED = {
     },
     "lt_train.inference": {
         *("lt_train.recipe", "lt_train.data", "lt_train.detectors", "lt_train.evaluation", "lt_train.processes"),
-        *("lt_train.report", "lt_train.runs"),
+        *("lt_train.report", "lt_train.runs", "lt_train.memory"),
     },
     "lt_train.engine": {
         *("lt_train.recipe", "lt_train.heads", "lt_train.calibration", "lt_train.data", "lt_train.detectors"),
         *("lt_train.evaluation", "lt_train.processes", "lt_train.randomness", "lt_train.report", "lt_train.runs"),
-        "lt_train.inference",
+        *("lt_train.inference", "lt_train.memory"),
     },
     "lt_train.quickstart": {"lt_train.engine", "lt_train.recipe", "lt_train.report", "lt_train.runs"},
 }

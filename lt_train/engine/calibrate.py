@@ -23,6 +23,7 @@ from lt_train.engine.budget import write_trainable
 from lt_train.engine.calibration_search import Search, search_option, search_split, write_search
 from lt_train.engine.state import weights_content
 from lt_train.inference.evaluate_run import evaluate_model
+from lt_train.memory import named_memory, training_advice
 from lt_train.processes import refuse_several_processes
 from lt_train.recipe.fill import beaten_keys
 from lt_train.recipe.load import make_noted, make_recipe
@@ -169,7 +170,7 @@ def _fit(model: LongTailDetector, recipe: Recipe, data: RunData) -> list[str]:
         device = next(model.parameters()).device
         model.train()
         done, total = 0, len(data.dataset)
-        with Bar("fitting") as bar:
+        with named_memory("fitting", training_advice(recipe)), Bar("fitting") as bar:
             for images, targets in make_loader(data.dataset, batches, workers=recipe.data.workers):
                 calibration.fit(
                     *model.labelled_features(

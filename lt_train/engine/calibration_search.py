@@ -26,6 +26,7 @@ from lt_train.evaluation import Detections, join_detections, model_detections
 from lt_train.evaluation.figures.table import percent
 from lt_train.evaluation.measure import measure
 from lt_train.inference.detect import ImageList, loaded_images
+from lt_train.memory import inference_advice, named_memory
 from lt_train.recipe.sections import Files, Recipe
 from lt_train.report.search_curve import plot_search
 from lt_train.runs.data import RunData, ValidationData, load_validation
@@ -125,7 +126,8 @@ def _detections_of_values(
     parts: list[list[Detections]] = [[] for _ in search.values]
     device = next(model.parameters()).device
     model.eval()
-    with torch.inference_mode(), Bar("searching") as bar:
+    memory = named_memory("searching", inference_advice(recipe))
+    with memory, torch.inference_mode(), Bar("searching") as bar:
         for batch in loaded_images(images, batches, recipe.data.workers):
             for _, image in batch:
                 if isinstance(image, DataError):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 
 from lt_data.errors import DataError, LtError
 from lt_train.data.dataset import DetectionDataset, make_loader
@@ -16,6 +19,7 @@ from lt_train.engine.optim import describe_lr, lr_at
 from lt_train.engine.state import RunState, start_state
 from lt_train.engine.step import Draws, name_lost_workers, train_step
 from lt_train.engine.usage import StepTimer, Waiting, memory_gib
+from lt_train.memory import available_memory, limited_memory, named_memory, training_advice
 from lt_train.randomness import keyed_generator
 from lt_train.recipe.origins import Setting, format_settings
 from lt_train.recipe.sections import Recipe
@@ -61,8 +65,11 @@ def dry_run(
     yield describe_lr(recipe.optim)
     yield f"model: {sum(p.numel() for p in state.model.parameters()):,} numbers"
     yield from (*trainable_lines(state.model), *state.notes)
-    with name_lost_workers(recipe.data.workers):
-        yield from _timed(recipe, data, plan, state)
+    doing = f"a step of {recipe.optim.batch} images per forward pass"
+    with named_memory(doing, training_advice(recipe)), name_lost_workers(recipe.data.workers):
+        yield _expected_memory(recipe, data, plan, state)
+        with limited_memory(available_memory() if device.type == "cpu" else None):
+            yield from _timed(recipe, data, plan, state)
 
 
 def sample_rows(rows: int, seed: int) -> list[int]:
@@ -94,6 +101,32 @@ def _read_sample(dataset: DetectionDataset, seed: int) -> Iterator[str]:
     if problems:
         more = [f"and {len(problems) - SHOWN} more; lt-data check --images reads every image"]
         raise DataError(problems[:SHOWN] + more * (len(problems) > SHOWN))
+
+
+def _expected_memory(recipe: Recipe, data: RunData, plan: Plan, state: RunState) -> str:
+    """What a step is going to need, from what one image keeps for its gradients, beside what there is."""
+    step = next(plan.steps())
+    one = replace(step, batches=((step.batches[0][0],),))
+    kept: dict[int, int] = {}
+
+    def count(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    state.model.train()
+    with saved_tensors_hooks(count, lambda tensor: tensor):
+        train_step(state, one, make_loader(data.dataset, one.batches, workers=0), lr=0.0)
+    weights = {p.untyped_storage().data_ptr() for p in state.model.parameters()}
+    activations = sum(size for place, size in kept.items() if place not in weights) * len(step.batches[0])
+    # a weight, and a gradient and a momentum for each that is trained
+    numbers = sum(p.nbytes * (3 if p.requires_grad else 1) for p in state.model.parameters())
+    device = next(state.model.parameters()).device
+    there = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()
+    expected = f"memory: a step is going to need about {(numbers + activations) / 2**30:.1f} GiB"
+    if there is None:
+        return expected
+    short = "; that is too little" if numbers + activations > there else ""
+    return f"{expected}, {there / 2**30:.1f} GiB are free{short}"
 
 
 def _timed(recipe: Recipe, data: RunData, plan: Plan, state: RunState) -> Iterator[str]:

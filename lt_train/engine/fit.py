@@ -19,6 +19,7 @@ from lt_train.engine.state import RunState, checkpoint_content, restore_state, s
 from lt_train.engine.step import Draws, name_lost_workers, train_step
 from lt_train.engine.usage import StepTimer, Waiting, memory_gib
 from lt_train.inference.evaluate_run import evaluate_model, selection_ap
+from lt_train.memory import named_memory, training_advice
 from lt_train.processes import refuse_several_processes
 from lt_train.recipe.fill import beaten_keys
 from lt_train.recipe.sections import Recipe
@@ -118,7 +119,8 @@ def _ended(error: KeyboardInterrupt, state: RunState, total: int) -> KeyboardInt
 
 def _train(recipe: Recipe, data: RunData, plan: Plan, state: RunState, run: RunDir, log: RunLog) -> None:
     """Every step of the plan that is not done, with checkpoints and evaluations between them."""
-    with Interrupts() as interrupts, name_lost_workers(recipe.data.workers):
+    memory = named_memory("training", training_advice(recipe))
+    with Interrupts() as interrupts, memory, name_lost_workers(recipe.data.workers):
         if _owes_evaluation(recipe, plan, state):
             _evaluate(recipe, data, state, run, log, interrupts)
         for step in _steps(recipe, data, plan, state, log):

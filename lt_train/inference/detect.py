@@ -29,6 +29,7 @@ from lt_train.data.detection_data import DetectionData
 from lt_train.data.images import as_input, read_image
 from lt_train.detectors import LongTailDetector
 from lt_train.evaluation import Detections, join_detections, model_detections
+from lt_train.memory import inference_advice, named_memory
 from lt_train.processes import Processes, process_device
 from lt_train.recipe.sections import Recipe
 from lt_train.runs.checkpoint import load_checkpoint
@@ -186,7 +187,8 @@ def detect(
     found, done, total = Found({}, {}), 0, sum(map(len, share))
     was_training = model.training
     model.eval()
-    with torch.inference_mode(), Bar(label) if processes.is_first else nullcontext(SILENT) as bar:
+    memory = named_memory(label, inference_advice(recipe))
+    with memory, torch.inference_mode(), Bar(label) if processes.is_first else nullcontext(SILENT) as bar:
         for batch in loaded_images(images, share, recipe.data.workers):
             processes.check()
             _detect_batch(model, images, batch, category_ids, found)

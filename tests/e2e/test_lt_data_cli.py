@@ -274,6 +274,16 @@ def test_whether_a_file_can_be_read_is_the_librarys_to_say(command):
     assert not any(kind.readable or kind.exists for kind in paths)
 
 
+def test_memory_that_is_gone_is_a_line(monkeypatch, folder):
+    def no_memory(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr("lt_data.counts.group_stats.read_annotations", no_memory)
+    result = CliRunner().invoke(main, ["group-stats", str(folder / POOL)])
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1].startswith("error: out of memory; ")
+
+
 def test_with_a_terminal_a_bar_shows_bytes_and_results_stay_in_their_file(folder, tmp_path):
     terminal, end = os.openpty()
     with (tmp_path / "out.json").open("wb") as out:
