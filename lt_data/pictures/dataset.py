@@ -23,7 +23,7 @@ from lt_data.arrays import IntArray
 from lt_data.counts.categories import EMBEDDED, CategoryCounts, count_categories, embedded_reference
 from lt_data.counts.group_stats import GroupStats, check_by, stats_of
 from lt_data.dataset.directory import read_groups
-from lt_data.dataset.names import BUILD, CATEGORIES, annotations_path, is_dataset_dir
+from lt_data.dataset.names import BUILD, CATEGORIES, GROUPS, annotations_path, is_dataset_dir
 from lt_data.errors import DataError, OutputError
 from lt_data.files.writing import adding_files
 from lt_data.groups import (
@@ -81,7 +81,7 @@ def plot_dataset(
         path: A directory written by ``lt-data build-coco-lt``, or a COCO or LVIS annotation file.
         kind: One of ``KINDS``, or ``all`` for every one that the path has the figures for.
         out: The folder to write into.
-        edges: Ascending bounds between the groups; a dataset directory's own edges, else 10, 100, 1000.
+        edges: Ascending bounds between the groups; those of a dataset directory's ``groups.json``, else 10, 100, 1000.
         by: What the picture ``groups`` is made by, see :func:`lt_data.counts.group_stats.group_stats`.
         force: Replace pictures that exist.
         progress: Told of each long step, and of the bytes or images that are done.
@@ -146,9 +146,14 @@ class _Source:
 
     @cached_property
     def edges(self) -> tuple[int, ...]:
-        if self._edges is None and is_dataset_dir(self.path):
-            return read_groups(self.path)[0]
-        return self._edges or BAGS_EDGES
+        """Bounds of the bands: the directory's where bounds make its groups."""
+        own = read_groups(self.path)[0] if self._edges is None and is_dataset_dir(self.path) else self._edges
+        return own or BAGS_EDGES
+
+    def stats(self) -> GroupStats:
+        """The groups: those that a directory has in its file, unless other bounds were asked for."""
+        own = self.path / GROUPS if self._edges is None and is_dataset_dir(self.path) else None
+        return stats_of(self.file, self._edges, self.by, own=own)
 
     @property
     def name(self) -> str:
@@ -179,7 +184,7 @@ def _images_figure(source: _Source) -> Figure:
 def _groups_figure(source: _Source) -> Figure:
     counts = source.counts
     title = f"{source.name}: {counts.instances.sum():,} instances of {_categories(counts)}"
-    return stats_figure(stats_of(source.file, source.edges, source.by), title)
+    return stats_figure(source.stats(), title)
 
 
 def stats_figure(stats: GroupStats, title: str) -> Figure:
