@@ -183,7 +183,8 @@ def write_groups(path: Path, stats: GroupStats, *, force: bool = False) -> None:
     groups = stats.members
     if stats.by != "instances":
         groups = tuple(Group(group.name, None, None, group.category_ids) for group in groups)
-    write_whole(path, f"{json.dumps(groups_to_json(groups, stats.edges, stats.annotations), indent=2)}\n".encode())
+    content = groups_to_json(groups, stats.edges, stats.annotations)
+    write_whole(path, f"{json.dumps(content, indent=2, ensure_ascii=False)}\n".encode())
 
 
 def _group_counts(file: AnnotationFile, group: Group) -> GroupCounts:

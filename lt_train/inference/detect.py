@@ -23,7 +23,7 @@ from lt_data.annotations.category_ids import CategoryIds
 from lt_data.arrays import IntArray
 from lt_data.counts.categories import CategoryCounts, counts_from_plain
 from lt_data.errors import DataError
-from lt_data.groups import Group, make_groups
+from lt_data.groups import Group
 from lt_train.data.detection_data import DetectionData
 from lt_train.data.images import as_input, read_image
 from lt_train.detectors import LongTailDetector
@@ -34,6 +34,7 @@ from lt_train.runs.checkpoint import load_checkpoint
 from lt_train.runs.compute import prepare
 from lt_train.runs.directory import RunDir
 from lt_train.runs.log import make_bar
+from lt_train.runs.metadata import trained_groups
 from lt_train.runs.model import choose_device, make_model
 
 # seconds between progress lines where there is no terminal
@@ -47,7 +48,7 @@ class Trained:
     Attributes:
         recipe: What the run was trained with.
         counts: Counts of its training file.
-        groups: Groups of its training file.
+        groups: Groups that it was trained with.
         model: The detector, on the device of this process.
     """
 
@@ -148,9 +149,9 @@ def load_trained(
         raise DataError(f"{run.best}: not there; a run has a best checkpoint once it was evaluated on validation data")
     content = load_checkpoint(run.checkpoint(checkpoint))
     counts = counts_from_plain(content["categories"])
-    model = make_model(recipe, counts, load_pretrained=False)
+    groups = trained_groups(run.data, recipe, counts)
+    model = make_model(recipe, counts, groups, load_pretrained=False)
     model.load_state_dict(content["model"])
-    groups = make_groups(counts.category_ids, counts.instances, recipe.data.groups)
     return Trained(recipe, counts, groups, prepare(model, recipe.compute, where))
 
 
