@@ -207,7 +207,7 @@ def _own_edges(edges: Sequence[int] | None, groups: Sequence[Group], where: str)
         bounds = [(lower, upper) for _, lower, upper in group_bounds(edges)]
     except DataError as error:
         raise DataError(
-            f"{where}: {line}, and null where no bounds make the groups" for line in error.problems
+            f"{where}: {line}, or null where no bounds make the groups" for line in error.problems
         ) from None
     return tuple(edges) if bounds == [(g.lower, g.upper) for g in groups] else None
 

@@ -74,7 +74,7 @@ def partition_problems(groups: Sequence[Group], category_ids: IntArray, names: S
     """
     name_of = dict(zip(category_ids.tolist(), names, strict=True))
     listed = Counter(category_id for group in groups for category_id in group.category_ids)
-    unknown = [category_id for category_id in listed if category_id not in name_of]
+    unknown = sorted(category_id for category_id in listed if category_id not in name_of)
     doubled = [category_id for category_id, times in listed.items() if times > 1]
     missing = [category_id for category_id in name_of if category_id not in listed]
     problems = _name_problems([group.name for group in groups])
