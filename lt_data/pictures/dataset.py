@@ -147,13 +147,27 @@ class _Source:
     @cached_property
     def edges(self) -> tuple[int, ...]:
         """Bounds of the bands: the directory's where bounds make its groups."""
-        own = read_groups(self.path)[0] if self._edges is None and is_dataset_dir(self.path) else self._edges
-        return own or BAGS_EDGES
+        return self._edges or self._own_edges or BAGS_EDGES
+
+    @property
+    def bands_note(self) -> str:
+        """Says so if bands cannot show the groups of a directory."""
+        if self._own_groups is None or self._own_edges is not None:
+            return ""
+        return f"bands: the usual bounds; no bounds make the groups of {GROUPS}, which the picture 'groups' shows"
 
     def stats(self) -> GroupStats:
         """The groups: those that a directory has in its file, unless other bounds were asked for."""
-        own = self.path / GROUPS if self._edges is None and is_dataset_dir(self.path) else None
-        return stats_of(self.file, self._edges, self.by, own=own)
+        return stats_of(self.file, self._edges, self.by, own=self._own_groups)
+
+    @property
+    def _own_groups(self) -> Path | None:
+        """The file of groups of a directory, unless other bounds were asked for."""
+        return self.path / GROUPS if self._edges is None and is_dataset_dir(self.path) else None
+
+    @cached_property
+    def _own_edges(self) -> tuple[int, ...] | None:
+        return None if self._own_groups is None else read_groups(self.path)[0]
 
     @property
     def name(self) -> str:
@@ -165,7 +179,7 @@ def _counts_figure(source: _Source) -> Figure:
     ranked = rank_counts(counts.instances, counts.category_ids, counts.names)
     bands = [Band(*bound) for bound in group_bounds(source.edges)]
     title = f"{source.name}: {counts.instances.sum():,} instances of {_categories(counts)}"
-    return ranks_figure(ranked, bands, title=title, unit="instances")
+    return ranks_figure(ranked, bands, title=title, unit="instances", note=source.bands_note)
 
 
 def _images_figure(source: _Source) -> Figure:
@@ -190,6 +204,8 @@ def _groups_figure(source: _Source) -> Figure:
 def stats_figure(stats: GroupStats, title: str) -> Figure:
     """Categories, images and instances per group, as three rows of bars side by side."""
     what = {"frequency": "LVIS frequency of a category"}.get(stats.by, f"training {stats.by} per category")
+    if stats.by == "instances" and stats.edges is None:
+        what = "groups of their own"
     return groups_figure(stats.groups, title, what)
 
 

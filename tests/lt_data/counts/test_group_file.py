@@ -152,7 +152,9 @@ def test_a_directory_shows_the_groups_of_its_file(tmp_path):
     assert read_groups(tmp_path / "lt") == (None, stats.members)
     # bounds that are asked for make groups of their own
     assert group_stats(tmp_path / "lt", (2, 5)).groups == before.groups
-    assert len(plot_dataset(tmp_path / "lt", "all", tmp_path / "plots").files) == 10
+    drawn = {kind: plot_dataset(tmp_path / "lt", kind, tmp_path / kind).files[1] for kind in ("groups", "counts")}
+    assert "mine" in drawn["groups"].read_text(encoding="utf-8")
+    assert "no bounds make the groups of groups.json" in drawn["counts"].read_text(encoding="utf-8")
     path.write_text(json.dumps(groups(("mine", [5, 1]))))
     with pytest.raises(DataError, match="1 category is in no group"):
         group_stats(tmp_path / "lt")
