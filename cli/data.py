@@ -140,22 +140,32 @@ def build_coco_lt(
 @EDGES
 @BY
 @click.option("--plot", type=FILE, help="Draw the groups as bars too, into this .png or .svg file.")
-@click.option("--force", is_flag=True, help="Replace the plot if it exists.")
-def group_stats(path: Path, style: str, edges: str | None, by: str, plot: Path | None, force: bool) -> None:
+@click.option(
+    "--write", type=FILE, help="Write the groups to this JSON file, which lt-train takes as data.groups=FILE."
+)
+@click.option("--force", is_flag=True, help="Replace the plot and the JSON file if they exist.")
+def group_stats(
+    path: Path, style: str, edges: str | None, by: str, plot: Path | None, write: Path | None, force: bool
+) -> None:
     """Count categories, images and instances per group. Crowds do not count.
 
     PATH is a COCO or LVIS annotation file or a dataset directory.
     """
-    from lt_data.counts.group_stats import format_stats
+    from lt_data.counts.group_stats import format_stats, write_groups
     from lt_data.counts.group_stats import group_stats as count
+    from lt_data.dataset.names import annotations_path
     from lt_data.files.writing import check_output_file
     from lt_data.groups import parse_edges
     from lt_data.pictures.figures import FORMATS, save_figure
 
     if plot is not None:
         check_output_file(plot, force=force, inputs=[path], suffixes=FORMATS)
+    if write is not None:
+        check_output_file(write, force=force, inputs=[path, annotations_path(path)])
     with Bar("reading", "bytes") as progress:
         stats = count(path, None if edges is None else parse_edges(edges), by=by, progress=progress)
+    if write is not None:
+        write_groups(write, stats, force=force)
     click.echo(format_stats(stats, style))
     if plot is not None:
         from lt_data.pictures.dataset import stats_figure
@@ -257,7 +267,7 @@ def diff(a: Path, b: Path, style: str) -> None:
 )
 @click.option("--instance-aware", is_flag=True, help="IRFS: count instances as well as images.")
 @TABLE_CSV_OR_JSON
-@click.option("--out", type=FILE, help="Write image_id,repeat_factor to this CSV file.")
+@click.option("--out", type=FILE, help="Write image_id,repeat_factor to this CSV file, as sampler.factors takes it.")
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
 def repeat_factors(
     path: Path, threshold: float, rounding: str, instance_aware: bool, style: str, out: Path | None, force: bool

@@ -156,7 +156,11 @@ def _dry_run(recipe: str, overrides: tuple[str, ...], init_from: Path | None) ->
 @click.option("--images", type=FILE, help="Image folder of --annotations, for a RUN.")
 @click.option("--checkpoint", type=click.Choice(["last", "best"]), help="For a RUN  [default: last].")
 @click.option("--train-counts", type=FILE, help="For --predictions: the training set, as a directory, file or CSV.")
-@click.option("--groups", help="A preset, bounds such as 10,100,1000, or coco-lt-paper  [default: the recipe's; bags].")
+@click.option(
+    "--groups",
+    help="A preset, bounds such as 10,100,1000, coco-lt-paper or a groups file  "
+    "[default: the run's or the dataset directory's, else bags].",
+)
 @click.option("--protocol", type=click.Choice(["auto", "coco", "lvis"]), default="auto", show_default=True)
 @click.option("--engine", type=click.Choice(["auto", "fast", "official"]), default="auto", show_default=True)
 @click.option("--fixed-ap", is_flag=True, help="Add AP with 10,000 detections per class over all images.")

@@ -1,4 +1,4 @@
-"""Groups: categories whose training instance count lies in one [lower, upper) bin.
+"""Groups: categories whose training instance count lies in one [lower, upper) bin, or any partition that a file has.
 
 Shapes: C categories, G groups, E = G - 1 edges.
 """
@@ -9,8 +9,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -29,23 +30,28 @@ FREQUENCY_BOUNDS: Final[Mapping[Frequency, tuple[int, int | None]]] = {
     "f": (MOST_COMMON + 1, None),
 }
 GROUPS_SCHEMA = 1
+_WRITE_ANEW: Final = "mend it, or write it anew with lt-data group-stats PATH --write FILE"
 
 
 @dataclass(frozen=True)
 class Group:
-    """Categories with ``lower <= instances < upper``; the last group has no upper bound.
+    """Categories with ``lower <= instances < upper``, or those that somebody put together.
 
     Attributes:
-        name: As written in the literature: ``(0, 10)``, ``[10, 100)``, ..., ``[1000, ~)``.
-        lower: Smallest instance count of the group.
-        upper: First count beyond the group, or ``None``.
+        name: As written in the literature: ``(0, 10)``, ``[10, 100)``, ..., ``[1000, ~)``; or any other.
+        lower: Smallest instance count of the group, or ``None`` where no count says who is in it.
+        upper: First count beyond the group; ``None`` in the last group, and where no count says who is in it.
         category_ids: Dataset ids, ascending.
     """
 
     name: str
-    lower: int
+    lower: int | None
     upper: int | None
     category_ids: tuple[int, ...]
+
+    def holds(self, instances: int) -> bool:
+        """Whether a category with so many instances lies within the bounds; a group without bounds holds any."""
+        return (self.lower is None or self.lower <= instances) and (self.upper is None or instances < self.upper)
 
 
 def check_edges(edges: Sequence[int]) -> tuple[int, ...]:
@@ -120,34 +126,104 @@ def frequency_of(images: int) -> Frequency:
     return "c" if images <= MOST_COMMON else "f"
 
 
-def groups_to_json(groups: Sequence[Group], edges: Sequence[int]) -> dict[str, Any]:
-    """The content of ``groups.json``."""
+def groups_to_json(
+    groups: Sequence[Group], edges: Sequence[int] | None, annotations: GroupedFile | None = None
+) -> dict[str, Any]:
+    """The content of ``groups.json``.
+
+    Args:
+        groups: The groups.
+        edges: The bounds between them, or ``None`` if no bounds say who is in them.
+        annotations: The file that they are made for, to be named in the content; a build has it in its record.
+    """
     rows = [{"name": g.name, "lower": g.lower, "upper": g.upper, "category_ids": list(g.category_ids)} for g in groups]
-    return {"schema": GROUPS_SCHEMA, "edges": list(edges), "groups": rows}
+    source = {} if annotations is None else {"annotations": msgspec.to_builtins(annotations)}
+    return {"schema": GROUPS_SCHEMA, **source, "edges": None if edges is None else list(edges), "groups": rows}
 
 
-def groups_from_json(content: Mapping[str, Any], where: str) -> tuple[tuple[int, ...], tuple[Group, ...]]:
-    """Edges and groups out of the content of ``groups.json``.
+class GroupedFile(msgspec.Struct, frozen=True):
+    """The annotation file that a groups file was made for: its base name and the sha256 of its content."""
+
+    name: str
+    sha256: str
+
+
+class _GroupRow(msgspec.Struct):
+    name: str
+    category_ids: list[Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)]]
+    lower: int | None = None
+    upper: int | None = None
+
+
+class _GroupsContent(msgspec.Struct):
+    groups: Annotated[list[_GroupRow], msgspec.Meta(min_length=1)]
+    edges: list[int] | None = None
+    annotations: GroupedFile | None = None
+
+
+@dataclass(frozen=True)
+class GroupsFile:
+    """The content of ``groups.json``, typed.
+
+    Attributes:
+        groups: In the order of the file; their categories are in its order too.
+        edges: The bounds between the groups; ``None`` where there are none, or where they are not the groups' own.
+        annotations: The annotation file that it was made for, where it says so.
+    """
+
+    groups: tuple[Group, ...]
+    edges: tuple[int, ...] | None
+    annotations: GroupedFile | None
+
+
+def parse_groups(content: object, where: str) -> GroupsFile:
+    """The content of ``groups.json``, typed; whether it fits an annotation file is not asked here.
+
+    Args:
+        content: The parsed JSON.
+        where: File name for the error message.
+
+    Raises:
+        DataError: The content is no object, the schema is unknown, or a value is missing or of another type.
+    """
+    if not isinstance(content, Mapping):
+        raise DataError(f"{where}: not a JSON object; {_WRITE_ANEW}")
+    if content.get("schema") != GROUPS_SCHEMA:
+        raise DataError(f"{where}: schema is {content.get('schema')!r}; this version reads schema {GROUPS_SCHEMA}")
+    try:
+        # ids as text and 5.0 for 5 are read, 5.5 is not
+        found = msgspec.convert(content, _GroupsContent, strict=False)
+    except msgspec.ValidationError as error:
+        raise DataError(f"{where}: not a groups file ({error}); {_WRITE_ANEW}") from None
+    groups = tuple(Group(row.name, row.lower, row.upper, tuple(row.category_ids)) for row in found.groups)
+    return GroupsFile(groups, _own_edges(found.edges, groups, where), found.annotations)
+
+
+def _own_edges(edges: Sequence[int] | None, groups: Sequence[Group], where: str) -> tuple[int, ...] | None:
+    """The edges that a file states, if the bounds of its groups are theirs."""
+    if edges is None:
+        return None
+    try:
+        bounds = [(lower, upper) for _, lower, upper in group_bounds(edges)]
+    except DataError as error:
+        raise DataError(
+            f"{where}: {line}, or null where no bounds make the groups" for line in error.problems
+        ) from None
+    return tuple(edges) if bounds == [(g.lower, g.upper) for g in groups] else None
+
+
+def groups_from_json(content: Mapping[str, Any], where: str) -> tuple[tuple[int, ...] | None, tuple[Group, ...]]:
+    """Edges and groups out of the content of ``groups.json``; edges are ``None`` where no bounds make the groups.
 
     Args:
         content: The parsed file.
         where: File name for the error message.
 
     Raises:
-        DataError: The content is no object, the schema is unknown or a key is missing.
+        DataError: The content is no object, the schema is unknown, or a value is missing or of another type.
     """
-    if not isinstance(content, Mapping):
-        raise DataError(f"{where}: not a JSON object; write it anew with lt-data build-coco-lt")
-    if content.get("schema") != GROUPS_SCHEMA:
-        raise DataError(f"{where}: schema is {content.get('schema')!r}; this version reads schema {GROUPS_SCHEMA}")
-    try:
-        groups = tuple(
-            Group(str(g["name"]), int(g["lower"]), g["upper"], tuple(int(c) for c in g["category_ids"]))
-            for g in content["groups"]
-        )
-        return check_edges(content["edges"]), groups
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"{where}: not a groups file ({error!r}); write it anew with lt-data build-coco-lt") from None
+    found = parse_groups(content, where)
+    return found.edges, found.groups
 
 
 # bags, bags-2, bags-8: the groupings of the released code of BAGS (CVPR 2020); simcal: powers of 20, as in the released
@@ -161,6 +237,7 @@ PRESETS: Final[Mapping[str, tuple[int, ...]]] = {
 
 
 _NUMBERS = re.compile(r"\s*\d{1,15}\s*(,\s*\d{1,15}\s*)*", re.ASCII)
+_LOWER_BOUND = re.compile(r"\[(\d{1,15}), ", re.ASCII)
 
 
 def parse_edges(text: str) -> tuple[int, ...]:
@@ -191,3 +268,10 @@ def empty_groups_sentence(groups: Sequence[Group]) -> str:
     if len(empty) == 1:
         return f"group {empty[0]} is empty: no category lies in it"
     return f"groups {', '.join(empty[:-1])} and {empty[-1]} are empty: no category lies in them"
+
+
+def names_are_bounds(names: Sequence[str]) -> bool:
+    """Whether groups of these names, in this order, are those that some edges make."""
+    edges = [int(match[1]) for name in names if (match := _LOWER_BOUND.match(name))]
+    ascending = bool(edges) and edges[0] > 0 and all(a < b for a, b in pairwise(edges))
+    return ascending and [name for name, _, _ in group_bounds(edges)] == list(names)

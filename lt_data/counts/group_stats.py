@@ -18,15 +18,30 @@ import numpy as np
 from lt_data.annotations.file import AnnotationFile, read_annotations
 from lt_data.arrays import BoolArray
 from lt_data.counts.categories import CategoryCounts, count_categories
+from lt_data.counts.group_file import load_groups
 from lt_data.counts.grouping import frequency_groups, group_categories
-from lt_data.dataset.directory import read_groups
-from lt_data.dataset.names import annotations_path, is_dataset_dir
+from lt_data.dataset.names import GROUPS, annotations_path, is_dataset_dir
 from lt_data.errors import DataError
-from lt_data.groups import BAGS_EDGES, FREQUENCY_NAMES, MOST_COMMON, MOST_RARE, Group, empty_groups_sentence
+from lt_data.files.writing import check_output_file, write_whole
+from lt_data.groups import (
+    BAGS_EDGES,
+    FREQUENCY_NAMES,
+    MOST_COMMON,
+    MOST_RARE,
+    Group,
+    GroupedFile,
+    check_edges,
+    empty_groups_sentence,
+    groups_to_json,
+)
 from lt_data.progress import Progress
 
 By = Literal["instances", "images", "frequency"]
 BYS: Final[tuple[By, ...]] = get_args(By)
+# what is printed, in the order of the contract
+_FIGURES: Final = (
+    *("by", "categories", "images", "images_with_annotations", "instances", "groups", "frequency", "frequency_source"),
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +49,7 @@ class GroupCounts:
     """One group: categories in it, distinct images that hold one of them, and their instances."""
 
     name: str
-    lower: int
+    lower: int | None
     upper: int | None
     categories: int
     images: int
@@ -54,6 +69,10 @@ class GroupStats:
         groups: One row a group; by instances and by images, a category without any lies in the first.
         frequency: Categories that are rare (r), common (c) and frequent (f) by image count.
         frequency_source: ``field`` or ``counted``.
+        members: The groups with their categories; not part of the figures.
+        edges: The bounds that made the groups; ``None`` where no bounds on instances did.
+        annotations: The file that was counted.
+        without_instances: Categories of each group that have no instance.
     """
 
     by: str
@@ -64,6 +83,10 @@ class GroupStats:
     groups: tuple[GroupCounts, ...]
     frequency: dict[str, int]
     frequency_source: str
+    members: tuple[Group, ...]
+    edges: tuple[int, ...] | None
+    annotations: GroupedFile
+    without_instances: tuple[int, ...]
 
 
 def group_stats(
@@ -73,21 +96,21 @@ def group_stats(
 
     Args:
         path: A directory written by ``lt-data build-coco-lt``, or an annotation file.
-        edges: Ascending bounds between the groups; a dataset directory's own edges, else 10, 100, 1000.
+        edges: Ascending bounds between the groups; those of a dataset directory's ``groups.json``, else 10, 100, 1000.
         by: What the bounds count, ``instances`` or ``images`` of a category; ``frequency``: rare, common and frequent,
             as LVIS has them, without edges.
         progress: Called with the bytes read and the bytes in all.
 
     Raises:
-        DataError: The path cannot be read, the edges are not ascending or do not go with ``by``.
+        DataError: The path cannot be read, the edges are not ascending or do not go with ``by``, or the groups of the
+            directory do not fit its annotations.
     """
     path = Path(path)
     check_by(by)
     if by == "frequency" and edges is not None:
         raise DataError("--edges: rare, common and frequent have bounds of their own; leave it out, or use --by images")
-    if edges is None:
-        edges = read_groups(path)[0] if is_dataset_dir(path) else BAGS_EDGES
-    return stats_of(read_annotations(annotations_path(path), progress=progress), edges, by)
+    own = path / GROUPS if edges is None and is_dataset_dir(path) else None
+    return stats_of(read_annotations(annotations_path(path), progress=progress), edges, by, own=own)
 
 
 def check_by(by: str) -> None:
@@ -96,15 +119,29 @@ def check_by(by: str) -> None:
         raise DataError(f"--by: got '{by}'; allowed are {', '.join(BYS)}")
 
 
-def stats_of(file: AnnotationFile, edges: Sequence[int], by: str = "instances") -> GroupStats:
+def stats_of(
+    file: AnnotationFile, edges: Sequence[int] | None = None, by: str = "instances", *, own: Path | None = None
+) -> GroupStats:
     """Statistics of an annotation file that has been read; with ``frequency`` the edges are not used.
 
+    Args:
+        file: The annotations.
+        edges: Ascending bounds between the groups; those of ``own``, else 10, 100, 1000.
+        by: As in :func:`group_stats`.
+        own: A file of groups for these annotations.
+
     Raises:
-        DataError: There is no such ``by``.
+        DataError: There is no such ``by``, or the groups of ``own`` do not fit.
     """
     check_by(by)
     counts = count_categories(file)
-    groups = _groups(counts, edges, by)
+    found = load_groups(own, counts, sha256=file.sha256) if own is not None and by != "frequency" else None
+    if edges is None:
+        edges = (found.edges if found is not None else None) or BAGS_EDGES
+    if found is not None and by == "instances":
+        groups, made_by = found.groups, found.edges
+    else:
+        groups, made_by = _groups(counts, edges, by), check_edges(edges) if by == "instances" else None
     return GroupStats(
         by=by,
         categories=len(counts.category_ids),
@@ -114,6 +151,10 @@ def stats_of(file: AnnotationFile, edges: Sequence[int], by: str = "instances") 
         groups=tuple(_group_counts(file, group) for group in groups),
         frequency={key: counts.frequencies.count(key) for key in FREQUENCY_NAMES},
         frequency_source=counts.frequency_source,
+        members=groups,
+        edges=made_by,
+        annotations=GroupedFile(file.path.name, file.sha256),
+        without_instances=tuple(_without_instances(counts, group) for group in groups),
     )
 
 
@@ -121,6 +162,29 @@ def _groups(counts: CategoryCounts, edges: Sequence[int], by: str) -> tuple[Grou
     if by == "frequency":
         return frequency_groups(counts)
     return group_categories(counts, edges, by="images" if by == "images" else "instances")
+
+
+def _without_instances(counts: CategoryCounts, group: Group) -> int:
+    """Categories of a group that no annotation has."""
+    return int((np.isin(counts.category_ids, group.category_ids) & (counts.instances == 0)).sum())
+
+
+def write_groups(path: Path, stats: GroupStats, *, force: bool = False) -> None:
+    """Writes the groups as a file that ``data.groups`` takes; it appears whole or not at all.
+
+    It has the layout of a dataset directory's ``groups.json``, and names the annotation file that it is made for.
+    Groups by images or frequency have no bounds there: bounds in such a file count instances.
+
+    Raises:
+        OutputError: The file exists and ``force`` is not set, or it cannot be written.
+    """
+    path = Path(path)
+    check_output_file(path, force=force)
+    groups = stats.members
+    if stats.by != "instances":
+        groups = tuple(Group(group.name, None, None, group.category_ids) for group in groups)
+    content = groups_to_json(groups, stats.edges, stats.annotations)
+    write_whole(path, f"{json.dumps(content, indent=2, ensure_ascii=False)}\n".encode())
 
 
 def _group_counts(file: AnnotationFile, group: Group) -> GroupCounts:
@@ -147,7 +211,8 @@ def format_stats(stats: GroupStats, style: str = "table") -> str:
 
 
 def _as_json(stats: GroupStats) -> str:
-    content: dict[str, Any] = asdict(stats)
+    content: dict[str, Any] = {key: getattr(stats, key) for key in _FIGURES}
+    content["groups"] = [asdict(group) for group in stats.groups]
     return json.dumps(content, indent=2, ensure_ascii=False)
 
 
@@ -156,15 +221,16 @@ def _as_csv(stats: GroupStats) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["name", "lower", "upper", "categories", "images", "instances", "share"])
     for g in stats.groups:
-        upper = "" if g.upper is None else g.upper
+        # None is an empty cell
         writer.writerow(
-            [g.name, g.lower, upper, g.categories, g.images, g.instances, share(g.instances, stats.instances)]
+            [g.name, g.lower, g.upper, g.categories, g.images, g.instances, share(g.instances, stats.instances)]
         )
     return out.getvalue().rstrip("\n")
 
 
 def _as_table(stats: GroupStats) -> str:
-    row = "{:<14}{:>12}{:>10}{:>12}{:>9}".format
+    width = max(14, *(len(g.name) + 2 for g in stats.groups))
+    row = f"{{:<{width}}}{{:>12}}{{:>10}}{{:>12}}{{:>9}}".format
     lines = [row(f"by {stats.by}", "categories", "images", "instances", "share")]
     for g in stats.groups:
         percent = f"{share(g.instances, stats.instances):.1%}"
@@ -183,9 +249,16 @@ def _as_table(stats: GroupStats) -> str:
     lines.append(f"{stats.images:,} images in the file, {empty:,} of them without annotations")
     empty_groups = [Group(g.name, g.lower, g.upper, ()) for g in stats.groups if not g.categories]
     lines += [empty_groups_sentence(empty_groups)] if empty_groups else []
+    lines += _without_instances_lines(stats)
     lines.append("")
     counted = f"images <= {MOST_RARE}, <= {MOST_COMMON}, more"
     source = "the file's frequency field" if stats.frequency_source == "field" else counted
     by_name = ", ".join(f"{stats.frequency[key]:,} {name}" for key, name in FREQUENCY_NAMES.items())
     lines.append(f"categories by image count: {by_name} (by {source})")
     return "\n".join(lines)
+
+
+def _without_instances_lines(stats: GroupStats) -> list[str]:
+    """One line about categories that nothing can be learnt of, if there are any."""
+    places = [f"{n:,} in {g.name}" for n, g in zip(stats.without_instances, stats.groups, strict=True) if n]
+    return [f"{sum(stats.without_instances):,} without training instances: {', '.join(places)}"] if places else []

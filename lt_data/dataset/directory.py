@@ -18,7 +18,7 @@ from lt_data.errors import DataError, OutputError
 from lt_data.files.image_files import normal_name
 from lt_data.files.reading import map_file
 from lt_data.files.writing import sha256_of
-from lt_data.groups import Group, groups_from_json
+from lt_data.groups import Group, GroupsFile, parse_groups
 
 # files named in a message
 MOST_SHOWN: Final = 3
@@ -32,18 +32,30 @@ class _Digests(msgspec.Struct):
     files: dict[str, str]
 
 
-def read_groups(directory: Path) -> tuple[tuple[int, ...], tuple[Group, ...]]:
-    """Edges and groups of a dataset directory.
+def read_groups(directory: Path) -> tuple[tuple[int, ...] | None, tuple[Group, ...]]:
+    """Edges and groups of a dataset directory; edges are ``None`` where no bounds make the groups.
 
     Raises:
         DataError: ``groups.json`` is missing or of another schema.
     """
-    path = Path(directory) / GROUPS
+    found = read_groups_file(Path(directory) / GROUPS)
+    return found.edges, found.groups
+
+
+def read_groups_file(path: Path) -> GroupsFile:
+    """A file of groups, of a dataset directory or any other; whether it fits an annotation file is not asked here.
+
+    Raises:
+        DataError: It cannot be read, or is of another schema.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); write it anew with lt-data build-coco-lt") from None
-    return groups_from_json(content, str(path))
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DataError(
+            f"{path}: cannot be read ({reason}); write it anew with lt-data group-stats PATH --write FILE"
+        ) from None
+    return parse_groups(content, str(path))
 
 
 def check_output(out: Path, *, force: bool) -> None:

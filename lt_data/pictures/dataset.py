@@ -23,7 +23,7 @@ from lt_data.arrays import IntArray
 from lt_data.counts.categories import EMBEDDED, CategoryCounts, count_categories, embedded_reference
 from lt_data.counts.group_stats import GroupStats, check_by, stats_of
 from lt_data.dataset.directory import read_groups
-from lt_data.dataset.names import BUILD, CATEGORIES, annotations_path, is_dataset_dir
+from lt_data.dataset.names import BUILD, CATEGORIES, GROUPS, annotations_path, is_dataset_dir
 from lt_data.errors import DataError, OutputError
 from lt_data.files.writing import adding_files
 from lt_data.groups import (
@@ -81,7 +81,7 @@ def plot_dataset(
         path: A directory written by ``lt-data build-coco-lt``, or a COCO or LVIS annotation file.
         kind: One of ``KINDS``, or ``all`` for every one that the path has the figures for.
         out: The folder to write into.
-        edges: Ascending bounds between the groups; a dataset directory's own edges, else 10, 100, 1000.
+        edges: Ascending bounds between the groups; those of a dataset directory's ``groups.json``, else 10, 100, 1000.
         by: What the picture ``groups`` is made by, see :func:`lt_data.counts.group_stats.group_stats`.
         force: Replace pictures that exist.
         progress: Told of each long step, and of the bytes or images that are done.
@@ -146,9 +146,28 @@ class _Source:
 
     @cached_property
     def edges(self) -> tuple[int, ...]:
-        if self._edges is None and is_dataset_dir(self.path):
-            return read_groups(self.path)[0]
-        return self._edges or BAGS_EDGES
+        """Bounds of the bands: the directory's where bounds make its groups."""
+        return self._edges or self._own_edges or BAGS_EDGES
+
+    @property
+    def bands_note(self) -> str:
+        """Says so if bands cannot show the groups of a directory."""
+        if self._own_groups is None or self._own_edges is not None:
+            return ""
+        return f"bands: the usual bounds; no bounds make the groups of {GROUPS}, which the picture 'groups' shows"
+
+    def stats(self) -> GroupStats:
+        """The groups: those that a directory has in its file, unless other bounds were asked for."""
+        return stats_of(self.file, self._edges, self.by, own=self._own_groups)
+
+    @property
+    def _own_groups(self) -> Path | None:
+        """The file of groups of a directory, unless other bounds were asked for."""
+        return self.path / GROUPS if self._edges is None and is_dataset_dir(self.path) else None
+
+    @cached_property
+    def _own_edges(self) -> tuple[int, ...] | None:
+        return None if self._own_groups is None else read_groups(self.path)[0]
 
     @property
     def name(self) -> str:
@@ -160,7 +179,7 @@ def _counts_figure(source: _Source) -> Figure:
     ranked = rank_counts(counts.instances, counts.category_ids, counts.names)
     bands = [Band(*bound) for bound in group_bounds(source.edges)]
     title = f"{source.name}: {counts.instances.sum():,} instances of {_categories(counts)}"
-    return ranks_figure(ranked, bands, title=title, unit="instances")
+    return ranks_figure(ranked, bands, title=title, unit="instances", note=source.bands_note)
 
 
 def _images_figure(source: _Source) -> Figure:
@@ -179,12 +198,14 @@ def _images_figure(source: _Source) -> Figure:
 def _groups_figure(source: _Source) -> Figure:
     counts = source.counts
     title = f"{source.name}: {counts.instances.sum():,} instances of {_categories(counts)}"
-    return stats_figure(stats_of(source.file, source.edges, source.by), title)
+    return stats_figure(source.stats(), title)
 
 
 def stats_figure(stats: GroupStats, title: str) -> Figure:
     """Categories, images and instances per group, as three rows of bars side by side."""
     what = {"frequency": "LVIS frequency of a category"}.get(stats.by, f"training {stats.by} per category")
+    if stats.by == "instances" and stats.edges is None:
+        what = "groups of their own"
     return groups_figure(stats.groups, title, what)
 
 

@@ -129,7 +129,7 @@ def diff_datasets(a: Path, b: Path, *, progress: Progress | None = None) -> Diff
     categories_a, categories_b = _category_records(file_a), _category_records(file_b)
     names = {**_names(counts_b), **_names(counts_a)}
     both_directories = is_dataset_dir(a) and is_dataset_dir(b)
-    edges = next((read_groups(path)[0] for path in (a, b) if is_dataset_dir(path)), BAGS_EDGES)
+    edges = next((read_groups(path)[0] for path in (a, b) if is_dataset_dir(path)), None) or BAGS_EDGES
     return Diff(
         a=str(a),
         b=str(b),

@@ -6,17 +6,19 @@ Shapes: C categories, N images.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from lt_data.build.alignment import scaled_targets
 from lt_data.build.check_options import parse_scale
+from lt_data.counts.group_file import partition_problems
 from lt_data.counts.repeat_factors import image_repeat_factors
 from lt_data.dataset.directory import read_groups
 from lt_data.dataset.names import CATEGORIES, GROUPS, REPEAT_FACTORS
 from lt_data.dataset.record import CategoryRow, FactorRow, read_rows, unknown_columns
-from lt_data.groups import group_name_of, groups_to_json, make_groups
+from lt_data.groups import Group, group_name_of, groups_to_json, make_groups
 from lt_data.verify.mismatch import Mismatch, differing_bytes, differing_fields, differing_ids
 from lt_data.verify.report import Checks, Dataset
 
@@ -26,7 +28,7 @@ def check_tables(data: Dataset, checks: Checks) -> None:
     checks.run(CATEGORIES, "categories, names, instances, images and groups", _check_counts(data))
     checks.run(CATEGORIES, "ranks", _check_ranks(data.rows))
     checks.run(CATEGORIES, "targets, and that they are met", _check_targets(data))
-    checks.run(GROUPS, "edges and groups", _check_groups(data))
+    checks.run(GROUPS, "edges and groups", _check_groups(data, checks))
     checks.run(REPEAT_FACTORS, f"the factor of {len(data.file.image_ids):,} images", _check_factors(data))
     for name, kind in ((CATEGORIES, CategoryRow), (REPEAT_FACTORS, FactorRow)):
         unknown = unknown_columns(data.directory / name, kind)
@@ -70,24 +72,38 @@ def _check_targets(data: Dataset) -> Iterator[Mismatch]:
         yield from differing_fields(CATEGORIES, f"category {row.category_id}", row, expected)
 
 
-def _check_groups(data: Dataset) -> Iterator[Mismatch]:
-    edges, groups = read_groups(data.directory)
+def _check_groups(data: Dataset, checks: Checks) -> Iterator[Mismatch]:
+    """The groups of the build, or a partition that somebody made in their place."""
+    _, groups = read_groups(data.directory)
+    content = json.loads((data.directory / GROUPS).read_bytes())
+    if _is_own_partition(data, content, groups):
+        checks.notice(GROUPS, f"edited: the categories are in groups of its own, {', '.join(g.name for g in groups)}")
+        return
     expected = make_groups(data.counts.category_ids, data.counts.instances, data.options.edges)
     found = []
-    if edges != data.options.edges:
-        found.append(Mismatch(GROUPS, "edges", str(list(edges)), str(list(data.options.edges))))
+    if content.get("edges") != list(data.options.edges):
+        found.append(Mismatch(GROUPS, "edges", json.dumps(content.get("edges")), str(list(data.options.edges))))
     if [(g.name, g.lower, g.upper) for g in groups] != [(g.name, g.lower, g.upper) for g in expected]:
         found.append(Mismatch(GROUPS, "groups", ", ".join(g.name for g in groups), ", ".join(g.name for g in expected)))
     for group, wanted in zip(groups, expected, strict=False):
         found += differing_ids(GROUPS, f"group {wanted.name}: category", group.category_ids, wanted.category_ids)
     yield from found
     # keys that no build writes, ids as text, ...
-    content = json.loads((data.directory / GROUPS).read_bytes())
     got, wanted_text = (
         json.dumps(value, sort_keys=True).encode() for value in (content, groups_to_json(expected, data.options.edges))
     )
     if not found and got != wanted_text:
         yield differing_bytes(GROUPS, "content", got, wanted_text)
+
+
+def _is_own_partition(data: Dataset, content: Mapping[str, Any], groups: Sequence[Group]) -> bool:
+    """Whether a groups file says that no bounds make its groups, and they are a partition of the categories.
+
+    With bounds in it, a category in another group than the bounds say is a contradiction, so it may be damage.
+    """
+    bounds = [content.get("edges"), *(bound for group in groups for bound in (group.lower, group.upper))]
+    partition = not partition_problems(groups, data.counts.category_ids, data.counts.names)
+    return partition and all(bound is None for bound in bounds)
 
 
 def _check_factors(data: Dataset) -> Iterator[Mismatch]:

@@ -50,12 +50,14 @@ class VerifyReport:
     Attributes:
         directory: What was checked.
         problems: Every difference, in the order of the checks.
+        notices: One line for each file that was edited on purpose, which is no difference.
         checked: One line for each check that was made.
         unchecked: What was not checked, why, and how to check it.
     """
 
     directory: Path
     problems: tuple[Mismatch, ...]
+    notices: tuple[str, ...]
     checked: tuple[str, ...]
     unchecked: tuple[Unchecked, ...]
 
@@ -99,7 +101,9 @@ def verify_directory(
             _skip_pool(checks)
         else:
             _check_pool(data, annotations_path(Path(pool)), reference, checks, progress=progress)
-    return VerifyReport(directory, tuple(checks.problems), tuple(checks.checked), tuple(checks.unchecked))
+    return VerifyReport(
+        directory, tuple(checks.problems), tuple(checks.notices), tuple(checks.checked), tuple(checks.unchecked)
+    )
 
 
 def _check_source(data: Dataset, given: Path | None, checks: Checks) -> None:
@@ -188,6 +192,7 @@ def _as_json(report: VerifyReport) -> str:
         "schema": 1,
         "directory": str(report.directory),
         "problems": [asdict(mismatch) for mismatch in report.problems],
+        "notices": report.notices,
         "checked": report.checked,
         "unchecked": [asdict(thing) for thing in report.unchecked],
     }
@@ -201,8 +206,10 @@ def _as_table(report: VerifyReport) -> str:
         lines += [str(mismatch) for mismatch in found[:SHOWN]]
         if len(found) > SHOWN:
             lines.append(f"{name}: and {len(found) - SHOWN:,} more differences")
+    lines += [f"notice: {what}" for what in report.notices]
     lines += [one_line(f"checked: {what}") for what in report.checked]
     lines += [f"not checked: {thing}" for thing in report.unchecked]
     differences = len(report.problems)
-    verdict = f"differences found: {differences:,}" if differences else "everything that was checked is as it was built"
+    built = "as it was built" + (", but for what was edited" if report.notices else "")
+    verdict = f"differences found: {differences:,}" if differences else f"everything that was checked is {built}"
     return "\n".join([*lines, f"{report.directory}: {verdict}"])

@@ -26,6 +26,8 @@ from lt_train.data.instance_masks import MaskKind, mask_kinds
 LARGEST_DROPPED_SHARE = 0.05
 # px; the boxes are float32, and a narrower one can lose its area when it is mirrored
 SMALLEST_SIDE = 2**-8
+# categories that a line names
+MOST_NAMED = 10
 # records whose masks are measured at a time: few enough that their polygons stay in the processor's cache
 MASK_CHUNK = 512
 # masks from which a second process pays
@@ -223,6 +225,20 @@ def keep_classes_below(data: DetectionData, limit: int) -> DetectionData:
         f"{int((data.usable & ~usable).sum()):,} objects of the others are unlabelled and count as background"
     )
     return replace(data, usable=usable, notes=(*data.notes, note))
+
+
+def untrained_note(data: DetectionData) -> tuple[str, ...]:
+    """A line that names the categories without any target in training; none where all have one."""
+    labels = data.ids.to_labels(data.file.annotation_category_ids[data.usable])
+    missing = np.flatnonzero(np.bincount(labels, minlength=len(data.counts.names) + 1)[1:] == 0)
+    if not len(missing):
+        return ()
+    names = ", ".join(data.counts.names[row] for row in missing[:MOST_NAMED].tolist())
+    more = f" and {len(missing) - MOST_NAMED:,} more" if len(missing) > MOST_NAMED else ""
+    return (
+        f"warning: {len(missing):,} of {len(data.counts.names):,} categories have no training instance, so they cannot "
+        f"be learnt, and their AP pulls down that of their group: {names}{more}",
+    )
 
 
 def training_rows(data: DetectionData, *, keep_empty: bool) -> tuple[IntArray, tuple[str, ...]]:

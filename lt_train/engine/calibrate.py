@@ -32,7 +32,7 @@ from lt_train.recipe.sections import Recipe
 from lt_train.report.run_report import draw_run_report
 from lt_train.runs.checkpoint import save_checkpoint
 from lt_train.runs.compute import prepare
-from lt_train.runs.data import RunData, ValidationData, data_record, load_run_data
+from lt_train.runs.data import RunData, ValidationData, data_record, describe_groups, load_run_data
 from lt_train.runs.directory import RunDir, check_run_dir, create_run_dir, write_environment, write_recipe, write_text
 from lt_train.runs.log import RunLog
 from lt_train.runs.model import choose_device, model_from_run
@@ -155,6 +155,7 @@ def _opening_lines(recipe: Recipe, data: RunData, source: Path, notes: Sequence[
         *notes,
         f"weights from {source}",
         f"data: {len(data.dataset):,} images, {len(data.train.counts.names)} categories",
+        describe_groups(data),
         *data.notes,
     ]
 

@@ -25,10 +25,13 @@ from lt_train.runs.compute import prepare
 from lt_train.runs.data import RunData
 from lt_train.runs.directory import RunDir, write_text
 from lt_train.runs.log import drop_later_metrics
+from lt_train.runs.metadata import check_resumed
 from lt_train.runs.model import make_model, model_from_run
 
 # a run may go on with another number of workers, on another device, with other log lines and trackers
 FREE_TO_CHANGE = ("device", "log_every", "trackers", "data.workers", "eval.batch")
+# where groups and repeat factors come from may change too if they are the same ones, which data.json tells
+SOURCES = ("data.groups", "sampler.factors", "sampler.threshold")
 # layers that a message names
 FEW = 3
 
@@ -82,7 +85,7 @@ def start_state(
         model, report = model_from_run(recipe, data, init_from)
         notes = [f"weights from {init_from}; newly initialised: {_fresh(report)}"]
     else:
-        model = make_model(recipe, data.train.counts, load_pretrained=not resume)
+        model = make_model(recipe, data.train.counts, data.groups, load_pretrained=not resume)
         report, notes = model.load_report, [] if resume else _first_notes(recipe, model)
     if not set_trainable(model, recipe.train):
         raise RecipeError(
@@ -226,6 +229,7 @@ def restore_state(state: RunState, run: RunDir, recipe: Recipe, data: RunData) -
         )
     if content["train_sha256"] != data.train.file.sha256:
         raise DataError(f"--resume: {data.train.file.path} is not the file the run was started with (sha256 differs)")
+    check_resumed(run.data, content["recipe"], data.train.file, data.groups, data.factors)
     if state.ema is not None:
         state.ema.module.load_state_dict(content["model"])
         state.ema.n_averaged.fill_(content["averaged"])
@@ -276,6 +280,6 @@ def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> 
         name, a, b = prefix + key, old.get(key), new.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
             lines += _differences(a, b, f"{name}.")
-        elif a != b and name not in FREE_TO_CHANGE:
+        elif a != b and name not in (*FREE_TO_CHANGE, *SOURCES):
             lines.append(f"{name} was {a!r}, is now {b!r}")
     return lines

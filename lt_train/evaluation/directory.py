@@ -197,13 +197,13 @@ class GroupOfInputs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         name: As in ``metrics.json``.
-        lower: Smallest instance count.
+        lower: Smallest instance count; None where no bounds make the group.
         upper: First count beyond it, or None.
         category_ids: Dataset ids.
     """
 
     name: str
-    lower: int
+    lower: int | None
     upper: int | None
     category_ids: tuple[int, ...]
 

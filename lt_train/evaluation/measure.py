@@ -11,9 +11,11 @@ import numpy as np
 
 from lt_data.annotations.file import AnnotationFile, read_annotations
 from lt_data.counts.categories import CategoryCounts, count_categories
+from lt_data.counts.group_file import load_groups
 from lt_data.counts.training import load_train_counts
-from lt_data.dataset.names import annotations_path
+from lt_data.dataset.names import ANNOTATIONS, GROUPS, annotations_path, is_dataset_dir
 from lt_data.errors import DataError
+from lt_data.files.writing import sha256_of
 from lt_data.groups import Group
 from lt_data.progress import SILENT, Progress
 from lt_train.evaluation.directory import (
@@ -28,7 +30,7 @@ from lt_train.evaluation.directory import (
 from lt_train.evaluation.engines.choose import EngineName
 from lt_train.evaluation.engines.protocols import ProtocolChoice
 from lt_train.evaluation.figures.average_precision import Evaluation, evaluate_checked
-from lt_train.evaluation.figures.group_sets import GROUP_SETS, evaluation_groups
+from lt_train.evaluation.figures.group_sets import evaluation_groups, needs_counts
 from lt_train.evaluation.figures.metrics import summarise
 from lt_train.evaluation.figures.per_class import Cell, per_class_rows
 from lt_train.evaluation.figures.table import format_metrics
@@ -116,7 +118,13 @@ def measure(
 
     evaluations = run(fixed=False)
     fixed = run(fixed=True) if choices.fixed else None
-    metrics = summarise(evaluations, groups=groups, frequency=_frequencies(train_counts), fixed=fixed)
+    metrics = summarise(
+        evaluations,
+        groups=groups,
+        frequency=_frequencies(train_counts),
+        untrained=_untrained(train_counts),
+        fixed=fixed,
+    )
     return Measured(
         metrics=metrics,
         per_class=per_class_rows(evaluations, groups=groups, train_counts=train_counts),
@@ -141,6 +149,11 @@ def _frequencies(counts: CategoryCounts | None) -> dict[int, str] | None:
     return dict(zip(counts.category_ids.tolist(), counts.frequencies, strict=True))
 
 
+def _untrained(counts: CategoryCounts | None) -> list[int]:
+    """Dataset ids of the categories without a training instance."""
+    return [] if counts is None else [int(i) for i in counts.category_ids[counts.instances == 0]]
+
+
 def evaluate_predictions(
     predictions: Path,
     annotations: Path,
@@ -159,7 +172,8 @@ def evaluate_predictions(
         annotations: A COCO or LVIS annotation file, or a dataset directory.
         train_counts: What was trained on: a dataset directory, an annotation file, or a CSV with ``category_id`` and
             ``instances``. Without it there are no groups.
-        groups: A preset, bounds such as ``10,100,1000``, or ``coco-lt-paper``; ``bags`` unless given.
+        groups: A preset, bounds such as ``10,100,1000``, ``coco-lt-paper`` or a groups file; those of the dataset
+            directory that was trained on, else ``bags``, unless given.
         choices: How to measure.
         out: Directory for ``metrics.json``, ``per_class.csv`` and ``inputs.json``; nothing is written without.
         force: Replace an evaluation that is there.
@@ -181,7 +195,7 @@ def evaluate_predictions(
     file = read_annotations(path, progress=progress)
     if counts is not None:
         _check_counts(counts, file, train_counts)
-    chosen = _groups(groups, counts, file)
+    chosen = _groups(groups, counts, file, train_counts)
     progress.step(f"measuring {predictions}")
     stored_as = str(Path(predictions).resolve())
     measured = measure(
@@ -207,10 +221,14 @@ def _check_counts(counts: CategoryCounts, file: AnnotationFile, source: Path | N
         )
 
 
-def _groups(name: str | None, counts: CategoryCounts | None, file: AnnotationFile) -> tuple[Group, ...]:
-    if name in GROUP_SETS:
+def _groups(
+    name: str | None, counts: CategoryCounts | None, file: AnnotationFile, source: Path | None
+) -> tuple[Group, ...]:
+    if name is not None and not needs_counts(name):
         # fixed lists, whatever the counts
-        return evaluation_groups(str(name), counts or count_categories(file))
+        return evaluation_groups(name, counts or count_categories(file))
+    if counts is not None and name is None and source is not None and is_dataset_dir(source):
+        return load_groups(source / GROUPS, counts, sha256=sha256_of(source / ANNOTATIONS)).groups
     if counts is not None:
         return evaluation_groups(name or "bags", counts)
     if name is not None:

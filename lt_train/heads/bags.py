@@ -10,12 +10,14 @@ CVPR 2020, section 4 and the released code.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lt_data.errors import RecipeError
 from lt_data.groups import BAGS_EDGES, group_index
 from lt_train.heads.base import Head, dense_rank
 from lt_train.heads.options.bags import BagsOptions
@@ -23,11 +25,12 @@ from lt_train.heads.region_weights import others_weights, shares
 
 
 class BagsHead(Head):
-    """Balanced Group Softmax over the realised training counts.
+    """Balanced Group Softmax over groups of the realised training counts, or over any other groups.
 
     Args:
-        instance_counts: Non-crowd training instances of classes 1..C; a class without instances is in group 1.
+        instance_counts: Non-crowd training instances of classes 1..C; by bounds, one without instances is in group 1.
         options: A count on one of the ``edges`` belongs to the upper group; without edges they are 10, 100, 1000.
+            ``groups`` are lists of labels that part 1..C, and stand for the edges.
             ``in_group=inverse`` weighs the classes of a group by the inverse count over the group's mean. For
             ``merge`` see :meth:`scores`.
 
@@ -37,6 +40,9 @@ class BagsHead(Head):
         class_logit: [C] int64, logit of each class.
         logit_label: [C] int64, label of each logit of a class, in the order of the logits; not saved.
         label_weights: [S, C+1] float32, in-group weight of each label in each slice.
+
+    Raises:
+        RecipeError: A class is in none of the ``groups``, or in more than one, or a label is no class.
     """
 
     layout_buffers = ("label_to_bin",)
@@ -49,9 +55,10 @@ class BagsHead(Head):
     def __init__(self, instance_counts: Sequence[int], options: BagsOptions) -> None:
         super().__init__(instance_counts)
         self.options = options
-        self.edges, self.gate = options.edges or BAGS_EDGES, options.gate
-        groups = torch.from_numpy(group_index(list(instance_counts), self.edges))
-        label_to_bin = _label_to_bin(groups, len(self.edges) + 1, gate=self.gate)
+        self.gate = options.gate
+        self.edges = (options.edges or BAGS_EDGES) if options.groups is None else None
+        groups, num_groups = _groups_of_classes(options, instance_counts)
+        label_to_bin = _label_to_bin(groups, num_groups, gate=self.gate)
         lengths = (label_to_bin.amax(dim=1) + 1).tolist()
         starts = [sum(lengths[:i]) for i in range(len(lengths))]
         self.lengths: tuple[int, ...] = tuple(lengths)
@@ -152,8 +159,36 @@ class BagsHead(Head):
         return scores
 
     def extra_repr(self) -> str:
-        """Options and layout, for ``print(model)``."""
-        return f"{super().extra_repr()}, slices={self.slices}"
+        """Options and layout, for ``print(model)``; lists of labels would fill pages."""
+        shown = [f"{key}={value!r}" for key, value in self.options if key not in ("name", "groups")]
+        return ", ".join([*shown, f"slices={self.slices}"])
+
+
+def _groups_of_classes(options: BagsOptions, instance_counts: Sequence[int]) -> tuple[Tensor, int]:
+    """[C] int64 group of each class, from 0, and the number of groups."""
+    if options.groups is None:
+        edges = options.edges or BAGS_EDGES
+        return torch.from_numpy(group_index(list(instance_counts), edges)), len(edges) + 1
+    classes = len(instance_counts)
+    listed = Counter(label for labels in options.groups for label in labels)
+    wrong = {
+        "are no classes": sorted(label for label in listed if label > classes),
+        "are listed more than once": sorted(label for label, times in listed.items() if times > 1),
+        "are in no group": sorted({*range(1, classes + 1)} - {*listed}),
+    }
+    problems = [f"labels {_some(labels)} {what}" for what, labels in wrong.items() if labels]
+    if problems:
+        raise RecipeError(
+            f"head bags: groups: {'; '.join(problems)}; needed is every label from 1 to {classes} in exactly one list"
+        )
+    groups = torch.empty(classes, dtype=torch.int64)
+    for number, labels in enumerate(options.groups):
+        groups[torch.tensor(labels, dtype=torch.int64) - 1] = number
+    return groups, len(options.groups)
+
+
+def _some(labels: Sequence[int], most: int = 5) -> str:
+    return ", ".join(map(str, labels[:most])) + (", ..." if len(labels) > most else "")
 
 
 def _label_to_bin(groups: Tensor, num_groups: int, *, gate: bool) -> Tensor:

@@ -65,7 +65,7 @@ class Head(nn.Module, ABC):
             if given is not None and (given.shape != own.shape or not torch.equal(given.cpu(), own.cpu())):
                 error_msgs.append(
                     f"{prefix}{name}: the logits of the state stand for other groups of classes than those of this "
-                    f"{type(self).__name__}; make it with the counts, edges and gate that the state was made with"
+                    f"{type(self).__name__}; make it with the counts, groups and gate that the state was made with"
                 )
                 return
         super()._load_from_state_dict(

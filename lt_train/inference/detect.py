@@ -22,7 +22,7 @@ from lt_data.annotations.category_ids import CategoryIds
 from lt_data.arrays import IntArray
 from lt_data.counts.categories import CategoryCounts, counts_from_plain
 from lt_data.errors import DataError
-from lt_data.groups import Group, make_groups
+from lt_data.groups import Group
 from lt_data.progress import SILENT
 from lt_data.terminal import Bar
 from lt_train.data.detection_data import DetectionData
@@ -35,6 +35,7 @@ from lt_train.recipe.sections import Recipe
 from lt_train.runs.checkpoint import load_checkpoint
 from lt_train.runs.compute import prepare
 from lt_train.runs.directory import RunDir
+from lt_train.runs.metadata import trained_groups
 from lt_train.runs.model import choose_device, make_model
 
 
@@ -45,7 +46,7 @@ class Trained:
     Attributes:
         recipe: What the run was trained with.
         counts: Counts of its training file.
-        groups: Groups of its training file.
+        groups: Groups that it was trained with.
         model: The detector, on the device of this process.
     """
 
@@ -146,9 +147,9 @@ def load_trained(
         raise DataError(f"{run.best}: not there; a run has a best checkpoint once it was evaluated on validation data")
     content = load_checkpoint(run.checkpoint(checkpoint))
     counts = counts_from_plain(content["categories"])
-    model = make_model(recipe, counts, load_pretrained=False)
+    groups = trained_groups(run.data, recipe, counts)
+    model = make_model(recipe, counts, groups, load_pretrained=False)
     model.load_state_dict(content["model"])
-    groups = make_groups(counts.category_ids, counts.instances, recipe.data.groups)
     return Trained(recipe, counts, groups, prepare(model, recipe.compute, where))
 
 

@@ -50,7 +50,8 @@ def evaluate_run(
         path: The run directory.
         checkpoint: ``last`` or ``best``.
         files: Annotations and images to evaluate on; the recipe's validation data unless given.
-        groups: A preset, bounds such as ``10,100,1000``, or ``coco-lt-paper``; the recipe's unless given.
+        groups: A preset, bounds such as ``10,100,1000``, ``coco-lt-paper`` or a groups file; those that the run was
+            trained with unless given.
         choices: How to measure.
         out: Where to write; ``eval`` in the run directory for the run's own data and last checkpoint, which is renewed.
         force: Replace an evaluation that exists elsewhere.

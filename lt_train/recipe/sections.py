@@ -7,12 +7,12 @@ fills the keys that neither names, then the whole is validated. Paths are relati
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PlainSerializer, WrapValidator, field_validator, model_validator
 
-from lt_data.groups import BAGS_EDGES
 from lt_train.calibration import CalibrationOptions
 from lt_train.calibration.options import NoCalibration
 from lt_train.data.sampler_options import SamplerOptions, ShuffleSampler
@@ -25,10 +25,21 @@ from lt_train.recipe.methods import METHODS
 Side = Annotated[int, Field(ge=32, le=10_000)]
 Part = Literal["all", "head", "head+reg", "classifier", "none"]
 TrackerName = Literal["tensorboard", "wandb"]
+
+
+def _bounds_or_file(value: Any, bounds: Callable[[Any], Any]) -> Any:
+    """A text is a file; what is neither that nor null is judged as bounds, so that one line says what is wrong."""
+    if value is None or isinstance(value, Path):
+        return value
+    return Path(value) if isinstance(value, str) else bounds(value)
+
+
 if TYPE_CHECKING:
     DetectorName = str
+    Groups = tuple[int, ...] | Path | None
 else:
     DetectorName = Literal[*DETECTORS]
+    Groups = Annotated[Edges, WrapValidator(_bounds_or_file), PlainSerializer(lambda value: value)]
 
 
 class Files(Section):
@@ -43,7 +54,11 @@ class DataSection(Section):
 
     train: Files
     val: Files | None = Field(None, description="Validation data; without it there is no evaluation and no best.")
-    groups: Edges = Field(BAGS_EDGES, description="Bounds between the instance-count groups.")
+    groups: Groups = Field(
+        None,
+        description="Bounds between the instance-count groups, or a groups file; null: those of the dataset directory, "
+        "else 10, 100, 1000.",
+    )
     classes_below: int | None = Field(
         None, ge=1, description="Train only on classes with fewer instances; objects of the others become background."
     )
@@ -200,11 +215,8 @@ class Recipe(Section):
 
     @property
     def head_options(self) -> dict[str, Any]:
-        """Options of the head without its name; groups of ``data.groups`` where the head has none of its own."""
-        options = self.head.model_dump(exclude={"name"})
-        if "edges" in options:
-            options["edges"] = options["edges"] or self.data.groups
-        return options
+        """Options of the head without its name; a head that makes groups takes those of the data unless it has some."""
+        return self.head.model_dump(exclude={"name"})
 
     def to_plain(self) -> dict[str, Any]:
         """Numbers, text, lists and dicts only."""

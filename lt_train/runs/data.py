@@ -7,10 +7,8 @@ from typing import Any, Literal
 
 from lt_data.annotations.same_categories import check_same_categories
 from lt_data.counts.categories import CategoryCounts, counts_to_plain
-from lt_data.counts.repeat_factors import expected_copies, image_repeat_factors
-from lt_data.dataset.directory import read_groups
-from lt_data.dataset.names import is_dataset_dir
-from lt_data.groups import Group, make_groups
+from lt_data.counts.repeat_factors import expected_copies
+from lt_data.groups import Group
 from lt_train.data.dataset import DetectionDataset
 from lt_train.data.detection_data import (
     DetectionData,
@@ -18,11 +16,13 @@ from lt_train.data.detection_data import (
     keep_classes_below,
     load_data,
     training_rows,
+    untrained_note,
 )
 from lt_train.data.plan import Plan
 from lt_train.data.sampler_options import ClassAwareSampler, RepeatFactorSampler, SamplerOptions
 from lt_train.evaluation import GroundTruth, load_ground_truth
 from lt_train.recipe.sections import Files, Recipe, has_masks
+from lt_train.runs.metadata import ChosenFactors, choose_factors, choose_groups, groups_to_record, stale_note
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,9 @@ class RunData:
         train: The training file with its images.
         dataset: Its samples.
         val: The validation file with its images, or ``None``.
-        groups: Groups by the instance counts of the training file.
+        groups: Groups of the categories.
+        groups_source: Where they come from, for people.
+        factors: Repeat factors of the images of the training file, or ``None``.
         notes: What was left out, one line each.
     """
 
@@ -52,6 +54,8 @@ class RunData:
     dataset: DetectionDataset
     val: ValidationData | None
     groups: tuple[Group, ...]
+    groups_source: str
+    factors: ChosenFactors | None
     notes: tuple[str, ...]
 
 
@@ -62,6 +66,8 @@ def load_run_data(recipe: Recipe) -> RunData:
         DataError: A file cannot be used, images are missing, or the categories of the two files differ.
     """
     train = load_data(recipe.data.train.annotations, recipe.data.train.images)
+    chosen, factors = choose_groups(recipe, train.file, train.counts), choose_factors(recipe, train.file)
+    own_notes = (*untrained_note(train), *stale_note(recipe, train.file), *chosen.notes)
     if recipe.data.classes_below is not None:
         train = keep_classes_below(train, recipe.data.classes_below)
     val = load_validation(recipe.data.val, train.counts, masks=has_masks(recipe)) if recipe.data.val else None
@@ -76,9 +82,8 @@ def load_run_data(recipe: Recipe) -> RunData:
         max_size=recipe.model.max_size,
         masks=_mask_form(recipe),
     )
-    groups = make_groups(train.counts.category_ids, train.counts.instances, recipe.data.groups)
-    notes = (*train.notes, *mask_notes, *notes, *_edges_note(recipe))
-    return RunData(train, dataset, val, groups, notes)
+    notes = (*train.notes, *mask_notes, *notes, *own_notes)
+    return RunData(train, dataset, val, chosen.groups, chosen.source, factors, notes)
 
 
 def needs_mask_targets(recipe: Recipe) -> bool:
@@ -91,17 +96,6 @@ def _mask_form(recipe: Recipe) -> Literal["none", "polygons", "runs"]:
     if not needs_mask_targets(recipe):
         return "none"
     return "runs" if recipe.model.mask_target == "exact" else "polygons"
-
-
-def _edges_note(recipe: Recipe) -> tuple[str, ...]:
-    """Says so if a dataset directory was built with other groups."""
-    directory = recipe.data.train.annotations
-    if not is_dataset_dir(directory):
-        return ()
-    edges, _ = read_groups(directory)
-    if edges == recipe.data.groups:
-        return ()
-    return (f"note: {directory} was built with groups {edges}, this run uses data.groups={recipe.data.groups}",)
 
 
 def load_validation(files: Files, train: CategoryCounts, *, masks: bool) -> ValidationData:
@@ -138,9 +132,8 @@ def make_plan(recipe: Recipe, data: RunData) -> Plan:
 
 def _sampling(sampler: SamplerOptions, data: RunData) -> dict[str, Any]:
     """What a plan needs to know of the sampler."""
-    if isinstance(sampler, RepeatFactorSampler):
-        factors = image_repeat_factors(data.train.file, sampler.threshold)[data.dataset.rows]
-        return {"factors": factors, "rounding": sampler.rounding}
+    if isinstance(sampler, RepeatFactorSampler) and data.factors is not None:
+        return {"factors": data.factors.values[data.dataset.rows], "rounding": sampler.rounding}
     if isinstance(sampler, ClassAwareSampler):
         return {"class_rows": data.dataset.rows_of_classes()}
     return {}
@@ -149,17 +142,17 @@ def _sampling(sampler: SamplerOptions, data: RunData) -> dict[str, Any]:
 def describe_data(recipe: Recipe, data: RunData, plan: Plan) -> list[str]:
     """Lines about the data: sizes, groups, what was left out, how long an epoch is."""
     counts = data.train.counts
-    groups = ", ".join(f"{group.name} {len(group.category_ids)}" for group in data.groups)
     lines = [
         f"data: {len(data.dataset):,} images, {int(data.train.usable.sum()):,} instances, "
         f"{len(counts.names)} categories",
-        f"groups (categories): {groups}",
+        describe_groups(data),
         *data.notes,
     ]
-    if plan.factors is not None:
+    if plan.factors is not None and data.factors is not None:
         lines.append(
             f"repeat-factor sampling: {int((plan.factors > 1).sum()):,} images are repeated, a pass has "
-            f"{expected_copies(plan.factors, plan.rounding).sum():,.0f} images on average"
+            f"{expected_copies(plan.factors, plan.rounding).sum():,.0f} images on average; factors from "
+            f"{data.factors.source}"
         )
     if plan.class_rows is not None:
         lines.append(f"class-aware sampling: {len(plan.class_rows):,} classes with images take turns")
@@ -170,13 +163,21 @@ def describe_data(recipe: Recipe, data: RunData, plan: Plan) -> list[str]:
     return [*lines, f"budget: {length}, {budget}"]
 
 
+def describe_groups(data: RunData) -> str:
+    """A line with the groups, how many categories are in each, and where they come from."""
+    groups = ", ".join(f"{group.name} {len(group.category_ids)}" for group in data.groups)
+    return f"groups (categories): {groups}; from {data.groups_source}"
+
+
 def data_record(data: RunData) -> dict[str, Any]:
-    """The content of ``data.json``: a fingerprint of each input and the training counts."""
+    """The content of ``data.json``: a fingerprint of each input, the training counts and the groups."""
     record: dict[str, Any] = {"schema": 1, "train": _fingerprint(data.train), "val": None}
     if data.val is not None:
         record["val"] = _fingerprint(data.val)
     record["categories"] = counts_to_plain(data.train.counts)
-    record["groups"] = {group.name: list(group.category_ids) for group in data.groups}
+    record |= {**groups_to_record(data.groups), "groups_source": data.groups_source, "repeat_factors": None}
+    if data.factors is not None:
+        record["repeat_factors"] = {"source": data.factors.source, "sha256": data.factors.sha256}
     record["notes"] = list(data.notes)
     return record
 

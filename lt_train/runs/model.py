@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
+from lt_data.annotations.category_ids import CategoryIds
 from lt_data.counts.categories import CategoryCounts
 from lt_data.errors import RecipeError
+from lt_data.groups import Group
 from lt_train.detectors import LongTailDetector, build_detector, initialise_from
 from lt_train.detectors.weights import LoadReport, checkpoint_categories
 from lt_train.heads import make_head
@@ -17,18 +22,22 @@ from lt_train.runs.checkpoint import load_checkpoint
 from lt_train.runs.data import RunData
 
 
-def make_model(recipe: Recipe, counts: CategoryCounts, *, load_pretrained: bool) -> LongTailDetector:
+def make_model(
+    recipe: Recipe, counts: CategoryCounts, groups: Sequence[Group], *, load_pretrained: bool
+) -> LongTailDetector:
     """The recipe's detector with its head, on the CPU.
 
     Args:
         recipe: Model, head and seed.
         counts: Training counts of labels 1..C.
+        groups: Groups of the training data, for a head that makes groups and has none of its own.
         load_pretrained: Load ``model.weights``; not needed when a checkpoint follows.
 
     Raises:
         DataError: The weights cannot be used.
     """
-    head = make_head(recipe.head.name, instance_counts=counts.instances.tolist(), **recipe.head_options)
+    options = _with_groups(recipe.head_options, groups, counts)
+    head = make_head(recipe.head.name, instance_counts=counts.instances.tolist(), **options)
     model = build_detector(
         recipe.model.name,
         head,
@@ -47,6 +56,15 @@ def make_model(recipe: Recipe, counts: CategoryCounts, *, load_pretrained: bool)
     if recipe.calibration.name != "none":
         model.add_calibration(recipe.calibration.name, **recipe.calibration.model_dump(exclude={"name"}))
     return model
+
+
+def _with_groups(options: dict[str, Any], groups: Sequence[Group], counts: CategoryCounts) -> dict[str, Any]:
+    """Options of a head with the groups as lists of labels, if it takes groups and none were chosen for it alone."""
+    if "groups" not in options or options["groups"] is not None or options["edges"] is not None:
+        return options
+    ids = CategoryIds(counts.category_ids.tolist())
+    labels = [ids.to_labels(np.array(group.category_ids, np.int64)).tolist() for group in groups]
+    return {**options, "groups": labels}
 
 
 def label_table(counts: CategoryCounts) -> list[tuple[int, str]]:
@@ -83,7 +101,7 @@ def model_from_run(recipe: Recipe, data: RunData, source: Path) -> tuple[LongTai
     Raises:
         DataError: The checkpoint cannot be read, or a weight is missing, unexpected or of another shape.
     """
-    model = make_model(recipe, data.train.counts, load_pretrained=False)
+    model = make_model(recipe, data.train.counts, data.groups, load_pretrained=False)
     path = resolve_checkpoint(source)
     content = load_checkpoint(path)
     report = initialise_from(

@@ -98,6 +98,7 @@ def test_dry_run_writes_nothing(folder):
         (("build-coco-lt", "--coco", POOL, "--out", "x", "--lvis", ""), 2, "'--lvis': the path is empty"),
         (("build-coco-lt", "--coco", POOL, "--out", ""), 2, "'--out': the path is empty"),
         (("group-stats", POOL, "--edges", ""), 1, "edges: got ''"),
+        (("group-stats", POOL, "--write", POOL, "--force"), 1, "is read by this command; choose another file"),
         (("build-coco-lt", "--coco", POOL, "--out", "x", "--copy"), 2, "they need --images"),
         (("build-coco-lt", "--coco", POOL, "--out", "x", "--link"), 2, "they need --images"),
         (
@@ -135,6 +136,8 @@ def dataset(folder):
         (("plot", "ds", "--out", "plots"), "written: plots/alignment.svg"),
         (("show", "ds", "--category", "plain-disc", "--images", "ds/images", "--out", "disc.png"), "written: disc.png"),
         (("group-stats", "ds", "--edges", "bags-2"), "[100, ~)"),
+        (("group-stats", "ds", "--write", "groups.json"), "(0, 2)"),
+        (("repeat-factors", "ds", "--threshold", "0.5", "--out", "factors.csv"), "images per epoch"),
         (("group-stats", "pool", "--by", "images", "--plot", "by_images.svg"), "by images"),
         (("group-stats", "pool", "--by", "frequency"), "group frequent is empty"),
         (("build-coco-lt", "--coco", "ds", "--val", "ds", "--reference", "ds", "--dry-run"), "nothing written"),

@@ -67,6 +67,41 @@ def test_quickstart_data_is_what_its_recipe_states(quickstart):
     assert max(per_class) <= 20
 
 
+def test_files_of_groups_and_factors_are_trained_with(quickstart, tmp_path):
+    out, _ = quickstart
+    places = {"data": out / "data", "pool": out / "pool"}
+    for name, *command in (
+        ("groups.json", "group-stats", places["data"], "--by", "frequency", "--write", "groups.json"),
+        ("factors.csv", "repeat-factors", places["data"], "--threshold", "0.5", "--out", "factors.csv"),
+    ):
+        run = subprocess.run(
+            [LT_TRAIN.with_name("lt-data"), *command], capture_output=True, text=True, cwd=tmp_path, check=False
+        )
+        assert run.returncode == 0, run.stderr
+        assert (tmp_path / name).is_file()
+    asked = (
+        *(f"data.train.annotations={places['data']}", f"data.train.images={places['pool'] / 'images'}"),
+        *("data.val=null", "method=bags", "train=all", "sampler=repeat-factor", "schedule.iterations=2"),
+        *("schedule.decay=[]", "schedule.warmup=0"),
+    )
+    ours = ("data.groups=groups.json", "sampler.factors=factors.csv")
+    run = lt_train("fit", "quickstart", *asked, *ours, "--out", "run", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    log = (tmp_path / "run/train.log").read_text()
+    assert f"from data.groups=groups.json, which beats {places['data'] / 'groups.json'}" in log
+    assert f"from sampler.factors=factors.csv, which beats {places['data'] / 'repeat_factors.csv'}" in log
+    record = json.loads((tmp_path / "run/data.json").read_text())
+    assert [*record["groups"]] == ["rare", "common", "frequent"]
+
+    (tmp_path / "factors.csv").write_text("image_id,repeat_factor\n1,0\n")
+    run = lt_train("fit", "quickstart", *asked, *ours, "--out", "other", cwd=tmp_path)
+    assert run.returncode == 1
+    lines = [line for line in run.stderr.splitlines() if line.startswith("error: ")]
+    assert any("factors.csv: repeat_factor: got line 2 '0'" in line for line in lines)
+    assert "Traceback" not in run.stderr
+    assert not (tmp_path / "other").exists()
+
+
 def test_stage_two_starts_from_the_baseline(quickstart):
     out, _ = quickstart
     log = (out / "bags/train.log").read_text()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Final, Literal
 
+from lt_data.groups import names_are_bounds
 from lt_train.evaluation.predictions.columns import IouType
 
 Paper = Literal["coco-lt", "lvis"]
@@ -136,12 +137,12 @@ def _block(
 def our_figures(metrics: Mapping[str, Any], iou_type: str) -> dict[str, float | None]:
     """The figures of ``metrics.json`` under their published names, in percent.
 
-    AP1 to AP4 are there only if there are exactly four groups; in ascending order of instances, as published.
+    AP1 to AP4 are there only if there are exactly four groups, made by bounds on instances, as published.
     """
     block = metrics[iou_type]
     groups = list(block["groups"].values())
     fractions = {name: block[name] for name in ("AP", "AP50", "AP75")}
-    fractions |= dict(zip(_GROUPS, groups if len(groups) == len(_GROUPS) else [None] * len(_GROUPS), strict=True))
+    fractions |= dict(zip(_GROUPS, groups if _are_four_bins(block["groups"]) else [None] * len(_GROUPS), strict=True))
     fractions |= {name: block["frequency"].get(letter) for name, letter in _FREQUENCIES.items()}
     return {name: None if value is None else 100.0 * value for name, value in fractions.items()}
 
@@ -167,9 +168,14 @@ def _our_classes(metrics: Mapping[str, Any]) -> dict[str, int]:
     classes = metrics["counts"]["classes"]
     groups = list(classes["groups"].values())
     counts = {"AP": classes["AP"]}
-    if len(groups) == len(_GROUPS):
+    if _are_four_bins(classes["groups"]):
         counts |= dict(zip(_GROUPS, groups, strict=True))
     return counts | {name: classes["frequency"].get(letter, 0) for name, letter in _FREQUENCIES.items()}
+
+
+def _are_four_bins(groups: Mapping[str, Any]) -> bool:
+    """Whether groups can stand beside the published ones; four groups of anybody's choice cannot."""
+    return len(groups) == len(_GROUPS) and names_are_bounds(list(groups))
 
 
 def _ours(figures: Mapping[str, float | None], names: Sequence[str]) -> list[str]:

@@ -1,13 +1,15 @@
-"""Groups of an evaluation by name: bounds on training counts, or fixed lists of categories from the literature."""
+"""Groups of an evaluation by name: bounds on training counts, a file, or fixed lists from the literature."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from lt_data.counts.categories import CategoryCounts
+from lt_data.counts.group_file import load_groups
 from lt_data.counts.grouping import group_categories
 from lt_data.errors import DataError
 from lt_data.groups import Group, parse_edges
@@ -38,6 +40,11 @@ _COCO_LT_PAPER: Final = (
 GROUP_SETS: Final[Mapping[str, tuple[Group, ...]]] = {"coco-lt-paper": _COCO_LT_PAPER}
 
 
+def needs_counts(name: str) -> bool:
+    """Whether groups of this name are made of counts; the others are lists of categories."""
+    return name.strip() not in GROUP_SETS and not Path(name.strip()).is_file()
+
+
 def evaluation_groups(name_or_edges: str | Sequence[int], train_counts: CategoryCounts) -> tuple[Group, ...]:
     """The groups to average over; every category of the training set is in one of them.
 
@@ -49,20 +56,23 @@ def evaluation_groups(name_or_edges: str | Sequence[int], train_counts: Category
 
     Args:
         name_or_edges: ``bags``, ``bags-2``, ``bags-8``, ``simcal`` (bounds on the instances of ``train_counts``),
-            bounds such as ``10,100,1000``, or ``coco-lt-paper``.
+            bounds such as ``10,100,1000``, ``coco-lt-paper``, or a groups file as ``data.groups`` takes it.
         train_counts: Counts of the training set.
 
     Raises:
-        DataError: A name or bounds that do not exist, or fixed lists for other categories than the training set's.
+        DataError: A name or bounds that do not exist, or lists for other categories than the training set's.
     """
     if not isinstance(name_or_edges, str):
         return group_categories(train_counts, name_or_edges)
     name = name_or_edges.strip()
+    if name not in GROUP_SETS and Path(name).is_file():
+        return load_groups(Path(name), train_counts).groups
     if name not in GROUP_SETS:
         try:
             return group_categories(train_counts, parse_edges(name))
         except DataError as error:
-            raise DataError([f"{line}; or {', '.join(GROUP_SETS)}" for line in error.problems]) from None
+            others = f"{', '.join(GROUP_SETS)}, or a groups file"
+            raise DataError([f"{line}; or {others}" for line in error.problems]) from None
     groups = GROUP_SETS[name]
     listed = [category for group in groups for category in group.category_ids]
     if not np.array_equal(np.sort(listed), np.sort(train_counts.category_ids)):

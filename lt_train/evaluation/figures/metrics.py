@@ -33,6 +33,7 @@ def summarise(
     *,
     groups: Sequence[Group],
     frequency: Mapping[int, str] | None = None,
+    untrained: Sequence[int] = (),
     fixed: Mapping[str, Evaluation] | None = None,
 ) -> dict[str, Any]:
     """Builds the content of ``eval/metrics.json`` (schema 1).
@@ -41,10 +42,12 @@ def summarise(
         evaluations: ``bbox`` and, if masks were evaluated, ``segm``; of the same annotations and results.
         groups: Groups of the training set; category ids are dataset ids.
         frequency: ``r``, ``c`` or ``f`` by dataset category id; what the annotation file says, if None.
+        untrained: Dataset ids of the categories without a training instance.
         fixed: The same evaluations with ``fixed``, to stand beside them.
 
     Returns:
-        A dict that JSON can hold; ``segm`` is there only if evaluated, ``AP_fixed`` and ``fixed`` only if given.
+        A dict that JSON can hold; ``segm`` is there only if evaluated, ``AP_fixed`` and ``fixed`` only if given,
+        ``counts.classes.untrained`` only if a measured class has no training instance.
 
     Raises:
         ValueError: No evaluation, or evaluations of different annotations.
@@ -67,6 +70,9 @@ def summarise(
     classes: dict[str, Any] = {"AP": int(measured.sum())}
     for kind, masks in members.items():
         classes[kind] = {name: int((mask & measured).sum()) for name, mask in masks.items()}
+    if (hopeless := _member_mask(first, untrained) & measured).any():
+        in_groups = {name: int((mask & hopeless).sum()) for name, mask in members["groups"].items()}
+        classes["untrained"] = {"AP": int(hopeless.sum()), "groups": in_groups}
     metrics["counts"] = {
         "images": first.images,
         "ground_truth": int(first.instances.sum()),

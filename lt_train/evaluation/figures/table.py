@@ -18,7 +18,7 @@ def format_metrics(metrics: Mapping[str, Any]) -> str:
 
     The protocol and the engine stand first. Then one row per IoU type (and one with its fixed AP), one column per
     figure, group and, by the protocol ``lvis``, frequency; below their names stands the number of classes that each
-    mean is over.
+    mean is over. Measured classes without training instances are counted in a line at the end.
     """
     counts = metrics["counts"]["classes"]
     parts = [("groups", name, name) for name in counts["groups"]]
@@ -32,7 +32,7 @@ def format_metrics(metrics: Mapping[str, Any]) -> str:
         if title.endswith("fixed"):
             values[len(_COLUMNS) - 1] = None  # recall of other detections than the column's
         lines.append(_row(title, [percent(value) for value in values], header))
-    lines.append(_identity(metrics))
+    lines += [_identity(metrics), *_untrained(counts)]
     return "\n".join(lines) + "\n"
 
 
@@ -61,8 +61,17 @@ def _row(name: str, cells: list[str], header: list[str]) -> str:
     return (name.ljust(_NAMES) + "  ".join(cell.rjust(w) for cell, w in zip(cells, widths, strict=True))).rstrip()
 
 
+def _untrained(classes: Mapping[str, Any]) -> list[str]:
+    """A line on measured classes that nothing was trained of, if there are any."""
+    found = classes.get("untrained")
+    if not found:
+        return []
+    places = ", ".join(f"{count} in {name}" for name, count in found["groups"].items() if count)
+    return [f"{found['AP']} without training instances" + (f": {places}" if places else "")]
+
+
 def _identity(metrics: Mapping[str, Any]) -> str:
-    """The last line: the group figures, weighted by their classes, next to AP."""
+    """The group figures, weighted by their classes, next to AP."""
     classes = metrics["counts"]["classes"]
     if not classes["groups"]:
         return "no groups: they are made of the counts of the training set (--train-counts)"

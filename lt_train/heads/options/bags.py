@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -10,6 +10,7 @@ from lt_train.options.section import Edges, Section
 
 Merge = Literal["product", "gated", "softmax", "softmax-foreground", "best-group"]
 MERGES: tuple[Merge, ...] = get_args(Merge)
+Label = Annotated[int, Field(ge=1, strict=True)]
 # how scores can be merged where there is no group of background against foreground
 GATELESS_MERGES: tuple[Merge, ...] = ("product", "best-group")
 
@@ -21,12 +22,21 @@ class BagsOptions(Section):
     others_ratio: float = Field(
         8.0, ge=0, allow_inf_nan=True, description="'Others' kept per positive of a group; .inf keeps all."
     )
-    edges: Edges | None = Field(None, description="Bounds between the groups; null takes data.groups.")
+    edges: Edges | None = Field(None, description="Bounds between the groups; null takes the groups of the data.")
     gate: bool = Field(True, strict=True, description="Group 0, background against foreground.")
     in_group: Literal["none", "inverse"] = Field("none", description="Class weights inside each group.")
     in_group_lower: float = Field(0.1, ge=0, description="Smallest weight inside a group.")
     in_group_upper: float = Field(5.0, gt=0, description="Largest weight inside a group.")
     merge: Merge = Field("product", description="How the groups' probabilities become scores.")
+    groups: tuple[tuple[Label, ...], ...] | None = Field(
+        None, description="Lists of labels 1..C that part all classes, instead of bounds."
+    )
+
+    @model_validator(mode="after")
+    def _edges_or_groups(self) -> BagsOptions:
+        if self.edges is not None and self.groups is not None:
+            raise ValueError("edges and groups exclude each other: each says who is in which group; leave one out")
+        return self
 
     @model_validator(mode="after")
     def _merge_fits_gate(self) -> BagsOptions:

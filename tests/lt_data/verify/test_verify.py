@@ -427,3 +427,40 @@ def test_long_lists_are_shortened_in_text_only(built, monkeypatch):
     assert f"repeat_factors.csv: and {len(wrong) - 4} more differences" in text
     assert text.endswith(f"differences found: {len(report.problems)}")
     assert len(json.loads(format_verify(report, "json"))["problems"]) == len(report.problems)
+
+
+def own_groups(content):
+    """Two groups that no bounds describe."""
+    ids = sorted(i for group in content["groups"] for i in group["category_ids"])
+    parts = (ids[::2], ids[1::2])
+    rows = [{"name": f"part {i}", "lower": None, "upper": None, "category_ids": part} for i, part in enumerate(parts)]
+    content.update(edges=None, groups=rows)
+
+
+def test_groups_that_were_edited_are_no_damage(built, source):
+    edit_json(built / "groups.json", own_groups)
+    report = verify_directory(built, pool=source)
+    assert report.problems == ()
+    assert report.notices == ("groups.json: edited: the categories are in groups of its own, part 0, part 1",)
+    lines = format_verify(report).splitlines()
+    assert f"notice: {report.notices[0]}" in lines
+    assert lines[-1].endswith("everything that was checked is as it was built, but for what was edited")
+    assert json.loads(format_verify(report, "json"))["notices"] == list(report.notices)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda c: c["groups"][0]["category_ids"].pop(),
+        lambda c: c["groups"][1]["category_ids"].append(c["groups"][0]["category_ids"][0]),
+        lambda c: c["groups"][0].update(name="part 1"),
+        lambda c: c["groups"][0].update(upper=2),
+        lambda c: c.update(edges=[2, 5]),
+    ],
+)
+def test_what_is_no_partition_or_has_bounds_is(built, damage):
+    edit_json(built / "groups.json", own_groups)
+    edit_json(built / "groups.json", damage)
+    report = verify_directory(built)
+    assert report.notices == ()
+    assert {("groups.json", "sha256"), ("groups.json", "groups")} <= {*found(report)}

@@ -161,3 +161,45 @@ def test_skipped_predictions_are_counted(files):
     measured = evaluate_predictions(files / "found.json", files / "val.json", choices=Choices(skip_invalid=True))
     assert {(problem.kind, problem.count) for problem in measured.skipped} == {("score", 1), ("image", 1)}
     assert measured.metrics["bbox"]["AP"] == pytest.approx(0.5)
+
+
+def a_directory(folder, groups):
+    """What a dataset directory needs to be one: here the annotations of above are what was trained on."""
+    folder.mkdir()
+    (folder / "annotations.json").write_text(json.dumps(content()))
+    rows = [{"name": name, "category_ids": ids} for name, ids in groups.items()]
+    (folder / "groups.json").write_text(json.dumps({"schema": 1, "edges": None, "groups": rows}))
+    return folder
+
+
+def test_groups_are_those_of_the_directory_or_of_a_file(files):
+    trained = a_directory(files / "lt", {"small": [9, 3], "large": [7]})
+    measured = evaluate_predictions(files / "found.json", files / "val.json", train_counts=trained, out=files / "eval")
+    assert measured.metrics["bbox"]["groups"] == pytest.approx({"small": 1.0, "large": 0.0})
+    assert [row["group"] for row in measured.per_class] == ["small", "large", "small"]
+    small, _ = read_inputs(files / "eval").group_list()
+    assert (small.name, small.lower, small.upper, small.category_ids) == ("small", None, None, (3, 9))
+    by_counts = evaluate_predictions(files / "found.json", files / "val.json", train_counts=trained, groups="2")
+    assert [*by_counts.metrics["bbox"]["groups"]] == ["(0, 2)", "[2, ~)"]
+    # a file needs no counts
+    of_file = evaluate_predictions(files / "found.json", files / "val.json", groups=str(trained / "groups.json"))
+    assert of_file.metrics["bbox"]["groups"] == measured.metrics["bbox"]["groups"]
+    assert "without training instances" not in of_file.text
+
+
+def test_groups_that_do_not_fit(files):
+    trained = a_directory(files / "lt", {"small": [9, 3]})
+    for options in ({"train_counts": trained}, {"groups": str(trained / "groups.json")}):
+        with pytest.raises(DataError, match="1 category is in no group"):
+            evaluate_predictions(files / "found.json", files / "val.json", **options)
+    with pytest.raises(DataError, match="or coco-lt-paper, or a groups file"):
+        evaluate_predictions(files / "found.json", files / "val.json", train_counts=trained, groups="gone.json")
+
+
+def test_measured_classes_without_training_instances_are_counted(files):
+    (files / "counts.csv").write_text("category_id,instances\n3,5\n7,0\n9,0\n")
+    measured = evaluate_predictions(files / "found.json", files / "val.json", train_counts=files / "counts.csv")
+    # class 9 is not measured
+    classes = measured.metrics["counts"]["classes"]
+    assert classes["untrained"] == {"AP": 1, "groups": dict.fromkeys(classes["groups"], 0) | {"(0, 10)": 1}}
+    assert measured.text.splitlines()[-1] == "1 without training instances: 1 in (0, 10)"

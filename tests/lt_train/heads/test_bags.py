@@ -250,3 +250,41 @@ def test_others_on_a_gpu_are_those_of_the_cpu_and_nothing_waits():
     finally:
         torch.cuda.set_sync_debug_mode(before)
     assert torch.equal(got.cpu(), wanted)
+
+
+def test_groups_of_any_partition():
+    """The layout is that of the lists: a class of each count may be anywhere."""
+    head = make_head("bags", instance_counts=[5, 5000, 7, 1], groups=[[4, 2], [], [1, 3]])
+    assert head.slices == ((0, 2), (2, 3), (5, 1), (6, 3))
+    assert head.class_logit.tolist() == [7, 3, 8, 4]
+    assert head.label_to_bin.tolist() == [[0, 1, 1, 1, 1], [0, 0, 1, 0, 2], [0, 0, 0, 0, 0], [0, 1, 0, 2, 0]]
+    assert "groups" not in head.extra_repr()
+
+
+def test_groups_that_bounds_make_are_those_of_the_bounds():
+    labels = [
+        [i + 1 for i, n in enumerate(TOY_COUNTS) if low <= n < high]
+        for low, high in ((0, 10), (10, 100), (100, 1000), (1000, 10**9))
+    ]
+    by_list, by_edges = make_head("bags", instance_counts=TOY_COUNTS, groups=labels), toy()
+    assert by_list.state_dict().keys() == by_edges.state_dict().keys()
+    assert all(torch.equal(value, by_edges.state_dict()[key]) for key, value in by_list.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("groups", "says"),
+    [
+        ([[1, 2], [3]], "labels 4 are in no group; needed is every label from 1 to 4 in exactly one list"),
+        ([[1, 2], [2, 3, 4]], "labels 2 are listed more than once"),
+        ([[1, 2, 3, 4, 5]], "labels 5 are no classes"),
+        ([[1, 1], [7]], "labels 7 are no classes; labels 1 are listed more than once; labels 2, 3, 4 are in no group"),
+        ([[0, 1, 2, 3, 4]], "groups.0.0: got 0; input should be greater than or equal to 1"),
+        ([1, 2, 3, 4], "groups.0: got 1; a list is needed"),
+        ([["1", 2, 3, 4]], "groups.0.0: got '1'; a valid integer is needed"),
+    ],
+)
+def test_lists_that_are_no_partition_are_refused(groups, says):
+    with pytest.raises(RecipeError) as error:
+        make_head("bags", instance_counts=[1, 2, 3, 4], groups=groups)
+    assert str(error.value).startswith("head bags: groups")
+    assert says in str(error.value)

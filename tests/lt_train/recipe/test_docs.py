@@ -26,7 +26,7 @@ TEXTS = {name: (DOCS / f"{name}.md").read_text(encoding="utf-8") for name in ("m
 PLACEHOLDERS = ("RECIPE", "RUN", "OUT", "...", "[KEY=VALUE]...", "KEY=VALUE")
 
 # looks like a part of a recipe, and is none
-OTHERS = ("weights_only=True", "train.log")
+OTHERS = ("weights_only=True", "train.log", "data.json")
 
 
 def spans(text):
@@ -169,7 +169,8 @@ def allowed(field):
     bounds = [
         f"{sign} {getattr(part, key)}" for part in field.metadata for key, sign in BOUNDS.items() if hasattr(part, key)
     ]
-    return " and ".join(bounds) or ("true, false" if field.annotation is bool else "list")
+    kinds = {bool: "true, false", Path | None: "file"}
+    return " and ".join(bounds) or kinds.get(field.annotation, "list")
 
 
 def option_rows():

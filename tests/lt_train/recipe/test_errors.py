@@ -91,6 +91,7 @@ def test_options_of_another_head_are_one_line(tmp_path):
     [
         (["head.gamma=1"], "unknown key 'head.gamma': head softmax has no options; remove it, or choose head=focal"),
         (["head=focal", "head.gama=1"], "unknown key 'head.gama'; did you mean 'head.gamma'?"),
+        (["data.group=[5]"], "unknown key 'data.group'; did you mean 'data.groups'?"),
         (["sampler.threshold=1"], "sampler shuffle has no options; remove it, or choose sampler=repeat-factor"),
         (["head.zzz=1"], "unknown key 'head.zzz': head softmax has no options; remove it"),
         (["method=bags", "others_ratio=3"], "unknown key 'others_ratio'; did you mean 'head.others_ratio'?"),
@@ -116,6 +117,8 @@ def test_suggestions_are_keys_that_would_work(overrides, says):
             "head: in_group_lower is 9, in_group_upper is 5; allowed is in_group_lower <= in_group_upper; "
             "set head.in_group_upper too",
         ),
+        (["head.groups=[[1]]", "head.edges=[5]"], "head: edges and groups exclude each other"),
+        (["head.groups=[[1, 0]]"], "head.groups.0.1: got 0"),
         (["head.in_group_lower=-1"], "head.in_group_lower: got -1"),
         (["head.in_group_upper=0"], "head.in_group_upper: got 0"),
         (["head.in_group_upper=.inf"], "head.in_group_upper: got inf"),

@@ -1,5 +1,7 @@
 """Recipes: overrides, presets, and one line for each mistake."""
 
+from pathlib import Path
+
 import pytest
 
 from lt_data.errors import RecipeError
@@ -20,14 +22,19 @@ def test_method_fills_and_explicit_keys_win():
     mixed = make_recipe(MINIMAL, ["method=bags", "train=head", "sampler.name=repeat-factor", "head.others_ratio=1"])
     assert (mixed.head.name, mixed.train, mixed.sampler.name) == ("bags", "head", "repeat-factor")
     assert mixed.head_options["others_ratio"] == 1.0
-    assert mixed.head_options["edges"] == (10, 100, 1000)
+    assert (mixed.head_options["edges"], mixed.head_options["groups"]) == (None, None)
     assert make_recipe(MINIMAL, ["method=rfs"]).sampler.name == "repeat-factor"
 
 
-def test_head_takes_the_groups_of_the_data_unless_it_has_its_own():
-    assert make_recipe(MINIMAL, ["method=bags", "data.groups=[5,50]"]).head_options["edges"] == (5, 50)
-    own = make_recipe(MINIMAL, ["method=bags", "data.groups=[5,50]", "head.edges=[100]"])
-    assert own.head_options["edges"] == (100,)
+@pytest.mark.parametrize(
+    ("value", "groups", "plain"),
+    [("[5,50]", (5, 50), [5, 50]), ("mine.json", Path("mine.json"), "mine.json"), ("null", None, None)],
+)
+def test_groups_are_bounds_or_a_file_or_left_to_the_data(value, groups, plain):
+    recipe = make_recipe(MINIMAL, [f"data.groups={value}"])
+    assert recipe.data.groups == groups
+    assert recipe.to_plain()["data"]["groups"] == plain
+    assert make_recipe(recipe.to_plain()) == recipe
 
 
 def test_overrides_are_yaml_and_1e_4_is_a_number():

@@ -10,6 +10,7 @@ import yaml
 
 from lt_data.build.alignment import reference_positions
 from lt_data.counts.categories import embedded_reference
+from lt_data.groups import BAGS_EDGES
 from lt_train.detectors import build_detector, set_trainable
 from lt_train.engine.fit import fit
 from lt_train.heads import make_head
@@ -36,7 +37,7 @@ def instances_of(name):
 def expected_numbers(recipe, classes):
     """What is trained, from the widths of the layers."""
     kind = recipe.model.name.split("_")[0]
-    logits = classes + 1 if recipe.head.name != "bags" else classes + 2 + len(recipe.data.groups) + 1
+    logits = classes + 1 if recipe.head.name != "bags" else classes + 2 + len(BAGS_EDGES) + 1
     classifier = 1025 * logits
     box_head = (12_544 + 1) * 1024 + (1024 + 1) * 1024
     if recipe.train == "all":

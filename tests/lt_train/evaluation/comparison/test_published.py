@@ -1,6 +1,6 @@
 import pytest
 
-from lt_train.evaluation.comparison.published import FIGURES, format_published, read_published
+from lt_train.evaluation.comparison.published import FIGURES, format_published, our_figures, read_published
 
 # classes of each mean: fixed category lists of COCO-LT, categories of LVIS v0.5 that occur in its validation set
 CLASSES = {
@@ -110,3 +110,17 @@ def test_other_groups_have_no_published_name():
 def test_unknown_paper():
     with pytest.raises(ValueError, match="paper must be one of coco-lt, lvis, got 'voc'"):
         read_published("voc")
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["(0, 10)", "[10, 100)", "[100, 1000)", "[1000, ~)"], [10.0, 20.0, 30.0, 40.0]),
+        (["birds", "cups", "cars", "rest"], [None] * 4),
+    ],
+)
+def test_only_groups_by_bounds_stand_beside_published_ones(names, expected):
+    groups = dict(zip(names, (0.1, 0.2, 0.3, 0.4), strict=True))
+    metrics = {"bbox": {"AP": 0.25, "AP50": 0.5, "AP75": 0.2, "groups": groups, "frequency": {}}}
+    figures = our_figures(metrics, "bbox")
+    assert [figures[name] for name in ("AP1", "AP2", "AP3", "AP4")] == pytest.approx(expected)
