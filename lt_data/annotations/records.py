@@ -77,8 +77,8 @@ class CategoryRecord(msgspec.Struct):
     id: Id
     name: str | None = ""
     frequency: str | None = None
-    image_count: int | None = None
-    instance_count: int | None = None
+    image_count: int | WholeFloat | None = None
+    instance_count: int | WholeFloat | None = None
 
 
 class SegmentationRecord(msgspec.Struct):

@@ -79,7 +79,7 @@ def load_reference(
     progress.step(f"reading {path}")
     if _is_csv(path):
         return reference_from_csv(path), ()
-    file = read_annotations(path, progress=progress)
+    file = read_annotations(path, only_matched=True, progress=progress)
     return reference_from_file(file), tuple(header_mismatches(file))
 
 

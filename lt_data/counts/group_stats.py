@@ -87,7 +87,7 @@ def group_stats(
         raise DataError("--edges: rare, common and frequent have bounds of their own; leave it out, or use --by images")
     if edges is None:
         edges = read_groups(path)[0] if is_dataset_dir(path) else BAGS_EDGES
-    return stats_of(read_annotations(annotations_path(path), progress=progress), edges, by)
+    return stats_of(read_annotations(annotations_path(path), only_matched=True, progress=progress), edges, by)
 
 
 def check_by(by: str) -> None:

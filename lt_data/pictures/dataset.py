@@ -135,7 +135,7 @@ class _Source:
 
     @cached_property
     def file(self) -> AnnotationFile:
-        return read_annotations(annotations_path(self.path), progress=self._progress)
+        return read_annotations(annotations_path(self.path), only_matched=True, progress=self._progress)
 
     @cached_property
     def counts(self) -> CategoryCounts:
