@@ -15,7 +15,8 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from lt_data.build.coco_lt import build_coco_lt, format_build
+from lt_data.build.coco_lt import build_coco_lt
+from lt_data.build.report import format_build
 from lt_data.counts.group_stats import format_stats, group_stats
 from lt_data.dataset.names import annotations_path
 from lt_data.dataset.options import BuildOptions

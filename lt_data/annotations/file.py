@@ -114,6 +114,11 @@ class AnnotationFile:
         """A raw annotation records, in file order."""
         return self._records["annotations"]
 
+    @property
+    def category_records(self) -> list[msgspec.Raw]:
+        """C raw category records, in file order."""
+        return self._records["categories"]
+
     @cached_property
     def _records(self) -> dict[str, list[msgspec.Raw]]:
         """Where every record begins and ends; one more pass over the file, when first asked for."""
@@ -204,9 +209,7 @@ class AnnotationFile:
             raise DataError(f"{self.path}: annotations[{index}]: {error}; mend this record") from None
 
 
-def read_annotations(
-    path: Path, *, only_matched: bool = False, progress: Progress | None = None
-) -> AnnotationFile:
+def read_annotations(path: Path, *, only_matched: bool = False, progress: Progress | None = None) -> AnnotationFile:
     """Reads and checks a COCO or LVIS annotation file.
 
     Fields beside the ids that are of a wrong type count as missing; whoever needs them refuses that.
@@ -304,7 +307,7 @@ def _categories(rows: Sequence[CategoryRecord]) -> Categories:
     frequencies = [row.frequency for row in rows if row.frequency in ("r", "c", "f")]
     return Categories(
         ids=np.array([row.id for row in rows], np.int64),
-        names=tuple(row.name or str(row.id) for row in rows),
+        names=tuple(row.name or str(int(row.id)) for row in rows),
         frequencies=tuple(frequencies) if len(frequencies) == len(rows) else None,
         header_instances=np.array([-1 if n is None else whole(n) for n in counts], np.int64),
     )

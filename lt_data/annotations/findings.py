@@ -69,7 +69,9 @@ CODES: Final[dict[str, Code]] = {
     "LT004": _refused("NaN or Infinity stands for a number", "JSON has no such numbers; write real ones"),
     "LT005": _refused("the list of categories is empty", "list at least one category"),
     "LT006": _refused("a record lacks id, image_id or category_id", "add the field, or remove the record"),
-    "LT007": _refused("an id or iscrowd has a wrong type", "write whole numbers without quotes, in images and image_id alike"),
+    "LT007": _refused(
+        "an id or iscrowd has a wrong type", "write whole numbers without quotes; image_id as images has it"
+    ),
     "LT008": _refused("an id is too large", "keep ids within 2^53: JSON readers do not keep larger ones exactly"),
     "LT009": _refused("a member occurs twice", "keep one of each; JSON readers take the last and lose the others"),
     "LT010": _refused(
@@ -80,9 +82,10 @@ CODES: Final[dict[str, Code]] = {
     ),
     "LT101": _refused("an image id occurs more than once", "give every image an id of its own"),
     "LT102": _refused(
-        "an annotation id occurs more than once", "give every annotation an id of its own; counts and evaluation need none"
+        "an annotation id occurs more than once",
+        "give each an id of its own; only counts and evaluation do without",
     ),
-    "LT103": _refused("a category id occurs more than once", "keep one of equal records; give others an id of their own"),
+    "LT103": _refused("a category id occurs more than once", "keep one of equal records, else give each its own id"),
     "LT104": _refused("an image_id is not listed in images", "add the image records, or remove these annotations"),
     "LT105": _refused("a category_id is not listed", "add the category records, or remove these annotations"),
     "LT106": Code("info", "ids of a list start at 0", "nothing; programs that take 0 for background need other ids"),

@@ -21,7 +21,6 @@ import numpy as np
 
 from lt_data.annotations.findings import CODES, FindingList, shown
 from lt_data.annotations.loose import (
-    AnyId,
     LooseAnnotation,
     LooseCategory,
     LooseImage,
@@ -56,18 +55,11 @@ _STRING_OR_NO_NUMBER: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|-?Infinity|
 _BEYOND_FLOATS: Final = b"1e999"
 
 
-class _Image(ImageRecord, gc=False):
-    id: AnyId
-
-
 class _TextImage(ImageRecord, gc=False):
     id: str  # type: ignore[assignment]
 
 
 class _Annotation(AnnotationRecord, gc=False):
-    id: AnyId
-    image_id: AnyId
-    category_id: AnyId
     area: float | None = None
     bbox: tuple[float, float, float, float] | None = None
     segmentation: list[list[float]] | RunLengths | None = None
@@ -77,22 +69,18 @@ class _TextAnnotation(_Annotation, gc=False):
     image_id: str  # type: ignore[assignment]
 
 
-class _Category(CategoryRecord):
-    id: AnyId
-
-
 class _TextId(msgspec.Struct):
     id: str
 
 
-_Record = TypeVar("_Record", _Image, _Annotation, _Category)
+_Record = TypeVar("_Record", ImageRecord, _Annotation, CategoryRecord)
 # what readers decode of a record
 _STRICT: Final[dict[type, tuple[type, ...]]] = {
-    _Image: (LooseImage,),
+    ImageRecord: (LooseImage,),
     _TextImage: (LooseImage,),
     _Annotation: (LooseAnnotation, GeometryRecord),
     _TextAnnotation: (LooseAnnotation, GeometryRecord),
-    _Category: (LooseCategory,),
+    CategoryRecord: (LooseCategory,),
 }
 _IDS: Final = ("id", "image_id", "category_id")
 # every other field stands beside the ids, and stops only those who use it
@@ -246,8 +234,10 @@ class RecordReader:
 
     def images(self) -> ImageColumns:
         """All images."""
-        rows = [row for _, chunk in self._chunks(_TextImage if self.texts else _Image) for row in chunk]
-        self.log.add_many("LT010", range(len(rows)) if self.texts else (), lambda i: f"images[{i}]: {shown(rows[i].id)}")
+        rows = [row for _, chunk in self._chunks(_TextImage if self.texts else ImageRecord) for row in chunk]
+        self.log.add_many(
+            "LT010", range(len(rows)) if self.texts else (), lambda i: f"images[{i}]: {shown(rows[i].id)}"
+        )
         return ImageColumns(
             ids=self._numbers([row.id for row in rows]),
             sizes=np.array([(whole(r.width), whole(r.height)) for r in rows], np.int64).reshape(-1, 2),
@@ -257,7 +247,7 @@ class RecordReader:
 
     def categories(self) -> CategoryColumns:
         """All categories."""
-        rows = [row for _, chunk in self._chunks(_Category) for row in chunk]
+        rows = [row for _, chunk in self._chunks(CategoryRecord) for row in chunk]
         images, instances = (
             np.array([NO_ID if n is None else whole(n) for n in counts], np.int64)
             for counts in ([row.image_count for row in rows], [row.instance_count for row in rows])

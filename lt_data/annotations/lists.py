@@ -77,7 +77,8 @@ def _check_ids(key: str, ids: IntArray, code: str, log: FindingList, text: Calla
 
     def places(row: int) -> str:
         equal = np.flatnonzero(ids == ids[row])
-        return f"id {text(int(ids[row]))}: {', '.join(f'{key}[{i}]' for i in equal[:3])}{', ...' if len(equal) > 3 else ''}"
+        more = ", ..." if len(equal) > 3 else ""
+        return f"id {text(int(ids[row]))}: {', '.join(f'{key}[{i}]' for i in equal[:3])}{more}"
 
     log.add_many(code, np.sort(rows[first[counts > 1]]), places)
     if not len(known):

@@ -1,8 +1,8 @@
 """Annotation files that keep their ids or side fields in another way than most, read all the same.
 
 The fast reader takes whole numbers for ids and the right type for every field it decodes. What it refuses is decoded
-here once more: numbers that are written as floats, image ids that are text, and fields beside the ids that nobody may
-have asked for. A side field that cannot be used counts as missing; ``lt-data check`` names it.
+here once more: image ids that are text, and fields beside the ids that nobody may have asked for. A side field that
+cannot be used counts as missing; ``lt-data check`` names it.
 
 Shapes: N images, A annotations.
 """
@@ -27,8 +27,6 @@ from lt_data.annotations.records import (
 from lt_data.errors import DataError
 from lt_data.files.reading import Bytes
 
-# writers that keep all numbers as floats write 100.0
-AnyId = Id | WholeFloat
 # what an unknown text becomes: no image has it
 UNKNOWN_IMAGE: Final = 0
 
@@ -36,7 +34,7 @@ UNKNOWN_IMAGE: Final = 0
 class LooseImage(msgspec.Struct, gc=False):
     """An image of which only the id must be usable."""
 
-    id: AnyId | str
+    id: Id | str
     width: Any = 0
     height: Any = 0
     file_name: Any = ""
@@ -46,16 +44,16 @@ class LooseImage(msgspec.Struct, gc=False):
 class LooseAnnotation(msgspec.Struct, gc=False):
     """What counting needs of an annotation; crowds are not counted, so ``iscrowd`` is no side field."""
 
-    id: AnyId
-    image_id: AnyId | str
-    category_id: AnyId
+    id: Id
+    image_id: Id | str
+    category_id: Id
     iscrowd: int | bool | WholeFloat | None = 0
 
 
 class LooseCategory(msgspec.Struct):
     """A category of which only the id must be usable."""
 
-    id: AnyId
+    id: Id
     name: Any = ""
     frequency: Any = None
     image_count: Any = None
@@ -129,16 +127,16 @@ def _image(row: LooseImage, numbers: dict[str, int]) -> ImageRecord:
 
 def _annotation(row: LooseAnnotation, numbers: dict[str, int]) -> AnnotationRecord:
     return AnnotationRecord(
-        id=int(row.id),
+        id=row.id,
         image_id=_number(row.image_id, numbers),
-        category_id=int(row.category_id),
+        category_id=row.category_id,
         iscrowd=row.iscrowd,
     )
 
 
 def _category(row: LooseCategory) -> CategoryRecord:
     return CategoryRecord(
-        id=int(row.id),
+        id=row.id,
         name=name_of(row.name),
         frequency=_usable(row.frequency, str),
         image_count=_usable(row.image_count, int | WholeFloat),

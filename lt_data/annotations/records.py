@@ -33,9 +33,9 @@ CHUNK: Final = 4096
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _NO_BOX: Final = (float("nan"),) * 4
 
-Id = Annotated[int, msgspec.Meta(ge=-LARGEST_ID, le=LARGEST_ID)]
 # writers that keep all numbers as floats write 100.0
 WholeFloat = Annotated[float, msgspec.Meta(multiple_of=1, ge=-LARGEST_ID, le=LARGEST_ID)]
+Id = Annotated[int, msgspec.Meta(ge=-LARGEST_ID, le=LARGEST_ID)] | WholeFloat
 
 
 class ImageRecord(msgspec.Struct, gc=False):

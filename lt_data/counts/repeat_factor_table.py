@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from lt_data.annotations.file import AnnotationFile, read_annotations
-from lt_data.arrays import BoolArray, FloatArray, IntArray
+from lt_data.arrays import BoolArray, FloatArray
 from lt_data.counts.categories import CategoryCounts
 from lt_data.counts.repeat_factors import ROUNDINGS, Holdings, check_threshold, expected_copies, factors_of_shares
 from lt_data.dataset.names import annotations_path

@@ -21,7 +21,7 @@ from lt_train.evaluation.truth.columns import GroundTruth
 from lt_train.evaluation.truth.masks import FAR, require_sizes
 
 # a mask of an image that is not there, which is a problem of its own
-_NO_MASK: Final[Mapping[str, Any]] = {"size": (0, 0), "counts": ""}
+_NO_MASK: Final[Mapping[str, Any]] = {"size": (0, 0), "counts": "0"}
 
 
 class Turned(NamedTuple):
@@ -67,20 +67,20 @@ def _images_of(
 ) -> tuple[list[int | None], list[str], list[Problem]]:
     """The number of each image, ``None`` where there is none; a line on file names, and one on unknown images."""
     own = _own_ids(truth)
-    names = _by_file_name(truth)
+    names: dict[int | str, int] = {**_by_file_name(truth), **_by_number(truth)}
+    keys = [value if isinstance(value, str) else int(value) for value in given]
     numbers: list[int | None] = []
     by_name = 0
-    for value in given:
-        key = value if isinstance(value, str) else int(value)
+    for key in keys:
         found = own.get(key)
         # numbers are ids of the file, known or not, unless its ids are text
         if found is None and (isinstance(key, str) or truth.image_names is not None):
-            found = names.get(str(key))
+            found = names.get(key)
             by_name += found is not None
         elif found is None:
             found = int(key)
         numbers.append(found)
-    lost = [value for value, number in zip(given, numbers, strict=True) if number is None]
+    lost = [key for key, number in zip(keys, numbers, strict=True) if number is None]
     return numbers, _name_note(by_name, truth, source, total), _unknown(lost, truth, source, total)
 
 
@@ -100,6 +100,13 @@ def _by_file_name(truth: GroundTruth) -> dict[str, int]:
     return {key: number for of_image, number in pairs for key in of_image if shared[key] == 1}
 
 
+def _by_number(truth: GroundTruth) -> dict[int, int]:
+    """Images whose file name is a number but for its ending, by that number."""
+    pairs = [(int(key), number) for key, number in _by_file_name(truth).items() if key.isascii() and key.isdigit()]
+    shared = Counter(key for key, _ in pairs)
+    return {key: number for key, number in pairs if shared[key] == 1}
+
+
 def _name_note(count: int, truth: GroundTruth, source: str, total: int) -> list[str]:
     if not count:
         return []
@@ -109,7 +116,7 @@ def _name_note(count: int, truth: GroundTruth, source: str, total: int) -> list[
     ]
 
 
-def _unknown(lost: Sequence[float | str], truth: GroundTruth, source: str, total: int) -> list[Problem]:
+def _unknown(lost: Sequence[int | str], truth: GroundTruth, source: str, total: int) -> list[Problem]:
     if not lost:
         return []
     shown = ", ".join(map(repr, list(dict.fromkeys(lost))[:3]))
@@ -137,8 +144,8 @@ def _with_run_lengths(
         if id(one) not in wrong
     ]
     note = (
-        f"{source}: {len(polygons) - len(bad):,} of {total:,} predictions have polygons for a mask; they are encoded as "
-        f"run lengths of the size that {truth.source} gives for the image"
+        f"{source}: {len(polygons) - len(bad):,} of {total:,} predictions have polygons for a mask; they become run "
+        f"lengths of the size that {truth.source} gives for the image"
     )
     return kept, _bad_polygons(bad, source, total), [note] if len(polygons) > len(bad) else []
 
@@ -167,8 +174,8 @@ def _bad_polygons(bad: Sequence[Mapping[str, Any]], source: str, total: int) -> 
         return []
     shown = ", ".join(f"{one['image_id']:.0f}" for one in bad[:3])
     line = (
-        f"{source}: {len(bad):,} of {total:,} predictions have polygons that cannot be encoded (image ids {shown}); each "
-        "polygon is x1, y1, x2, y2, ... of three points or more, in pixels"
+        f"{source}: {len(bad):,} of {total:,} predictions have polygons that cannot be encoded (image ids {shown}); "
+        "each polygon is x1, y1, x2, y2, ... of three points or more, in pixels"
     )
     return [Problem("mask", len(bad), line)]
 
@@ -181,9 +188,7 @@ def with_numbers_of_names(found: Detections, truth: GroundTruth, source: str) ->
     """
     if not len(found) or truth.image_names is not None or (positions_of(found.images, truth.image_ids) >= 0).any():
         return found, []
-    pairs = [(int(key), number) for key, number in _by_file_name(truth).items() if key.isascii() and key.isdigit()]
-    shared = Counter(key for key, _ in pairs)
-    numbers = {key: number for key, number in pairs if shared[key] == 1}
+    numbers = _by_number(truth)
     if not set(found.images.tolist()) <= numbers.keys():
         return found, []
     images = np.array([numbers[i] for i in found.images.tolist()], np.int64)

@@ -35,7 +35,10 @@ _Side = (
     | Annotated[float, msgspec.Meta(multiple_of=1, ge=0, le=_LARGEST_SIDE)]
 )
 _FIELDS: Final[Mapping[IouType, str]] = {"bbox": "bbox", "segm": "segmentation"}
-_NEEDED: Final[Mapping[IouType, str]] = {"bbox": "bbox [x, y, width, height]", "segm": "segmentation (run lengths, or polygons)"}
+_NEEDED: Final[Mapping[IouType, str]] = {
+    "bbox": "bbox [x, y, width, height]",
+    "segm": "segmentation (RLE or polygons)",
+}
 
 
 class Rle(TypedDict):
@@ -142,7 +145,7 @@ def decode_results(
     notes: list[str] = []
     given = iou_types
     iou_types = _types_of(rows) if given is None else given
-    rows, missing = _with_all(rows, iou_types)
+    rows, missing = _with_all(rows, iou_types, why=", which the first record has" if given is None else "")
     faults |= missing
     if given is None:
         mixed = _with_more(rows, iou_types, total, source)
@@ -232,13 +235,10 @@ def _types_of(rows: Sequence[_AnyRecord]) -> tuple[IouType, ...]:
     return tuple(name for name, value in given if value) or ("bbox",)
 
 
-def _with_all(rows: list[Any], iou_types: Sequence[IouType]) -> tuple[list[Any], dict[int, str]]:
+def _with_all(rows: list[Any], iou_types: Sequence[IouType], *, why: str) -> tuple[list[Any], dict[int, str]]:
     names = [_FIELDS[name] for name in iou_types]
     missing = {
-        number: f"missing `{name}`"
-        for number, row in enumerate(rows)
-        for name in names
-        if not getattr(row, name)
+        number: f"missing `{name}`{why}" for number, row in enumerate(rows) for name in names if not getattr(row, name)
     }
     return [row for number, row in enumerate(rows) if number not in missing] if missing else rows, missing
 

@@ -94,7 +94,9 @@ def load_ground_truth(
     """
     if isinstance(annotations, Mapping):
         name = Path(source or "annotations")
-        annotations = parse_annotations(msgspec.json.encode(annotations, enc_hook=plain_number), name, only_matched=True)
+        annotations = parse_annotations(
+            msgspec.json.encode(annotations, enc_hook=plain_number), name, only_matched=True
+        )
     elif not isinstance(annotations, AnnotationFile):
         annotations = read_annotations(Path(annotations), only_matched=True)
     ground_truth = _columns(annotations, source or annotations.path.name, masks=masks)

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lt_data.annotations.file import read_annotations
-from lt_data.build.coco_lt import build_coco_lt, format_build
+from lt_data.build.coco_lt import build_coco_lt
+from lt_data.build.report import format_build
 from lt_data.build.result import Extras, totals
 from lt_data.counts.categories import count_categories
 from lt_data.dataset.options import BuildOptions
