@@ -357,8 +357,12 @@ def show(path: Path, category: str, images: Path, out: Path, limit: int, seed: i
     from lt_data.pictures.show import show_category
 
     with Progress("reading") as progress:
-        show_category(path, category, images, out, limit=limit, seed=seed, force=force, progress=progress)
+        show_category(path, category, images, out, limit=limit, seed=seed, force=force, progress=progress, told=_note)
     click.echo(f"written: {out}")
+
+
+def _note(line: str) -> None:
+    click.echo(f"note: {line}", err=True)
 
 
 def exit_unless(good: bool) -> None:

@@ -28,6 +28,7 @@ from lt_data.annotations.loose import (
     number_texts,
 )
 from lt_data.annotations.records import (
+    LARGEST_ID,
     LISTS,
     AnnotationRecord,
     CategoryRecord,
@@ -123,10 +124,11 @@ class AnnotationColumns:
 
 @dataclass(frozen=True)
 class CategoryColumns:
-    """Ids [C], C names, and the header fields of LVIS; the counts [C] are :data:`NO_ID` where missing."""
+    """Ids [C], C names, supercategories and the header fields of LVIS; counts [C] are :data:`NO_ID` where missing."""
 
     ids: IntArray
     names: list[str]
+    supercategories: list[object]
     frequencies: list[str | None]
     image_counts: IntArray
     instance_counts: IntArray
@@ -255,6 +257,7 @@ class RecordReader:
         return CategoryColumns(
             ids=np.array([row.id for row in rows], np.int64),
             names=[row.name or "" for row in rows],
+            supercategories=[row.supercategory for row in rows],
             frequencies=[row.frequency for row in rows],
             image_counts=images,
             instance_counts=instances,
@@ -364,7 +367,7 @@ def _words(error: msgspec.ValidationError) -> str:
 
 
 def _code_of(name: str, value: object) -> str:
-    if name in _IDS and (type(value) is int or (type(value) is float and value.is_integer())):
+    if name in _IDS and isinstance(value, int | float) and value % 1 == 0 and abs(value) > LARGEST_ID:
         return "LT008"
     return _FIELD_CODES.get(name, "LT011")
 

@@ -157,9 +157,17 @@ def _check_use(file: FileColumns, log: FindingList) -> None:
     if NO_ID in annotations.category_ids or NO_ID in annotations.image_ids:
         return
     instances, images = _counts(file)
-    log.add_many("LT207", np.flatnonzero(instances == 0), file.category)
+    log.add_many("LT207", np.flatnonzero(instances == 0), lambda row: file.category(row) + _groups_all(file, row))
     _check_header(file, instances, images, log)
     _check_frequencies(file, images, log)
+
+
+def _groups_all(file: FileColumns, row: int) -> str:
+    """What to add to a category that no object has because it only groups the others."""
+    categories = file.categories
+    others = [parent for i, parent in enumerate(categories.supercategories) if i != row]
+    is_root = bool(others) and all(parent == categories.names[row] for parent in others)
+    return ": the supercategory of all others, as Roboflow writes it" if is_root else ""
 
 
 def _counts(file: FileColumns) -> tuple[IntArray, IntArray]:

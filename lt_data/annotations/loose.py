@@ -58,6 +58,7 @@ class LooseCategory(msgspec.Struct):
     frequency: Any = None
     image_count: Any = None
     instance_count: Any = None
+    supercategory: Any = None
 
 
 class _LooseRecords(msgspec.Struct):
@@ -141,6 +142,7 @@ def _category(row: LooseCategory) -> CategoryRecord:
         frequency=_usable(row.frequency, str),
         image_count=_usable(row.image_count, int | WholeFloat),
         instance_count=_usable(row.instance_count, int | WholeFloat),
+        supercategory=row.supercategory,
     )
 
 

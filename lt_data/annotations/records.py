@@ -72,13 +72,14 @@ class GeometryRecord(msgspec.Struct, gc=False):
 
 
 class CategoryRecord(msgspec.Struct):
-    """What is read of a category; LVIS has the last three."""
+    """What is read of a category; LVIS has the frequency and the counts."""
 
     id: Id
     name: str | None = ""
     frequency: str | None = None
     image_count: int | WholeFloat | None = None
     instance_count: int | WholeFloat | None = None
+    supercategory: Any = None
 
 
 class SegmentationRecord(msgspec.Struct):

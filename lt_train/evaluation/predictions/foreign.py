@@ -67,7 +67,8 @@ def _images_of(
 ) -> tuple[list[int | None], list[str], list[Problem]]:
     """The number of each image, ``None`` where there is none; a line on file names, and one on unknown images."""
     own = _own_ids(truth)
-    names: dict[int | str, int] = {**_by_file_name(truth), **_by_number(truth)}
+    names: dict[int | str, int] = dict(_by_file_name(truth).items())
+    names.update(_by_number(truth).items())
     keys = [value if isinstance(value, str) else int(value) for value in given]
     numbers: list[int | None] = []
     by_name = 0
