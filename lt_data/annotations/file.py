@@ -51,12 +51,14 @@ class Categories:
         names: C names; a category without a name is called by its id.
         frequencies: LVIS ``frequency`` field (r, c, f), or ``None`` unless every category has one.
         header_instances: LVIS ``instance_count`` fields, shape [C], -1 where missing.
+        states_counts: Whether any category has a frequency or counts of its own, as LVIS has them.
     """
 
     ids: IntArray
     names: tuple[str, ...]
     frequencies: tuple[str, ...] | None
     header_instances: IntArray
+    states_counts: bool = False
 
 
 @dataclass(frozen=True)
@@ -310,4 +312,5 @@ def _categories(rows: Sequence[CategoryRecord]) -> Categories:
         names=tuple(row.name or str(int(row.id)) for row in rows),
         frequencies=tuple(frequencies) if len(frequencies) == len(rows) else None,
         header_instances=np.array([-1 if n is None else whole(n) for n in counts], np.int64),
+        states_counts=any((row.frequency, row.image_count, row.instance_count) != (None,) * 3 for row in rows),
     )

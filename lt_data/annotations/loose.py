@@ -139,9 +139,10 @@ def _category(row: LooseCategory) -> CategoryRecord:
     return CategoryRecord(
         id=row.id,
         name=name_of(row.name),
-        frequency=_usable(row.frequency, str),
-        image_count=_usable(row.image_count, int | WholeFloat),
-        instance_count=_usable(row.instance_count, int | WholeFloat),
+        # what is there, but cannot be used, is no frequency and no count
+        frequency=_usable(row.frequency, str, ""),
+        image_count=_usable(row.image_count, int | WholeFloat, -1),
+        instance_count=_usable(row.instance_count, int | WholeFloat, -1),
         supercategory=row.supercategory,
     )
 
@@ -153,9 +154,9 @@ def name_of(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _usable(value: object, kind: Any) -> Any:
-    """The value if it is of this kind, else ``None``, which stands for a field that is not there."""
+def _usable(value: object, kind: Any, otherwise: Any = None) -> Any:
+    """The value if it is of this kind; ``None``, as of a field that is not there, stays."""
     try:
-        return msgspec.convert(value, kind)
+        return msgspec.convert(value, kind | None)
     except msgspec.ValidationError:
-        return None
+        return otherwise

@@ -21,9 +21,10 @@ import numpy as np
 from lt_data.annotations.file import AnnotationFile
 from lt_data.annotations.records import UNREADABLE, span_of
 from lt_data.annotations.subset import Edit
-from lt_data.arrays import BoolArray
+from lt_data.arrays import BoolArray, positions_of, sorted_unique
 from lt_data.counts.categories import CategoryCounts
 from lt_data.errors import DataError
+from lt_data.files.reading import contains
 from lt_data.groups import frequency_of
 
 FIELDS: Final = ("frequency", "image_count", "instance_count")
@@ -67,8 +68,12 @@ def rewritten(
         kept: Annotations that are instances of the subset, shape [A].
         instances: Annotations that are instances of the pool, shape [A].
     """
-    fields, edits = category_edits(pool, counts)
-    return Rewritten(fields, edits, _image_records(pool, images, instances & ~kept))
+    stated = pool.categories.states_counts
+    fields, edits = category_edits(pool, counts) if stated else ((), ())
+    lost = instances & ~kept & images[pool.image_index()]
+    # finding out where records begin takes longer than a look for the word
+    listed = lost.any() and (stated or contains(pool.data, b'"not_exhaustive_category_ids"'))
+    return Rewritten(fields, edits, _image_records(pool, lost) if listed else {})
 
 
 def category_edits(file: AnnotationFile, counts: CategoryCounts) -> tuple[tuple[str, ...], tuple[Edit, ...]]:
@@ -107,15 +112,14 @@ def with_edits(data: bytes, edits: Iterable[Edit], offset: int) -> bytes:
     return b"".join([*parts, data[done:]])
 
 
-def _image_records(pool: AnnotationFile, images: BoolArray, lost: BoolArray) -> dict[int, msgspec.Raw]:
-    """Images of the subset that list more categories than in the pool."""
-    index = pool.image_index()
-    rows = np.flatnonzero(lost & images[index])
-    if not len(rows):
-        return {}
-    pairs = np.unique(np.stack([index[rows], pool.annotation_category_ids[rows]], 1), axis=0)
+def _image_records(pool: AnnotationFile, lost: BoolArray) -> dict[int, msgspec.Raw]:
+    """Images that list more categories than in the pool, as they lost these annotations [A]."""
+    ids = np.sort(pool.categories.ids)
+    places = positions_of(pool.annotation_category_ids[lost], ids)
+    pairs = sorted_unique(pool.image_index()[lost] * len(ids) + places)
     records = {}
-    for row, of_image in groupby(pairs.tolist(), key=itemgetter(0)):
+    by_image = zip((pairs // len(ids)).tolist(), ids[pairs % len(ids)].tolist(), strict=True)
+    for row, of_image in groupby(by_image, key=itemgetter(0)):
         record = _with_categories(pool.image_records[row], [category for _, category in of_image])
         if record is not None:
             records[row] = record

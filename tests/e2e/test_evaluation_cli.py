@@ -99,7 +99,7 @@ def test_text_ids_names_of_files_and_polygons_are_measured_with_a_note(data, tmp
             record[key] = f"cam-{record[key]}"
     (tmp_path / "text.json").write_text(json.dumps(content))
     figures = []
-    for annotations in (data / "pool", tmp_path / "text.json"):
+    for annotations in (data / "pool", tmp_path / "text.json", tmp_path / "text.json"):
         out = tmp_path / f"out{len(figures)}"
         run = lt_train("eval", "--predictions", tmp_path / "r.json", "--annotations", annotations, "--out", out)
         assert run.exit_code == 0, run.output
@@ -116,7 +116,7 @@ def test_text_ids_names_of_files_and_polygons_are_measured_with_a_note(data, tmp
     assert figures[0]["bbox"] == figures[1]["bbox"] == expected
     assert figures[0]["segm"] == figures[1]["segm"]
     assert figures[0]["segm"]["AP"] > 0.99
-    compared = lt_train("compare", tmp_path / "out0", tmp_path / "out0", "--resamples", 2)
+    compared = lt_train("compare", tmp_path / "out1", tmp_path / "out2", "--resamples", 2)
     assert compared.exit_code == 0, compared.output
 
 
