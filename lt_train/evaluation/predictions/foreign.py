@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any, Final, NamedTuple
 
@@ -48,18 +49,22 @@ def turned(
     Raises:
         DataError: Polygons are to be encoded, but images have no size.
     """
-    known, images_told, problems = _images_of([row.image_id for row in rows], truth, source, total)
-    kept = [(row, number) for row, number in zip(rows, known, strict=True) if number is not None]
-    fields = [{name: getattr(row, name) for name in row.__struct_fields__} for row, _ in kept]
-    for one, (_, number) in zip(fields, kept, strict=True):
-        one["image_id"] = float(number)
-    notes = images_told
-    if masks:
-        fields, more, told = _with_run_lengths(fields, truth, source, total)
-        problems, notes = [*problems, *more], [*notes, *told]
-    elif fields and "segmentation" in fields[0]:
-        fields = [{**one, "segmentation": None} for one in fields]
-    return Turned([make(**one) for one in fields], problems, notes)
+    numbers, notes, problems = _images_of([row.image_id for row in rows], truth, source, total)
+    kept = [(row, number) for row, number in zip(rows, numbers, strict=True) if number is not None]
+    encoder = _Encoder(truth) if masks else None
+    records, bad = [], []
+    for row, number in kept:
+        fields = {name: getattr(row, name) for name in row.__struct_fields__}
+        fields["image_id"] = float(number)
+        if "segmentation" in fields:
+            fields["segmentation"] = None if encoder is None else encoder.run_lengths(fields["segmentation"], number)
+        if encoder is not None and fields["segmentation"] is None:
+            bad.append(number)
+        else:
+            records.append(make(**fields))
+    if encoder is not None:
+        notes = [*notes, *encoder.notes(source, total)]
+    return Turned(records, [*problems, *_bad_polygons(bad, source, total)], notes)
 
 
 def _images_of(
@@ -70,16 +75,18 @@ def _images_of(
     names: dict[int | str, int] = dict(_by_file_name(truth).items())
     names.update(_by_number(truth).items())
     keys = [value if isinstance(value, str) else int(value) for value in given]
+    # where one id is the name of a file, a number is one too: ultralytics writes 7 for 7.jpg
+    all_names = truth.image_names is not None or any(isinstance(key, str) for key in keys)
     numbers: list[int | None] = []
     by_name = 0
     for key in keys:
-        found = own.get(key)
-        # numbers are ids of the file, known or not, unless its ids are text
-        if found is None and (isinstance(key, str) or truth.image_names is not None):
+        if isinstance(key, int) and not all_names:
+            numbers.append(key)
+            continue
+        found = own.get(key) if isinstance(key, str) else None
+        if found is None:
             found = names.get(key)
             by_name += found is not None
-        elif found is None:
-            found = int(key)
         numbers.append(found)
     lost = [key for key, number in zip(keys, numbers, strict=True) if number is None]
     return numbers, _name_note(by_name, truth, source, total), _unknown(lost, truth, source, total)
@@ -128,52 +135,54 @@ def _unknown(lost: Sequence[int | str], truth: GroundTruth, source: str, total: 
     return [Problem("image", len(lost), line)]
 
 
-def _with_run_lengths(
-    fields: Sequence[dict[str, Any]], truth: GroundTruth, source: str, total: int
-) -> tuple[list[dict[str, Any]], list[Problem], list[str]]:
-    """Polygons as run lengths of the image's size; those that are none are left out."""
-    polygons = [one for one in fields if isinstance(one["segmentation"], list)]
-    if not polygons:
-        return list(fields), [], []
-    require_sizes(truth.image_sizes, truth.source)
-    bad = [one for one in polygons if not _are_polygons(one["segmentation"])]
-    wrong = {id(one) for one in bad}
-    sizes = dict(zip(truth.image_ids.tolist(), truth.image_sizes.tolist(), strict=True))
-    kept = [
-        {**one, "segmentation": _encoded(one["segmentation"], sizes.get(int(one["image_id"])))}
-        for one in fields
-        if id(one) not in wrong
-    ]
-    note = (
-        f"{source}: {len(polygons) - len(bad):,} of {total:,} predictions have polygons for a mask; they become run "
-        f"lengths of the size that {truth.source} gives for the image"
-    )
-    return kept, _bad_polygons(bad, source, total), [note] if len(polygons) > len(bad) else []
+class _Encoder:
+    """Turns polygons into run lengths of their image's size, and counts them."""
+
+    def __init__(self, truth: GroundTruth) -> None:
+        self._truth = truth
+        self._encoded = 0
+
+    @cached_property
+    def _sizes(self) -> dict[int, list[int]]:
+        """Height and width of each image."""
+        require_sizes(self._truth.image_sizes, self._truth.source)
+        return dict(zip(self._truth.image_ids.tolist(), self._truth.image_sizes.tolist(), strict=True))
+
+    def run_lengths(self, mask: Any, image_id: int) -> Any:
+        """Run lengths as they are, polygons encoded; ``None`` for polygons that cannot be drawn."""
+        from pycocotools import mask as rle
+
+        if not isinstance(mask, list):
+            return mask
+        if not _are_polygons(mask):
+            return None
+        self._encoded += 1
+        if image_id not in self._sizes:
+            return _NO_MASK
+        height, width = self._sizes[image_id]
+        merged = rle.merge(rle.frPyObjects(mask, height, width))
+        return {"size": (height, width), "counts": merged["counts"].decode("ascii")}
+
+    def notes(self, source: str, total: int) -> list[str]:
+        """A line, if any were polygons."""
+        if not self._encoded:
+            return []
+        return [
+            f"{source}: {self._encoded:,} of {total:,} predictions have polygons for a mask; they become run lengths "
+            f"of the size that {self._truth.source} gives for the image"
+        ]
 
 
-def _are_polygons(given: Iterable[Sequence[float]]) -> bool:
+def _are_polygons(found: Sequence[Sequence[float]]) -> bool:
     """Three points or more each, none so far away that drawing it overflows."""
-    found = list(given)
     whole = all(len(polygon) >= 6 and len(polygon) % 2 == 0 for polygon in found)
     return bool(found) and whole and all(math.isfinite(v) and abs(v) <= FAR for polygon in found for v in polygon)
 
 
-def _encoded(given: Any, size: Sequence[int] | None) -> Any:
-    from pycocotools import mask as rle
-
-    if not isinstance(given, list):
-        return given
-    if size is None:
-        return _NO_MASK
-    height, width = size
-    merged = rle.merge(rle.frPyObjects(given, height, width))
-    return {"size": (height, width), "counts": merged["counts"].decode("ascii")}
-
-
-def _bad_polygons(bad: Sequence[Mapping[str, Any]], source: str, total: int) -> list[Problem]:
+def _bad_polygons(bad: Sequence[int], source: str, total: int) -> list[Problem]:
     if not bad:
         return []
-    shown = ", ".join(f"{one['image_id']:.0f}" for one in bad[:3])
+    shown = ", ".join(map(str, bad[:3]))
     line = (
         f"{source}: {len(bad):,} of {total:,} predictions have polygons that cannot be encoded (image ids {shown}); "
         "each polygon is x1, y1, x2, y2, ... of three points or more, in pixels"

@@ -294,14 +294,19 @@ def named(ids=(1, 2), names=("yard/a_1.jpg", "yard/000007.jpg")):
 @pytest.mark.parametrize("given", [("a_1", 7), ("a_1", "000007"), ("a_1.jpg", "yard/000007.jpg")])
 def test_names_of_image_files_are_image_ids(ids, given):
     """ultralytics writes the name without its ending, as a number where it is one."""
-    if ids == (1, 2) and 7 in given:
-        pytest.skip("a number is an id of this file, or unknown")
     truth = load_ground_truth(named(ids), masks=False)
     records = spread([prediction(image_id=given[0]), prediction(image_id=given[1])])
     found = read_detections(records, truth, iou_types=("bbox",))
     assert found.images.tolist() == [1, 2]
     (note,) = found.notes
     assert "2 of 2 predictions have the name of an image file for image_id" in note
+
+
+def test_a_number_beside_names_is_a_name_too():
+    """Taken for an id, it would be another image."""
+    truth = load_ground_truth(named((7, 3), ("a.jpg", "7.jpg")), masks=False)
+    found = read_detections(spread([prediction(image_id="a"), prediction(image_id=7)]), truth, iou_types=("bbox",))
+    assert found.images.tolist() == [7, 3]
 
 
 def test_text_ids_of_the_annotations_come_before_names():
