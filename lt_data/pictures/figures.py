@@ -179,7 +179,7 @@ def _draw_targets(axes: Axes, pool: IntArray, targets: IntArray, realised: IntAr
     axes.plot(rank, _positive(pool), "o", ms=mark / 2, color=COLOURS[0], label=f"pool ({pool.sum():,} instances)")
     axes.plot(rank, targets, "_", ms=mark, mew=2, color=COLOURS[1], label=f"target ({targets.sum():,} instances)")
     label = f"realised ({realised.sum():,} instances)"
-    axes.plot(rank, _positive(realised), ".", ms=mark / 2, color=COLOURS[2], label=label)
+    axes.plot(rank, _positive(realised), "o", ms=mark, mfc="none", color=COLOURS[2], label=label)
     short = pool < targets
     if short.any():
         label = f"short of instances ({int(short.sum())} categories)"
