@@ -84,6 +84,7 @@ def main() -> None:
 @click.option("--val", type=FILE, help="Validation annotations: checked for the same categories and copied beside.")
 @click.option("--images", type=FILE, help="Image folder of the pool: put the taken images into OUT/images.")
 @click.option("--copy/--link", "copy_images", default=None, help="Copy these images, or link to them (default).")
+@TABLE_OR_JSON
 @click.option("--dry-run", is_flag=True, help="Print the result, write nothing.")
 @click.option("--force", is_flag=True, help="Replace a dataset directory that exists.")
 def build_coco_lt(
@@ -96,6 +97,7 @@ def build_coco_lt(
     val: Path | None,
     images: Path | None,
     copy_images: bool | None,
+    style: str,
     dry_run: bool,
     force: bool,
     **options: Any,
@@ -106,8 +108,9 @@ def build_coco_lt(
     with the reference's.
     """
     from lt_data.build.coco_lt import build_coco_lt as build
-    from lt_data.build.coco_lt import format_build
+    from lt_data.build.report import format_build, remarks
     from lt_data.build.result import Extras
+    from lt_data.build.shortage import ShortageError, shortage_json
     from lt_data.dataset.options import BuildOptions
     from lt_data.groups import parse_edges
 
@@ -117,21 +120,26 @@ def build_coco_lt(
         raise click.UsageError("Missing option '--out' (or use --dry-run to see the result without writing).")
     if copy_images is not None and images is None:
         raise click.UsageError("--copy and --link say how to put images beside: they need --images.")
-    with Bar("reading", "bytes") as progress:
-        built = build(
-            coco,
-            None if dry_run else out,
-            reference=next(source for source in (lvis, reference, "lvis-v0.5") if source is not None),
-            targets=targets,
-            options=BuildOptions(edges=parse_edges(edges), **options),
-            extras=Extras(val, images, bool(copy_images)),
-            force=force,
-            progress=progress,
-        )
-    for warning in built.warnings:
+    try:
+        with Bar("reading", "bytes") as progress:
+            built = build(
+                coco,
+                None if dry_run else out,
+                reference=next(source for source in (lvis, reference, "lvis-v0.5") if source is not None),
+                targets=targets,
+                options=BuildOptions(edges=parse_edges(edges), **options),
+                extras=Extras(val, images, bool(copy_images)),
+                force=force,
+                progress=progress,
+            )
+    except ShortageError as error:
+        if style == "json":
+            click.echo(shortage_json(error))
+        raise
+    for warning in (*built.warnings, *remarks(built)):
         click.echo(f"warning: {warning}", err=True)
-    click.echo(format_build(built))
-    click.echo("dry run: nothing written" if dry_run else f"written: {out}")
+    click.echo(format_build(built, style))
+    click.echo("dry run: nothing written" if dry_run else f"written: {out}", err=style == "json")
 
 
 @main.command(short_help="Count categories, images and instances per group.")
@@ -360,8 +368,12 @@ def show(path: Path, category: str, images: Path, out: Path, limit: int, seed: i
     from lt_data.pictures.show import show_category
 
     with Bar("reading", "bytes") as progress:
-        show_category(path, category, images, out, limit=limit, seed=seed, force=force, progress=progress)
+        show_category(path, category, images, out, limit=limit, seed=seed, force=force, progress=progress, told=_note)
     click.echo(f"written: {out}")
+
+
+def _note(line: str) -> None:
+    click.echo(f"note: {line}", err=True)
 
 
 def exit_unless(good: bool) -> None:

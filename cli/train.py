@@ -249,6 +249,8 @@ def _evaluate_predictions(
 def _show(measured: Measured, out: Path | None) -> None:
     for problem in measured.skipped:
         click.echo(f"warning: left out: {problem.line}", err=True)
+    for note in measured.notes:
+        click.echo(f"note: {note}", err=True)
     click.echo(measured.text)
     click.echo(f"written: {out}" if out is not None else "nothing written; give --out for the per-class table")
 

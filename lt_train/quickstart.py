@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from lt_data.build.coco_lt import build_coco_lt, format_build
+from lt_data.build.coco_lt import build_coco_lt
+from lt_data.build.report import format_build
 from lt_data.counts.group_stats import format_stats, group_stats
 from lt_data.dataset.names import annotations_path
 from lt_data.dataset.options import BuildOptions

@@ -19,10 +19,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from lt_data.annotations.loose import decode_loosely
 from lt_data.annotations.problems import structural_problems
 from lt_data.annotations.records import (
     UNREADABLE,
     CategoryRecord,
+    Records,
     SegmentationRecord,
     annotation_columns,
     decode_records,
@@ -49,12 +51,14 @@ class Categories:
         names: C names; a category without a name is called by its id.
         frequencies: LVIS ``frequency`` field (r, c, f), or ``None`` unless every category has one.
         header_instances: LVIS ``instance_count`` fields, shape [C], -1 where missing.
+        states_counts: Whether any category has a frequency or counts of its own, as LVIS has them.
     """
 
     ids: IntArray
     names: tuple[str, ...]
     frequencies: tuple[str, ...] | None
     header_instances: IntArray
+    states_counts: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ class AnnotationFile:
     Attributes:
         path: Where it was read from.
         data: The file's bytes.
-        image_ids: Shape [N].
+        image_ids: Shape [N]; 1..N where the file's own are text.
         image_sizes: Width and height in pixels (0 where the file has none), shape [N, 2].
         file_names: N names relative to the image folder; taken from ``coco_url`` where ``file_name`` is missing.
         annotation_ids: Shape [A].
@@ -73,6 +77,7 @@ class AnnotationFile:
         crowd: True for ``iscrowd`` annotations, shape [A].
         categories: The category list.
         stamp: Of the file at ``path`` before it was read; ``None`` where the bytes did not come from there.
+        image_names: The N image ids of a file that has text for them, else ``None``.
     """
 
     path: Path
@@ -86,6 +91,11 @@ class AnnotationFile:
     crowd: BoolArray
     categories: Categories
     stamp: FileStamp | None = None
+    image_names: tuple[str, ...] | None = None
+
+    def written_image_ids(self) -> list[int] | list[str]:
+        """The N image ids as they stand in the file: numbers, or texts where ``image_names`` has them."""
+        return self.image_ids.tolist() if self.image_names is None else list(self.image_names)
 
     def check_unchanged(self) -> None:
         """Refuses what was read if someone has written into the file since; bytes that were unpacked cannot change.
@@ -105,6 +115,11 @@ class AnnotationFile:
     def annotation_records(self) -> list[msgspec.Raw]:
         """A raw annotation records, in file order."""
         return self._records["annotations"]
+
+    @property
+    def category_records(self) -> list[msgspec.Raw]:
+        """C raw category records, in file order."""
+        return self._records["categories"]
 
     @cached_property
     def _records(self) -> dict[str, list[msgspec.Raw]]:
@@ -196,29 +211,36 @@ class AnnotationFile:
             raise DataError(f"{self.path}: annotations[{index}]: {error}; mend this record") from None
 
 
-def read_annotations(path: Path, *, progress: Progress | None = None) -> AnnotationFile:
+def read_annotations(path: Path, *, only_matched: bool = False, progress: Progress | None = None) -> AnnotationFile:
     """Reads and checks a COCO or LVIS annotation file.
+
+    Fields beside the ids that are of a wrong type count as missing; whoever needs them refuses that.
 
     Args:
         path: A JSON file with the members ``images``, ``annotations`` and ``categories``; may be ``.gz`` or ``.zip``.
+        only_matched: For counts and evaluation, which only ask which annotation belongs to which image: image ids may
+            be text then, and annotation ids may repeat.
         progress: Called with the bytes read and the bytes in all.
 
     Raises:
-        DataError: The file is missing, not JSON, lacks a member, has a record with a wrong field, an id twice,
-            or an annotation of an image or category that the file does not list; one line a problem, the same as
-            ``lt-data check`` says. A member that occurs twice is refused when the records are first asked for.
+        DataError: The file is missing, not JSON, lacks a member, has a record with an id that cannot be used, an id
+            twice, or an annotation of an image or category that the file does not list; one line a problem, the same
+            as ``lt-data check`` says. A member that occurs twice is refused when the records are first asked for.
     """
     path = Path(path)
     stamp = stamp_of(path)
-    return parse_annotations(map_file(path, progress), path, stamp=stamp)
+    return parse_annotations(map_file(path, progress), path, only_matched=only_matched, stamp=stamp)
 
 
-def parse_annotations(data: Bytes, path: Path, *, stamp: FileStamp | None = None) -> AnnotationFile:
+def parse_annotations(
+    data: Bytes, path: Path, *, only_matched: bool = False, stamp: FileStamp | None = None
+) -> AnnotationFile:
     """The same for the bytes of a file that is in memory.
 
     Args:
         data: JSON in UTF-8; kept as long as the result is.
         path: What to call it.
+        only_matched: See :func:`read_annotations`.
         stamp: Of the file that ``data`` maps, taken before.
 
     Raises:
@@ -227,17 +249,18 @@ def parse_annotations(data: Bytes, path: Path, *, stamp: FileStamp | None = None
     try:
         with without_cycle_collection():
             file = _parse(data, path, stamp)
+            _refuse_broken_ids(file, only_matched=only_matched)
     except DataError as error:
         check_unchanged(path, stamp)
-        raise _explained(error, path, data) from None
+        raise _explained(error, path, data, only_matched=only_matched) from None
     file.check_unchanged()
     return file
 
 
 def _parse(data: Bytes, path: Path, stamp: FileStamp | None) -> AnnotationFile:
-    records = decode_records(path, data)
+    records, names = _decode(path, data)
     images, annotations = image_columns(records.images), annotation_columns(records.annotations)
-    file = AnnotationFile(
+    return AnnotationFile(
         path=path,
         data=data,
         image_ids=images.ids,
@@ -249,24 +272,36 @@ def _parse(data: Bytes, path: Path, stamp: FileStamp | None) -> AnnotationFile:
         crowd=annotations.crowd,
         categories=_categories(records.categories),
         stamp=stamp,
+        image_names=names,
     )
-    for key, ids in (
-        ("images", file.image_ids),
-        ("annotations", file.annotation_ids),
-        ("categories", file.categories.ids),
-    ):
+
+
+def _decode(path: Path, data: Bytes) -> tuple[Records, tuple[str, ...] | None]:
+    """The records, fast where they are as most files have them, and the image ids that are text."""
+    try:
+        return decode_records(path, data), None
+    except DataError:
+        return decode_loosely(path, data)
+
+
+def _refuse_broken_ids(file: AnnotationFile, *, only_matched: bool) -> None:
+    path = file.path
+    if file.image_names is not None and not only_matched:
+        raise DataError(f"{path}: images: ids are text; give each image a number")
+    distinct = [("images", file.image_ids), ("categories", file.categories.ids)]
+    distinct += [] if only_matched else [("annotations", file.annotation_ids)]
+    for key, ids in distinct:
         if not all_distinct(ids):
             raise DataError(f"{path}: {key}: an id occurs more than once; ids must be unique")
     if not len(file.categories.ids):
         raise DataError(f"{path}: categories: the list is empty; at least one category is needed")
     if (file.image_index() < 0).any() or (file.category_index() < 0).any():
         raise DataError(f"{path}: annotations: an image_id or category_id is not listed; add it, or remove them")
-    return file
 
 
-def _explained(error: DataError, path: Path, data: Bytes) -> DataError:
+def _explained(error: DataError, path: Path, data: Bytes, *, only_matched: bool = False) -> DataError:
     """What ``lt-data check`` finds in the file that could not be read."""
-    return DataError(structural_problems(path, data) or error.problems)
+    return DataError(structural_problems(path, data, only_matched=only_matched) or error.problems)
 
 
 def _categories(rows: Sequence[CategoryRecord]) -> Categories:
@@ -274,7 +309,8 @@ def _categories(rows: Sequence[CategoryRecord]) -> Categories:
     frequencies = [row.frequency for row in rows if row.frequency in ("r", "c", "f")]
     return Categories(
         ids=np.array([row.id for row in rows], np.int64),
-        names=tuple(row.name or str(row.id) for row in rows),
+        names=tuple(row.name or str(int(row.id)) for row in rows),
         frequencies=tuple(frequencies) if len(frequencies) == len(rows) else None,
         header_instances=np.array([-1 if n is None else whole(n) for n in counts], np.int64),
+        states_counts=any((row.frequency, row.image_count, row.instance_count) != (None,) * 3 for row in rows),
     )

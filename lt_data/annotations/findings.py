@@ -69,12 +69,23 @@ CODES: Final[dict[str, Code]] = {
     "LT004": _refused("NaN or Infinity stands for a number", "JSON has no such numbers; write real ones"),
     "LT005": _refused("the list of categories is empty", "list at least one category"),
     "LT006": _refused("a record lacks id, image_id or category_id", "add the field, or remove the record"),
-    "LT007": _refused("a field has a wrong type", "write whole numbers without quotes or point, names as strings"),
+    "LT007": _refused(
+        "an id or iscrowd has a wrong type", "write whole numbers without quotes; image_id as images has it"
+    ),
     "LT008": _refused("an id is too large", "keep ids within 2^53: JSON readers do not keep larger ones exactly"),
     "LT009": _refused("a member occurs twice", "keep one of each; JSON readers take the last and lose the others"),
+    "LT010": _refused(
+        "an image id is text", "give each image a number and use it in image_id; counts and evaluation take text too"
+    ),
+    "LT011": Code(
+        "error", "a field beside the ids has a wrong type", "write whole numbers without quotes, names as strings"
+    ),
     "LT101": _refused("an image id occurs more than once", "give every image an id of its own"),
-    "LT102": _refused("an annotation id occurs more than once", "give every annotation an id of its own"),
-    "LT103": _refused("a category id occurs more than once", "give every category an id of its own"),
+    "LT102": _refused(
+        "an annotation id occurs more than once",
+        "give each an id of its own; only counts and evaluation do without",
+    ),
+    "LT103": _refused("a category id occurs more than once", "keep one of equal records, else give each its own id"),
     "LT104": _refused("an image_id is not listed in images", "add the image records, or remove these annotations"),
     "LT105": _refused("a category_id is not listed", "add the category records, or remove these annotations"),
     "LT106": Code("info", "ids of a list start at 0", "nothing; programs that take 0 for background need other ids"),
@@ -95,7 +106,10 @@ CODES: Final[dict[str, Code]] = {
     "LT211": Code("info", "frequency differs from the counted images", "nothing in a validation file; else recount"),
     "LT212": Code("warning", "frequency is missing or not r, c or f", "mend it, or remove it from all categories"),
     "LT301": Code("error", "an annotation has no bbox", "add bbox: x, y, width, height in pixels"),
-    "LT302": _refused("a bbox is not four numbers", "write x, y, width, height in pixels"),
+    "LT302": _refused(
+        "a bbox is not four numbers, or area not one",
+        "write numbers without quotes: x, y, width, height in pixels, area in px^2",
+    ),
     "LT303": _refused("a bbox or area is not finite", "write real numbers"),
     "LT304": Code("error", "a box has no area", "remove the annotation, or mend bbox: x, y, width, height"),
     "LT305": Code("error", "a box lies outside its image", "mend bbox (x, y, width, height), or the image's size"),
@@ -121,6 +135,9 @@ CODES: Final[dict[str, Code]] = {
     "LT603": Code("error", "a category id has another name in the other file", "give both files the same categories"),
     "LT604": Code("warning", "a category is in one of the files only", "give both files the same categories"),
 }
+
+# what stops nobody who only matches ids: counts and evaluation
+ONLY_MATCHED: Final = frozenset({"LT010", "LT102"})
 
 
 class FindingList:

@@ -20,7 +20,15 @@ import msgspec
 import numpy as np
 
 from lt_data.annotations.findings import CODES, FindingList, shown
+from lt_data.annotations.loose import (
+    LooseAnnotation,
+    LooseCategory,
+    LooseImage,
+    name_of,
+    number_texts,
+)
 from lt_data.annotations.records import (
+    LARGEST_ID,
     LISTS,
     AnnotationRecord,
     CategoryRecord,
@@ -48,20 +56,42 @@ _STRING_OR_NO_NUMBER: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|-?Infinity|
 _BEYOND_FLOATS: Final = b"1e999"
 
 
+class _TextImage(ImageRecord, gc=False):
+    id: str  # type: ignore[assignment]
+
+
 class _Annotation(AnnotationRecord, gc=False):
     area: float | None = None
     bbox: tuple[float, float, float, float] | None = None
     segmentation: list[list[float]] | RunLengths | None = None
 
 
+class _TextAnnotation(_Annotation, gc=False):
+    image_id: str  # type: ignore[assignment]
+
+
+class _TextId(msgspec.Struct):
+    id: str
+
+
 _Record = TypeVar("_Record", ImageRecord, _Annotation, CategoryRecord)
-# what the strict reader decodes of a record
+# what readers decode of a record
 _STRICT: Final[dict[type, tuple[type, ...]]] = {
-    ImageRecord: (ImageRecord,),
-    _Annotation: (AnnotationRecord, GeometryRecord),
-    CategoryRecord: (CategoryRecord,),
+    ImageRecord: (LooseImage,),
+    _TextImage: (LooseImage,),
+    _Annotation: (LooseAnnotation, GeometryRecord),
+    _TextAnnotation: (LooseAnnotation, GeometryRecord),
+    CategoryRecord: (LooseCategory,),
 }
-_FIELD_CODES: Final = {"bbox": "LT302", "segmentation": "LT405"}
+_IDS: Final = ("id", "image_id", "category_id")
+# every other field stands beside the ids, and stops only those who use it
+_FIELD_CODES: Final = {
+    "bbox": "LT302",
+    "area": "LT302",
+    "segmentation": "LT405",
+    "iscrowd": "LT007",
+    **dict.fromkeys(_IDS, "LT007"),
+}
 # what a field of a wrong type becomes, so that it is not reported as missing too
 _UNUSABLE: Final[dict[str, Any]] = {"bbox": (float("inf"),) * 4, "area": float("inf"), "segmentation": ()}
 
@@ -94,10 +124,11 @@ class AnnotationColumns:
 
 @dataclass(frozen=True)
 class CategoryColumns:
-    """Ids [C], C names, and the header fields of LVIS; the counts [C] are :data:`NO_ID` where missing."""
+    """Ids [C], C names, supercategories and the header fields of LVIS; counts [C] are :data:`NO_ID` where missing."""
 
     ids: IntArray
     names: list[str]
+    supercategories: list[object]
     frequencies: list[str | None]
     image_counts: IntArray
     instance_counts: IntArray
@@ -143,8 +174,11 @@ def _members(data: Bytes) -> dict[str, msgspec.Raw] | None:
 
 
 def _records(key: str, members: Mapping[str, msgspec.Raw], log: FindingList) -> list[msgspec.Raw] | None:
-    if key not in members or bytes(members[key]) == b"null":
+    if key not in members:
         log.add("LT001", f"'{key}' (found: {', '.join(map(shown, members))})")
+        return None
+    if bytes(members[key]) == b"null":
+        log.add("LT002", f"'{key}' is null")
         return None
     try:
         return msgspec.json.decode(members[key], type=list[msgspec.Raw])
@@ -177,12 +211,15 @@ def _around(data: Bytes, place: int) -> str:
 class RecordReader:
     """Turns the raw records of one list into rows, whatever they hold.
 
+    Image ids that are text become the numbers 1..N.
+
     Args:
         data: The bytes that the records lie in.
         key: ``images``, ``annotations`` or ``categories``.
         records: The raw records.
         log: Takes what is wrong.
         progress: Called with the bytes done and the bytes in all.
+        texts: The numbers of image ids that are text; texts that no image has get the next ones.
     """
 
     def __init__(
@@ -192,14 +229,19 @@ class RecordReader:
         records: Sequence[msgspec.Raw],
         log: FindingList,
         progress: Progress | None = None,
+        texts: dict[str, int] | None = None,
     ) -> None:
         self.data, self.key, self.records, self.log, self.progress = data, key, records, log, progress
+        self.texts = texts or {}
 
     def images(self) -> ImageColumns:
         """All images."""
-        rows = [row for _, chunk in self._chunks(ImageRecord) for row in chunk]
+        rows = [row for _, chunk in self._chunks(_TextImage if self.texts else ImageRecord) for row in chunk]
+        self.log.add_many(
+            "LT010", range(len(rows)) if self.texts else (), lambda i: f"images[{i}]: {shown(rows[i].id)}"
+        )
         return ImageColumns(
-            ids=np.array([row.id for row in rows], np.int64),
+            ids=self._numbers([row.id for row in rows]),
             sizes=np.array([(whole(r.width), whole(r.height)) for r in rows], np.int64).reshape(-1, 2),
             names=[row.name() for row in rows],
             urls=[row.coco_url or "" for row in rows],
@@ -215,6 +257,7 @@ class RecordReader:
         return CategoryColumns(
             ids=np.array([row.id for row in rows], np.int64),
             names=[row.name or "" for row in rows],
+            supercategories=[row.supercategory for row in rows],
             frequencies=[row.frequency for row in rows],
             image_counts=images,
             instance_counts=instances,
@@ -227,9 +270,9 @@ class RecordReader:
         crowd = np.empty(count, bool)
         areas, boxes = np.empty(count), np.empty((count, 4))
         masks = MaskColumns.empty(count)
-        for part, rows in self._chunks(_Annotation):
+        for part, rows in self._chunks(_TextAnnotation if self.texts else _Annotation):
             ids[part] = [row.id for row in rows]
-            image_ids[part] = [row.image_id for row in rows]
+            image_ids[part] = self._numbers([row.image_id for row in rows])
             category_ids[part] = [row.category_id for row in rows]
             crowd[part] = [bool(row.iscrowd) for row in rows]
             areas[part] = [row.area for row in rows]
@@ -237,6 +280,11 @@ class RecordReader:
             boxes[part] = np.fromiter(numbers, np.float64, 4 * len(rows)).reshape(-1, 4)
             measure_masks([row.segmentation for row in rows], masks.part(part))
         return AnnotationColumns(ids, image_ids, category_ids, crowd, areas, boxes, masks)
+
+    def _numbers(self, ids: Sequence[float | str]) -> IntArray:
+        """Image ids as numbers; a text that no image has gets a number that no image has."""
+        numbers = [self.texts.setdefault(i, len(self.texts) + 1) if isinstance(i, str) else int(i) for i in ids]
+        return np.array(numbers, np.int64)
 
     def _chunks(self, kind: type[_Record]) -> Iterator[tuple[slice, list[_Record]]]:
         decoder = msgspec.json.Decoder(list[kind])  # type: ignore[valid-type]
@@ -269,6 +317,14 @@ class RecordReader:
             return _filled(kind, usable)
 
 
+def numbers_of_texts(images: Sequence[msgspec.Raw]) -> dict[str, int]:
+    """The numbers 1, 2, ... of image ids that are text; nothing unless all are."""
+    try:
+        return number_texts(msgspec.json.decode(record, type=_TextId).id for record in images)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return {}
+
+
 def _content(record: msgspec.Raw) -> Any:
     """A record as Python values; ``None`` if it is nested too deeply."""
     try:
@@ -297,16 +353,23 @@ def _usable_fields(content: Mapping[str, Any], kind: type[_Record]) -> tuple[dic
             if field.name in ("bbox", "area") and value is not None and not np.isfinite(usable[field.name]).all():
                 problems.append(("LT303", f"{field.name} is {shown(value)}"))
         except msgspec.ValidationError as error:
-            problems.append((_code_of(field.name, value), f"{field.name} is {shown(value)} ({error})"))
+            problems.append((_code_of(field.name, value), f"{field.name} is {shown(value)} ({_words(error)})"))
             if field.name in _UNUSABLE:
                 usable[field.name] = _UNUSABLE[field.name]
+            if field.name == "name":
+                usable["name"] = name_of(value)
     return usable, problems
 
 
+def _words(error: msgspec.ValidationError) -> str:
+    """Whole floats pass for ids; whoever writes an id anew writes a whole number."""
+    return str(error).replace("`int | float`", "`int`")
+
+
 def _code_of(name: str, value: object) -> str:
-    if name in ("id", "image_id", "category_id") and type(value) is int:
+    if name in _IDS and isinstance(value, int | float) and value % 1 == 0 and abs(value) > LARGEST_ID:
         return "LT008"
-    return _FIELD_CODES.get(name, "LT007")
+    return _FIELD_CODES.get(name, "LT011")
 
 
 def _is_strictly_readable(record: msgspec.Raw, kind: type[_Record]) -> bool:

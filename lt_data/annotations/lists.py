@@ -6,8 +6,9 @@ Shapes: N images, A annotations, C categories.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PureWindowsPath
 from typing import Final
 
@@ -24,12 +25,17 @@ LARGEST_SIDE: Final = 2**31 - 1
 
 @dataclass(frozen=True)
 class FileColumns:
-    """The three lists of a file; ``missing`` names those that the file does not have."""
+    """The three lists of a file.
+
+    ``missing`` names those that the file does not have, ``image_names`` are the texts that image ids 1, 2, ... stand
+    for, if they are text.
+    """
 
     images: ImageColumns
     annotations: AnnotationColumns
     categories: CategoryColumns
     missing: frozenset[str]
+    image_names: tuple[str, ...] = ()
 
     def annotation(self, row: int) -> str:
         """What to call an annotation."""
@@ -37,7 +43,11 @@ class FileColumns:
 
     def image(self, row: int) -> str:
         """What to call an image."""
-        return _record("images", row, self.images.ids)
+        return f"images[{row}]" + (f" (id {self.image_id(i)})" if (i := int(self.images.ids[row])) != NO_ID else "")
+
+    def image_id(self, number: int) -> str:
+        """An image id as the file has it."""
+        return shown(self.image_names[number - 1]) if self.image_names else str(number)
 
     def category(self, row: int) -> str:
         """What to call a category."""
@@ -52,7 +62,7 @@ def _record(key: str, row: int, ids: IntArray) -> str:
 
 def check_lists(file: FileColumns, log: FindingList) -> None:
     """Everything that needs no pixel coordinates."""
-    _check_ids("images", file.images.ids, "LT101", log)
+    _check_ids("images", file.images.ids, "LT101", log, file.image_id)
     _check_ids("annotations", file.annotations.ids, "LT102", log)
     _check_ids("categories", file.categories.ids, "LT103", log)
     _check_references(file, log)
@@ -61,13 +71,14 @@ def check_lists(file: FileColumns, log: FindingList) -> None:
     _check_use(file, log)
 
 
-def _check_ids(key: str, ids: IntArray, code: str, log: FindingList) -> None:
+def _check_ids(key: str, ids: IntArray, code: str, log: FindingList, text: Callable[[int], str] = str) -> None:
     rows = np.flatnonzero(ids != NO_ID)
     known, first, counts = np.unique(ids[rows], return_index=True, return_counts=True)
 
     def places(row: int) -> str:
         equal = np.flatnonzero(ids == ids[row])
-        return f"id {ids[row]}: {', '.join(f'{key}[{i}]' for i in equal[:3])}{', ...' if len(equal) > 3 else ''}"
+        more = ", ..." if len(equal) > 3 else ""
+        return f"id {text(int(ids[row]))}: {', '.join(f'{key}[{i}]' for i in equal[:3])}{more}"
 
     log.add_many(code, np.sort(rows[first[counts > 1]]), places)
     if not len(known):
@@ -80,14 +91,19 @@ def _check_ids(key: str, ids: IntArray, code: str, log: FindingList) -> None:
 
 
 def _check_references(file: FileColumns, log: FindingList) -> None:
-    """Only against lists that are there; an unusable id has its own finding."""
-    for code, key, used, member, known in (
-        ("LT104", "image_id", file.annotations.image_ids, "images", file.images.ids),
-        ("LT105", "category_id", file.annotations.category_ids, "categories", file.categories.ids),
-    ):
-        if member not in file.missing:
+    """Only against lists that are there and whose ids are all usable; an unusable id has its own finding."""
+    lists: list[tuple[str, str, IntArray, str, IntArray, Callable[[int], str]]] = [
+        ("LT104", "image_id", file.annotations.image_ids, "images", file.images.ids, file.image_id),
+        ("LT105", "category_id", file.annotations.category_ids, "categories", file.categories.ids, str),
+    ]
+    for code, key, used, member, known, text in lists:
+        if member not in file.missing and NO_ID not in known:
             lost = np.flatnonzero((used != NO_ID) & ~np.isin(used, known))
-            log.add_many(code, lost, lambda row, key=key, used=used: f"{file.annotation(row)}: {key} {used[row]}")
+            log.add_many(code, lost, partial(_reference, file, key, used, text))
+
+
+def _reference(file: FileColumns, key: str, used: IntArray, text: Callable[[int], str], row: int) -> str:
+    return f"{file.annotation(row)}: {key} {text(int(used[row]))}"
 
 
 def leaves_folder(name: str) -> bool:
@@ -130,15 +146,28 @@ def _check_categories(file: FileColumns, log: FindingList) -> None:
 
 
 def _check_use(file: FileColumns, log: FindingList) -> None:
-    """What is used how often, and whether the header fields of LVIS say the same."""
+    """What is used how often, and whether the header fields of LVIS say the same; not told of ids that are unusable."""
     annotations, crowd = file.annotations, file.annotations.crowd
     log.add_many("LT209", np.flatnonzero(crowd), file.annotation)
-    unused = (file.images.ids != NO_ID) & ~np.isin(file.images.ids, annotations.image_ids)
-    log.add_many("LT208", np.flatnonzero(unused), file.image)
+    if "annotations" in file.missing:
+        return
+    if NO_ID not in annotations.image_ids:
+        unused = (file.images.ids != NO_ID) & ~np.isin(file.images.ids, annotations.image_ids)
+        log.add_many("LT208", np.flatnonzero(unused), file.image)
+    if NO_ID in annotations.category_ids or NO_ID in annotations.image_ids:
+        return
     instances, images = _counts(file)
-    log.add_many("LT207", np.flatnonzero(instances == 0), file.category)
+    log.add_many("LT207", np.flatnonzero(instances == 0), lambda row: file.category(row) + _groups_all(file, row))
     _check_header(file, instances, images, log)
     _check_frequencies(file, images, log)
+
+
+def _groups_all(file: FileColumns, row: int) -> str:
+    """What to add to a category that no object has because it only groups the others."""
+    categories = file.categories
+    others = [parent for i, parent in enumerate(categories.supercategories) if i != row]
+    is_root = bool(others) and all(parent == categories.names[row] for parent in others)
+    return ": the supercategory of all others, as Roboflow writes it" if is_root else ""
 
 
 def _counts(file: FileColumns) -> tuple[IntArray, IntArray]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lt_data.annotations.findings import CODES, Finding, FindingList
-from lt_data.annotations.lenient import RecordReader, split_leniently
+from lt_data.annotations.findings import CODES, ONLY_MATCHED, Finding, FindingList
+from lt_data.annotations.lenient import RecordReader, numbers_of_texts, split_leniently
 from lt_data.annotations.lists import FileColumns, check_lists
 from lt_data.annotations.records import without_cycle_collection
 from lt_data.files.reading import Bytes, map_file
@@ -37,12 +37,14 @@ class CheckReport:
         return any(finding.severity == "error" for finding in self.findings)
 
 
-def structural_problems(path: Path, data: Bytes | None = None) -> list[str]:
+def structural_problems(path: Path, data: Bytes | None = None, *, only_matched: bool = False) -> list[str]:
     """Why reading an annotation file is refused, one line each; empty if it is not.
 
     Args:
         path: A COCO or LVIS file.
         data: Its bytes, if they are in memory.
+        only_matched: Leave out what stops nobody who only matches ids, see
+            :func:`lt_data.annotations.file.read_annotations`.
 
     Raises:
         DataError: The file cannot be read, is not JSON or no annotation file.
@@ -51,7 +53,10 @@ def structural_problems(path: Path, data: Bytes | None = None) -> list[str]:
     log = FindingList()
     file = read_leniently(path, map_file(path) if data is None else data, log)
     check_lists(file, log)
-    return problem_lines(report_of(path, file, log), structural=True)
+    report = report_of(path, file, log)
+    harmless = ONLY_MATCHED if only_matched else frozenset()
+    kept = tuple(finding for finding in report.findings if finding.code not in harmless)
+    return problem_lines(replace(report, findings=kept), structural=True)
 
 
 def problem_lines(report: CheckReport, *, structural: bool = False) -> list[str]:
@@ -96,13 +101,15 @@ def read_leniently(
     """
     with without_cycle_collection():
         data, records = split_leniently(path, data, log, only)
+        texts = numbers_of_texts(records["images"] or [])
 
         def reader(key: str, progress: Progress | None = None) -> RecordReader:
-            return RecordReader(data, key, (records[key] or []) if key in only else [], log, progress)
+            return RecordReader(data, key, (records[key] or []) if key in only else [], log, progress, texts)
 
         return FileColumns(
             images=reader("images").images(),
             annotations=reader("annotations", progress).annotations(),
             categories=reader("categories").categories(),
             missing=frozenset(key for key, found in records.items() if found is None),
+            image_names=tuple(texts),
         )

@@ -33,9 +33,9 @@ CHUNK: Final = 4096
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _NO_BOX: Final = (float("nan"),) * 4
 
-Id = Annotated[int, msgspec.Meta(ge=-LARGEST_ID, le=LARGEST_ID)]
 # writers that keep all numbers as floats write 100.0
 WholeFloat = Annotated[float, msgspec.Meta(multiple_of=1, ge=-LARGEST_ID, le=LARGEST_ID)]
+Id = Annotated[int, msgspec.Meta(ge=-LARGEST_ID, le=LARGEST_ID)] | WholeFloat
 
 
 class ImageRecord(msgspec.Struct, gc=False):
@@ -72,13 +72,14 @@ class GeometryRecord(msgspec.Struct, gc=False):
 
 
 class CategoryRecord(msgspec.Struct):
-    """What is read of a category; LVIS has the last three."""
+    """What is read of a category; LVIS has the frequency and the counts."""
 
     id: Id
     name: str | None = ""
     frequency: str | None = None
-    image_count: int | None = None
-    instance_count: int | None = None
+    image_count: int | WholeFloat | None = None
+    instance_count: int | WholeFloat | None = None
+    supercategory: Any = None
 
 
 class SegmentationRecord(msgspec.Struct):

@@ -28,10 +28,16 @@ def check_same_categories(file: AnnotationFile, ids: IntArray, names: Sequence[s
     want = dict(zip(ids.tolist(), names, strict=True))
     wrong = [key for key in sorted({*have, *want}) if have.get(key) != want.get(key)]
     if wrong:
-        shown = "; ".join(
-            f"id {key}: {have.get(key, 'missing')!r} here, {want.get(key, 'missing')!r} there" for key in wrong[:3]
-        )
+        shown = "; ".join(_difference(key, have.get(key), want.get(key)) for key in wrong[:3])
         raise DataError(
             f"{file.path}: {len(wrong)} categories differ from {other}'s ({shown}); "
             "use a file with the same category list"
         )
+
+
+def _difference(key: int, here: str | None, there: str | None) -> str:
+    if here is None:
+        return f"id {key} {there!r} is not listed here"
+    if there is None:
+        return f"id {key} {here!r} is listed only here"
+    return f"id {key} is {here!r} here, {there!r} there"

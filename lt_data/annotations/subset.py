@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import msgspec
 import numpy as np
@@ -17,6 +17,14 @@ from lt_data.annotations.records import (
 from lt_data.arrays import BoolArray
 
 
+class Edit(NamedTuple):
+    """Bytes ``first`` to ``end`` (not included) of a file, and what stands there instead."""
+
+    first: int
+    end: int
+    text: bytes
+
+
 def write_subset(
     file: AnnotationFile,
     path: Path,
@@ -24,6 +32,8 @@ def write_subset(
     images: BoolArray,
     annotations: BoolArray,
     ignored: BoolArray | None = None,
+    image_records: Mapping[int, msgspec.Raw] | None = None,
+    edits: Sequence[Edit] = (),
 ) -> None:
     """Writes the chosen images and annotations; all other bytes of the file, and those of every record, stay.
 
@@ -33,17 +43,22 @@ def write_subset(
         images: Images to keep, shape [N].
         annotations: Annotations to keep, shape [A].
         ignored: Annotations to keep as ``iscrowd: 1``, shape [A]; only that field of theirs changes.
+        image_records: By row, the records of images that are written otherwise than the file has them.
+        edits: Other bytes to write, outside of images and annotations.
 
     Raises:
         DataError: A member occurs twice, or the file was written to since it was read.
     """
     kept = annotations if ignored is None else annotations | ignored
     as_crowd = np.zeros(len(kept), bool) if ignored is None else ignored & ~file.crowd
+    others = image_records or {}
     chosen = [
-        (file.image_records, [file.image_records[i] for i in np.flatnonzero(images)]),
+        (file.image_records, [others.get(i, file.image_records[i]) for i in np.flatnonzero(images).tolist()]),
         (file.annotation_records, [_record(file, i, as_crowd) for i in np.flatnonzero(kept).tolist()]),
     ]
+    spans: list[tuple[int, int, Sequence[msgspec.Raw | bytes]]]
     spans = [(*span_of(file.data, records), written) for records, written in chosen if records]
+    spans += [(edit.first, edit.end, [edit.text]) for edit in edits]
     done = 0
     with path.open("wb") as out:
         for start, end, written in sorted(spans, key=lambda span: span[0]):
@@ -63,7 +78,7 @@ def _record(file: AnnotationFile, index: int, as_crowd: BoolArray) -> msgspec.Ra
     return msgspec.Raw(msgspec.json.encode({**fields, "iscrowd": 1}))
 
 
-def _write_records(out: BinaryIO, records: Sequence[msgspec.Raw]) -> None:
+def _write_records(out: BinaryIO, records: Sequence[msgspec.Raw | bytes]) -> None:
     for start in range(0, len(records), CHUNK):
         out.write(b",\n" if start else b"")
         out.write(b",\n".join(records[start : start + CHUNK]))

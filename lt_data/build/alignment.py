@@ -22,14 +22,20 @@ from lt_data.errors import DataError
 class Alignment:
     """Targets by pool rank; rank 0 is the category with the most instances.
 
+    Categories without an instance stand behind the ranked ones, by id: they have no rank and, unless one was given,
+    no target.
+
     Attributes:
-        order: Row in the pool's counts of each rank, shape [C].
-        reference_positions: Position in the reference's descending list, -1 for explicit targets, shape [C].
-        reference_instances: Count at that position, shape [C].
-        targets: Instances wanted after scaling, at least 1, shape [C].
+        order: Row in the pool's counts of each rank, then of the categories without instances, shape [C].
+        ranked: Categories that have a rank.
+        reference_positions: Position in the reference's descending list, -1 for explicit targets and without a rank,
+            shape [C].
+        reference_instances: Count at that position, 0 without a rank, or the explicit target, shape [C].
+        targets: Instances wanted after scaling, at least 1 with a rank, shape [C].
     """
 
     order: IntArray
+    ranked: int
     reference_positions: IntArray
     reference_instances: IntArray
     targets: IntArray
@@ -43,7 +49,7 @@ def reference_positions(n_pool: int, n_ref: int) -> IntArray:
 
 
 def align(pool: CategoryCounts, reference: Reference, scale: Fraction = Fraction(1)) -> Alignment:
-    """Gives every pool category its target.
+    """Gives every pool category that has an instance its target.
 
     Args:
         pool: Counts of the pool; ranked by instances descending, ties by id ascending.
@@ -57,10 +63,13 @@ def align(pool: CategoryCounts, reference: Reference, scale: Fraction = Fraction
     """
     if not 0 < scale <= 1:
         raise DataError(f"--scale: got {float(scale):g}; allowed is 0 < scale <= 1")
-    order = _ranks(pool)
-    positions = reference_positions(len(order), len(reference.instances))
-    counts = reference.instances[positions]
-    return Alignment(order, positions, counts, scaled_targets(counts, scale))
+    order, ranked = _ranks(pool), number_ranked(pool)
+    positions = np.full(len(order), -1, np.int64)
+    counts, targets = np.zeros_like(positions), np.zeros_like(positions)
+    positions[:ranked] = reference_positions(ranked, len(reference.instances))
+    counts[:ranked] = reference.instances[positions[:ranked]]
+    targets[:ranked] = scaled_targets(counts[:ranked], scale)
+    return Alignment(order, ranked, positions, counts, targets)
 
 
 def explicit(pool: CategoryCounts, wanted: IntArray, scale: Fraction = Fraction(1)) -> Alignment:
@@ -74,7 +83,12 @@ def explicit(pool: CategoryCounts, wanted: IntArray, scale: Fraction = Fraction(
     order = _ranks(pool)
     counts = wanted[order]
     targets = np.where(counts > 0, scaled_targets(counts, scale), 0)
-    return Alignment(order, np.full(len(order), -1, np.int64), counts, targets)
+    return Alignment(order, number_ranked(pool), np.full(len(order), -1, np.int64), counts, targets)
+
+
+def number_ranked(pool: CategoryCounts) -> int:
+    """Categories that have an instance, and so a rank."""
+    return int((pool.instances > 0).sum())
 
 
 def _ranks(pool: CategoryCounts) -> IntArray:

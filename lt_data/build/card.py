@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from lt_data.build.lvis_fields import NOTHING_REWRITTEN
 from lt_data.build.result import Build, left_over_counts, shortages, totals
 from lt_data.counts.categories import CategoryCounts
 from lt_data.dataset.names import ALIGNMENT_PLOT, ANNOTATIONS, BUILD, CATEGORIES, ENVIRONMENT, GROUPS, REPEAT_FACTORS
@@ -30,6 +31,8 @@ class CardFacts:
         groups: Name, number of categories and instances of each group.
         categories: Name, instances and images of each category, by rank.
         short: Categories whose target is beyond what the pool holds.
+        unranked: Categories without an instance in the pool; they take no rank.
+        rewritten: Whether LVIS fields say what the dataset holds, not what the pool said.
     """
 
     pool: str
@@ -43,6 +46,8 @@ class CardFacts:
     groups: tuple[tuple[str, int, int], ...]
     categories: tuple[tuple[str, int, int], ...]
     short: int
+    unranked: int
+    rewritten: bool
 
 
 def data_card(build: Build, counts: CategoryCounts) -> str:
@@ -67,9 +72,11 @@ def data_card(build: Build, counts: CategoryCounts) -> str:
         groups=tuple((g.name, len(g.category_ids), sum(by_id[c] for c in g.category_ids)) for g in build.groups),
         categories=tuple(
             (counts.names[row], int(counts.instances[row]), int(counts.images[row]))
-            for row in build.alignment.order.tolist()
+            for row in build.alignment.order[: build.alignment.ranked].tolist()
         ),
         short=len(shortages(build.pool_counts, build.alignment)),
+        unranked=len(build.alignment.order) - build.alignment.ranked,
+        rewritten=build.rewritten != NOTHING_REWRITTEN,
     )
     return render_card(facts)
 
@@ -90,6 +97,10 @@ def render_card(facts: CardFacts) -> str:
         _group_table(facts),
         "## Most and least frequent categories",
         _category_table(facts),
+        "Fields of LVIS are rewritten to what this set holds: `frequency`, `image_count` and `instance_count` of the "
+        "categories, and `not_exhaustive_category_ids` of images that lost surplus."
+        if facts.rewritten
+        else "",
         f"![Instances of the pool, the reference and the targets]({ALIGNMENT_PLOT})",
         "## Files",
         f"`{ANNOTATIONS}` (COCO JSON), `{CATEGORIES}`, `{GROUPS}`, `{REPEAT_FACTORS}`, "
@@ -131,8 +142,11 @@ def _identity_note(facts: CardFacts) -> str:
 def _group_table(facts: CardFacts) -> str:
     lines = ["| group | categories | instances |", "|---|---|---|"]
     lines += [f"| {name} | {categories} | {instances:,} |" for name, categories, instances in facts.groups]
-    short = f"\n\n{facts.short} categories are below their target: the pool has no more."
-    return "\n".join(lines) + (short if facts.short else "")
+    notes = [
+        f"{facts.short} categories are below their target: the pool has no more." if facts.short else "",
+        f"{facts.unranked} categories have no instance in the pool and take no rank." if facts.unranked else "",
+    ]
+    return "\n\n".join(["\n".join(lines), *(note for note in notes if note)])
 
 
 def _category_table(facts: CardFacts, most: int = 5) -> str:

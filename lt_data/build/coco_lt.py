@@ -16,12 +16,13 @@ import numpy as np
 
 from lt_data.annotations.file import AnnotationFile, read_annotations
 from lt_data.annotations.same_categories import check_same_categories
-from lt_data.arrays import IntArray
-from lt_data.build.alignment import Alignment, align, explicit, largest_scale
+from lt_data.build.alignment import Alignment, align, explicit, number_ranked
 from lt_data.build.check_options import check_options, parse_scale
+from lt_data.build.lvis_fields import Rewritten, rewritten
 from lt_data.build.references import Targets, check_reference, check_targets, load_reference, load_targets
-from lt_data.build.result import Build, Extras, left_over_counts, shortages, source_name, totals
+from lt_data.build.result import Build, Extras, kept_counts
 from lt_data.build.sampling import Selection, select
+from lt_data.build.shortage import refuse_shortage
 from lt_data.build.write import write_build
 from lt_data.counts.categories import CategoryCounts, Reference, count_categories
 from lt_data.dataset.directory import check_output
@@ -124,18 +125,50 @@ def _plan(
         wanted = load_targets(targets, counts)
         _refuse_counted_crowds_as_regions(wanted, options)
         counts = count_categories(pool, count_crowds=wanted.count_crowds)
+        _refuse_nothing(pool, counts, wanted)
         alignment = explicit(counts, wanted.instances, scale)
     else:
-        largest, categories = int(counts.instances.max()), len(counts.names)
-        chosen, warnings = load_reference(reference, largest, categories, progress=progress)
+        _refuse_nothing(pool, counts)
+        chosen, warnings = load_reference(
+            reference, int(counts.instances.max()), number_ranked(counts), progress=progress
+        )
         alignment = align(counts, chosen, scale)
     if options.on_shortage == "error":
-        _refuse_shortage(pool, counts, alignment)
+        refuse_shortage(pool.path, counts, alignment)
     progress.step("choosing images")
     crowds = wanted is not None and wanted.count_crowds
     selection, rarest_first = _select(pool, counts, alignment, options, crowds)
     groups = make_groups(counts.category_ids, selection.instances, options.edges)
-    return Build(pool, counts, chosen, wanted, options, alignment, selection, rarest_first, groups, warnings=warnings)
+    build = Build(pool, counts, chosen, wanted, options, alignment, selection, rarest_first, groups, warnings=warnings)
+    return replace(build, rewritten=_rewritten(build))
+
+
+def _refuse_nothing(pool: AnnotationFile, counts: CategoryCounts, wanted: Targets | None = None) -> None:
+    """A data set without any instance would be empty tables and a picture of nothing."""
+    if not counts.instances.any():
+        crowds = int(pool.crowd.sum())
+        why = (
+            f" ({crowds:,} annotations are crowds, which do not count; CVAT writes brush masks so: set iscrowd to 0 if "
+            "they are objects)"
+            if crowds
+            else ""
+        )
+        raise DataError(f"{pool.path}: no category has an instance{why}; give a pool with annotated objects")
+    if wanted is not None and not (wanted.instances[counts.instances > 0] > 0).any():
+        raise DataError(
+            f"--targets {wanted.name}: every category that has instances in {pool.path.name} has target 0; give one "
+            "of them a target above 0"
+        )
+
+
+def _rewritten(build: Build) -> Rewritten:
+    return rewritten(
+        build.pool,
+        kept_counts(build),
+        images=build.selection.images,
+        kept=build.selection.annotations,
+        instances=~build.pool.crowd | build.count_crowds,
+    )
 
 
 def _refuse_counted_crowds_as_regions(targets: Targets, options: BuildOptions) -> None:
@@ -184,63 +217,3 @@ def _image_paths(build: Build, folder: Path | None) -> tuple[Path, ...]:
             "give every image a file of its own to use --images"
         )
     return tuple(find_images(folder, taken))
-
-
-def _refuse_shortage(pool: AnnotationFile, counts: CategoryCounts, alignment: Alignment) -> None:
-    short = shortages(counts, alignment)
-    if not len(short):
-        return
-    available = counts.instances[alignment.order]
-    some = [rank for rank in short.tolist() if available[rank] > 0]
-    none = [rank for rank in short.tolist() if available[rank] == 0]
-
-    def line(rank: int, what: str) -> str:
-        row = alignment.order[rank]
-        name = f"category {counts.category_ids[row]} '{counts.names[row]}' (rank {rank + 1})"
-        return f"{pool.path}: {name}: target {alignment.targets[rank]}, {what}"
-
-    problems = [line(rank, f"the pool has {available[rank]} instances") for rank in some]
-    problems += [line(rank, "the pool has none; no scale helps") for rank in none]
-    raise DataError([*problems, _shortage_advice(alignment.reference_instances, available, bool(some), bool(none))])
-
-
-def _shortage_advice(reference: IntArray, available: IntArray, some: bool, none: bool) -> str:
-    scale = largest_scale(reference, available)
-    advice = []
-    if some:
-        who = " for the categories that have instances" if none else ""
-        largest = "no --scale from 0.000001 on works"
-        if scale is not None:
-            largest = f"the largest --scale that works{who} is {float(scale):.6f}".rstrip("0")
-        advice.append(largest)
-    if none:
-        advice.append("categories without instances need another pool, or a pool that does not list them")
-    return "fix: " + "; ".join([*advice, "--on-shortage cap takes what there is and records it"])
-
-
-def format_build(build: Build) -> str:
-    """The result as a short text: totals, groups, what was left over and what is short."""
-    total, (surplus, crowds) = totals(build), left_over_counts(build)
-    what = "dropped from these images" if build.options.surplus == "drop" else "kept as ignored regions"
-    lines = [
-        f"{total['images']:,} images, {total['instances']:,} instances, {total['categories']} categories "
-        f"({source_name(build)}, scale {build.options.scale}, seed {build.options.seed})",
-        f"{what}: {surplus:,} surplus instances, {crowds:,} crowds",
-    ]
-    if build.options.order != "rarest-first":
-        change = total["images"] - build.images_rarest_first
-        word = "more" if change > 0 else "fewer"
-        lines.append(
-            f"order {build.options.order}: {abs(change):,} images {word} than rarest-first, which takes "
-            f"{build.images_rarest_first:,}"
-        )
-    by_id = dict(zip(build.pool_counts.category_ids.tolist(), build.selection.instances.tolist(), strict=True))
-    lines.append("{:<14}{:>12}{:>12}".format("group", "categories", "instances"))
-    for group in build.groups:
-        instances = sum(by_id[c] for c in group.category_ids)
-        lines.append(f"{group.name:<14}{len(group.category_ids):>12,}{instances:>12,}")
-    short = shortages(build.pool_counts, build.alignment)
-    if len(short):
-        empty = int((build.pool_counts.instances[build.alignment.order[short]] == 0).sum())
-        lines.append(f"short of instances, capped: {len(short)} categories, {empty} of them without any in the pool")
-    return "\n".join(lines)

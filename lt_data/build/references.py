@@ -79,7 +79,7 @@ def load_reference(
     progress.step(f"reading {path}")
     if _is_csv(path):
         return reference_from_csv(path), ()
-    file = read_annotations(path, progress=progress)
+    file = read_annotations(path, only_matched=True, progress=progress)
     return reference_from_file(file), tuple(header_mismatches(file))
 
 
@@ -188,6 +188,7 @@ def load_targets(source: str | Path, counts: CategoryCounts) -> Targets:
         return Targets(source, _by_row(wanted, counts, where, fixes), count_crowds=True)
     path = Path(source)
     rows = _read_targets(path)
+    _refuse_shared_names(path, rows, counts)
     by_name = dict(zip(counts.names, counts.category_ids.tolist(), strict=True))
     wanted = {}
     for row in rows:
@@ -200,6 +201,18 @@ def load_targets(source: str | Path, counts: CategoryCounts) -> Targets:
     if len(wanted) < len(rows):
         raise DataError(f"{path}: a category occurs twice; give every category one row")
     return Targets(path.name, _by_row(wanted, counts, str(path), ("add them", "remove them")), sha256=_sha256(path))
+
+
+def _refuse_shared_names(path: Path, rows: list[Row], counts: CategoryCounts) -> None:
+    """A name alone says nothing where two categories of the pool have it."""
+    given = {row.text("name") for row in rows if "category_id" not in row.cells}
+    for name in sorted(given):
+        ids = [str(i) for i, other in zip(counts.category_ids.tolist(), counts.names, strict=True) if other == name]
+        if len(ids) > 1:
+            raise DataError(
+                f"{path}: {len(ids)} pool categories are called {shown(name)} (ids {', '.join(ids[:3])}); use the "
+                "column category_id instead of name"
+            )
 
 
 def _refuse_other_names(path: Path, rows: list[Row], counts: CategoryCounts) -> None:

@@ -5,7 +5,7 @@ Shapes: A pool annotations, C categories.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +13,10 @@ import numpy as np
 from lt_data.annotations.file import AnnotationFile
 from lt_data.arrays import BoolArray, IntArray
 from lt_data.build.alignment import Alignment
+from lt_data.build.lvis_fields import NOTHING_REWRITTEN, Rewritten
 from lt_data.build.references import Targets
 from lt_data.build.sampling import Selection
-from lt_data.counts.categories import CategoryCounts, Reference
+from lt_data.counts.categories import CategoryCounts, Reference, category_image_pairs
 from lt_data.dataset.options import BuildOptions
 from lt_data.groups import Group
 
@@ -60,6 +61,7 @@ class Build:
         val: The validation file, or ``None``.
         image_paths: Where the taken images lie, in file order; empty unless they are to be materialised.
         warnings: One line each.
+        rewritten: LVIS fields that are no longer the pool's.
     """
 
     pool: AnnotationFile
@@ -74,6 +76,7 @@ class Build:
     val: AnnotationFile | None = None
     image_paths: tuple[Path, ...] = ()
     warnings: tuple[str, ...] = field(default=())
+    rewritten: Rewritten = NOTHING_REWRITTEN
 
     @property
     def count_crowds(self) -> bool:
@@ -104,6 +107,14 @@ def totals(build: Build) -> dict[str, int]:
         "instances": int(build.selection.annotations.sum()),
         "categories": len(build.pool_counts.category_ids),
     }
+
+
+def kept_counts(build: Build) -> CategoryCounts:
+    """Counts of the result: instances and images per category, in the rows of the pool's counts."""
+    counts = build.pool_counts
+    row, _ = category_image_pairs(build.pool, counts.category_ids, build.selection.annotations)
+    images = np.bincount(row, minlength=len(counts.category_ids)).astype(np.int64)
+    return replace(counts, instances=build.selection.instances, images=images)
 
 
 def source_name(build: Build) -> str:

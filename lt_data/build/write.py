@@ -16,6 +16,7 @@ import numpy as np
 from lt_data.annotations.file import read_annotations
 from lt_data.annotations.subset import write_subset
 from lt_data.build.card import data_card
+from lt_data.build.lvis_fields import WHY
 from lt_data.build.result import (
     ALIGNED,
     EXPLICIT,
@@ -50,6 +51,7 @@ from lt_data.dataset.record import (
     Input,
     Inputs,
     LeftOver,
+    RewrittenFields,
     Rule,
     Shortage,
 )
@@ -93,7 +95,15 @@ def write_build(
         annotations = work / ANNOTATIONS
         ignored = build.left_over if build.options.surplus == "ignore" else None
         chosen = build.selection
-        write_subset(build.pool, annotations, images=chosen.images, annotations=chosen.annotations, ignored=ignored)
+        write_subset(
+            build.pool,
+            annotations,
+            images=chosen.images,
+            annotations=chosen.annotations,
+            ignored=ignored,
+            image_records=build.rewritten.images,
+            edits=build.rewritten.edits,
+        )
         written = read_annotations(annotations)
         counts = count_categories(written, count_crowds=build.count_crowds)
         write_csv(work / CATEGORIES, _CATEGORY_COLUMNS, _category_rows(build, counts))
@@ -115,7 +125,7 @@ def write_build(
 
 
 def _category_rows(build: Build, written: CategoryCounts) -> list[Sequence[object]]:
-    """One row a category by rank; ranks count from 1, explicit targets have no reference rank."""
+    """One row a category by rank, which counts from 1; without instances none, without a reference no place in it."""
     group = group_name_of(build.groups)
     pool, alignment = build.pool_counts, build.alignment
     places = alignment.reference_positions.tolist()
@@ -123,7 +133,7 @@ def _category_rows(build: Build, written: CategoryCounts) -> list[Sequence[objec
         (
             int(pool.category_ids[row]),
             pool.names[row],
-            rank + 1,
+            rank + 1 if rank < alignment.ranked else "",
             int(pool.instances[row]),
             int(pool.images[row]),
             "" if places[rank] < 0 else places[rank] + 1,
@@ -166,6 +176,7 @@ def _build_record(build: Build, work: Path) -> BuildRecord:
         dropped=dropped,
         ignored=ignored,
         shortage=_shortage(build),
+        rewritten=_rewritten(build),
         warnings=list(build.warnings),
         files={name: sha256_of(work / name) for name in files},
     )
@@ -202,6 +213,13 @@ def _shortage(build: Build) -> list[Shortage]:
     ]
 
 
+def _rewritten(build: Build) -> RewrittenFields | None:
+    found = build.rewritten
+    if not found.fields and not found.images:
+        return None
+    return RewrittenFields(list(found.fields), len(found.images), WHY)
+
+
 def _environment(build: Build, out: Path) -> dict[str, Any]:
     packages = (PACKAGE, "numpy", "msgspec", "pandas", "pycocotools", "matplotlib")
     return {
@@ -218,16 +236,18 @@ def _environment(build: Build, out: Path) -> dict[str, Any]:
 def _plot(build: Build, path: Path) -> None:
     from lt_data.pictures.figures import plot_alignment
 
-    alignment = build.alignment
-    ranks = np.arange(len(alignment.targets))
-    reference = build.reference
+    alignment, reference = build.alignment, build.reference
+    # what takes no rank has no place on the axis
+    ranks = np.arange(alignment.ranked)
+    order = alignment.order[ranks]
     plot_alignment(
         path,
-        pool_instances=build.pool_counts.instances[alignment.order],
+        pool_instances=build.pool_counts.instances[order],
         # explicit targets are their own reference
-        reference_instances=alignment.reference_instances if reference is None else reference.instances,
-        reference_positions=ranks if reference is None else alignment.reference_positions,
-        targets=alignment.targets,
+        reference_instances=alignment.reference_instances[ranks] if reference is None else reference.instances,
+        reference_positions=ranks if reference is None else alignment.reference_positions[ranks],
+        targets=alignment.targets[ranks],
+        realised=build.selection.instances[order],
         pool_name=build.pool.path.name,
         reference_name=build.targets.name if reference is None and build.targets else getattr(reference, "name", ""),
     )

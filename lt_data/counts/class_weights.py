@@ -192,7 +192,7 @@ def class_weight_table(
         DataError: The path cannot be read, an option is out of range, or the file has no non-crowd annotation.
     """
     path = Path(path)
-    counts = count_categories(read_annotations(annotations_path(path), progress=progress))
+    counts = count_categories(read_annotations(annotations_path(path), only_matched=True, progress=progress))
     if not (counts.instances > 0).any():
         raise DataError(f"{path}: no annotation is of an instance (crowds do not count); give a training set")
     caps: dict[str, Any] = {"lower": lower, "upper": upper, "background": background}

@@ -65,6 +65,7 @@ class GroupStats:
         categories: Categories listed, with or without instances.
         images: Images listed.
         images_with_annotations: Images with at least one non-crowd annotation.
+        images_with_crowds_only: Images whose annotations are all crowds.
         instances: Non-crowd annotations.
         groups: One row a group; by instances and by images, a category without any lies in the first.
         frequency: Categories that are rare (r), common (c) and frequent (f) by image count.
@@ -79,6 +80,7 @@ class GroupStats:
     categories: int
     images: int
     images_with_annotations: int
+    images_with_crowds_only: int
     instances: int
     groups: tuple[GroupCounts, ...]
     frequency: dict[str, int]
@@ -110,7 +112,8 @@ def group_stats(
     if by == "frequency" and edges is not None:
         raise DataError("--edges: rare, common and frequent have bounds of their own; leave it out, or use --by images")
     own = path / GROUPS if edges is None and is_dataset_dir(path) else None
-    return stats_of(read_annotations(annotations_path(path), progress=progress), edges, by, own=own)
+    file = read_annotations(annotations_path(path), only_matched=True, progress=progress)
+    return stats_of(file, edges, by, own=own)
 
 
 def check_by(by: str) -> None:
@@ -147,6 +150,7 @@ def stats_of(
         categories=len(counts.category_ids),
         images=len(file.image_ids),
         images_with_annotations=_held(file, ~file.crowd),
+        images_with_crowds_only=_held(file, np.ones(len(file.crowd), bool)) - _held(file, ~file.crowd),
         instances=int(counts.instances.sum()),
         groups=tuple(_group_counts(file, group) for group in groups),
         frequency={key: counts.frequencies.count(key) for key in FREQUENCY_NAMES},
@@ -245,8 +249,10 @@ def _as_table(stats: GroupStats) -> str:
             percent,
         )
     )
-    empty = stats.images - stats.images_with_annotations
-    lines.append(f"{stats.images:,} images in the file, {empty:,} of them without annotations")
+    crowds = stats.images_with_crowds_only
+    empty = stats.images - stats.images_with_annotations - crowds
+    line = f"{stats.images:,} images in the file, {empty:,} of them without annotations"
+    lines.append(f"{line}, {crowds:,} with crowds only" if crowds else line)
     empty_groups = [Group(g.name, g.lower, g.upper, ()) for g in stats.groups if not g.categories]
     lines += [empty_groups_sentence(empty_groups)] if empty_groups else []
     lines += _without_instances_lines(stats)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from lt_data.annotations.file import AnnotationFile, read_annotations
-from lt_data.arrays import BoolArray, FloatArray, IntArray
+from lt_data.arrays import BoolArray, FloatArray
 from lt_data.counts.categories import CategoryCounts
 from lt_data.counts.repeat_factors import ROUNDINGS, Holdings, check_threshold, expected_copies, factors_of_shares
 from lt_data.dataset.names import annotations_path
@@ -85,7 +85,7 @@ class RepeatFactorTable:
         instance_aware: Whether instances count beside images.
         counts: Instances and images of each category, C rows.
         category_factors: Shape [C], in the rows of ``counts``.
-        image_ids: Shape [N], in file order.
+        image_ids: N ids as the file has them, in its order.
         annotated: Images with a non-crowd annotation, shape [N].
         factors: Factor of each image, shape [N].
         copies: Times an image is seen in an epoch, on average; whole numbers under ``ceil`` and ``bags``, shape [N].
@@ -98,7 +98,7 @@ class RepeatFactorTable:
     instance_aware: bool
     counts: CategoryCounts
     category_factors: FloatArray
-    image_ids: IntArray
+    image_ids: list[int] | list[str]
     annotated: BoolArray
     factors: FloatArray
     copies: FloatArray
@@ -138,7 +138,7 @@ def repeat_factor_table(
     path = Path(path)
     check_threshold(threshold)
     expected_copies(np.ones(0), rounding)
-    held = Holdings(read_annotations(annotations_path(path), progress=progress))
+    held = Holdings(read_annotations(annotations_path(path), only_matched=True, progress=progress))
     categories = factors_of_shares(held.shares(instance_aware), threshold)
     factors = held.image_factors(categories)
     return RepeatFactorTable(
@@ -180,7 +180,7 @@ def _as_csv(table: RepeatFactorTable) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(("image_id", "repeat_factor"))
-    writer.writerows(zip(table.image_ids.tolist(), copies.tolist(), strict=True))
+    writer.writerows(zip(table.image_ids, copies.tolist(), strict=True))
     return out.getvalue().rstrip("\n")
 
 

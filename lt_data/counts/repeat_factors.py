@@ -115,7 +115,7 @@ class Holdings:
 
     def __init__(self, file: AnnotationFile) -> None:
         self.counts: CategoryCounts = count_categories(file)
-        self.image_ids = file.image_ids
+        self.image_ids = file.written_image_ids()
         self._row, self._image = category_image_pairs(file, self.counts.category_ids)
         self.annotated: BoolArray = np.zeros(len(file.image_ids), bool)
         self.annotated[self._image] = True
@@ -129,7 +129,7 @@ class Holdings:
 
     def image_factors(self, factors: FloatArray) -> FloatArray:
         """The largest of the category factors [C] in each image, 1.0 without any, shape [N]."""
-        result = np.ones(len(self.image_ids))
+        result = np.ones(len(self.annotated))
         np.maximum.at(result, self._image, factors[self._row])
         return result
 

@@ -40,7 +40,7 @@ def load_train_counts(path: Path, *, progress: Progress | None = None) -> Catego
     path = Path(path)
     if path.suffix.lower() == ".csv":
         return _from_csv(path)
-    return count_categories(read_annotations(annotations_path(path), progress=progress))
+    return count_categories(read_annotations(annotations_path(path), only_matched=True, progress=progress))
 
 
 def _from_csv(path: Path) -> CategoryCounts:

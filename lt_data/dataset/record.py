@@ -67,6 +67,14 @@ class Shortage(msgspec.Struct, frozen=True):
     available: Count
 
 
+class RewrittenFields(msgspec.Struct):
+    """What an LVIS pool said of itself and the dataset says of itself instead."""
+
+    category_fields: list[str] = msgspec.field(default_factory=list)
+    not_exhaustive_images: Count = 0
+    why: str | None = None
+
+
 class BuildRecord(msgspec.Struct, kw_only=True):
     """The content of ``build.json``, in the order of its keys."""
 
@@ -80,6 +88,7 @@ class BuildRecord(msgspec.Struct, kw_only=True):
     dropped: LeftOver
     ignored: LeftOver = msgspec.field(default_factory=LeftOver)
     shortage: list[Shortage]
+    rewritten: RewrittenFields | None = None
     warnings: list[str] | None = None
     files: dict[str, str]
 
@@ -103,11 +112,13 @@ class BuildRecord(msgspec.Struct, kw_only=True):
         return sorted(key for key, value in self.options.items() if key not in known and value is not None)
 
     def content(self) -> dict[str, Any]:
-        """What ``build.json`` holds; inputs that there are not, and ``ignored`` of a build that drops, are left out."""
+        """What ``build.json`` holds; inputs that there are not, and keys of what was not done, are left out."""
         content: dict[str, Any] = msgspec.to_builtins(self, enc_hook=_plain_float)
         content["inputs"] = {key: given for key, given in content["inputs"].items() if given is not None}
         if self.ignored.why is None:
             del content["ignored"]
+        if self.rewritten is None:
+            del content["rewritten"]
         return content
 
 
@@ -119,11 +130,10 @@ def _plain_float(value: object) -> float:
 
 
 class CategoryRow(msgspec.Struct):
-    """A row of ``categories.csv``; explicit targets have no reference rank."""
+    """A row of ``categories.csv``: no rank without instances in the pool, no reference rank with explicit targets."""
 
     category_id: Id
     name: str
-    rank: Count
     pool_instances: Count
     pool_images: Count
     reference_instances: Count
@@ -131,6 +141,7 @@ class CategoryRow(msgspec.Struct):
     instances: Count
     images: Count
     group: str
+    rank: Count | None = None
     reference_rank: Count | None = None
 
 

@@ -70,7 +70,7 @@ def read_csv(path: Path) -> tuple[list[str], list[Row]]:
     """The names of the columns, and the rows.
 
     Raises:
-        DataError: The file cannot be read as a CSV in UTF-8, a column is named twice, or a row is longer than the
+        DataError: The file cannot be read, is not UTF-8 or no CSV, a column is named twice, or a row is longer than the
             header.
     """
     try:
@@ -80,7 +80,9 @@ def read_csv(path: Path) -> tuple[list[str], list[Row]]:
             names = list(reader.fieldnames or ())
             _refuse_twice(path, names)
             return names, [_row(path, reader.line_num, cells, len(names)) for cells in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is not UTF-8 ({error}); save it as UTF-8, in Excel as 'CSV UTF-8'") from None
+    except (OSError, csv.Error) as error:
         raise DataError(f"{path}: not a readable CSV ({error})") from None
 
 

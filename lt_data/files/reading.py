@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 
@@ -123,6 +123,13 @@ def map_file(path: Path, progress: Progress | None = None) -> Bytes:
     if progress is not None:
         _page_in(data, progress)
     return data
+
+
+def contains(data: Bytes, word: bytes) -> bool:
+    """Whether a word occurs anywhere in the bytes of a file, as :func:`map_file` gives them."""
+    # a memoryview cannot search, what it looks at can
+    source: Any = data.obj if isinstance(data, memoryview) else data
+    return bool(source.find(word) >= 0)
 
 
 def _page_in(data: memoryview, progress: Progress) -> None:

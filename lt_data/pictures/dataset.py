@@ -135,7 +135,7 @@ class _Source:
 
     @cached_property
     def file(self) -> AnnotationFile:
-        return read_annotations(annotations_path(self.path), progress=self._progress)
+        return read_annotations(annotations_path(self.path), only_matched=True, progress=self._progress)
 
     @cached_property
     def counts(self) -> CategoryCounts:
@@ -235,12 +235,13 @@ def _alignment_figure(source: _Source) -> Figure:
         reference_instances=reference,
         reference_positions=positions,
         targets=columns["target"],
+        realised=columns["instances"],
         pool_name=pool_name,
         reference_name=reference_name,
     )
 
 
-_POOL_COLUMNS: Final = ("rank", "pool_instances", "target")
+_POOL_COLUMNS: Final = ("rank", "pool_instances", "target", "instances")
 # empty where targets were given one by one, without a reference
 _REFERENCE_COLUMNS: Final = ("reference_rank", "reference_instances")
 
@@ -255,6 +256,8 @@ def _read_categories(path: Path) -> dict[str, IntArray]:
         raise DataError(f"{path}: cannot be read ({reason}); write it anew with lt-data build-coco-lt") from None
     if not rows:
         raise DataError(f"{path}: no category is listed; write it anew with lt-data build-coco-lt")
+    # what has no instance in the pool takes no rank
+    rows = [row for row in rows if row.get("rank") != ""]
     try:
         columns = {key: np.array([int(row[key]) for row in rows], np.int64) for key in _POOL_COLUMNS}
         columns |= {key: np.array([int(row[key] or 0) for row in rows], np.int64) for key in _REFERENCE_COLUMNS}

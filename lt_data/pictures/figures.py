@@ -58,6 +58,7 @@ def plot_alignment(
     reference_instances: IntArray,
     reference_positions: IntArray,
     targets: IntArray,
+    realised: IntArray,
     pool_name: str,
     reference_name: str,
 ) -> None:
@@ -69,6 +70,7 @@ def plot_alignment(
         reference_instances: Descending counts, shape [n_ref].
         reference_positions: Reference rank (from 0) of each pool rank, shape [C].
         targets: Instances wanted of each pool rank, shape [C].
+        realised: Instances that the dataset has of each, shape [C].
         pool_name: For the legend.
         reference_name: For the legend.
 
@@ -81,6 +83,7 @@ def plot_alignment(
             reference_instances=reference_instances,
             reference_positions=reference_positions,
             targets=targets,
+            realised=realised,
             pool_name=pool_name,
             reference_name=reference_name,
         ),
@@ -94,6 +97,7 @@ def alignment_figure(
     reference_instances: IntArray,
     reference_positions: IntArray,
     targets: IntArray,
+    realised: IntArray,
     pool_name: str,
     reference_name: str,
 ) -> Figure:
@@ -108,7 +112,7 @@ def alignment_figure(
     if len(reference):
         labels = (f"{plain(pool_name, 40)} (pool)", f"{plain(reference_name, 40)} (reference)")
         _draw_ranks(panels[0], pool, reference, np.asarray(reference_positions), labels=labels)
-    _draw_targets(panels[-1], pool, np.asarray(targets))
+    _draw_targets(panels[-1], pool, np.asarray(targets), np.asarray(realised))
     for axes in panels:
         axes.set_ylabel("instances")
         _log_counts(axes)
@@ -167,18 +171,20 @@ def _draw_ranks(axes: Axes, pool: IntArray, reference: IntArray, aligned: IntArr
     axes.set_xlabel("relative rank: 0 = most instances, 1 = fewest")
 
 
-def _draw_targets(axes: Axes, pool: IntArray, targets: IntArray) -> None:
-    """Pool count and target of each rank; ranks with more wanted than there is are marked."""
+def _draw_targets(axes: Axes, pool: IntArray, targets: IntArray, realised: IntArray) -> None:
+    """Pool count, target and what became of it at each rank; ranks with more wanted than there is are marked."""
     rank = np.arange(1, len(pool) + 1)
     mark = float(np.clip(300 / len(pool), 3, 8))
     axes.vlines(rank, _positive(pool), targets, color="#BBBBBB", lw=1, zorder=1)
     axes.plot(rank, _positive(pool), "o", ms=mark / 2, color=COLOURS[0], label=f"pool ({pool.sum():,} instances)")
     axes.plot(rank, targets, "_", ms=mark, mew=2, color=COLOURS[1], label=f"target ({targets.sum():,} instances)")
+    label = f"realised ({realised.sum():,} instances)"
+    axes.plot(rank, _positive(realised), "o", ms=mark, mfc="none", color=COLOURS[2], label=label)
     short = pool < targets
     if short.any():
         label = f"short of instances ({int(short.sum())} categories)"
         axes.plot(rank[short], targets[short], "x", ms=mark, color="#C00000", label=label)
-    axes.set_title("instances per category: pool and target", y=1)
+    axes.set_title("instances per category: pool, target, realised", y=1)
     axes.set_xlabel("rank in the pool")
 
 

@@ -11,7 +11,7 @@ import difflib
 import hashlib
 import heapq
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -82,6 +82,7 @@ def show_category(
     seed: int = 0,
     force: bool = False,
     progress: Progress | None = None,
+    told: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """Draws instances of a category, crowds left out.
 
@@ -94,6 +95,7 @@ def show_category(
         seed: Another one shows other instances.
         force: Replace the picture if it exists.
         progress: Called with the bytes read and the bytes in all.
+        told: Called with a line where ``category`` is the name of one category and the id of another.
 
     Returns:
         The path of the picture.
@@ -110,6 +112,9 @@ def show_category(
     file = read_annotations(annotations_path(path), progress=progress)
     row = find_category(file.categories, category, str(file.path))
     category_id, name = int(file.categories.ids[row]), file.categories.names[row]
+    if category_id != (other := category_with_id(file.categories, category)) and other is not None:
+        meant = file.categories.names[file.categories.ids.tolist().index(other)]
+        told(f"--category {category}: taken as the name of id {category_id}; the category with id {other} is '{meant}'")
     instances = _instances(file, category_id, name)
     chosen = choose_instances(file.annotation_ids, instances, limit, seed)
     where = plain(path.resolve().name)
@@ -136,15 +141,19 @@ def find_category(categories: Categories, wanted: str, where: str) -> int:
         raise DataError(f"{where}: --category: {len(named)} categories are called '{wanted}'; give one's id: {among}")
     if named:
         return named[0]
-    # the ids as text, so that no text has to be taken for a number
-    by_id = {str(category_id): row for row, category_id in enumerate(ids)}
-    if wanted in by_id:
-        return by_id[wanted]
+    by_id = category_with_id(categories, wanted)
+    if by_id is not None:
+        return int(ids.index(by_id))
     near = close_names(categories.names, wanted)
     advice = f"did you mean {', '.join(near)}?" if near else f"for example {', '.join(categories.names[:5])}"
     raise DataError(
         f"{where}: --category: no category has the name or id '{wanted}' ({len(ids):,} categories); {advice}"
     )
+
+
+def category_with_id(categories: Categories, wanted: str) -> int | None:
+    """The id that is written so, if a category has it; ids are compared as text, so no text is taken for a number."""
+    return next((category_id for category_id in categories.ids.tolist() if str(category_id) == wanted), None)
 
 
 def close_names(names: Sequence[str], wanted: str, most: int = 5) -> list[str]:

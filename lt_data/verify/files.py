@@ -143,7 +143,8 @@ def _card_facts(data: Dataset) -> CardFacts:
     assert source is not None
     left_over = data.record.ignored if data.options.surplus == "ignore" else data.record.dropped
     place = {category_id: i for i, category_id in enumerate(counts.category_ids.tolist())}
-    ranked = [place[r.category_id] for r in sorted(data.rows, key=lambda r: (-r.pool_instances, r.category_id))]
+    in_order = sorted(data.rows, key=lambda r: (-r.pool_instances, r.category_id))
+    ranked = [place[r.category_id] for r in in_order if r.pool_instances]
     groups = make_groups(counts.category_ids, counts.instances, data.options.edges)
     return CardFacts(
         pool=inputs.pool.name,
@@ -163,6 +164,8 @@ def _card_facts(data: Dataset) -> CardFacts:
         ),
         categories=tuple((counts.names[i], int(counts.instances[i]), int(counts.images[i])) for i in ranked),
         short=sum(row.target > row.pool_instances for row in data.rows),
+        unranked=len(data.rows) - len(ranked),
+        rewritten=data.record.rewritten is not None,
     )
 
 

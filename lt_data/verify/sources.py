@@ -5,16 +5,17 @@ Shapes: A annotations, C categories.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
 from lt_data.annotations.file import AnnotationFile
-from lt_data.annotations.records import CHUNK, UNREADABLE
+from lt_data.annotations.records import CHUNK, UNREADABLE, span_of
 from lt_data.arrays import IntArray
 from lt_data.build.alignment import reference_positions
+from lt_data.build.lvis_fields import NOTHING_REWRITTEN, Rewritten, rewritten, with_edits
 from lt_data.build.references import Targets, load_reference, load_targets
 from lt_data.build.result import Build, left_over_counts
 from lt_data.counts.categories import CategoryCounts, Reference, count_categories
@@ -65,7 +66,7 @@ def load_source(
     Args:
         kind: ``reference`` or ``targets``.
         source: A name or a file.
-        rows: Rows of ``categories.csv``; a law begins at the pool's largest count and gives each category one count.
+        rows: Rows of ``categories.csv``; a law begins at the pool's largest count and gives each rank one count.
         counts: Counts of the dataset's annotations; they name the categories.
 
     Raises:
@@ -73,7 +74,7 @@ def load_source(
     """
     if kind == "targets":
         return load_targets(source, counts), ()
-    return load_reference(source, max((row.pool_instances for row in rows), default=0), len(rows))
+    return load_reference(source, max((row.pool_instances for row in rows), default=0), len(_ranked(rows)))
 
 
 def check_warnings(record: BuildRecord, known: Reference | Targets, expected: Sequence[str]) -> Iterator[Mismatch]:
@@ -92,21 +93,31 @@ def check_origin(
     kind, recorded, _ = source_of(record, None)
     if known is not None and known.sha256 != recorded.sha256:
         yield Mismatch(BUILD, f"inputs: {kind}: sha256", str(recorded.sha256), str(known.sha256))
-    ranks: list[int | None] = [None] * len(rows)
+    ranks: dict[int, int] = {}
     taken: dict[int, int] = {}
+    ranked = _ranked(rows)
     if kind == "targets" and known is not None:
         taken = dict(zip(counts.category_ids.tolist(), known.instances.tolist(), strict=True))
-    elif kind == "reference" and rows:
+    elif kind == "reference" and ranked:
         # the last rank takes the last count of the reference
-        length = len(known.instances) if known is not None else rows[-1].reference_rank or 1
-        positions = reference_positions(len(rows), length)
-        ranks = [position + 1 for position in positions.tolist()]
+        length = len(known.instances) if known is not None else ranked[-1].reference_rank or 1
+        positions = reference_positions(len(ranked), length)
+        ranks = {row.category_id: place + 1 for row, place in zip(ranked, positions.tolist(), strict=True)}
+        taken = {row.category_id: 0 for row in rows if not row.pool_instances}
         if known is not None:
             aligned = known.instances[positions].tolist()
-            taken = {row.category_id: count for row, count in zip(rows, aligned, strict=True)}
-    for row, rank in zip(rows, ranks, strict=True):
-        expected = {"reference_rank": rank, "reference_instances": taken.get(row.category_id, row.reference_instances)}
+            taken |= {row.category_id: count for row, count in zip(ranked, aligned, strict=True)}
+    for row in rows:
+        expected = {
+            "reference_rank": ranks.get(row.category_id),
+            "reference_instances": taken.get(row.category_id, row.reference_instances),
+        }
         yield from differing_fields(CATEGORIES, f"category {row.category_id}", row, expected)
+
+
+def _ranked(rows: Sequence[CategoryRow]) -> list[CategoryRow]:
+    """Categories that have an instance in the pool, and so a rank."""
+    return [row for row in rows if row.pool_instances]
 
 
 def check_pool_counts(record: BuildRecord, rows: Sequence[CategoryRow], pool: AnnotationFile) -> Iterator[Mismatch]:
@@ -124,30 +135,51 @@ def check_pool_counts(record: BuildRecord, rows: Sequence[CategoryRow], pool: An
             yield from differing_fields(CATEGORIES, f"category {row.category_id}", row, expected)
 
 
-def check_records(file: AnnotationFile, pool: AnnotationFile, *, surplus: str) -> Iterator[Mismatch]:
-    """Every record and every other member of the file has the bytes of the pool's.
+def check_records(
+    record: BuildRecord, file: AnnotationFile, counts: CategoryCounts, pool: AnnotationFile
+) -> Iterator[Mismatch]:
+    """Every record and every other member of the file has the bytes of the pool's, but for rewritten LVIS fields.
 
     Args:
+        record: What the directory says. With surplus ``ignore`` an annotation that became a crowd may differ from the
+            pool's in its ``iscrowd``; older directories have the pool's LVIS fields.
         file: The annotations of the dataset directory.
+        counts: Their counts.
         pool: What they were taken from.
-        surplus: With ``ignore`` an annotation that became a crowd may differ from the pool's in its ``iscrowd``.
     """
-    ours, theirs = file.members, pool.members
+    changed = NOTHING_REWRITTEN if record.rewritten is None else _rewritten(record, file, counts, pool)
+    ours, theirs = file.members, dict(pool.members)
+    if changed.edits and "categories" in theirs:
+        place = span_of(pool.data, [theirs["categories"]])[0]
+        theirs["categories"] = msgspec.Raw(with_edits(bytes(theirs["categories"]), changed.edits, place))
     if list(ours) != list(theirs):
         yield Mismatch(ANNOTATIONS, "members", ", ".join(ours), ", ".join(theirs))
     for key in ours.keys() & theirs.keys() - {"images", "annotations"}:
         if ours[key] != theirs[key]:
             yield differing_bytes(ANNOTATIONS, f"member '{key}'", bytes(ours[key]), bytes(theirs[key]))
-    yield from _check_images(file, pool)
-    yield from _check_annotations(file, pool, surplus)
+    yield from _check_images(file, pool, changed.images)
+    yield from _check_annotations(file, pool, str(record.options.get("surplus", "drop")))
 
 
-def _check_images(file: AnnotationFile, pool: AnnotationFile) -> Iterator[Mismatch]:
+def _rewritten(record: BuildRecord, file: AnnotationFile, counts: CategoryCounts, pool: AnnotationFile) -> Rewritten:
+    """What a build that took these images and instances writes otherwise than the pool has it."""
+    crowds = record.rule.crowds_count
+    return rewritten(
+        pool,
+        counts,
+        images=np.isin(pool.image_ids, file.image_ids),
+        kept=np.isin(pool.annotation_ids, file.annotation_ids[~file.crowd | crowds]),
+        instances=~pool.crowd | crowds,
+    )
+
+
+def _check_images(file: AnnotationFile, pool: AnnotationFile, changed: Mapping[int, msgspec.Raw]) -> Iterator[Mismatch]:
     ours, theirs = file.image_records, pool.image_records
     here, there = _pairs(file.image_ids, pool.image_ids)
     for i, k in zip(here.tolist(), there.tolist(), strict=True):
-        if ours[i] != theirs[k]:
-            yield differing_bytes(ANNOTATIONS, f"image {file.image_ids[i]}", bytes(ours[i]), bytes(theirs[k]))
+        expected = changed.get(k, theirs[k])
+        if ours[i] != expected:
+            yield differing_bytes(ANNOTATIONS, f"image {file.image_ids[i]}", bytes(ours[i]), bytes(expected))
 
 
 def _check_annotations(file: AnnotationFile, pool: AnnotationFile, surplus: str) -> Iterator[Mismatch]:

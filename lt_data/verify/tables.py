@@ -13,10 +13,11 @@ import numpy as np
 
 from lt_data.build.alignment import scaled_targets
 from lt_data.build.check_options import parse_scale
+from lt_data.build.lvis_fields import category_edits
 from lt_data.counts.group_file import partition_problems
 from lt_data.counts.repeat_factors import image_repeat_factors
 from lt_data.dataset.directory import read_groups
-from lt_data.dataset.names import CATEGORIES, GROUPS, REPEAT_FACTORS
+from lt_data.dataset.names import ANNOTATIONS, BUILD, CATEGORIES, GROUPS, REPEAT_FACTORS
 from lt_data.dataset.record import CategoryRow, FactorRow, read_rows, unknown_columns
 from lt_data.groups import Group, group_name_of, groups_to_json, make_groups
 from lt_data.verify.mismatch import Mismatch, differing_bytes, differing_fields, differing_ids
@@ -27,6 +28,8 @@ def check_tables(data: Dataset, checks: Checks) -> None:
     """``categories.csv``, ``groups.json`` and ``repeat_factors.csv``."""
     checks.run(CATEGORIES, "categories, names, instances, images and groups", _check_counts(data))
     checks.run(CATEGORIES, "ranks", _check_ranks(data.rows))
+    if data.record.rewritten is not None:
+        checks.run(ANNOTATIONS, "frequency, image_count and instance_count of the categories", _check_lvis_fields(data))
     checks.run(CATEGORIES, "targets, and that they are met", _check_targets(data))
     checks.run(GROUPS, "edges and groups", _check_groups(data, checks))
     checks.run(REPEAT_FACTORS, f"the factor of {len(data.file.image_ids):,} images", _check_factors(data))
@@ -55,21 +58,33 @@ def _check_counts(data: Dataset) -> Iterator[Mismatch]:
 
 
 def _check_ranks(rows: list[CategoryRow]) -> Iterator[Mismatch]:
-    """Descending by the pool's instances, ties by ascending id."""
+    """Descending by the pool's instances, ties by ascending id; without instances there is no rank."""
     ranked = sorted(rows, key=lambda row: (-row.pool_instances, row.category_id))
-    for rank, (row, expected) in enumerate(zip(rows, ranked, strict=True), start=1):
-        yield from differing_fields(CATEGORIES, f"row {rank}", row, {"category_id": expected.category_id, "rank": rank})
+    for place, (row, expected) in enumerate(zip(rows, ranked, strict=True), start=1):
+        rank = place if row.pool_instances else None
+        yield from differing_fields(
+            CATEGORIES, f"row {place}", row, {"category_id": expected.category_id, "rank": rank}
+        )
 
 
 def _check_targets(data: Dataset) -> Iterator[Mismatch]:
-    """The reference's count times the scale, met as far as the pool goes; an explicit target of 0 stays 0."""
+    """The reference's count times the scale, met as far as the pool goes; 0 stays 0."""
     counts = np.array([row.reference_instances for row in data.rows], np.int64)
-    targets = scaled_targets(counts, parse_scale(data.options.scale))
-    if data.record.inputs.targets is not None:
-        targets = np.where(counts > 0, targets, 0)
+    targets = np.where(counts > 0, scaled_targets(counts, parse_scale(data.options.scale)), 0)
     for row, target in zip(data.rows, targets.tolist(), strict=True):
         expected = {"target": target, "instances": min(row.target, row.pool_instances)}
         yield from differing_fields(CATEGORIES, f"category {row.category_id}", row, expected)
+
+
+def _check_lvis_fields(data: Dataset) -> Iterator[Mismatch]:
+    """The fields that the record says are rewritten, and what they say."""
+    fields, edits = category_edits(data.file, data.counts)
+    recorded = data.record.rewritten
+    if recorded is not None and tuple(recorded.category_fields) != fields:
+        yield Mismatch(BUILD, "rewritten: category_fields", ", ".join(recorded.category_fields), ", ".join(fields))
+    for edit in edits:
+        got = bytes(data.file.data[edit.first : edit.end]).decode(errors="replace")
+        yield Mismatch(ANNOTATIONS, f"categories at byte {edit.first}", got, edit.text.decode())
 
 
 def _check_groups(data: Dataset, checks: Checks) -> Iterator[Mismatch]:

@@ -146,7 +146,7 @@ def _check_pool(data: Dataset, path: Path, given: Path | None, checks: Checks, *
     progress.step(f"comparing with {path}")
     checks.run(CATEGORIES, "counts of the pool", check_pool_counts(data.record, data.rows, pool))
     checks.run(
-        ANNOTATIONS, "every record has the pool's bytes", check_records(data.file, pool, surplus=data.options.surplus)
+        ANNOTATIONS, "every record has the pool's bytes", check_records(data.record, data.file, data.counts, pool)
     )
     if build is not None:
         checks.run(

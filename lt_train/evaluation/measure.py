@@ -66,6 +66,7 @@ class Measured:
         inputs: Content of ``inputs.json``.
         text: The figures as a table.
         skipped: Invalid predictions that were left out.
+        notes: What was read in another way than it is written, one line each.
     """
 
     metrics: dict[str, Any]
@@ -73,6 +74,7 @@ class Measured:
     inputs: EvaluationInputs
     text: str
     skipped: tuple[Problem, ...]
+    notes: tuple[str, ...] = ()
 
 
 def measure(
@@ -140,6 +142,7 @@ def measure(
         ),
         text=format_metrics(metrics),
         skipped=found.skipped,
+        notes=found.notes,
     )
 
 
@@ -192,7 +195,7 @@ def evaluate_predictions(
         progress.step(f"counting {train_counts}")
         counts = load_train_counts(train_counts)
     progress.step(f"reading {path}")
-    file = read_annotations(path, progress=progress)
+    file = read_annotations(path, only_matched=True, progress=progress)
     if counts is not None:
         _check_counts(counts, file, train_counts)
     chosen = _groups(groups, counts, file, train_counts)

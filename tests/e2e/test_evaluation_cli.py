@@ -85,6 +85,41 @@ def test_results_are_measured_without_torch(data):
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
+def test_text_ids_names_of_files_and_polygons_are_measured_with_a_note(data, tmp_path):
+    """The figures are those of the usual way to write the same."""
+    content = json.loads((data / "pool/annotations.json").read_text())
+    names = {image["id"]: image["file_name"].rpartition(".")[0] for image in content["images"]}
+    masks = {a["id"]: a["segmentation"] for a in content["annotations"]}
+    results = json.loads((data / "moved.json").read_text())
+    for record, annotation in zip(results, content["annotations"], strict=True):
+        record.update(image_id=names[record["image_id"]], segmentation=masks[annotation["id"]])
+    (tmp_path / "r.json").write_text(json.dumps(results))
+    for records, key in ((content["images"], "id"), (content["annotations"], "image_id")):
+        for record in records:
+            record[key] = f"cam-{record[key]}"
+    (tmp_path / "text.json").write_text(json.dumps(content))
+    figures = []
+    for annotations in (data / "pool", tmp_path / "text.json", tmp_path / "text.json"):
+        out = tmp_path / f"out{len(figures)}"
+        run = lt_train("eval", "--predictions", tmp_path / "r.json", "--annotations", annotations, "--out", out)
+        assert run.exit_code == 0, run.output
+        notes = [line for line in run.output.splitlines() if line.startswith("note: ")]
+        assert len(notes) == 2
+        assert "as ultralytics writes them" in notes[0]
+        assert "have polygons for a mask" in notes[1]
+        figures.append(json.loads((out / "metrics.json").read_text()))
+    usual = lt_train(
+        *("eval", "--predictions", data / "moved.json", "--annotations", data / "pool", "--out", tmp_path / "usual")
+    )
+    assert "note: " not in usual.output
+    expected = json.loads((tmp_path / "usual/metrics.json").read_text())["bbox"]
+    assert figures[0]["bbox"] == figures[1]["bbox"] == expected
+    assert figures[0]["segm"] == figures[1]["segm"]
+    assert figures[0]["segm"]["AP"] > 0.99
+    compared = lt_train("compare", tmp_path / "out1", tmp_path / "out2", "--resamples", 2)
+    assert compared.exit_code == 0, compared.output
+
+
 def test_compare_prints_differences(evaluated):
     run = lt_train("compare", evaluated / "eval_exact", evaluated / "eval_moved", "--resamples", 50)
     assert run.exit_code == 0, run.output

@@ -64,6 +64,43 @@ def test_dry_run_writes_nothing(folder):
     assert sorted(p.name for p in folder.iterdir()) == before
 
 
+def test_a_build_in_json_and_what_is_short_of_it(folder):
+    command = ("build-coco-lt", "--coco", "pool/annotations.json", "--format", "json", "--dry-run")
+    short = lt_data(*command, cwd=folder)
+    assert short.returncode == 1
+    content = json.loads(short.stdout)
+    assert content["refused"] == "shortage"
+    errors = [line for line in short.stderr.splitlines() if line.startswith("error: ")]
+    assert "largest --scale that works is" in errors[0]
+    assert len(errors) == 1 + min(len(content["shortage"]), 10) + (len(content["shortage"]) > 10)
+    good = lt_data(*command, "--scale", f"{content['largest_scale']:.6f}", cwd=folder)
+    assert good.returncode == 0
+    assert json.loads(good.stdout)["shortage"] == []
+    assert "dry run: nothing written" in good.stderr
+
+
+def test_a_note_where_a_category_is_meant_in_two_ways(folder, tmp_path):
+    content = json.loads((folder / "pool/annotations.json").read_text())
+    first, second = content["categories"][:2]
+    second["name"] = str(first["id"])
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    run = lt_data(
+        *(
+            "show",
+            tmp_path / "a.json",
+            "--category",
+            first["id"],
+            "--images",
+            "pool/images",
+            "--out",
+            tmp_path / "x.png",
+        ),
+        cwd=folder,
+    )
+    assert run.returncode == 0
+    assert f"note: --category {first['id']}: taken as the name of id {second['id']}" in run.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [

@@ -179,7 +179,7 @@ def _read_same(inputs: EvaluationInputs, annotations: Path | str | None) -> Anno
     path = annotations_path(Path(annotations or inputs.annotations))
     if not path.is_file():
         raise DataError(f"{path}: the annotations that were measured on are not there; say where with --annotations")
-    file = read_annotations(path)
+    file = read_annotations(path, only_matched=True)
     if file.sha256 != inputs.sha256:
         raise DataError(
             f"{path}: not the annotations that were measured on (sha256 {file.sha256[:12]}, then "

@@ -117,11 +117,13 @@ class CheckedDetections(Detections):
         truth: The annotations that they were checked against.
         iou_types: What was checked.
         skipped: What was left out because it is invalid.
+        notes: What was read in another way than it is written, one line each.
     """
 
     truth: GroundTruth = field(repr=False, compare=False)
     iou_types: tuple[IouType, ...]
     skipped: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def with_truth_masks(self, file: AnnotationFile) -> CheckedDetections:
         """The same with the masks of the annotations, which nothing that was checked depends on.

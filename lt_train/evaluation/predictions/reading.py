@@ -18,6 +18,7 @@ from lt_data.arrays import IntArray
 from lt_data.errors import DataError
 from lt_data.masks.rle import areas_of
 from lt_train.evaluation.predictions.columns import IOU_TYPES, CheckedDetections, Detections, IouType, Problem, Results
+from lt_train.evaluation.predictions.foreign import with_numbers_of_names
 from lt_train.evaluation.predictions.problems import find_problems
 from lt_train.evaluation.predictions.records import decode_results
 from lt_train.evaluation.truth.columns import GroundTruth, load_ground_truth
@@ -54,7 +55,8 @@ def read_detections(
 
     Args:
         predictions: A COCO results file (JSON, may be ``.gz`` or ``.zip``), its records (``image_id``,
-            ``category_id``, ``score`` and ``bbox`` or ``segmentation`` each), or columns.
+            ``category_id``, ``score`` and ``bbox`` or ``segmentation`` each), or columns. Image ids may be the names of
+            image files, masks may be polygons; ``notes`` say so then.
         ground_truth: The annotations that they belong to.
         iou_types: What will be evaluated; what the first record has, or the columns have, if None.
         source: What to call the predictions in messages; the file name if not given.
@@ -73,9 +75,13 @@ def read_detections(
     with without_cycle_collection():
         if isinstance(predictions, Detections):
             types = _given(predictions, iou_types, source)
-            columns, total, problems = predictions, len(predictions), list[Problem]()
+            columns, total, problems, notes = predictions, len(predictions), list[Problem](), list[str]()
         else:
-            columns, total, problems, types = decode_results(predictions, iou_types, source=source)
+            columns, total, problems, types, notes = decode_results(
+                predictions, iou_types, truth=ground_truth, source=source
+            )
+            columns, by_number = with_numbers_of_names(columns, ground_truth, source)
+            notes += by_number
         if isinstance(predictions, str | Path) and not total:
             raise DataError(f"{source}: holds no predictions at all; if the model really finds nothing, AP is 0")
         if "segm" in types:
@@ -99,6 +105,7 @@ def read_detections(
         truth=ground_truth,
         iou_types=types,
         skipped=tuple(problems),
+        notes=tuple(notes),
     )
 
 

@@ -23,7 +23,8 @@ from lt_data.arrays import FloatArray
 from lt_data.errors import DataError
 from lt_data.files.reading import map_file
 from lt_train.evaluation.predictions.columns import Detections, IouType, Problem, Results
-from lt_train.evaluation.truth.columns import plain_number
+from lt_train.evaluation.predictions.foreign import turned
+from lt_train.evaluation.truth.columns import GroundTruth, plain_number
 
 # ids are read as floats, which hold them exactly: writers that keep all numbers as floats write 42.0
 _Id = Annotated[float, msgspec.Meta(multiple_of=1, ge=-LARGEST_ID, le=LARGEST_ID)]
@@ -34,7 +35,10 @@ _Side = (
     | Annotated[float, msgspec.Meta(multiple_of=1, ge=0, le=_LARGEST_SIDE)]
 )
 _FIELDS: Final[Mapping[IouType, str]] = {"bbox": "bbox", "segm": "segmentation"}
-_NEEDED: Final[Mapping[IouType, str]] = {"bbox": "bbox [x, y, width, height]", "segm": "segmentation (RLE)"}
+_NEEDED: Final[Mapping[IouType, str]] = {
+    "bbox": "bbox [x, y, width, height]",
+    "segm": "segmentation (RLE or polygons)",
+}
 
 
 class Rle(TypedDict):
@@ -69,40 +73,89 @@ class _AnyRecord(_Record, gc=False):
     segmentation: Rle | tuple[()] | None = None
 
 
+class _LooseRecord(msgspec.Struct, gc=False):
+    """As other programs write them: text for an image, polygons for a mask."""
+
+    image_id: _Id | str
+    category_id: _Id
+    score: float
+
+
+class _LooseBoxRecord(_LooseRecord, gc=False):
+    bbox: _Box
+
+
+class _LooseMaskRecord(_LooseRecord, gc=False):
+    segmentation: Rle | list[list[float]]
+
+
+class _LooseFullRecord(_LooseRecord, gc=False):
+    bbox: _Box
+    segmentation: Rle | list[list[float]]
+
+
+class _LooseAnyRecord(_LooseRecord, gc=False):
+    bbox: _Box | None = None
+    segmentation: Rle | list[list[float]] | None = None
+
+
+_LOOSE: Final[Mapping[type[Any], type[Any]]] = {
+    _BoxRecord: _LooseBoxRecord,
+    _MaskRecord: _LooseMaskRecord,
+    _FullRecord: _LooseFullRecord,
+    _AnyRecord: _LooseAnyRecord,
+}
+
+
 class Decoded(NamedTuple):
-    """What was read: the whole records, number of all, those that are none, and what the file holds."""
+    """What was read: the whole records, number of all, those that are none, what the file holds, and remarks on it."""
 
     columns: Detections
     total: int
     problems: list[Problem]
     iou_types: tuple[IouType, ...]
+    notes: list[str]
 
 
-def decode_results(predictions: Path | str | Results, iou_types: Sequence[IouType] | None, *, source: str) -> Decoded:
+def decode_results(
+    predictions: Path | str | Results,
+    iou_types: Sequence[IouType] | None,
+    *,
+    source: str,
+    truth: GroundTruth | None = None,
+) -> Decoded:
     """Reads COCO results.
 
     Args:
         predictions: A JSON file (may be ``.gz`` or ``.zip``), or its records.
         iou_types: What to read; what the first record has, if None.
+        truth: The annotations that they belong to; without them image ids are numbers and masks run lengths.
         source: What to call them in messages.
 
     Raises:
         DataError: The file cannot be read, or is no list of records.
     """
     kind = _kind(iou_types)
+    kinds = (kind,) if truth is None else (kind, _LOOSE[kind])
     if isinstance(predictions, str | Path):
-        rows, faults, total = _from_file(Path(predictions), kind, source)
+        rows, faults, total = _from_file(Path(predictions), kinds, source)
     else:
-        rows, faults, total = _from_records(predictions, kind, source)
+        rows, faults, total = _from_records(predictions, kinds, source)
     mixed: list[Problem] = []
-    if iou_types is None:
-        iou_types = _types_of(rows)
-        rows, missing = _with_all(rows, iou_types)
-        faults |= missing
+    notes: list[str] = []
+    given = iou_types
+    iou_types = _types_of(rows) if given is None else given
+    rows, missing = _with_all(rows, iou_types, why=", which the first record has" if given is None else "")
+    faults |= missing
+    if given is None:
         mixed = _with_more(rows, iou_types, total, source)
-    columns = _columns(rows, iou_types)
     problems = [_no_records(faults, total, iou_types, source)] if faults else []
-    return Decoded(columns, total, problems + mixed, tuple(iou_types))
+    if truth is not None and rows and (isinstance(rows[0], _LooseRecord) or truth.image_names is not None):
+        masks = "segm" in iou_types
+        rows, more, notes = turned(rows, truth, make=kind, masks=masks, source=source, total=total)
+        problems += more
+    columns = _columns(rows, iou_types)
+    return Decoded(columns, total, problems + mixed, tuple(iou_types), notes)
 
 
 def _kind(iou_types: Sequence[IouType] | None) -> type[Any]:
@@ -113,16 +166,18 @@ def _kind(iou_types: Sequence[IouType] | None) -> type[Any]:
     return _FullRecord if "bbox" in iou_types else _MaskRecord
 
 
-def _from_file(path: Path, kind: type[Any], source: str) -> tuple[list[Any], dict[int, str], int]:
+def _from_file(path: Path, kinds: Sequence[type[Any]], source: str) -> tuple[list[Any], dict[int, str], int]:
     """Records, what is wrong with the others by their number, and how many there are."""
     if path.is_file() and not path.stat().st_size:
         raise DataError(f"{source}: the file is empty; give a JSON list of COCO results")
     data = map_file(path)
-    try:
-        rows = msgspec.json.decode(data, type=list[kind])  # type: ignore[valid-type]
-    except UNREADABLE:
-        return _from_records(_lenient_json(bytes(data), source), kind, source)
-    return rows, {}, len(rows)
+    for kind in kinds:
+        try:
+            rows = msgspec.json.decode(data, type=list[kind])  # type: ignore[valid-type]
+        except UNREADABLE:
+            continue
+        return rows, {}, len(rows)
+    return _from_records(_lenient_json(bytes(data), source), kinds, source)
 
 
 def _lenient_json(data: bytes, source: str) -> Any:
@@ -133,13 +188,13 @@ def _lenient_json(data: bytes, source: str) -> Any:
         raise DataError(f"{source}: not JSON ({error}); give a JSON list of COCO results") from None
 
 
-def _from_records(content: Any, kind: type[Any], source: str) -> tuple[list[Any], dict[int, str], int]:
+def _from_records(content: Any, kinds: Sequence[type[Any]], source: str) -> tuple[list[Any], dict[int, str], int]:
     if not isinstance(content, Sequence) or isinstance(content, str | bytes):
         raise DataError(f"{source}: {_other_content(content)}; COCO results are a list of records")
     try:
-        return msgspec.convert(content, list[kind]), {}, len(content)  # type: ignore[valid-type]
+        return msgspec.convert(content, list[kinds[0]]), {}, len(content)  # type: ignore[valid-type]
     except msgspec.ValidationError:
-        return _one_by_one(content, kind)
+        return _one_by_one(content, kinds[-1])
 
 
 def _one_by_one(content: Sequence[Any], kind: type[Any]) -> tuple[list[Any], dict[int, str], int]:
@@ -161,7 +216,7 @@ def _fault(record: Any, error: str) -> str:
         return error
     if not given:
         return "Object missing required field `segmentation`"
-    return "polygons; results need run lengths (RLE): encode with pycocotools"
+    return "polygons that are no list of lists of numbers"
 
 
 def _other_content(content: Any) -> str:
@@ -180,13 +235,10 @@ def _types_of(rows: Sequence[_AnyRecord]) -> tuple[IouType, ...]:
     return tuple(name for name, value in given if value) or ("bbox",)
 
 
-def _with_all(rows: list[Any], iou_types: Sequence[IouType]) -> tuple[list[Any], dict[int, str]]:
+def _with_all(rows: list[Any], iou_types: Sequence[IouType], *, why: str) -> tuple[list[Any], dict[int, str]]:
     names = [_FIELDS[name] for name in iou_types]
     missing = {
-        number: f"missing `{name}`, which the first record has"
-        for number, row in enumerate(rows)
-        for name in names
-        if not getattr(row, name)
+        number: f"missing `{name}`{why}" for number, row in enumerate(rows) for name in names if not getattr(row, name)
     }
     return [row for number, row in enumerate(rows) if number not in missing] if missing else rows, missing
 

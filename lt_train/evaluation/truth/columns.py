@@ -47,6 +47,8 @@ class GroundTruth:
             has both this and the next list.
         not_exhaustive: Ids of the categories that are not annotated exhaustively in each of N images (LVIS).
         frequencies: ``r``, ``c`` or ``f`` of each of K categories (LVIS); None unless every category has one.
+        file_names: N file names of the images.
+        image_names: The N image ids as the file has them, where they are text; ``image_ids`` are 1..N then.
     """
 
     source: str
@@ -63,6 +65,8 @@ class GroundTruth:
     negatives: list[list[int]] | None = None
     not_exhaustive: list[list[int]] | None = None
     frequencies: tuple[str, ...] | None = None
+    file_names: tuple[str, ...] = ()
+    image_names: tuple[str, ...] | None = None
 
     @property
     def protocol(self) -> Literal["coco", "lvis"]:
@@ -90,9 +94,11 @@ def load_ground_truth(
     """
     if isinstance(annotations, Mapping):
         name = Path(source or "annotations")
-        annotations = parse_annotations(msgspec.json.encode(annotations, enc_hook=plain_number), name)
+        annotations = parse_annotations(
+            msgspec.json.encode(annotations, enc_hook=plain_number), name, only_matched=True
+        )
     elif not isinstance(annotations, AnnotationFile):
-        annotations = read_annotations(Path(annotations))
+        annotations = read_annotations(Path(annotations), only_matched=True)
     ground_truth = _columns(annotations, source or annotations.path.name, masks=masks)
     _require_boxes(ground_truth)
     return ground_truth
@@ -128,6 +134,9 @@ def _columns(file: AnnotationFile, source: str, *, masks: bool) -> GroundTruth:
         negatives=negatives,
         not_exhaustive=not_exhaustive,
         frequencies=None if frequencies is None else tuple(frequencies[i] for i in category_order),
+        file_names=tuple(file.file_names[i] for i in image_order),
+        # ids that are text are numbered in the order of the file
+        image_names=file.image_names,
     )
 
 

@@ -26,7 +26,7 @@ class _MaskRecord(msgspec.Struct):
 # for one that is of another type
 _UNUSABLE: Final = ()
 # pixels; drawing polygons that reach further overflows in pycocotools
-_FAR: Final = 1e6
+FAR: Final = 1e6
 
 
 def read_masks(file: AnnotationFile, source: str) -> list[Any]:
@@ -83,7 +83,7 @@ def _unreadable(masks: list[Segmentation], sizes: IntArray) -> BoolArray:
         measure_masks(masks[part], columns.part(part))
     other_size = (columns.rle_sizes[:, 0] >= 0) & (columns.rle_sizes != sizes).any(axis=1)
     unusable = np.array([mask == _UNUSABLE for mask in masks], bool)
-    far = (np.abs(columns.extents) > _FAR).any(axis=1)
+    far = (np.abs(columns.extents) > FAR).any(axis=1)
     faulty: BoolArray = (columns.faults & ~np.uint8(EMPTY)) > 0
     return faulty | other_size | unusable | far
 

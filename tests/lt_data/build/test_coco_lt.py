@@ -96,8 +96,9 @@ def test_categories_csv(small_pool, tmp_path):
         assert int(row["instances"]) == subset.instances[i] == min(int(row["target"]), pool_counts.instances[i])
         assert int(row["images"]) == subset.images[i]
         assert row["name"] == pool_counts.names[i]
-    assert [int(row["rank"]) for row in rows] == [1, 2, 3, 4, 5]
-    assert [int(row["reference_rank"]) for row in rows] == [i * 1229 // 4 + 1 for i in range(5)]
+    assert [row["rank"] for row in rows] == ["1", "2", "3", "4", ""]
+    assert [row["reference_rank"] for row in rows] == [*(str(i * 1229 // 3 + 1) for i in range(4)), ""]
+    assert [rows[-1][key] for key in ("category_id", "reference_instances", "target")] == ["8", "0", "0"]
     assert int(rows[0]["reference_instances"]) == 26148
 
 
@@ -117,7 +118,8 @@ def test_build_json_and_repeat_factors(small_pool, tmp_path):
     assert crowds > 0
     assert record["dropped"]["crowds"] == crowds
     assert record["dropped"]["surplus_instances"] == len(inside) - crowds - len(file.annotation_ids) > 0
-    assert record["shortage"] == [{"category_id": 8, "target": 1, "available": 0}]
+    # category 8 has no instance: it takes no rank, so it has no target that could be missed
+    assert record["shortage"] == []
     for name, digest in record["files"].items():
         assert hashlib.sha256((out / name).read_bytes()).hexdigest() == digest
     rows = list(csv.reader((out / "repeat_factors.csv").open()))[1:]
@@ -139,17 +141,20 @@ def test_shortage_lists_every_category_and_the_largest_scale(small_pool):
     with pytest.raises(DataError) as error:
         build_coco_lt(small_pool, None)
     problems = error.value.problems
-    assert len(problems) == 4 + 1  # four of five categories are short, then the advice
-    assert any("category 8 " in p and "the pool has none; no scale helps" in p for p in problems)
-    scale = problems[-1].split("is ")[1].split(";")[0]
+    assert len(problems) == 1 + len(error.value.short)
+    assert not any("category 8 " in p for p in problems)
+    scale = problems[0].split("works is ")[1].split(";")[0]
     assert 0 < Fraction(scale) < 1
+    assert float(scale) == error.value.largest_scale
+    # a category without an instance makes no scale fail
+    build_coco_lt(small_pool, None, options=BuildOptions(scale=scale))
 
 
 def test_advised_scale_works_and_the_next_fails(tmp_path):
     path = save(pool({i: [1, 1, 2] for i in range(1, 40)}), tmp_path / "pool.json")
     with pytest.raises(DataError, match="largest --scale that works is") as error:
         build_coco_lt(path, None)
-    scale = error.value.problems[-1].split("is ")[1].split(";")[0]
+    scale = error.value.problems[0].split("works is ")[1].split(";")[0]
     build_coco_lt(path, None, options=BuildOptions(scale=scale))
     with pytest.raises(DataError, match="target"):
         build_coco_lt(path, None, options=BuildOptions(scale=str(float(scale) + 1e-6)))
@@ -160,11 +165,11 @@ def test_where_no_scale_is_small_enough_the_advice_is_to_cap(tmp_path):
     (tmp_path / "t.csv").write_text("category_id,target\n1,2500000\n2,1\n")
     with pytest.raises(DataError) as error:
         build_coco_lt(path, None, targets=tmp_path / "t.csv", options=BuildOptions(scale="0.5"))
-    assert "largest --scale that works is 0.000001;" in error.value.problems[-1]
+    assert "largest --scale that works is 0.000001;" in error.value.problems[0]
     (tmp_path / "t.csv").write_text("category_id,target\n1,3000000\n2,1\n")
     with pytest.raises(DataError) as error:
         build_coco_lt(path, None, targets=tmp_path / "t.csv")
-    assert error.value.problems[-1] == (
+    assert error.value.problems[0].endswith(
         "fix: no --scale from 0.000001 on works; --on-shortage cap takes what there is and records it"
     )
 

@@ -33,9 +33,9 @@ def targets(tmp_path):
 @pytest.mark.parametrize(
     ("options", "explicit", "with_val", "digest"),
     [
-        (SMALL, False, False, "1b961a304e3996379eaac2fce558db70f5028043c8265544ec627266e27c4acf"),
-        (IGNORE, False, True, "0e543c40bb01b7cd4c76b7bafc37cda0a9d2050590709ce2cead4586780aa4a9"),
-        (EXPLICIT, True, True, "02c2d55c5639696ff1ac964238b84f18a8096823d3c37dcd38e8c0007dea6cd3"),
+        (SMALL, False, False, "75a947c3160a8b03e9c202cbf8eceac5300131c3f445da74f606864238beae63"),
+        (IGNORE, False, True, "ca4e013e942bee2b488441b1d7a54c5de452efec5616a11f20219ecbb14f825a"),
+        (EXPLICIT, True, True, "b28086c025be214e1294e1e34b0859a5776c0f8ba48858a9c4f697234e2978df"),
     ],
     ids=["reference", "ignore", "targets"],
 )

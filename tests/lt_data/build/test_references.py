@@ -138,6 +138,25 @@ def test_bad_targets(path, tmp_path, content, says):
         build_coco_lt(path, None, targets=table)
 
 
+def test_a_name_that_two_categories_share_needs_an_id(tmp_path):
+    source = save(pool({1: [1, 2, 3]}, names={1: "crate", 2: "crate"}), tmp_path / "pool.json")
+    table = tmp_path / "targets.csv"
+    table.write_text("name,target\ncrate,2\ncategory 3,1\n")
+    with pytest.raises(DataError) as error:
+        build_coco_lt(source, None, targets=table)
+    (line,) = error.value.problems
+    assert "2 pool categories are called 'crate' (ids 1, 2); use the column category_id instead of name" in line
+    table.write_text("category_id,target\n1,1\n2,1\n3,1\n")
+    assert build_coco_lt(source, None, targets=table).selection.instances.tolist() == [1, 1, 1]
+
+
+def test_a_table_in_another_encoding_is_to_be_saved_as_utf_8(path, tmp_path):
+    table = tmp_path / "targets.csv"
+    table.write_bytes("name,target\nCaf\u00e9,2\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"is not UTF-8 \(.*\); save it as UTF-8"):
+        build_coco_lt(path, None, targets=table)
+
+
 def test_targets_that_do_not_exist(path):
     with pytest.raises(DataError, match="allowed are simcal, or a CSV"):
         build_coco_lt(path, None, targets="nowhere")

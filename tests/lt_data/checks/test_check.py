@@ -75,6 +75,15 @@ def with_headers(**fields):
     return make
 
 
+def text_ids():
+    content = base()
+    for image in content["images"]:
+        image["id"] = f"cam-{image['id']}"
+    for record in content["annotations"]:
+        record["image_id"] = f"cam-{record['image_id']}"
+    return content
+
+
 RLE = {"size": [48, 64], "counts": [0, 10, 48 * 64 - 10]}
 SQUARE = [1, 2, 4, 2, 4, 6, 1, 6]
 IMAGE = {"id": 4, "file_name": "d.jpg", "width": 64, "height": 48}
@@ -89,6 +98,8 @@ CASES = {
     "LT006": (on_annotation(image_id=None), 1, "annotations[1]: image_id is missing"),
     "LT007": (on_annotation(category_id="2"), 1, "annotations[1]: category_id is '2' (Expected `int`, got `str`)"),
     "LT008": (on_annotation(id=2**53 + 1), 1, "annotations[1]: id is 9007199254740993"),
+    "LT010": (text_ids, 3, "images[0]: 'cam-1'"),
+    "LT011": (on_list("images", 1, height="48"), 1, "images[1]: height is '48'"),
     # both keys are written as "1"
     "LT009": (lambda: {**base(), "1": [2, {"2": 3}], 1: {}, "2": 4}, 1, "'1'"),
     "LT101": (appended("images", {**IMAGE, "id": 2}, {**IMAGE, "id": 2}), 1, "id 2: images[1], images[3], images[4]"),
@@ -158,6 +169,7 @@ ALONG = {
     "LT005": {"LT105"},
     "LT003": {"LT203", "LT204"},
     "LT006": {"LT208"},
+    "LT011": {"LT204"},
     "LT101": {"LT201"},
     "LT105": {"LT207"},
     "LT106": {"LT207"},
@@ -243,10 +255,10 @@ def test_one_broken_record_leaves_the_others_of_its_chunk_alone(tmp_path):
     content["annotations"][600].update(area="12", image_id=None)
     content["annotations"][601]["bbox"] = [1, 2, 3, 0]
     findings = found(tmp_path, content)
-    assert findings["LT007"].count == 2
+    assert findings["LT007"].count == findings["LT302"].count == 1
     assert "annotations[600]: image_id is None" in findings["LT007"].examples[0]
     assert findings["LT304"].examples == ("annotations[601] (id 602): bbox [1, 2, 3, 0]",)
-    assert set(findings) == {"LT007", "LT304"}
+    assert set(findings) == {"LT007", "LT302", "LT304"}
 
 
 def test_errors_come_first_and_decide(tmp_path):

@@ -15,7 +15,8 @@ from click.testing import CliRunner
 
 from lt_data.annotations.file import read_annotations
 from lt_data.annotations.problems import structural_problems
-from lt_data.build.coco_lt import build_coco_lt, format_build
+from lt_data.build.coco_lt import build_coco_lt
+from lt_data.build.report import format_build
 from lt_data.checks.check import check_file, format_report
 from lt_data.counts.categories import header_mismatches
 from lt_data.counts.group_stats import format_stats, group_stats

@@ -26,6 +26,7 @@ def test_json_schema_and_counts(path):
         "categories": 3,
         "images": 4,
         "images_with_annotations": 2,
+        "images_with_crowds_only": 1,
         "instances": 14,
         "groups": [
             {"name": "(0, 10)", "lower": 0, "upper": 10, "categories": 2, "images": 2, "instances": 2},

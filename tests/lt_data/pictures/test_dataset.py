@@ -157,7 +157,7 @@ def test_alignment_without_a_reference_draws_the_targets(dataset, tmp_path):
     (copy / "categories.csv").write_text("\n".join([",".join(rows[0]), *lines, ""]), encoding="utf-8")
     plot_dataset(copy, "alignment", tmp_path / "out")
     drawn = (tmp_path / "out/alignment.svg").read_text(encoding="utf-8")
-    assert "instances per category: pool and target" in drawn
+    assert "instances per category: pool, target, realised" in drawn
     assert "reference rank taken" not in drawn
 
 

@@ -49,6 +49,7 @@ def draw_alignment(path: Path, pool: list[int], targets: list[int]) -> None:
         reference_instances=np.array([500, 80, 20, 3, 1]),
         reference_positions=np.arange(count) * 4 // max(count - 1, 1),
         targets=np.array(targets),
+        realised=np.minimum(pool, targets),
         pool_name="pool.json",
         reference_name="lvis-v0.5",
     )
@@ -154,11 +155,12 @@ def test_alignment_of_targets_without_a_reference_is_one_panel() -> None:
         reference_instances=np.zeros(0, np.int64),
         reference_positions=np.array([-1, -1]),
         targets=np.array([5, 4]),
+        realised=np.array([5, 3]),
         pool_name="pool",
         reference_name="targets.csv",
     )
     assert len(figure.axes) == 1
-    assert "target (9 instances)" in texts_of(figure)
+    assert {"target (9 instances)", "realised (8 instances)"} <= set(texts_of(figure))
 
 
 def test_reference_counts_that_are_not_known_leave_no_gap_in_the_line() -> None:
@@ -167,6 +169,7 @@ def test_reference_counts_that_are_not_known_leave_no_gap_in_the_line() -> None:
         reference_instances=np.array([50, 0, 0, 7, 0, 0, 1]),
         reference_positions=np.array([0, 3, 6]),
         targets=np.array([9, 4, 1]),
+        realised=np.array([9, 4, 1]),
         pool_name="pool",
         reference_name="$a$",
     )
@@ -225,6 +228,7 @@ def test_the_texts_of_an_alignment_lie_within_the_picture_and_apart(most: int, w
         reference_instances=pool if with_reference else pool[:0],
         reference_positions=np.arange(len(pool)),
         targets=pool,
+        realised=pool,
         pool_name="x" * 60,
         reference_name="y" * 60,
     )

@@ -149,6 +149,20 @@ def test_what_cannot_be_done_is_told_and_writes_nothing(folder, options, error, 
     assert sorted(folder.iterdir()) == before
 
 
+def test_a_name_that_is_the_id_of_another_category_is_told(folder):
+    content = pool({1: [1], 2: [2]}, names={1: "0", 2: "1"})
+    for image in content["images"]:
+        Image.new("RGB", (64, 48), COLOURS[image["id"]]).save(folder / image["file_name"])
+    save(content, folder / "pool.json")
+    lines = []
+    draw(folder, "a.png", category="1", told=lines.append)
+    assert lines == ["--category 1: taken as the name of id 2; the category with id 1 is '0'"]
+    lines.clear()
+    draw(folder, "b.png", category="2", told=lines.append)
+    draw(folder, "c.png", category="0", told=lines.append)
+    assert lines == []
+
+
 def test_a_category_of_crowds_alone_has_nothing_to_show(folder):
     change(folder, 4, iscrowd=1)
     with pytest.raises(DataError, match=r"category 7 'dog' has no instance \(crowds, which are not drawn: 1\)"):

@@ -15,7 +15,7 @@ from lt_data.verify.verify import format_verify, verify_directory
 from tests.lt_data.pools import pool, save
 from tests.lt_data.tampering import edit_json, edit_row, found, sign_again
 
-OPTIONS = BuildOptions(seed=3, scale="0.001", on_shortage="cap", edges=(2, 5), threshold=0.2)
+OPTIONS = BuildOptions(seed=3, scale="0.01", on_shortage="cap", edges=(2, 5), threshold=0.2)
 DATA_FILES = ("annotations.json", "categories.csv", "groups.json", "repeat_factors.csv", "val.json")
 VERSION = metadata.version("lt-detection")
 

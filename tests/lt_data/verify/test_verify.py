@@ -18,7 +18,7 @@ from tests.lt_data.told import Told
 
 # what no check can tell, whatever is given
 ALWAYS = ["alignment.png: what it shows", "environment.json: date", "build.json: inputs: names", "images/"]
-OPTIONS = BuildOptions(seed=3, scale="0.001", on_shortage="cap", edges=(2, 5), threshold=0.2)
+OPTIONS = BuildOptions(seed=3, scale="0.01", on_shortage="cap", edges=(2, 5), threshold=0.2)
 
 
 @pytest.fixture(scope="module")
@@ -304,7 +304,7 @@ def test_annotations_that_are_not_the_pools(built, source):
 
 def test_another_choice_of_images(built, source, tmp_path):
     other = tmp_path / "other"
-    build_coco_lt(source, other, options=BuildOptions(**{**OPTIONS.__dict__, "seed": 4}))
+    build_coco_lt(source, other, options=BuildOptions(**{**OPTIONS.__dict__, "seed": 4, "scale": "0.001"}))
     edit_json(other / "build.json", lambda c: c.update(seed=3))
     (problem,) = verify_directory(other).problems
     assert problem.file == "README.md"

@@ -97,12 +97,12 @@ def test_masks_that_cannot_be_read(counts):
 
 
 @pytest.mark.parametrize(
-    "mask", [{"size": [20, 30]}, {"counts": "00"}, {"size": 5, "counts": "00"}, [[1, 1, 5, 5, 5, 1]]]
+    "mask", [{"size": [20, 30]}, {"counts": "00"}, {"size": 5, "counts": "00"}, [1, 1, 5, 5, 5, 1], [], [["1"]]]
 )
 def test_what_is_no_mask(mask):
     (line,) = problems(prediction(segmentation=mask), prediction(), iou_types=["segm"])
     assert "1 of 2 predictions are no COCO results ([0]: " in line
-    assert "segmentation (RLE)" in line
+    assert "segmentation (RLE or polygons)" in line
 
 
 @pytest.mark.parametrize("field", ["image_id", "category_id", "score", "bbox"])
@@ -114,7 +114,7 @@ def test_a_missing_field_is_named_with_its_record(field):
 
 
 def test_values_of_other_types():
-    wrong = [prediction(bbox=[1, 2, 3]), prediction(score=1j), prediction(image_id="1"), prediction(), 5]
+    wrong = [prediction(bbox=[1, 2, 3]), prediction(score=1j), prediction(image_id=[1]), prediction(), 5]
     (line,) = problems(*wrong)
     assert "4 of 5 predictions" in line
     assert "[0]: Array of length 4 expected, got 3" in line.replace(
@@ -243,11 +243,99 @@ def test_an_empty_segmentation_is_none(none, tmp_path):
         read_detections([prediction(), prediction(segmentation=none)], truth)
 
 
-@pytest.mark.parametrize("iou_types", [None, ["segm"]])
-def test_polygons_are_called_by_their_name(iou_types):
-    polygon = prediction(segmentation=[[1, 1, 5, 5, 5, 1]])
-    (line,) = problems(prediction(), polygon, iou_types=iou_types)
-    assert "([1]: polygons; results need run lengths (RLE): encode with pycocotools)" in line
+@pytest.mark.parametrize("iou_types", [None, ["segm"], ["bbox", "segm"]])
+def test_polygons_become_run_lengths_of_their_image(iou_types, tmp_path):
+    polygons = [[[1, 1, 5, 1, 5, 5, 1, 5]], [[1, 1, 5, 1, 5, 5, 1, 5], [10, 10, 13, 10, 13, 12, 10, 12]]]
+    records = spread([prediction(), *(prediction(segmentation=mask) for mask in polygons)])
+    truth = load_ground_truth(TRUTH, masks=False)
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps(records), encoding="utf-8")
+    for given in (records, path):
+        found = read_detections(given, truth, iou_types=iou_types)
+        assert found.mask_areas.tolist() == [5, 16, 16 + 6]
+        assert [tuple(mask["size"]) for mask in found.segmentations] == [(20, 30)] * 3
+        (note,) = found.notes
+        assert "2 of 3 predictions have polygons for a mask; they become run lengths of the size" in note
+
+
+def test_results_without_polygons_or_text_have_no_note():
+    assert read_detections([prediction()], load_ground_truth(TRUTH, masks=False)).notes == ()
+
+
+@pytest.mark.parametrize(
+    "polygons", [[[1, 1, 5, 5]], [[1, 1, 5, 5, 5, 1, 2]], [[1, 1, 5, 5, 5, 1e9]], [[1, 1, 5, 1, 5, 5], []]]
+)
+def test_polygons_that_cannot_be_drawn_are_counted(polygons):
+    wrong = spread([prediction(), prediction(segmentation=polygons, image_id=2)])
+    (line,) = problems(*wrong, iou_types=["segm"])
+    assert "1 of 2 predictions have polygons that cannot be encoded (image ids 2)" in line
+    assert skipped(wrong) == (1, {"mask": 1})
+    check_results(wrong, TRUTH, iou_types=["bbox"])
+
+
+def test_polygons_of_an_unknown_image_are_told_once():
+    polygon = prediction(segmentation=[[1, 1, 5, 1, 5, 5]], image_id=77)
+    (line,) = problems(prediction(), polygon, iou_types=["segm"])
+    assert "1 of 2 predictions name an image that annotations does not list: image_id (77)" in line
+
+
+def test_polygons_need_the_size_of_their_image():
+    truth = {**TRUTH, "images": [{"id": 1}, {"id": 2}]}
+    with pytest.raises(DataError, match="2 of 2 images have no height and width"):
+        check_results([prediction(segmentation=[[1, 1, 5, 1, 5, 5]])], truth, iou_types=["segm"])
+
+
+def named(ids=(1, 2), names=("yard/a_1.jpg", "yard/000007.jpg")):
+    images = [{**image, "id": i, "file_name": n} for image, i, n in zip(TRUTH["images"], ids, names, strict=True)]
+    return {**TRUTH, "images": images, "annotations": [{**TRUTH["annotations"][0], "image_id": ids[0]}]}
+
+
+@pytest.mark.parametrize("ids", [(1, 2), ("one", "two"), ("2", "1")])
+@pytest.mark.parametrize("given", [("a_1", 7), ("a_1", "000007"), ("a_1.jpg", "yard/000007.jpg")])
+def test_names_of_image_files_are_image_ids(ids, given):
+    """ultralytics writes the name without its ending, as a number where it is one."""
+    truth = load_ground_truth(named(ids), masks=False)
+    records = spread([prediction(image_id=given[0]), prediction(image_id=given[1])])
+    found = read_detections(records, truth, iou_types=("bbox",))
+    assert found.images.tolist() == [1, 2]
+    (note,) = found.notes
+    assert "2 of 2 predictions have the name of an image file for image_id" in note
+
+
+def test_a_number_beside_names_is_a_name_too():
+    """Taken for an id, it would be another image."""
+    truth = load_ground_truth(named((7, 3), ("a.jpg", "7.jpg")), masks=False)
+    found = read_detections(spread([prediction(image_id="a"), prediction(image_id=7)]), truth, iou_types=("bbox",))
+    assert found.images.tolist() == [7, 3]
+
+
+def test_text_ids_of_the_annotations_come_before_names():
+    truth = load_ground_truth(named(("b", "a"), ("a.jpg", "b.jpg")), masks=False)
+    found = read_detections(spread([prediction(image_id=i) for i in "ab"]), truth, iou_types=("bbox",))
+    assert found.images.tolist() == [2, 1]
+    assert found.notes == ()
+
+
+def test_a_number_is_never_the_place_of_an_image_whose_id_is_text():
+    truth = named(("1", "2"))
+    with pytest.raises(DataError, match=r"2 of 2 predictions name an image .* does not list: image_id \(1, 2\)"):
+        check_results(spread([prediction(image_id=1), prediction(image_id=2)]), truth)
+
+
+def test_numbers_that_are_all_names_and_no_ids_are_matched_by_name():
+    truth = load_ground_truth(named((101, 102), ("000139.jpg", "000285.jpg")), masks=False)
+    found = read_detections(spread([prediction(image_id=285), prediction(image_id=139)]), truth, iou_types=("bbox",))
+    assert found.images.tolist() == [102, 101]
+    assert "2 of 2 predictions have the name of an image file" in found.notes[0]
+    mixed = spread([prediction(image_id=285), prediction(image_id=101)])
+    with pytest.raises(DataError, match=r"1 of 2 predictions name an image .* \(285\)"):
+        read_detections(mixed, truth, iou_types=("bbox",))
+
+
+def test_a_name_that_two_images_share_is_no_image_id():
+    truth = named((1, 2), ("a/x.jpg", "b/x.jpg"))
+    with pytest.raises(DataError, match=r"1 of 2 predictions name an image .* \('x'\)"):
+        check_results(spread([prediction(image_id="x"), prediction(image_id="a/x.jpg")]), truth)
 
 
 def test_masks_that_only_later_records_have_are_not_dropped_in_silence():
