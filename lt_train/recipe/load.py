@@ -111,7 +111,25 @@ def make_noted(
     merged = _with_overrides(kept, parsed)
     method = METHODS.get(str(merged.get("method", "softmax")))
     filled = fill(merged, method.fills) if method else merged
-    return resolved_recipe(filled, where=where), notes
+    recipe = resolved_recipe(filled, where=where)
+    _check_unit_of_decay(recipe, kept, parsed, where)
+    return recipe, notes
+
+
+def _check_unit_of_decay(recipe: Recipe, content: Mapping[str, Any], overrides: Sequence[Override], where: str) -> None:
+    """Refuses a decay that was meant in epochs where the length became one in steps.
+
+    Raises:
+        RecipeError: The iterations are given without a decay beside them.
+    """
+    typed = _with_overrides({}, [o for o in overrides if o.key.partition(".")[0] == "schedule"]).get("schedule") or {}
+    in_file = {key for key, value in (content.get("schedule") or {}).items() if value is not None}
+    beside = {*typed} if "iterations" in typed and "iterations" not in in_file else {*typed, *in_file}
+    if recipe.schedule.iterations is not None and recipe.schedule.decay and "decay" not in beside:
+        raise RecipeError(
+            f"{where}: schedule: decay counts steps when iterations is set; got {list(recipe.schedule.decay)}, which "
+            f"are epochs; set schedule.decay too, for example schedule.decay=[{recipe.schedule.example_decay}]"
+        )
 
 
 def resolved_recipe(content: Mapping[str, Any], *, where: str = "recipe") -> Recipe:

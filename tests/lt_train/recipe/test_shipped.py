@@ -64,7 +64,7 @@ def test_paper_schedule(name):
     recipe = load_recipe(name)
     assert (recipe.optim.lr, recipe.optim.base_batch, recipe.optim.images_per_step) == (0.01, 16, 16)
     assert (recipe.optim.momentum, recipe.optim.weight_decay) == (0.9, 1e-4)
-    assert (recipe.schedule.epochs, recipe.schedule.decay, recipe.schedule.warmup) == (12, (8, 11), 500)
+    assert (recipe.schedule.epochs, recipe.schedule.decay, recipe.schedule.warmup) == (12, (8, 11), "auto")
     assert (recipe.model.num_detections, recipe.model.min_size, recipe.model.max_size) == (300, (800,), 1333)
 
 
