@@ -219,7 +219,8 @@ class LongTailDetector(GeneralizedRCNN):
         Args:
             images: N float tensors [3, H, W] in 0..1.
             targets: N targets, see :meth:`forward`.
-            kind: ``fc`` or ``conv``, see :meth:`~lt_train.detectors.roi_heads.LongTailRoIHeads.calibration_features`.
+            kind: ``fc``, ``fc-relu`` or ``conv``, see
+                :meth:`~lt_train.detectors.roi_heads.LongTailRoIHeads.calibration_features`.
             regions: ``ground-truth`` (the boxes of the targets), or ``proposals`` (what training would sample as
                 foreground, which holds the boxes of the targets too).
 

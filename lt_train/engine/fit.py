@@ -21,7 +21,7 @@ from lt_train.engine.step import Draws, name_lost_workers, train_step
 from lt_train.engine.usage import StepTimer, Waiting, memory_gib
 from lt_train.inference.evaluate_run import evaluate_model, selection_ap
 from lt_train.processes import refuse_several_processes
-from lt_train.recipe.fill import beaten_keys
+from lt_train.recipe.load import beaten_in
 from lt_train.recipe.sections import Recipe
 from lt_train.report.run_report import draw_run_report
 from lt_train.runs.checkpoint import save_checkpoint
@@ -229,7 +229,7 @@ def _opening_lines(
     """What the run is going to do, for people."""
     lines = [
         f"method {recipe.method}: head={recipe.head.name} sampler={recipe.sampler.name} train={recipe.train}",
-        *beaten_keys(recipe.method, recipe.to_plain()),
+        *beaten_in(recipe),
         *notes,
         *describe_data(recipe, data, plan),
         describe_lr(recipe.optim),

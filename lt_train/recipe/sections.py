@@ -20,7 +20,7 @@ from lt_train.detectors.table import DETECTORS
 from lt_train.heads import HeadOptions
 from lt_train.heads.options.softmax import SoftmaxOptions
 from lt_train.options.section import Edges, Section
-from lt_train.recipe.methods import METHODS
+from lt_train.recipe.methods import METHODS, Variant
 
 Side = Annotated[int, Field(ge=32, le=10_000)]
 Part = Literal["all", "head", "head+reg", "classifier", "none"]
@@ -177,6 +177,9 @@ class Recipe(Section):
     """A complete run description."""
 
     method: str = Field("softmax", description="Preset that fills head, sampler, calibration and train.")
+    variant: Variant = Field(
+        "equal", description="Whose settings the method fills: one budget for all, the paper's code, or its text."
+    )
     head: HeadOptions = SoftmaxOptions()
     sampler: SamplerOptions = ShuffleSampler()
     calibration: CalibrationOptions = NoCalibration()

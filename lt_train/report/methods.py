@@ -19,7 +19,7 @@ def format_methods() -> str:
         number = f"({method.row}) " if method.row else ""
         lines = [
             f"{number}{method.summary}",
-            f"trains {TRAINED[method.fills['train']]}; needs {method.needs}",
+            f"trains {TRAINED[method.equal['train']]}; needs {method.needs}",
             f"{method.source}{_published(method, rows)}",
         ]
         blocks.append("\n".join([f"{name:<{width}}  {lines[0]}", *(f"{'':<{width}}  {line}" for line in lines[1:])]))

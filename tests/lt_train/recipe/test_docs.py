@@ -86,7 +86,7 @@ def test_command_lines_can_be_typed(line):
     if given.get("method") and "recipe" in given:
         load_recipe(BASE, [f"method={given['method']}"])
     elif given.get("method"):
-        assert METHODS[given["method"]].fills["calibration"]["name"] != "none"
+        assert METHODS[given["method"]].equal["calibration"]["name"] != "none"
 
 
 def fits_some_method(words):

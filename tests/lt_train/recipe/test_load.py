@@ -6,8 +6,7 @@ from lt_data.errors import RecipeError
 from lt_train.calibration import CALIBRATIONS, CalibrationOptions
 from lt_train.heads import HEADS, HeadOptions
 from lt_train.options.section import sections_of
-from lt_train.recipe.fill import beaten_keys
-from lt_train.recipe.load import load_recipe, make_recipe, read_recipe_file
+from lt_train.recipe.load import beaten_in, load_recipe, make_recipe, read_recipe_file
 from lt_train.recipe.methods import METHODS
 
 MINIMAL = {"data": {"train": {"annotations": "a.json", "images": "images"}}}
@@ -192,11 +191,7 @@ def test_options_of_one_head_are_not_filled_into_another():
     """The preset gives the focal head a weighting; the head that the user chose has none."""
     recipe = make_recipe(MINIMAL, ["method=reweight-cls", "head.name=softmax"])
     assert recipe.head.name == "softmax"
-    assert beaten_keys("reweight-cls", recipe.to_plain()) == [
-        "note: head=softmax is set explicitly and beats reweight of method reweight-cls"
-    ]
+    assert beaten_in(recipe) == ["note: head=softmax is set explicitly and beats reweight of method reweight-cls"]
     recipe = make_recipe(MINIMAL, ["method=finetune-tail", "optim.lr=0.01"])
     assert recipe.data.classes_below == 100
-    assert beaten_keys("finetune-tail", recipe.to_plain()) == [
-        "note: optim.lr=0.01 is set explicitly and beats 0.0001 of method finetune-tail"
-    ]
+    assert beaten_in(recipe) == ["note: optim.lr=0.01 is set explicitly and beats 0.0001 of method finetune-tail"]
