@@ -18,7 +18,7 @@ from lt_data.errors import RecipeError
 from lt_train.options.errors import close_names, error_lines
 from lt_train.options.section import plain_defaults, sections_of
 from lt_train.recipe.fill import Defaults, Preset, beaten_keys, change_preset, fill
-from lt_train.recipe.methods import METHODS
+from lt_train.recipe.methods import METHODS, fills
 from lt_train.recipe.options import NAMED
 from lt_train.recipe.sections import Recipe
 
@@ -198,6 +198,19 @@ def calibration_content(
 def preset_of(content: Mapping[str, Any]) -> Preset:
     """What the content of a recipe is filled by: its method, variant and detector."""
     return Preset.of(content, _defaults().values)
+
+
+def class_weight_options(method: str, variant: str) -> dict[str, Any]:
+    """Options of :func:`lt_data.counts.class_weights.class_weights` as the head of a method has them.
+
+    Args:
+        method: One of ``REWEIGHTED``.
+        variant: One of ``VARIANTS``.
+    """
+    head = dict(fills(method, variant)["head"])
+    name = head.pop("name")
+    options = {**_defaults().options["head"][name], **head}
+    return {"kind": options.pop("weighting"), **options}
 
 
 def beaten_in(recipe: Recipe) -> list[str]:

@@ -24,7 +24,8 @@ def format_methods() -> str:
         ]
         blocks.append("\n".join([f"{name:<{width}}  {lines[0]}", *(f"{'':<{width}}  {line}" for line in lines[1:])]))
     intro = f"Numbers in brackets are the models of BAGS (CVPR 2020); published figures are box AP in percent, {MODEL}."
-    return "\n".join([*blocks, "", intro])
+    variants = "variant=code and variant=text fill what the paper's released code and its text have otherwise."
+    return "\n".join([*blocks, "", intro, variants])
 
 
 def _published(method: Method, rows: Sequence[Mapping[str, str]]) -> str:

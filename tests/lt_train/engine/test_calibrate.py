@@ -29,7 +29,8 @@ def runs(tmp_path_factory):
 @pytest.fixture
 def softmax_run(runs, tiny_recipe):
     if not (runs / "softmax").is_dir():
-        fit(tiny_recipe("schedule.iterations=12", "schedule.decay=[10]", "optim.lr=0.05"), runs / "softmax")
+        options = ("schedule.iterations=12", "schedule.decay=[10]", "schedule.warmup=2", "optim.lr=0.05")
+        fit(tiny_recipe(*options), runs / "softmax")
     return runs / "softmax"
 
 

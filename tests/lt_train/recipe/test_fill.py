@@ -6,6 +6,7 @@ import yaml
 from lt_data.errors import RecipeError
 from lt_train.recipe.load import (
     beaten_in,
+    class_weight_options,
     load_noted,
     load_recipe,
     make_noted,
@@ -13,7 +14,7 @@ from lt_train.recipe.load import (
     read_recipe_file,
     recipe_names,
 )
-from lt_train.recipe.methods import METHODS, VARIANTS, fills
+from lt_train.recipe.methods import METHODS, REWEIGHTED, VARIANTS, fills
 from lt_train.recipe.origins import resolve
 from lt_train.recipe.sections import has_masks
 
@@ -247,3 +248,12 @@ def test_origins_of_a_section_that_was_replaced():
     assert shown["head.name"] == shown["head.beta"] == "command line"
     assert shown["head.upper"] == shown["head.gamma"] == "default"
     assert shown["train"] == "method reweight"
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("method", REWEIGHTED)
+def test_class_weights_of_a_method_are_those_of_its_recipe(method, variant):
+    options = class_weight_options(method, variant)
+    head = load_recipe(BASE, overrides_of(f"{method} {variant}")).head.model_dump(exclude={"name"})
+    assert {"weighting": options.pop("kind"), **options} == head
+    assert options["lower"] == (0.01 if variant == "text" else 0.1)
