@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from lt_data import __version__
 from lt_data.terminal import Bar
+from lt_train.recipe.methods import REWEIGHTED, VARIANTS
 
 from .options import CommandGroup, FilePath
 
@@ -312,17 +315,38 @@ def repeat_factors(
 @click.option("--upper", type=float, help="Largest weight  [default: no bound].")
 @click.option("--background", type=float, default=1.0, show_default=True, help="Weight of the background.")
 @click.option("--background-ratio", type=float, help="Count the background as so many times all instances instead.")
+@click.option(
+    "--method",
+    type=click.Choice(REWEIGHTED),
+    help="The weights that lt-train uses with this method; the options above change them.",
+)
+@click.option("--variant", type=click.Choice(VARIANTS), help="Of --method  [default: equal].")
 @TABLE_CSV_OR_JSON
-def class_weights(path: Path, style: str, **options: Any) -> None:
+def class_weights(path: Path, method: str | None, variant: str | None, style: str, **options: Any) -> None:
     """Loss weights by inverse count or effective number, with mean 1 over the classes that have instances.
 
     PATH is a COCO or LVIS annotation file or a dataset directory.
     """
     from lt_data.counts.class_weights import class_weight_table, format_class_weights
 
+    if variant is not None and method is None:
+        raise click.UsageError("--variant is of a method; give --method too.")
+    if method is not None:
+        source = click.get_current_context().get_parameter_source
+        typed = {key: value for key, value in options.items() if source(key) is not ParameterSource.DEFAULT}
+        options = {**_weights_of(method, variant or "equal"), **typed}
     with Bar("reading", "bytes") as progress:
         table = class_weight_table(path, **options, progress=progress)
     click.echo(format_class_weights(table, style))
+
+
+def _weights_of(method: str, variant: str) -> dict[str, Any]:
+    """Options of ``class_weight_table`` as a method of lt-train has them."""
+    if importlib.util.find_spec("pydantic") is None:
+        raise click.ClickException("--method needs pydantic, not installed; run: pip install 'lt-detection[train]'")
+    from lt_train.recipe.load import class_weight_options
+
+    return class_weight_options(method, variant)
 
 
 @main.command(short_help="Draw what a dataset holds, as PNG and SVG.")

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from lt_train.recipe.load import make_recipe as make_recipe
     from lt_train.recipe.methods import METHODS as METHODS
     from lt_train.recipe.methods import Method as Method
+    from lt_train.recipe.methods import fills as fills
     from lt_train.recipe.sections import Recipe as Recipe
     from lt_train.runs.directory import RunDir as RunDir
 
@@ -60,6 +61,7 @@ _HOMES = {
     "evaluate": "lt_train.evaluation.figures.average_precision",
     "evaluate_predictions": "lt_train.evaluation.measure",
     "evaluate_run": "lt_train.inference.evaluate_run",
+    "fills": "lt_train.recipe.methods",
     "fit": "lt_train.engine.fit",
     "load_ground_truth": "lt_train.evaluation.truth.columns",
     "load_recipe": "lt_train.recipe.load",

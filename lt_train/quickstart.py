@@ -143,7 +143,7 @@ def _schedule(recipe: Recipe, steps: int) -> list[str]:
     """Overrides for another length, with decay and warm-up at the same share of it."""
     old = recipe.schedule.iterations or 1
     decay = [milestone * steps // old for milestone in recipe.schedule.decay]
-    warmup = recipe.schedule.warmup * steps // old
+    warmup = recipe.schedule.warmup_steps(old) * steps // old
     return [f"schedule.iterations={steps}", f"schedule.decay={decay}", f"schedule.warmup={warmup}"]
 
 

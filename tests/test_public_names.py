@@ -62,6 +62,7 @@ SNAPSHOT = {
         "evaluate",
         "evaluate_predictions",
         "evaluate_run",
+        "fills",
         "fit",
         "load_ground_truth",
         "load_recipe",

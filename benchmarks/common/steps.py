@@ -131,6 +131,7 @@ def ours(job: Job, overrides: Sequence[str]) -> Training:
     recipe = make_recipe(content, overrides)
     data = load_run_data(recipe)
     plan = make_plan(recipe, data)
+    total = plan.total_steps()
     device = choose_device(recipe.device)
     state = start_state(recipe, data, device, init_from=None, resume=False)
     state.model.train()
@@ -139,7 +140,7 @@ def ours(job: Job, overrides: Sequence[str]) -> Training:
 
     def step() -> None:
         planned = next(steps)
-        losses = train_step(state, planned, batches, lr=lr_at(planned, recipe.optim, recipe.schedule))
+        losses = train_step(state, planned, batches, lr=lr_at(planned, recipe.optim, recipe.schedule, total))
         if planned.index % recipe.log_every == 0:
             losses.read()
 

@@ -41,7 +41,7 @@ def make_calibration(
         name: A key of ``CALIBRATIONS``.
         head: The model's head.
         classifier: The linear layer in front of it.
-        feature_sizes: Size of the ``fc`` and ``conv`` features that the model can give.
+        feature_sizes: Size of each kind of features that the model can give: ``fc``, ``fc-relu`` and ``conv``.
         **options: Options of the method, see :func:`calibration_options`.
 
     Raises:

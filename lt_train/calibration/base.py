@@ -15,7 +15,7 @@ from lt_train.heads.base import Head
 from lt_train.options.errors import section_name
 from lt_train.options.section import Section, make_section, numeric_options
 
-Features = Literal["none", "fc", "conv"]
+Features = Literal["none", "fc", "fc-relu", "conv"]
 Regions = Literal["none", "ground-truth", "proposals"]
 
 

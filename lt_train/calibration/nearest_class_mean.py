@@ -26,14 +26,14 @@ class NearestClassMean(Calibration):
         head: Any head; gives the background's probability.
         options: Which ``features`` of which ``boxes`` are averaged, and the ``temperature`` of the softmax.
         classifier: Not used.
-        feature_sizes: Size of the ``fc`` and ``conv`` features.
+        feature_sizes: Size of each kind of ``features``.
 
     Attributes:
         sums: [C, D] float64, sum of the features of each class.
         seen: [C] int64, how many they are.
 
-    Source: BAGS (CVPR 2020), models 10 and 11. The supplement averages over proposals, the released code over
-    ground-truth boxes; neither has a temperature (1).
+    Source: BAGS (CVPR 2020), models 10 and 11. The supplement averages what the classifier sees (``fc-relu``) over
+    proposals, the released code what its ReLU gets (``fc``) over ground-truth boxes; neither has a temperature (1).
     """
 
     options: NearestClassMeanOptions

@@ -20,7 +20,7 @@ class TauNormOptions(Section):
 
     name: Literal["tau-norm"]
     tau: float = Field(1.0, ge=0, description="The power; 0 changes nothing.")
-    background: Literal["normalise", "keep", "select", "select-tail"] = Field(
+    background: Literal["normalise", "keep", "select", "select-normalised", "select-tail"] = Field(
         "normalise", description="What happens to the background's row, or which regions take the new scores."
     )
     tail_below: int = Field(100, ge=1, description="Training instances below which select-tail takes a class.")
@@ -30,6 +30,9 @@ class NearestClassMeanOptions(Section):
     """Cosine to the mean feature of each class."""
 
     name: Literal["ncm"]
-    features: Literal["fc", "conv"] = Field("fc", description="Second fully connected layer, or pooled feature map.")
+    features: Literal["fc", "fc-relu", "conv"] = Field(
+        "fc",
+        description="Second fully connected layer before its ReLU (code) or after it (text), or pooled feature map.",
+    )
     boxes: Literal["ground-truth", "proposals"] = Field("ground-truth", description="Whose features are averaged.")
     temperature: float = Field(1.0, gt=0, description="What the cosines are divided by in the softmax.")

@@ -24,8 +24,9 @@ class TauNorm(Calibration):
     Args:
         head: A head whose logit c is class c.
         options: Of the ``background``: ``normalise`` scales row 0 too; ``keep`` leaves it; ``select`` gives the scores
-            of ``keep`` to regions whose original best is a class, the others keep the original; ``select-tail`` only
-            to those of them whose best class by ``keep`` is in the tail (fewer than ``tail_below`` instances).
+            of ``keep`` to regions whose original best is a class, the others keep the original; ``select-normalised``
+            gives them those of ``normalise``; ``select-tail`` those of ``keep``, where their best class by it is in the
+            tail (fewer than ``tail_below`` instances).
         classifier: The linear layer in front of the head.
         feature_sizes: Not used.
 
@@ -33,8 +34,8 @@ class TauNorm(Calibration):
         RecipeError: The head has other logits.
 
     Source: Kang et al., "Decoupling Representation and Classifier for Long-Tailed Recognition", ICLR 2020, section 4.
-    The treatments of the background: BAGS (CVPR 2020), models 12 (``normalise``) and 13 (``select`` in the supplement,
-    ``select-tail`` in the released code).
+    The treatments of the background: BAGS (CVPR 2020), models 12 (``normalise``) and 13 (``select-normalised`` in the
+    supplement, whose other scores are those of model 12, ``select-tail`` in the released code).
     """
 
     options: TauNormOptions
@@ -77,7 +78,7 @@ class TauNorm(Calibration):
         """See :meth:`Calibration.scores`; ``features`` are not used."""
         # a row of zeros has only its bias, whatever it is divided by
         lengths = torch.where(self.lengths > 0, self.lengths, 1.0)
-        if self.options.background != "normalise":
+        if self.options.background not in ("normalise", "select-normalised"):
             lengths = torch.cat([torch.ones_like(lengths[:1]), lengths[1:]])
         original = self.head.scores(logits)
         scaled = self.head.scores((logits - self.bias) / lengths**self.options.tau + self.bias)

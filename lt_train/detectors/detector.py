@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
+from torchvision.models.detection.image_list import ImageList
 
 from lt_data.errors import DataError, RecipeError
 from lt_train.calibration import make_calibration
@@ -199,9 +200,7 @@ class LongTailDetector(GeneralizedRCNN):
         original_sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
         batch, _ = self.transform(images, None)
         with self.autocast():
-            features = self.features(batch.tensors)
-            proposals, _ = self.rpn(batch, features, None)
-            pooled = heads.box_roi_pool(features, proposals, batch.image_sizes)
+            proposals, pooled = self._pooled_proposals(batch)
             box_features = heads.embed(pooled)
             for value in values:
                 calibration.choose(option, value)
@@ -209,6 +208,26 @@ class LongTailDetector(GeneralizedRCNN):
                 detections = heads.detections(scores, box_features, proposals, batch.image_sizes)
                 found.append(self.transform.postprocess(detections, batch.image_sizes, original_sizes))
         return found
+
+    def region_scores(self, images: Sequence[Tensor]) -> Tensor:
+        """Scores of the regions that are proposed in images, before any of them is dropped.
+
+        Args:
+            images: N float tensors [3, H, W] in 0..1.
+
+        Returns:
+            [R, C+1] over all images, column 0 is background.
+        """
+        batch, _ = self.transform(images, None)
+        with self.autocast():
+            _, pooled = self._pooled_proposals(batch)
+            return self.roi_heads.scores(self.roi_heads.embed(pooled), pooled)
+
+    def _pooled_proposals(self, batch: ImageList) -> tuple[list[Tensor], Tensor]:
+        """Proposals of N images and their pooled feature maps [R, channels, P, P]."""
+        features = self.features(batch.tensors)
+        proposals, _ = self.rpn(batch, features, None)
+        return proposals, self.roi_heads.box_roi_pool(features, proposals, batch.image_sizes)
 
     @torch.no_grad()
     def labelled_features(
@@ -219,7 +238,8 @@ class LongTailDetector(GeneralizedRCNN):
         Args:
             images: N float tensors [3, H, W] in 0..1.
             targets: N targets, see :meth:`forward`.
-            kind: ``fc`` or ``conv``, see :meth:`~lt_train.detectors.roi_heads.LongTailRoIHeads.calibration_features`.
+            kind: ``fc``, ``fc-relu`` or ``conv``, see
+                :meth:`~lt_train.detectors.roi_heads.LongTailRoIHeads.calibration_features`.
             regions: ``ground-truth`` (the boxes of the targets), or ``proposals`` (what training would sample as
                 foreground, which holds the boxes of the targets too).
 

@@ -225,21 +225,23 @@ class LongTailRoIHeads(RoIHeads):
         Args:
             pooled: Pooled feature maps [R, channels, P, P].
             kind: ``conv`` (the map, flattened), ``fc`` (the second fully connected layer in front of its ReLU, as in
-                the released code of BAGS) or ``none``.
+                the released code of BAGS), ``fc-relu`` (behind it, what the classifier sees, as in its text) or
+                ``none``.
 
         Returns:
             [R, size of the kind], or ``None``.
         """
         flat = pooled.flatten(start_dim=1)
-        if kind == "fc":
+        if kind in ("fc", "fc-relu"):
             hidden: Tensor = self.box_head.fc7(F.relu(self.box_head.fc6(flat)))
-            return hidden
+            return hidden if kind == "fc" else F.relu(hidden)
         return flat if kind == "conv" else None
 
     @property
     def calibration_sizes(self) -> dict[str, int]:
         """Size of each kind of features that a calibration can look at."""
-        return {"fc": self.box_head.fc7.out_features, "conv": self.box_head.fc6.in_features}
+        hidden = self.box_head.fc7.out_features
+        return {"fc": hidden, "fc-relu": hidden, "conv": self.box_head.fc6.in_features}
 
     def classify(self, box_features: Tensor) -> Tensor:
         """Features [R, D] -> logits [R, L]."""

@@ -25,9 +25,7 @@ from lt_train.engine.state import weights_content
 from lt_train.inference.evaluate_run import evaluate_model
 from lt_train.memory import named_memory, training_advice
 from lt_train.processes import refuse_several_processes
-from lt_train.recipe.fill import beaten_keys
-from lt_train.recipe.load import make_noted, make_recipe
-from lt_train.recipe.methods import METHODS
+from lt_train.recipe.load import beaten_in, calibration_content, make_noted, make_recipe
 from lt_train.recipe.sections import Recipe
 from lt_train.report.run_report import draw_run_report
 from lt_train.runs.checkpoint import save_checkpoint
@@ -48,7 +46,7 @@ def calibrate_run(
     search: Search | None = None,
     force: bool = False,
 ) -> RunDir:
-    """Fits a method to a run with the run's own recipe: its head and data stay.
+    """Fits a method to a run with the run's own recipe: its head and data stay, its test settings become the method's.
 
     Args:
         run: The trained run directory.
@@ -63,11 +61,10 @@ def calibrate_run(
         LtError: As :func:`calibrate`.
     """
     source = RunDir(run)
-    content = source.load_recipe().to_plain()
-    content |= {"method": method, "train": "none", "calibration": dict(METHODS[method].fills["calibration"])}
+    content, renewed = calibration_content(source.load_recipe().to_plain(), method, overrides)
     recipe, notes = make_noted(content, overrides, where=f"{run} with {method}")
     start = source.checkpoint(checkpoint)
-    return calibrate(recipe, out, init_from=start, search=search, force=force, notes=notes)
+    return calibrate(recipe, out, init_from=start, search=search, force=force, notes=(*renewed, *notes))
 
 
 def calibrate(
@@ -151,7 +148,7 @@ def _opening_lines(recipe: Recipe, data: RunData, source: Path, notes: Sequence[
     options = " ".join(f"{key}={value}" for key, value in recipe.calibration.model_dump().items() if key != "name")
     return [
         f"method {recipe.method}: head={recipe.head.name} calibration={recipe.calibration.name} {options}",
-        *beaten_keys(recipe.method, recipe.to_plain()),
+        *beaten_in(recipe),
         *notes,
         f"weights from {source}",
         f"data: {len(data.dataset):,} images, {len(data.train.counts.names)} categories",

@@ -15,7 +15,7 @@ from lt_data.errors import DataError, LtError
 from lt_train.data.dataset import DetectionDataset, make_loader
 from lt_train.data.plan import Draw, Plan
 from lt_train.engine.budget import trainable_lines
-from lt_train.engine.optim import describe_lr, lr_at
+from lt_train.engine.optim import check_schedule, describe_lr, describe_warmup, lr_at
 from lt_train.engine.state import RunState, start_state
 from lt_train.engine.step import Draws, name_lost_workers, train_step
 from lt_train.engine.usage import StepTimer, Waiting, memory_gib
@@ -60,9 +60,11 @@ def dry_run(
     if recipe.calibration.name != "none":
         yield f"calibration '{recipe.calibration.name}' takes no steps and trains nothing; nothing is timed"
         return
+    check_schedule(recipe.schedule, plan)
     yield from _read_sample(data.dataset, recipe.seed)
     state = start_state(recipe, data, device, init_from=init_from, resume=False)
     yield describe_lr(recipe.optim)
+    yield describe_warmup(recipe.schedule, plan.total_steps())
     yield f"model: {sum(p.numel() for p in state.model.parameters()):,} numbers"
     yield from (*trainable_lines(state.model), *state.notes)
     doing = f"a step of {recipe.optim.batch} images per forward pass"
@@ -139,7 +141,7 @@ def _timed(recipe: Recipe, data: RunData, plan: Plan, state: RunState) -> Iterat
     state.model.train()
     steps = [step for step, _ in zip(plan.steps(), range(TIMED + 1), strict=False)]
     for number, step in enumerate(steps):
-        lr = lr_at(step, recipe.optim, recipe.schedule)
+        lr = lr_at(step, recipe.optim, recipe.schedule, plan.total_steps())
         with timer.step(step.images):
             losses = train_step(state, step, batches, lr=lr, clip=recipe.optim.clip)
             values = losses.read()

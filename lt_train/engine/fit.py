@@ -14,14 +14,14 @@ from lt_train.data.plan import Plan, Step
 from lt_train.engine.budget import write_seen, write_trainable
 from lt_train.engine.calibrate import calibrate
 from lt_train.engine.interrupts import Interrupted, Interrupts
-from lt_train.engine.optim import describe_lr, lr_at
+from lt_train.engine.optim import check_schedule, describe_lr, describe_warmup, lr_at
 from lt_train.engine.state import RunState, checkpoint_content, restore_state, start_state
 from lt_train.engine.step import Draws, name_lost_workers, train_step
 from lt_train.engine.usage import StepTimer, Waiting, memory_gib
 from lt_train.inference.evaluate_run import evaluate_model, selection_ap
 from lt_train.memory import named_memory, training_advice
 from lt_train.processes import refuse_several_processes
-from lt_train.recipe.fill import beaten_keys
+from lt_train.recipe.load import beaten_in
 from lt_train.recipe.sections import Recipe
 from lt_train.report.run_report import draw_run_report
 from lt_train.runs.checkpoint import save_checkpoint
@@ -69,10 +69,13 @@ def fit(
     device = choose_device(recipe.device)
     data = load_run_data(recipe)
     plan = make_plan(recipe, data)
+    if not resume:
+        # a run that was started by an older version may go on with a warm-up that is refused now
+        check_schedule(recipe.schedule, plan)
     state = start_state(recipe, data, device, init_from=init_from, resume=resume)
     if resume:
         run = RunDir(out)
-        restore_state(state, run, recipe, data)
+        recipe = restore_state(state, run, recipe, data)
     else:
         run = create_run_dir(out, force=force)
         write_recipe(run, recipe)
@@ -142,7 +145,7 @@ def _steps(recipe: Recipe, data: RunData, plan: Plan, state: RunState, log: RunL
     timer, total = StepTimer(batches), plan.total_steps()
     state.model.train()
     for step in plan.steps(state.done):
-        lr = lr_at(step, recipe.optim, recipe.schedule)
+        lr = lr_at(step, recipe.optim, recipe.schedule, total)
         due = log.is_due(step.index)
         with timer.step(step.images):
             losses = train_step(state, step, batches, lr=lr, clip=recipe.optim.clip)
@@ -223,10 +226,11 @@ def _opening_lines(
     """What the run is going to do, for people."""
     lines = [
         f"method {recipe.method}: head={recipe.head.name} sampler={recipe.sampler.name} train={recipe.train}",
-        *beaten_keys(recipe.method, recipe.to_plain()),
+        *beaten_in(recipe),
         *notes,
         *describe_data(recipe, data, plan),
         describe_lr(recipe.optim),
+        describe_warmup(recipe.schedule, plan.total_steps()),
         *write_trainable(run.report / "trainable.csv", state.model),
         *state.notes,
     ]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import accumulate
 
 import torch
 from torch import nn
 
-from lt_train.data.plan import Step
+from lt_data.errors import RecipeError
+from lt_train.data.plan import Plan, Step
 from lt_train.recipe.sections import OptimSection, ScheduleSection
 
 
@@ -27,15 +29,56 @@ def describe_lr(optim: OptimSection) -> str:
     )
 
 
-def lr_at(step: Step, optim: OptimSection, schedule: ScheduleSection) -> float:
+def describe_warmup(schedule: ScheduleSection, total: int) -> str:
+    """How long the warm-up of a run of ``total`` steps is, and by what rule."""
+    rule = "auto: a tenth of the run, at most 500" if schedule.warmup == "auto" else "schedule.warmup"
+    return f"warm-up: {schedule.warmup_steps(total):,} of {total:,} steps ({rule})"
+
+
+def check_schedule(schedule: ScheduleSection, plan: Plan) -> None:
+    """Refuses a schedule that never reaches its rate: warm-up and decay have to lie in the run, in this order.
+
+    Only with the data is it known how many steps an epoch has. A decay in steps is checked with the recipe already.
+
+    Args:
+        schedule: Warm-up and decay.
+        plan: The steps of the run.
+
+    Raises:
+        RecipeError: The warm-up is as long as the run, or a decay lies inside it.
+    """
+    total = plan.total_steps()
+    warmup = schedule.warmup_steps(total)
+    if warmup >= max(total, 1):
+        raise RecipeError(
+            f"schedule.warmup: got {warmup} steps, the run has {total}; allowed are fewer than it has; set "
+            "schedule.warmup=auto (a tenth of the run, at most 500), or train for longer"
+        )
+    if schedule.iterations is not None:
+        return
+    starts = list(accumulate((plan.epoch_steps(epoch) for epoch in range(schedule.epochs)), initial=0))[:-1]
+    early = [epoch for epoch in schedule.decay if epoch < schedule.epochs and starts[epoch] < warmup]
+    if early:
+        first = next((epoch for epoch, start in enumerate(starts) if start >= warmup), None)
+        later = "no epoch begins after it; set" if first is None else f"allowed are epochs from {first} on; set"
+        decay = "schedule.decay=[]" if first is None else f"schedule.decay=[{max(first, schedule.epochs * 2 // 3)}]"
+        raise RecipeError(
+            f"schedule.decay: got {list(schedule.decay)}; a decay after {early[0]} epochs is one at step "
+            f"{starts[early[0]]}, inside the warm-up of {warmup} steps; {later} {decay}, or a shorter schedule.warmup"
+        )
+
+
+def lr_at(step: Step, optim: OptimSection, schedule: ScheduleSection, total: int) -> float:
     """Learning rate of a step: linear warm-up times the decays passed.
 
     Args:
         step: Its index and epoch, both from 0.
         optim: Base rate and batch.
         schedule: Warm-up and decay; decay counts epochs, or steps when ``iterations`` is set.
+        total: Steps of the whole run.
     """
-    warm = min(1.0, step.index / schedule.warmup) if schedule.warmup else 1.0
+    warmup = schedule.warmup_steps(total)
+    warm = min(1.0, step.index / warmup) if warmup else 1.0
     factor = schedule.warmup_start + (1 - schedule.warmup_start) * warm
     now = step.epoch if schedule.iterations is None else step.index
     passed = sum(now >= milestone for milestone in schedule.decay)

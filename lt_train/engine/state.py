@@ -218,10 +218,16 @@ def weights_content(recipe: Recipe, data: RunData, model: LongTailDetector) -> d
     }
 
 
-def restore_state(state: RunState, run: RunDir, recipe: Recipe, data: RunData) -> None:
-    """Puts a run back to its last checkpoint; anything that cannot be restored is an error."""
+def restore_state(state: RunState, run: RunDir, recipe: Recipe, data: RunData) -> Recipe:
+    """Puts a run back to its last checkpoint; anything that cannot be restored is an error.
+
+    Returns:
+        The recipe that it goes on with: the given one, with the warm-up that the run began with.
+    """
     content = load_checkpoint(run.last)
-    changed = _differences(_of_this_version(content["recipe"]), recipe.to_plain())
+    began = _of_this_version(content["recipe"])
+    recipe = _with_warmup_of(began, recipe, state)
+    changed = _differences(began, recipe.to_plain())
     if changed:
         raise RecipeError(
             [f"--resume: {line}" for line in changed]
@@ -242,6 +248,17 @@ def restore_state(state: RunState, run: RunDir, recipe: Recipe, data: RunData) -
     state.evaluated = int(content["evaluated"] if "evaluated" in content else _last_evaluation(run))
     state.saved = state.done
     _drop_lost_evaluation(run, state.evaluated)
+    return recipe
+
+
+def _with_warmup_of(began: dict[str, Any], recipe: Recipe, state: RunState) -> Recipe:
+    """Where the recipe leaves the warm-up open, that of the run: shipped recipes had a number there once."""
+    warmup = began.get("schedule", {}).get("warmup")
+    if recipe.schedule.warmup != "auto" or not isinstance(warmup, int):
+        return recipe
+    state.notes.append(f"note: goes on with schedule.warmup={warmup}, with which the run began")
+    schedule = recipe.schedule.model_copy(update={"warmup": warmup})
+    return recipe.model_copy(update={"schedule": schedule})
 
 
 def _of_this_version(recipe: dict[str, Any]) -> dict[str, Any]:

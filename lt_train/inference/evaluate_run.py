@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from lt_train.evaluation import Detections, evaluation_groups, write_evaluation
 from lt_train.evaluation.directory import check_evaluation_dir
 from lt_train.evaluation.measure import Choices, Measured, measure
 from lt_train.inference.detect import ImageList, detect, load_trained
+from lt_train.inference.kept_regions import few_regions_kept
 from lt_train.processes import Processes, run_together
 from lt_train.recipe.sections import Files, Recipe, has_masks
 from lt_train.runs.data import ValidationData, load_validation
@@ -23,7 +24,7 @@ from lt_train.runs.directory import RunDir
 
 @dataclass(frozen=True)
 class _Predicted:
-    """What a run found with all that is needed to measure them."""
+    """What a run found with all that is needed to measure them, and lines that come before the figures."""
 
     detections: Detections
     data: ValidationData
@@ -31,6 +32,7 @@ class _Predicted:
     counts: CategoryCounts
     groups: tuple[Group, ...]
     out: Path
+    warnings: tuple[str, ...]
 
 
 def evaluate_run(
@@ -76,7 +78,10 @@ def evaluate_run(
         chosen = trained.groups if groups is None else evaluation_groups(groups, trained.counts)
         data = load_validation(source, trained.counts, masks=has_masks(recipe))
         found = predict(trained.model, data, recipe, processes=processes)
-        return None if found is None else _Predicted(found, data, recipe, trained.counts, chosen, where)
+        if found is None:
+            return None
+        warnings = _warnings(trained.model, data, recipe)
+        return _Predicted(found, data, recipe, trained.counts, chosen, where, warnings)
 
     predicted = run_together(work)
     if predicted is None:
@@ -115,7 +120,12 @@ def evaluate_model(
     """
     found = predict(model, data, recipe)
     assert found is not None, "internal error: one process has all detections"
-    return _measure_and_write(_Predicted(found, data, recipe, counts, groups, out))
+    return _measure_and_write(_Predicted(found, data, recipe, counts, groups, out, _warnings(model, data, recipe)))
+
+
+def _warnings(model: LongTailDetector, data: DetectionData, recipe: Recipe) -> tuple[str, ...]:
+    """What is wrong with the scores of a model, if they are a calibration's."""
+    return () if model.calibration is None else few_regions_kept(model, ImageList.of(data), recipe)
 
 
 def _measure_and_write(predicted: _Predicted, choices: Choices | None = None) -> Measured:
@@ -129,7 +139,7 @@ def _measure_and_write(predicted: _Predicted, choices: Choices | None = None) ->
         choices=choices,
     )
     write_evaluation(predicted.out, measured.metrics, measured.per_class, predicted.detections, inputs=measured.inputs)
-    return measured
+    return replace(measured, text="\n".join([*predicted.warnings, measured.text]))
 
 
 def predict(

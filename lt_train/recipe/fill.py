@@ -1,4 +1,4 @@
-"""Filling a recipe from its method, and changing the method of a recipe that is filled."""
+"""Filling a recipe from its method and variant, and changing them in a recipe that is filled."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lt_train.recipe.methods import METHODS
+from lt_train.detectors.table import DETECTORS
+from lt_train.recipe.methods import METHODS, VARIANTS, fills
+
+# values that mean something together only: if one of them was chosen, all stay
+_TOGETHER = {"schedule": ("epochs", "decay"), "optim": ("batch", "accumulate", "base_batch")}
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,39 @@ class Defaults:
     options: Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
+@dataclass(frozen=True)
+class Preset:
+    """What a recipe's keys are filled by.
+
+    Attributes:
+        method: Key of ``METHODS``.
+        variant: Member of ``VARIANTS``.
+        detector: ``model.name``.
+        values: What these three fill; nothing where one of them does not exist, which validating says.
+    """
+
+    method: str
+    variant: str
+    detector: str
+    values: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any], defaults: Mapping[str, Any]) -> Preset:
+        """The one that the content of a recipe names, with the defaults of what it does not name."""
+        model = content.get("model")
+        name = model.get("name") if isinstance(model, Mapping) else None
+        method, variant = (str(content.get(key, defaults[key])) for key in ("method", "variant"))
+        detector = str(name or defaults["model"]["name"])
+        known = method in METHODS and variant in VARIANTS and detector in DETECTORS
+        values = fills(method, variant, masks=DETECTORS[detector].masks) if known else {}
+        return cls(method, variant, detector, values)
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        return f"method {self.method}" + f", variant {self.variant}" * (self.variant != "equal")
+
+
 def fill(content: Mapping[str, Any], preset: Mapping[str, Any]) -> dict[str, Any]:
     """``content`` with the keys of ``preset`` that it does not have; options of another head are not filled in.
 
@@ -33,50 +70,59 @@ def fill(content: Mapping[str, Any], preset: Mapping[str, Any]) -> dict[str, Any
     for key, value in preset.items():
         have = filled.get(key)
         if isinstance(value, Mapping) and isinstance(have, Mapping):
-            if have.get("name", value.get("name")) == value.get("name"):
+            if "name" not in value or have.get("name", value["name"]) == value["name"]:
                 filled[key] = fill(have, value)
         elif key not in filled or (have is None and isinstance(value, Mapping)):
             filled[key] = value
     return filled
 
 
-def change_method(
-    content: Mapping[str, Any], method: str, defaults: Defaults
+def change_preset(
+    content: Mapping[str, Any], was: Preset, preset: Preset, defaults: Defaults
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """What stays of a recipe file when it is given another method: the values that somebody chose.
+    """What stays of a recipe file when it is given another method or variant: the values that somebody chose.
 
     A complete or resolved recipe holds every key, so a value is chosen only if it is neither what the file's own
-    method fills nor the default. The other keys that a method fills are left out, to be filled anew.
+    preset fills nor the default. The other keys that a preset fills are left out, to be filled anew.
 
     Args:
         content: The file; its sections with a name are mappings.
-        method: The other method; with the file's own, or one that does not exist, everything stays.
+        was: What the file is filled by.
+        preset: What it is going to be filled by; where that is the file's own, or nothing, everything stays.
         defaults: Of the recipe.
 
     Returns:
-        The content, and a note for each section whose chosen options have no place beside the method.
+        The content, and a note for each section whose chosen options have no place beside the preset.
     """
-    was = str(content.get("method", "softmax"))
-    if method == was or method not in METHODS:
+    same = (preset.method, preset.variant) == (was.method, was.variant) and preset.values == was.values
+    if same or not preset.values:
         return dict(content), ()
-    old: Mapping[str, Any] = METHODS[was].fills if was in METHODS else {}
-    new = METHODS[method].fills
-    kept, notes = _with_pair(content, _chosen(content, old, new, defaults.values)), []
+    old, new = was.values, preset.values
+    kept, notes = _with_what_belongs_together(content, _chosen(content, old, new, defaults.values)), []
     renewed = _renewed(content, kept, {**defaults.values, **new}, defaults.values)
+    given, before = _differences(was, preset)
     if renewed:
-        notes.append(
-            f"note: method={method} sets anew what the recipe had as a default or from method {was}: "
-            + ", ".join(renewed)
-        )
+        notes.append(f"note: {given} sets anew what the recipe had as a default or from {before}: {', '.join(renewed)}")
     for section in defaults.names:
         if isinstance(content.get(section), Mapping):
             kept[section], dropped = _chosen_section(section, content[section], old, new, defaults)
             if dropped:
                 notes.append(
-                    f"note: method={method} has {section}={new[section]['name']}; dropped from the recipe: "
-                    + ", ".join(dropped)
+                    f"note: {given} has {section}={new[section]['name']}; dropped from the recipe: {', '.join(dropped)}"
                 )
     return kept, tuple(notes)
+
+
+def _differences(was: Preset, preset: Preset) -> tuple[str, str]:
+    """What is given anew, as KEY=VALUE, and what there was in its place."""
+    rows = [
+        ("method", "method", was.method, preset.method),
+        ("variant", "variant", was.variant, preset.variant),
+        ("model.name", "detector", was.detector, preset.detector),
+    ]
+    changed = [row for row in rows if row[2] != row[3]]
+    given = " ".join(f"{key}={new}" for key, _, _, new in changed)
+    return given, ", ".join(f"{word} {old}" for _, word, old, _ in changed)
 
 
 def _chosen(
@@ -93,13 +139,13 @@ def _chosen(
     return kept
 
 
-def _with_pair(content: Mapping[str, Any], kept: dict[str, Any]) -> dict[str, Any]:
-    """``kept`` with both of epochs and decay if either was chosen: a decay belongs to a length."""
-    have, stays = content.get("schedule"), kept.get("schedule")
-    pair = ("epochs", "decay")
-    if not isinstance(have, Mapping) or not isinstance(stays, Mapping) or not any(key in stays for key in pair):
-        return kept
-    return {**kept, "schedule": {**stays, **{key: have[key] for key in pair if key in have}}}
+def _with_what_belongs_together(content: Mapping[str, Any], kept: dict[str, Any]) -> dict[str, Any]:
+    """``kept`` with all of what belongs together where one of it was chosen: a decay belongs to a length."""
+    for section, keys in _TOGETHER.items():
+        have, stays = content.get(section), kept.get(section)
+        if isinstance(have, Mapping) and isinstance(stays, Mapping) and any(key in stays for key in keys):
+            kept = {**kept, section: {**stays, **{key: have[key] for key in keys if key in have}}}
+    return kept
 
 
 def _renewed(
@@ -146,19 +192,19 @@ def _spelled(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def beaten_keys(method: str, recipe: Mapping[str, Any]) -> list[str]:
-    """Keys of a resolved recipe whose values beat those of its method, one line each."""
-    return list(_beaten(METHODS[method].fills, recipe, method, ""))
+def beaten_keys(preset: Preset, recipe: Mapping[str, Any]) -> list[str]:
+    """Keys of a resolved recipe whose values beat those of its preset, one line each."""
+    return list(_beaten(preset.values, recipe, preset.label, ""))
 
 
-def _beaten(preset: Mapping[str, Any], have: Mapping[str, Any], method: str, prefix: str) -> list[str]:
+def _beaten(preset: Mapping[str, Any], have: Mapping[str, Any], label: str, prefix: str) -> list[str]:
     lines = []
     for key, value in preset.items():
-        other_name = isinstance(value, Mapping) and value.get("name") != have[key].get("name")
+        other_name = isinstance(value, Mapping) and "name" in value and value["name"] != have[key]["name"]
         if isinstance(value, Mapping) and not other_name:
-            lines += _beaten(value, have[key], method, f"{prefix}{key}.")
+            lines += _beaten(value, have[key], label, f"{prefix}{key}.")
         elif have[key] != value:
             got, wanted = (have[key]["name"], value["name"]) if isinstance(value, Mapping) else (have[key], value)
-            beats = f"beats {_spelled(wanted)} of method {method}"
+            beats = f"beats {_spelled(wanted)} of {label}"
             lines.append(f"note: {prefix}{key}={_spelled(got)} is set explicitly and {beats}")
     return lines

@@ -17,8 +17,8 @@ from pydantic import ValidationError
 from lt_data.errors import RecipeError
 from lt_train.options.errors import close_names, error_lines
 from lt_train.options.section import plain_defaults, sections_of
-from lt_train.recipe.fill import Defaults, change_method, fill
-from lt_train.recipe.methods import METHODS
+from lt_train.recipe.fill import Defaults, Preset, beaten_keys, change_preset, fill
+from lt_train.recipe.methods import METHODS, fills
 from lt_train.recipe.options import NAMED
 from lt_train.recipe.sections import Recipe
 
@@ -109,9 +109,26 @@ def make_noted(
     parsed = parse_overrides(overrides)
     kept, notes = chosen_content(content, parsed)
     merged = _with_overrides(kept, parsed)
-    method = METHODS.get(str(merged.get("method", "softmax")))
-    filled = fill(merged, method.fills) if method else merged
-    return resolved_recipe(filled, where=where), notes
+    recipe = resolved_recipe(fill(merged, preset_of(merged).values), where=where)
+    _check_unit_of_decay(recipe, content, parsed, where)
+    return recipe, notes
+
+
+def _check_unit_of_decay(recipe: Recipe, content: Mapping[str, Any], overrides: Sequence[Override], where: str) -> None:
+    """Refuses a decay that was meant in epochs where the length became one in steps.
+
+    Raises:
+        RecipeError: The iterations are given without a decay beside them.
+    """
+    typed = _with_overrides({}, [o for o in overrides if o.key.partition(".")[0] == "schedule"]).get("schedule") or {}
+    file = content.get("schedule")
+    in_file = {key for key, value in file.items() if value is not None} if isinstance(file, Mapping) else set()
+    beside = {*typed} if "iterations" in typed and "iterations" not in in_file else {*typed, *in_file}
+    if recipe.schedule.iterations is not None and recipe.schedule.decay and "decay" not in beside:
+        raise RecipeError(
+            f"{where}: schedule: decay counts steps when iterations is set; got {list(recipe.schedule.decay)}, which "
+            f"are epochs; set schedule.decay too, for example schedule.decay=[{recipe.schedule.example_decay}]"
+        )
 
 
 def resolved_recipe(content: Mapping[str, Any], *, where: str = "recipe") -> Recipe:
@@ -141,11 +158,65 @@ def parse_overrides(overrides: Sequence[str]) -> list[Override]:
 def chosen_content(content: Mapping[str, Any], overrides: Sequence[Override]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """What stays of a recipe file beside its overrides, with short forms written out; and notes on what does not.
 
-    Only a ``method`` among the overrides changes anything, see :func:`lt_train.recipe.fill.change_method`.
+    Only a ``method`` or ``variant`` among the overrides changes anything (and a detector that the same ones are filled
+    otherwise for), see :func:`lt_train.recipe.fill.change_preset`.
     """
     written = {key: _written_out(key, value) for key, value in content.items()}
-    methods = [override.value for override in overrides if override.key == "method"]
-    return change_method(written, str(methods[-1]), _defaults()) if methods else (written, ())
+    naming = [o for o in overrides if o.key in ("method", "variant", "model", "model.name")]
+    if not naming:
+        return written, ()
+    named: dict[str, Any] = {key: written[key] for key in ("method", "variant", "model") if key in written}
+    return change_preset(written, preset_of(named), preset_of(_with_overrides(named, naming)), _defaults())
+
+
+def calibration_content(
+    content: Mapping[str, Any], method: str, overrides: Sequence[str]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The resolved recipe of a trained run for a method that is fitted to it.
+
+    Head, data and all that the run was trained with stay; what is fitted and how the result is tested are the method's.
+
+    Args:
+        content: The recipe of the run.
+        method: A method with a calibration.
+        overrides: ``dotted.key=value`` texts, for a ``variant`` among them.
+
+    Returns:
+        The content, to be overridden and filled, and notes on what of it is set anew.
+
+    Raises:
+        RecipeError: A text is no override.
+    """
+    about = {key: content[key] for key in ("method", "variant", "model")}
+    variants = [o for o in parse_overrides(overrides) if o.key == "variant"]
+    kept, notes = chosen_content(about, [Override("method", method, f"method={method}"), *variants])
+    chosen = {"method": method, "variant": variants[-1].value if variants else content["variant"]}
+    rest = {key: value for key, value in content.items() if key not in ("calibration", "train")}
+    return {**rest, **kept, **chosen}, notes
+
+
+def preset_of(content: Mapping[str, Any]) -> Preset:
+    """What the content of a recipe is filled by: its method, variant and detector."""
+    return Preset.of(content, _defaults().values)
+
+
+def class_weight_options(method: str, variant: str) -> dict[str, Any]:
+    """Options of :func:`lt_data.counts.class_weights.class_weights` as the head of a method has them.
+
+    Args:
+        method: One of ``REWEIGHTED``.
+        variant: One of ``VARIANTS``.
+    """
+    head = dict(fills(method, variant)["head"])
+    name = head.pop("name")
+    options = {**_defaults().options["head"][name], **head}
+    return {"kind": options.pop("weighting"), **options}
+
+
+def beaten_in(recipe: Recipe) -> list[str]:
+    """Keys of a recipe whose values beat those of its method, one line each."""
+    plain = recipe.to_plain()
+    return beaten_keys(preset_of(plain), plain)
 
 
 def _written_out(key: str, value: Any) -> Any:

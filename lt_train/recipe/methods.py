@@ -1,13 +1,17 @@
 """Methods: presets that fill keys of a recipe; explicit keys beat them.
 
-Each is a head, a sampler, a calibration, and a regime: what is trained, from where, and for how long.
+Each is a head, a sampler, a calibration, and a regime: what is trained, from where, and for how long. Where the text of
+BAGS and its released code differ, ``variant`` says whose settings :func:`fills` gives.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, get_args
+
+Variant = Literal["equal", "code", "text"]
+VARIANTS: Final[tuple[Variant, ...]] = get_args(Variant)
 
 BASELINE = "--init-from RUN, a softmax baseline"
 MODEL: Final = "Faster R-CNN R50-FPN"
@@ -26,7 +30,10 @@ class Method:
     Attributes:
         summary: One sentence.
         source: Where the method comes from.
-        fills: Recipe keys and the values they take unless the recipe or the command line sets them.
+        equal: Recipe keys and the values they take unless the recipe or the command line sets them: every method has
+            the same budget, and the settings of one data set and detector are those of its recipe.
+        code: What the released code of BAGS has otherwise.
+        text: What the text of BAGS and its supplement have otherwise.
         needs: What has to exist before, for people.
         keeps_classifier: Whether it goes on from the classifier of that run, so that a fresh one makes no sense.
         row: Number of the model in the comparison of BAGS (CVPR 2020); 0 for what it does not compare.
@@ -35,7 +42,9 @@ class Method:
 
     summary: str
     source: str
-    fills: Mapping[str, Any]
+    equal: Mapping[str, Any]
+    code: Mapping[str, Any] = field(default_factory=dict)
+    text: Mapping[str, Any] = field(default_factory=dict)
     needs: str = "nothing"
     keeps_classifier: bool = False
     row: int = 0
@@ -56,8 +65,27 @@ def _fills(head: str, sampler: str = "shuffle", calibration: str = "none", train
     }
 
 
-# 10 epochs at a hundredth of the baseline's rate, one decay
+# 10 epochs at a hundredth of the baseline's rate, one decay: the released code's; the text has one rate for all
 _TUNE: Final = {"optim": {"lr": 1e-4}, "schedule": {"epochs": 10, "decay": [7]}}
+_TUNE_OF_TEXT: Final = {"optim": {"lr": 0.01}}
+# an epoch is one pass of the sampler: the text refers to LVIS, whose epochs hold every copy
+_RFS_OF_CODE: Final = {"sampler": {"rounding": "bags"}, "schedule": {"epoch": "sampler"}}
+_RFS_OF_TEXT: Final = {"sampler": {"rounding": "stochastic"}, "schedule": {"epoch": "sampler"}}
+_CAP_OF_TEXT: Final = {"head": {"lower": 0.01}}
+# what its loss means to compute; as released it reads the wrong labels and cannot train
+_FOCAL_OF_CODE: Final = {"head": {"score": "softmax", "normalise": "elements"}}
+# a softmax over many cosines is nearly flat: 1,230 classes have 0.0008 each
+_ALL_SCORES: Final = {"model": {"score_threshold": 0.0}}
+# test settings of the text and of all configurations for Faster R-CNN R50-FPN
+_TESTED: Final = {"model": {"score_threshold": 0.0, "num_detections": 300}}
+# configurations for Mask R-CNN, of which the code has these two; the first has one image on each of 8 GPUs
+_MASKS_OF_CODE: Final[Mapping[str, Mapping[str, Any]]] = {
+    "softmax": {
+        "model": {"score_threshold": 0.05, "num_detections": 100},
+        "optim": {"batch": 8, "accumulate": 1, "base_batch": 8},
+    },
+    "bags": {"model": {"score_threshold": 0.001, "num_detections": 300}},
+}
 _BETA_1: Final = {"name": "bags", "others_ratio": 1.0}
 _BALANCED: Final = {"name": "reweight", "weighting": "effective-number", "beta": 0.999}
 
@@ -65,14 +93,14 @@ METHODS: Final[Mapping[str, Method]] = {
     "softmax": Method(
         summary="Softmax cross-entropy over all classes and the background: the baseline.",
         source="Faster R-CNN (NeurIPS 2015), Mask R-CNN (ICCV 2017)",
-        fills=_fills("softmax"),
+        equal=_fills("softmax"),
         row=1,
         published="softmax",
     ),
     "x2": Method(
         summary="The baseline trained as long again: what more training alone gives.",
         source="BAGS (CVPR 2020), model 2",
-        fills=_fills("softmax"),
+        equal=_fills("softmax"),
         needs=BASELINE,
         row=2,
         published="softmax x2",
@@ -80,7 +108,8 @@ METHODS: Final[Mapping[str, Method]] = {
     "finetune-tail": Method(
         summary="The baseline tuned on the classes with fewer than 100 instances alone.",
         source="BAGS (CVPR 2020), model 3",
-        fills={**_fills("softmax"), "data": {"classes_below": 100}, **_TUNE},
+        equal={**_fills("softmax"), "data": {"classes_below": 100}, **_TUNE},
+        text=_TUNE_OF_TEXT,
         needs=BASELINE,
         keeps_classifier=True,
         row=3,
@@ -89,14 +118,18 @@ METHODS: Final[Mapping[str, Method]] = {
     "rfs": Method(
         summary="Repeat-factor sampling: images with rare categories are seen more often.",
         source="LVIS (CVPR 2019), appendix B",
-        fills=_fills("softmax", "repeat-factor"),
+        equal=_fills("softmax", "repeat-factor"),
+        code=_RFS_OF_CODE,
+        text=_RFS_OF_TEXT,
         row=4,
         published="RFS",
     ),
     "rfs-finetune": Method(
         summary="Repeat-factor sampling for a second training that starts from the baseline.",
         source="BAGS (CVPR 2020), model 5",
-        fills=_fills("softmax", "repeat-factor"),
+        equal=_fills("softmax", "repeat-factor"),
+        code=_RFS_OF_CODE,
+        text=_RFS_OF_TEXT,
         needs=BASELINE,
         row=5,
         published="RFS-finetune",
@@ -104,12 +137,13 @@ METHODS: Final[Mapping[str, Method]] = {
     "class-aware": Method(
         summary="Class-aware sampling: a class is drawn, then one of its images, so that all classes are seen alike.",
         source="Relay Backpropagation (ECCV 2016)",
-        fills=_fills("softmax", "class-aware"),
+        equal=_fills("softmax", "class-aware"),
     ),
     "reweight": Method(
         summary="Softmax cross-entropy in which a region counts by the inverse count of its class.",
         source="BAGS (CVPR 2020), model 6",
-        fills=_fills("reweight"),
+        equal=_fills("reweight"),
+        text=_CAP_OF_TEXT,
         needs=BASELINE,
         row=6,
         published="re-weight",
@@ -117,7 +151,10 @@ METHODS: Final[Mapping[str, Method]] = {
     "reweight-cls": Method(
         summary="Re-weighting by the effective number of instances; only the classifier is trained.",
         source="Class-Balanced Loss (CVPR 2019); BAGS, model 7",
-        fills={**_fills("reweight", train="classifier"), "head": _BALANCED},
+        equal={**_fills("reweight", train="classifier"), "head": _BALANCED},
+        # 4 images on each of 8 GPUs, at the rate of 16
+        code={"optim": {"batch": 16, "accumulate": 2, "base_batch": 32}},
+        text=_CAP_OF_TEXT,
         needs=BASELINE,
         row=7,
         published="re-weight-cls",
@@ -125,7 +162,8 @@ METHODS: Final[Mapping[str, Method]] = {
     "focal": Method(
         summary="Sigmoid focal loss for every class: easy regions are played down.",
         source="Focal Loss (ICCV 2017); BAGS, model 8",
-        fills=_fills("focal"),
+        equal=_fills("focal"),
+        code=_FOCAL_OF_CODE,
         needs=BASELINE,
         row=8,
         published="focal",
@@ -133,7 +171,8 @@ METHODS: Final[Mapping[str, Method]] = {
     "focal-cls": Method(
         summary="Sigmoid focal loss; only the classifier is trained.",
         source="Focal Loss (ICCV 2017); BAGS, model 9",
-        fills=_fills("focal", train="classifier"),
+        equal=_fills("focal", train="classifier"),
+        code=_FOCAL_OF_CODE,
         needs=BASELINE,
         row=9,
         published="focal-cls",
@@ -141,7 +180,8 @@ METHODS: Final[Mapping[str, Method]] = {
     "ncm-fc": Method(
         summary="Nearest class mean: cosine to the mean feature of each class, second fully connected layer.",
         source="BAGS (CVPR 2020), model 10",
-        fills={**_fills("softmax", train="none"), "calibration": {"name": "ncm", "features": "fc"}},
+        equal={**_fills("softmax", train="none"), "calibration": {"name": "ncm", "features": "fc"}, **_ALL_SCORES},
+        text={"calibration": {"features": "fc-relu", "boxes": "proposals"}},
         needs=BASELINE,
         row=10,
         published="NCM-fc",
@@ -149,7 +189,8 @@ METHODS: Final[Mapping[str, Method]] = {
     "ncm-conv": Method(
         summary="Nearest class mean on the pooled feature map of a region.",
         source="BAGS (CVPR 2020), model 11",
-        fills={**_fills("softmax", train="none"), "calibration": {"name": "ncm", "features": "conv"}},
+        equal={**_fills("softmax", train="none"), "calibration": {"name": "ncm", "features": "conv"}, **_ALL_SCORES},
+        text={"calibration": {"boxes": "proposals"}},
         needs=BASELINE,
         row=11,
         published="NCM-conv",
@@ -157,7 +198,7 @@ METHODS: Final[Mapping[str, Method]] = {
     "tau-norm": Method(
         summary="Every row of the classifier, the background's too, divided by its length to the power tau.",
         source="Decoupling (ICLR 2020); BAGS, model 12",
-        fills={**_fills("softmax", train="none"), "calibration": {"name": "tau-norm", "background": "normalise"}},
+        equal={**_fills("softmax", train="none"), "calibration": {"name": "tau-norm", "background": "normalise"}},
         needs=BASELINE,
         row=12,
         published="tau-norm",
@@ -165,15 +206,16 @@ METHODS: Final[Mapping[str, Method]] = {
     "tau-norm-select": Method(
         summary="Tau-normalised scores only for regions that the baseline calls foreground and tau-norm calls tail.",
         source="BAGS (CVPR 2020), model 13",
-        fills={**_fills("softmax", train="none"), "calibration": {"name": "tau-norm", "background": "select-tail"}},
+        equal={**_fills("softmax", train="none"), "calibration": {"name": "tau-norm", "background": "select-tail"}},
+        text={"calibration": {"background": "select-normalised"}},
         needs=BASELINE,
         row=13,
         published="tau-norm-select",
     ),
     "bags": Method(
         summary="Balanced group softmax: one softmax per group of classes with similar instance counts.",
-        source="BAGS (CVPR 2020), section 3",
-        fills=_fills("bags", train="classifier"),
+        source="BAGS (CVPR 2020), section 4",
+        equal=_fills("bags", train="classifier"),
         needs=BASELINE,
         row=14,
         published="BAGS",
@@ -181,21 +223,25 @@ METHODS: Final[Mapping[str, Method]] = {
     "bags-train-cls": Method(
         summary="BAGS with one 'others' per positive; a fresh classifier is trained.",
         source="BAGS (CVPR 2020), supplement, table 1, row 1",
-        fills={**_fills("bags", train="classifier"), "head": _BETA_1},
+        equal={**_fills("bags", train="classifier"), "head": _BETA_1},
+        # its configuration lacks the switch that freezes the rest
+        code={"train": "all"},
         needs=BASELINE,
         published="BAGS beta 1, train classifier",
     ),
     "bags-train-head": Method(
         summary="The same, with the box head and regressor trained too.",
         source="BAGS (CVPR 2020), supplement, table 1, row 2",
-        fills={**_fills("bags", train="head+reg"), "head": _BETA_1},
+        equal={**_fills("bags", train="head+reg"), "head": _BETA_1},
+        text={"train": "head"},
         needs=BASELINE,
         published="BAGS beta 1, train head",
     ),
     "bags-tune-head": Method(
         summary="A run of bags-train-cls goes on at a low rate with the box head and regressor.",
         source="BAGS (CVPR 2020), supplement, table 1, row 3",
-        fills={**_fills("bags", train="head+reg"), "head": _BETA_1, **_TUNE},
+        equal={**_fills("bags", train="head+reg"), "head": _BETA_1, **_TUNE},
+        text={"train": "head", **_TUNE_OF_TEXT},
         needs="--init-from RUN, of bags-train-cls",
         keeps_classifier=True,
         published="BAGS beta 1, tune head",
@@ -203,7 +249,8 @@ METHODS: Final[Mapping[str, Method]] = {
     "bags-tune-all": Method(
         summary="A run of bags-train-cls goes on at a low rate with everything.",
         source="BAGS (CVPR 2020), supplement, table 1, row 4",
-        fills={**_fills("bags"), "head": _BETA_1, **_TUNE},
+        equal={**_fills("bags"), "head": _BETA_1, **_TUNE},
+        text=_TUNE_OF_TEXT,
         needs="--init-from RUN, of bags-train-cls",
         keeps_classifier=True,
         published="BAGS beta 1, tune all",
@@ -211,4 +258,36 @@ METHODS: Final[Mapping[str, Method]] = {
 }
 
 # those that are fitted to a trained run: what ``lt-train calibrate`` offers
-POST_HOC: Final = tuple(name for name, method in METHODS.items() if method.fills["calibration"]["name"] != "none")
+POST_HOC: Final = tuple(name for name, method in METHODS.items() if method.equal["calibration"]["name"] != "none")
+# those whose head counts classes differently: what ``lt-data class-weights`` offers
+REWEIGHTED: Final = tuple(name for name, method in METHODS.items() if method.equal["head"]["name"] == "reweight")
+
+
+def fills(method: str, variant: str = "equal", *, masks: bool = False) -> dict[str, Any]:
+    """Recipe keys and the values that a method gives them, unless the recipe or the command line sets them.
+
+    Args:
+        method: A key of ``METHODS``.
+        variant: ``equal`` (one budget, the test settings of the recipe), or what the released ``code`` of BAGS or its
+            ``text`` does; where one of them says nothing, it is as ``equal``.
+        masks: Whether the detector predicts masks: the code tests Mask R-CNN in another way.
+
+    Returns:
+        Values by key, sections as mappings, lists as YAML has them.
+
+    Source: BAGS (CVPR 2020), its supplement, and the configurations of its released code.
+    """
+    entry = METHODS[method]
+    if variant == "equal":
+        return dict(entry.equal)
+    tested = _MASKS_OF_CODE.get(method, _TESTED) if variant == "code" and masks else _TESTED
+    return _over(_over(entry.equal, tested), entry.code if variant == "code" else entry.text)
+
+
+def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Both, section by section; what lies above is seen."""
+    both = {**below, **above}
+    for key, value in above.items():
+        if isinstance(value, Mapping) and isinstance(below.get(key), Mapping):
+            both[key] = _over(below[key], value)
+    return both

@@ -9,8 +9,7 @@ from typing import Any
 
 import yaml
 
-from lt_train.recipe.load import chosen_content, make_noted, parse_overrides, read_recipe_file
-from lt_train.recipe.methods import METHODS
+from lt_train.recipe.load import chosen_content, make_noted, parse_overrides, preset_of, read_recipe_file
 from lt_train.recipe.sections import Recipe
 
 
@@ -21,7 +20,7 @@ class Setting:
     Attributes:
         key: Dotted key.
         value: Number, text, list or ``None``.
-        origin: ``command line``, ``recipe``, ``method NAME`` or ``default``.
+        origin: ``command line``, ``recipe``, ``method NAME`` (and ``, variant NAME`` but for ``equal``) or ``default``.
     """
 
     key: str
@@ -46,10 +45,11 @@ def resolve(source: str | Path, overrides: Sequence[str] = ()) -> tuple[Recipe, 
     for override in parsed:
         said = {key: origin for key, origin in said.items() if not f"{key}.".startswith(f"{override.key}.")}
         said |= {key: "command line" for key, _ in _leaves({override.key: override.value})}
-    preset = dict(_leaves(METHODS[recipe.method].fills))
+    preset = preset_of(recipe.to_plain())
+    filled = dict(_leaves(preset.values))
 
     def origin(key: str) -> str:
-        return said.get(key) or (f"method {recipe.method}" if key in preset else "default")
+        return said.get(key) or (preset.label if key in filled else "default")
 
     return recipe, tuple(Setting(key, value, origin(key)) for key, value in _leaves(recipe.to_plain())), notes
 

@@ -20,11 +20,13 @@ from lt_train.detectors.table import DETECTORS
 from lt_train.heads import HeadOptions
 from lt_train.heads.options.softmax import SoftmaxOptions
 from lt_train.options.section import Edges, Section
-from lt_train.recipe.methods import METHODS
+from lt_train.recipe.methods import METHODS, Variant
 
 Side = Annotated[int, Field(ge=32, le=10_000)]
 Part = Literal["all", "head", "head+reg", "classifier", "none"]
 TrackerName = Literal["tensorboard", "wandb"]
+# steps; the warm-up of the released code of BAGS, whose runs have tens of thousands
+LONGEST_WARMUP = 500
 
 
 def _bounds_or_file(value: Any, bounds: Callable[[Any], Any]) -> Any:
@@ -142,18 +144,41 @@ class ScheduleSection(Section):
         (8, 11), description="Epochs (or steps) after which lr is multiplied by decay_factor."
     )
     decay_factor: float = Field(0.1, gt=0, le=1)
-    warmup: int = Field(500, ge=0, description="Steps of linear warm-up.")
+    warmup: int | Literal["auto"] = Field(
+        "auto", description="Steps of linear warm-up; auto: a tenth of the run, at most 500."
+    )
     warmup_start: float = Field(1 / 3, gt=0, le=1, description="Share of lr at the first step.")
+
+    @field_validator("warmup", mode="before")
+    @classmethod
+    def _auto_or_steps(cls, value: Any) -> Any:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value != "auto" and not (number and float(value).is_integer() and value >= 0):
+            raise ValueError(f"got {value!r}; allowed are auto and a number of steps, 0 or more")
+        return value
 
     @model_validator(mode="after")
     def _decay_in_steps(self) -> ScheduleSection:
-        early = [step for step in self.decay if step < self.warmup]
-        if self.iterations is not None and early:
+        if self.iterations is None:
+            return self
+        warmup = self.warmup_steps(self.iterations)
+        if any(step < warmup for step in self.decay):
             raise ValueError(
-                f"decay counts steps when iterations is set; got {list(self.decay)} with a warm-up of {self.warmup} "
-                "steps; set schedule.decay too, for example schedule.decay=[4000]"
+                f"decay counts steps when iterations is set; got {list(self.decay)} with a warm-up of {warmup} steps; "
+                f"set schedule.decay too, for example schedule.decay=[{self.example_decay}]"
+                + " schedule.warmup=auto"
+                * (warmup > self.example_decay)
             )
         return self
+
+    @property
+    def example_decay(self) -> int:
+        """A step of decay that fits ``iterations``: four fifths of it."""
+        return (self.iterations or 0) * 4 // 5
+
+    def warmup_steps(self, total: int) -> int:
+        """Steps of warm-up in a run of ``total`` steps."""
+        return self.warmup if isinstance(self.warmup, int) else min(LONGEST_WARMUP, total // 10)
 
 
 class EvalSection(Section):
@@ -167,6 +192,9 @@ class Recipe(Section):
     """A complete run description."""
 
     method: str = Field("softmax", description="Preset that fills head, sampler, calibration and train.")
+    variant: Variant = Field(
+        "equal", description="Whose settings the method fills: one budget for all, the paper's code, or its text."
+    )
     head: HeadOptions = SoftmaxOptions()
     sampler: SamplerOptions = ShuffleSampler()
     calibration: CalibrationOptions = NoCalibration()

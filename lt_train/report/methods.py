@@ -19,12 +19,13 @@ def format_methods() -> str:
         number = f"({method.row}) " if method.row else ""
         lines = [
             f"{number}{method.summary}",
-            f"trains {TRAINED[method.fills['train']]}; needs {method.needs}",
+            f"trains {TRAINED[method.equal['train']]}; needs {method.needs}",
             f"{method.source}{_published(method, rows)}",
         ]
         blocks.append("\n".join([f"{name:<{width}}  {lines[0]}", *(f"{'':<{width}}  {line}" for line in lines[1:])]))
     intro = f"Numbers in brackets are the models of BAGS (CVPR 2020); published figures are box AP in percent, {MODEL}."
-    return "\n".join([*blocks, "", intro])
+    variants = "variant=code and variant=text fill what the paper's released code and its text have otherwise."
+    return "\n".join([*blocks, "", intro, variants])
 
 
 def _published(method: Method, rows: Sequence[Mapping[str, str]]) -> str:

@@ -136,6 +136,8 @@ def test_a_note_where_a_category_is_meant_in_two_ways(folder, tmp_path):
         (("build-coco-lt", "--coco", POOL, "--out", ""), 2, "'--out': the path is empty"),
         (("group-stats", POOL, "--edges", ""), 1, "edges: got ''"),
         (("group-stats", POOL, "--write", POOL, "--force"), 1, "is read by this command; choose another file"),
+        (("class-weights", POOL, "--variant", "text"), 2, "--variant is of a method; give --method too"),
+        (("class-weights", POOL, "--method", "bags"), 2, "'bags' is not one of 'reweight', 'reweight-cls'"),
         (("build-coco-lt", "--coco", POOL, "--out", "x", "--copy"), 2, "they need --images"),
         (("build-coco-lt", "--coco", POOL, "--out", "x", "--link"), 2, "they need --images"),
         (
@@ -170,6 +172,14 @@ def dataset(folder):
         (("repeat-factors", "ds", "--rounding", "ceil"), "images per epoch"),
         (("repeat-factors", "ds", "--format", "csv"), "image_id,repeat_factor"),
         (("class-weights", "ds", "--kind", "effective-number", "--upper", "5"), "24 classes"),
+        (("class-weights", "ds", "--method", "reweight"), "ds: inverse, 24 classes"),
+        (("class-weights", "ds", "--method", "reweight-cls"), "ds: effective-number, beta 0.999, 24 classes"),
+        (("class-weights", "ds", "--method", "reweight"), "at the lower cap 0.1, "),
+        (("class-weights", "ds", "--method", "reweight-cls", "--variant", "text"), "at the lower cap 0.01, "),
+        (
+            ("class-weights", "ds", "--method", "reweight", "--variant", "text", "--lower", "0.3"),
+            "at the lower cap 0.3",
+        ),
         (("plot", "ds", "--out", "plots"), "written: plots/alignment.svg"),
         (("show", "ds", "--category", "plain-disc", "--images", "ds/images", "--out", "disc.png"), "written: disc.png"),
         (("group-stats", "ds", "--edges", "bags-2"), "[100, ~)"),

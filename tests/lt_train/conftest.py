@@ -33,7 +33,7 @@ def tiny_recipe(tiny_pool):
         "data": {"train": files, "val": files, "groups": [2, 3], "workers": 0},
         "model": {"name": "mask_rcnn_small", "min_size": [64], "max_size": 64, "num_detections": 10},
         "optim": {"batch": 2, "base_batch": 2},
-        "schedule": {"iterations": 3, "decay": [2], "warmup": 2},
+        "schedule": {"iterations": 3, "decay": [2]},
         "log_every": 1,
         "device": "cpu",
     }

@@ -15,11 +15,13 @@ from tests.lt_train.heads.test_contract import HostSyncs
 torch.set_num_threads(1)
 
 COUNTS = [5, 50, 500, 5000, 0, 99, 100]
-SIZES = {"fc": 16, "conv": 24}
+SIZES = {"fc": 16, "fc-relu": 16, "conv": 24}
 CASES = {
     **{f"tau-norm, {b}": ("tau-norm", {"background": b, "tau": 0.7}) for b in ("normalise", "keep", "select")},
+    "tau-norm, select-normalised": ("tau-norm", {"background": "select-normalised", "tau": 0.7}),
     "tau-norm, select-tail": ("tau-norm", {"background": "select-tail"}),
     "ncm, fc": ("ncm", {}),
+    "ncm, fc-relu": ("ncm", {"features": "fc-relu"}),
     "ncm, conv, sharp": ("ncm", {"features": "conv", "boxes": "proposals", "temperature": 0.1}),
 }
 
@@ -177,21 +179,21 @@ def tau_norm_by_definition(weight, bias, features, *, tau, background, tail):
 
     lengths = np.linalg.norm(weight, axis=1)
     scaled = weight / lengths[:, None] ** tau
-    if background != "normalise":
+    if background not in ("normalise", "select-normalised"):
         scaled[0] = weight[0]
     rows = []
     for x in features:
         original, new = softmax(weight @ x + bias), softmax(scaled @ x + bias)
         if background in ("normalise", "keep"):
             rows.append(new)
-        elif background == "select":
+        elif background in ("select", "select-normalised"):
             rows.append(original if original.argmax() == 0 else new)
         else:
             rows.append(new if original.argmax() != 0 and new.argmax() in tail else original)
     return np.array(rows)
 
 
-@pytest.mark.parametrize("background", ["normalise", "keep", "select", "select-tail"])
+@pytest.mark.parametrize("background", ["normalise", "keep", "select", "select-normalised", "select-tail"])
 @pytest.mark.parametrize("tau", [0.0, 0.5, 1.0])
 def test_tau_norm(background, tau):
     calibration, layer = made("tau-norm", tau=tau, background=background)
@@ -213,20 +215,23 @@ def test_the_selections_take_both_ways():
     head = make_head("softmax", instance_counts=[5, 5000])
     layer = torch.nn.Linear(2, 3)
     with torch.no_grad():
-        # rows: background, tail (short), frequent (long)
-        layer.weight.copy_(torch.tensor([[0.0, 0.0], [0.5, 0.0], [3.0, 3.0]]))
+        # rows: background and tail (short), frequent (long)
+        layer.weight.copy_(torch.tensor([[0.05, 0.05], [0.5, 0.0], [3.0, 3.0]]))
         layer.bias.zero_()
     x = torch.tensor([[-1.0, -1.0], [1.0, -0.9], [1.0, 1.0]])
     original = layer(x).detach().softmax(1)
     assert original.argmax(1).tolist() == [0, 1, 2]
     made_of = {
         name: make_calibration("tau-norm", head=head, classifier=layer, feature_sizes=SIZES, background=name)
-        for name in ("keep", "select", "select-tail")
+        for name in ("keep", "normalise", "select", "select-normalised", "select-tail")
     }
-    keep, select, tail = (made_of[name].scores(layer(x).detach(), None) for name in made_of)
+    scores = {name: calibration.scores(layer(x).detach(), None) for name, calibration in made_of.items()}
+    keep, normalised = scores["keep"], scores["normalise"]
     assert keep.argmax(1).tolist() == [0, 1, 2]
-    assert torch.equal(select, torch.stack([original[0], keep[1], keep[2]]))
-    assert torch.equal(tail, torch.stack([original[0], keep[1], original[2]]))
+    assert torch.equal(scores["select"], torch.stack([original[0], keep[1], keep[2]]))
+    assert torch.equal(scores["select-normalised"], torch.stack([original[0], normalised[1], normalised[2]]))
+    assert not torch.equal(keep, normalised)
+    assert torch.equal(scores["select-tail"], torch.stack([original[0], keep[1], original[2]]))
 
 
 def test_a_row_of_zeros_stays():
@@ -359,11 +364,11 @@ def test_features_of_equal_direction_are_equally_near():
         (
             "tau-norm",
             {"background": "drop"},
-            "background: got 'drop'; allowed are 'normalise', 'keep', 'select' or",
+            "background: got 'drop'; allowed are 'normalise', 'keep', 'select', 'select-normalised' or",
         ),
         ("tau-norm", {"tail_below": 0}, "tail_below: got 0"),
         ("tau-norm", {"tail_below": 99.5}, "tail_below: got 99.5; a valid integer is needed"),
-        ("ncm", {"features": "rgb"}, "features: got 'rgb'; allowed are 'fc' or 'conv'"),
+        ("ncm", {"features": "rgb"}, "features: got 'rgb'; allowed are 'fc', 'fc-relu' or 'conv'"),
         ("ncm", {"boxes": "all"}, "boxes: got 'all'; allowed are 'ground-truth' or 'proposals'"),
         ("ncm", {"temperature": 0}, "temperature: got 0"),
         ("ncm", {"tau": 1}, "unknown option 'tau'; allowed are features, boxes, temperature"),

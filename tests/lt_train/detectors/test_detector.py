@@ -239,3 +239,29 @@ def test_image_without_objects_trains():
     sum(losses.values()).backward()
     assert float(losses["loss_mask"].detach()) == 0
     assert float(losses["loss_group_0"].detach()) > 0
+
+
+@pytest.mark.parametrize("regions", ["ground-truth", "proposals"])
+def test_features_for_a_calibration(regions):
+    """``fc-relu`` is what the classifier sees, ``fc`` what its ReLU gets, ``conv`` the pooled map."""
+    model, (images, targets) = small(), batch([1, 2])
+    model.train()
+    found = {
+        kind: model.labelled_features(images, targets, kind=kind, regions=regions)[0]
+        for kind in ("fc", "fc-relu", "conv")
+    }
+    assert {kind: features.shape[1] for kind, features in found.items()} == model.roi_heads.calibration_sizes
+    assert bool((found["fc"] < 0).any())
+    assert torch.equal(found["fc"].relu(), found["fc-relu"])
+    with torch.no_grad():
+        pooled = found["conv"].reshape(len(found["conv"]), -1, *[model.roi_heads.box_roi_pool.output_size[0]] * 2)
+        assert torch.equal(model.roi_heads.embed(pooled), found["fc-relu"])
+
+
+def test_scores_of_regions_are_those_that_detections_are_chosen_from():
+    model, (images, _) = small(score_threshold=0.0), batch([1, 2])
+    model.eval()
+    with torch.no_grad():
+        scores, found = model.region_scores(images), model(images)
+    assert scores.shape[1] == len(COUNTS) + 1
+    assert {float(s) for d in found for s in d["scores"]} <= {float(s) for s in scores[:, 1:].flatten()}

@@ -89,7 +89,7 @@ def test_anchors_are_exact():
     assert torch.equal(*anchors)
 
 
-@pytest.mark.parametrize("kind", ["fc", "conv"])
+@pytest.mark.parametrize("kind", ["fc", "fc-relu", "conv"])
 def test_calibrated_scores_are_exact(monkeypatch, kind):
     """Cosines of the features in float32, though they are products of matrices as those of layers are."""
     model = small().eval()

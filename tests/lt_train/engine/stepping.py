@@ -23,11 +23,11 @@ class Stepper:
         self.state = start_state(recipe, self.data, torch.device("cpu"), init_from=None, resume=False)
         self.state.model.train()
         self.batches = iter(make_loader(self.data.dataset, Draws(plan, 0), workers=0))
-        self.steps = plan.steps(0)
+        self.steps, self.total = plan.steps(0), plan.total_steps()
 
     def step(self):
         step = next(self.steps)
-        lr = lr_at(step, self.recipe.optim, self.recipe.schedule)
+        lr = lr_at(step, self.recipe.optim, self.recipe.schedule, self.total)
         losses = train_step(self.state, step, self.batches, lr=lr, clip=self.recipe.optim.clip)
         self.state.done = step.index + 1
         return losses

@@ -2,11 +2,13 @@
 
 import csv
 import json
+import re
 import shutil
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from lt_data.errors import DataError, OutputError, RecipeError
 from lt_train.engine.calibrate import calibrate_run
@@ -27,7 +29,8 @@ def runs(tmp_path_factory):
 @pytest.fixture
 def softmax_run(runs, tiny_recipe):
     if not (runs / "softmax").is_dir():
-        fit(tiny_recipe("schedule.iterations=12", "schedule.decay=[10]", "optim.lr=0.05"), runs / "softmax")
+        options = ("schedule.iterations=12", "schedule.decay=[10]", "schedule.warmup=2", "optim.lr=0.05")
+        fit(tiny_recipe(*options), runs / "softmax")
     return runs / "softmax"
 
 
@@ -285,3 +288,52 @@ def test_search_of_values_that_are_not_allowed(softmax_run, tmp_path):
             softmax_run, "tau-norm", tmp_path / "run", overrides=["data.val=null"], search=Search("tau", (1.0,))
         )
     assert not (tmp_path / "run").exists()
+
+
+FEW = r"warning: 0 of (\d+) foreground regions in 12 images keep a class above model.score_threshold=0.3, .*; set model"
+
+
+def test_a_calibration_is_tested_as_its_method_is(decided_run, tmp_path):
+    """Nearest class means keep every score: over many classes they are all small. Other methods keep the run's."""
+    run = calibrate_run(decided_run, "ncm-fc", tmp_path / "ncm")
+    assert run.load_recipe().model.score_threshold == 0
+    log = run.log.read_text()
+    assert "note: method=ncm-fc sets anew what the recipe had as a default or from method softmax: model.score" in log
+    assert "foreground regions" not in log
+    assert min(p["score"] for p in predictions_of(run.path)) > 0
+    run = calibrate_run(decided_run, "tau-norm", tmp_path / "tau", overrides=["data.val=null"])
+    assert run.load_recipe().model.score_threshold == 0.001
+
+
+def test_a_threshold_that_drops_nearly_every_region_is_said(decided_run, tmp_path):
+    """20 classes share what the background leaves: about 0.05 each."""
+    run = calibrate_run(decided_run, "ncm-fc", tmp_path / "run", overrides=["model.score_threshold=0.3"])
+    (regions,) = re.findall(FEW, run.log.read_text())
+    assert int(regions) > 20
+    assert "note: model.score_threshold=0.3 is set explicitly and beats 0.0 of method ncm-fc" in run.log.read_text()
+    # an evaluation of its own says it too
+    measured, _ = evaluate_run(run.path)
+    assert re.match(FEW, measured.text)
+    assert "foreground regions" not in evaluate_run(decided_run)[0].text
+
+
+@pytest.mark.parametrize(
+    ("method", "variant", "wanted"),
+    [
+        ("ncm-fc", "text", {"features": "fc-relu", "boxes": "proposals"}),
+        ("ncm-fc", "code", {"features": "fc", "boxes": "ground-truth"}),
+        ("tau-norm-select", "text", {"background": "select-normalised"}),
+        ("tau-norm-select", "equal", {"background": "select-tail"}),
+    ],
+)
+def test_a_calibration_obeys_its_variant(decided_run, method, variant, wanted, tmp_path):
+    """Given when it is calibrated, or that of the run; its test settings come along, its head stays."""
+    run = calibrate_run(decided_run, method, tmp_path / "a", overrides=[f"variant={variant}", "data.val=null"])
+    recipe = run.load_recipe()
+    assert wanted.items() <= recipe.calibration.model_dump().items()
+    assert (recipe.variant, recipe.head.name) == (variant, "softmax")
+    of_run = tmp_path / "of_run"
+    shutil.copytree(decided_run, of_run)
+    content = yaml.safe_load((of_run / "recipe.yaml").read_text())
+    (of_run / "recipe.yaml").write_text(yaml.safe_dump({**content, "variant": variant}))
+    assert calibrate_run(of_run, method, tmp_path / "b", overrides=["data.val=null"]).load_recipe() == recipe

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from lt_data.errors import DataError
+from lt_data.errors import DataError, RecipeError
 from lt_train.engine.dry_run import SAMPLED, dry_run, sample_rows
 from lt_train.engine.fit import fit
 from lt_train.recipe.origins import Setting
@@ -23,7 +23,7 @@ def test_it_says_what_the_run_does(tiny_recipe, tmp_path, iterations):
     lines = lines_of(recipe)
     log = fit(recipe, tmp_path / "run").log.read_text()
     assert lines[0].split() == ["seed", "0", "default"]
-    for start in ("data:", "groups", "budget:", "lr ", "trainable:"):
+    for start in ("data:", "groups", "budget:", "lr ", "warm-up:", "trainable:"):
         (line,) = (line for line in lines if line.startswith(start))
         assert line in log
     losses = dict(re.findall(r"(\w+) ([\d.]+)", next(line for line in lines if "first step" in line).split(": ")[1]))
@@ -55,6 +55,8 @@ def test_a_calibration_takes_no_steps(tiny_recipe):
 def test_what_would_stop_the_run_stops_it_here(tiny_recipe, tmp_path):
     with pytest.raises(DataError):
         lines_of(tiny_recipe(f"data.train.images={tmp_path}"))
+    with pytest.raises(RecipeError, match="schedule.warmup: got 3 steps"):
+        lines_of(tiny_recipe("schedule.warmup=3", "schedule.decay=[]"))
 
 
 def test_a_sample_of_the_images_is_read(tiny_recipe):

@@ -108,6 +108,50 @@ def test_a_run_of_a_version_without_a_key_goes_on_with_its_default(softmax_run, 
         fit(tiny_recipe("model.mask_target=polygon"), run.path, resume=True)
 
 
+def test_a_run_goes_on_with_the_warm_up_it_began_with(tiny_recipe, tmp_path, monkeypatch):
+    """The shipped recipes once had a number where they leave it open now."""
+    monkeypatch.setattr("lt_train.engine.fit._save_every", lambda _: 1)
+    straight = fit(tiny_recipe("schedule.warmup=2", "data.val=null"), tmp_path / "straight")
+    go_on = interrupt_in_step(monkeypatch, 2)
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny_recipe("schedule.warmup=2", "data.val=null"), tmp_path / "run")
+    go_on()
+    run = fit(tiny_recipe("data.val=null"), tmp_path / "run", resume=True)
+    assert losses(run) == losses(straight)
+    assert "note: goes on with schedule.warmup=2, with which the run began" in run.log.read_text()
+    assert load_checkpoint(run.last)["recipe"]["schedule"]["warmup"] == 2
+    with pytest.raises(RecipeError, match="schedule.warmup was 2, is now 1"):
+        fit(tiny_recipe("data.val=null", "schedule.warmup=1"), run.path, resume=True)
+
+
+@pytest.mark.parametrize("now", ["auto", "500"])
+def test_a_run_that_began_with_a_warm_up_longer_than_itself_goes_on(tiny_recipe, tmp_path, now):
+    """It is refused today."""
+    options = ("data.val=null", "schedule.decay=[]")
+    with pytest.raises(RecipeError, match="schedule.warmup: got 500 steps, the run has 3"):
+        fit(tiny_recipe(*options, "schedule.warmup=500"), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    run = fit(tiny_recipe(*options), tmp_path / "run")
+    content = torch.load(run.last, weights_only=True)
+    content["recipe"]["schedule"]["warmup"] = 500
+    torch.save(content, run.last)
+    fit(tiny_recipe(*options, f"schedule.warmup={now}"), run.path, resume=True)
+    assert "warm-up: 500 of 3 steps" in run.log.read_text()
+
+
+def test_epochs_that_never_reach_the_rate_are_refused(tiny_recipe, tmp_path):
+    """12 images, two a step: 6 steps an epoch."""
+    options = ("data.val=null", "schedule.iterations=null", "schedule.epochs=2")
+    for warmup, decay, says in ((12, "[]", "schedule.warmup: got 12 steps, the run has 12"), (7, "[1]", "at step 6")):
+        with pytest.raises(RecipeError, match=says):
+            fit(tiny_recipe(*options, f"schedule.warmup={warmup}", f"schedule.decay={decay}"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    run = fit(tiny_recipe(*options, "schedule.decay=[1]"), tmp_path / "run")
+    assert "warm-up: 1 of 12 steps (auto: a tenth of the run, at most 500)" in run.log.read_text()
+    rates = [json.loads(line)["lr"] for line in run.metrics.read_text().splitlines()]
+    assert rates == pytest.approx([0.01 / 3, *[0.01] * 5, *[0.001] * 6])
+
+
 def test_resume_refuses_another_recipe(softmax_run, tiny_recipe):
     with pytest.raises(RecipeError) as error:
         fit(tiny_recipe("optim.lr=0.5", "log_every=7"), softmax_run.path, resume=True)

@@ -30,7 +30,8 @@ def steps(recipe, device, number):
         torch.cuda.set_sync_debug_mode("warn")
         with warnings.catch_warnings(record=True) as raised:
             warnings.simplefilter("always")
-            taken = train_step(state, step, batches, lr=lr_at(step, recipe.optim, recipe.schedule))
+            lr = lr_at(step, recipe.optim, recipe.schedule, plan.total_steps())
+            taken = train_step(state, step, batches, lr=lr)
         torch.cuda.set_sync_debug_mode("default")
         waits = [w.filename for w in raised if "synchroniz" in str(w.message)]
         losses.append(taken.read())

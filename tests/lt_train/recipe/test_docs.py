@@ -1,5 +1,6 @@
 """What the documentation of methods and training tells people to type: every command line and KEY=VALUE is read."""
 
+import csv
 import re
 import shlex
 from pathlib import Path
@@ -14,10 +15,11 @@ from lt_cli.train import main as lt_train
 from lt_data.errors import RecipeError
 from lt_train.engine.calibration_search import parse_search
 from lt_train.options.section import sections_of
-from lt_train.recipe.load import load_recipe, recipe_names
-from lt_train.recipe.methods import METHODS, POST_HOC
+from lt_train.recipe.load import load_recipe, make_recipe, recipe_names
+from lt_train.recipe.methods import METHODS, MODEL, POST_HOC, VARIANTS
 from lt_train.recipe.options import NAMED
 from lt_train.recipe.sections import Recipe
+from lt_train.report.methods import _published_rows
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 BASE = "faster_rcnn_r50_fpn_lvis_v0.5"
@@ -85,8 +87,8 @@ def test_command_lines_can_be_typed(line):
         parse_search(given["searched"])
     if given.get("method") and "recipe" in given:
         load_recipe(BASE, [f"method={given['method']}"])
-    elif given.get("method"):
-        assert METHODS[given["method"]].fills["calibration"]["name"] != "none"
+    elif given.get("method") and program == "lt-train":
+        assert METHODS[given["method"]].equal["calibration"]["name"] != "none"
 
 
 def fits_some_method(words):
@@ -130,19 +132,16 @@ def test_the_tests_above_found_what_there_is():
     """An expression that finds nothing would pass."""
     assert len(list(commands())) >= 20
     typed = [" ".join(param.values[0]) for param in overrides()]
-    assert "head=focal head.weighting=effective-number" in typed
+    assert "method=reweight-cls variant=text head.beta=1" in typed
     assert {"head.others_ratio", "calibration.tau", "data.classes_below", "schedule.epoch"} <= set(keys())
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_published_figures_are_those_of_the_tables(method):
     """The table and the section of a method name the box AP that `lt-train methods` prints."""
-    from lt_train.recipe.methods import MODEL
-    from lt_train.report.methods import _published_rows
-
     rows = [r for r in _published_rows() if r["method"] == METHODS[method].published and r["model"] == MODEL]
     figures = [r["AP"] for r in rows if r["dataset"] == "lvis-v0.5" and r["iou_type"] == "bbox"]
-    (line,) = (text for text in TEXTS["methods"].splitlines() if f"| `{method}` |" in text)
+    (line,) = (text for text in TEXTS["methods"].split("\n## ")[0].splitlines() if f"| `{method}` |" in text)
     assert line.split("|")[-2].strip() == (figures[0] if figures else "-")
     sections = TEXTS["methods"].split("\n## ")
     assert not figures or sum(figures[0] in section for section in sections) >= 2
@@ -191,3 +190,73 @@ def test_the_table_of_options_is_that_of_the_sections():
 def test_calibrate_names_its_methods():
     (option,) = (param for param in lt_train.commands["calibrate"].params if param.name == "method")
     assert set(re.findall(r"[a-z]+(?:-[a-z]+)+", option.help)) == set(POST_HOC)
+
+
+def settings_of(method, variant, masks):
+    """Dotted keys and values of a recipe in which nothing is chosen but method, variant and detector."""
+    kind = "mask" if masks else "faster"
+    files = {"data": {"train": {"annotations": "a.json", "images": "i"}}, "model": {"name": f"{kind}_rcnn_r50_fpn"}}
+    return dict(leaves(make_recipe(files, [f"method={method}", f"variant={variant}"]).to_plain()))
+
+
+def leaves(content, prefix=""):
+    for key, value in content.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def variant_rows():
+    """A row for each key that a variant fills otherwise, with the methods that it is so for."""
+    methods = {}
+    for method in METHODS:
+        for masks in (False, True):
+            found = [settings_of(method, variant, masks) for variant in VARIANTS]
+            for key in found[0]:
+                values = tuple(spelled(settings[key]) for settings in found)
+                if key != "variant" and len(set(values)) > 1:
+                    methods.setdefault((key, values), {}).setdefault(method, []).append(masks)
+    for (key, values), of in methods.items():
+        kinds = {tuple(masks) for masks in of.values()}
+        for kind in sorted(kinds, key=len, reverse=True):
+            names = [method for method, masks in of.items() if tuple(masks) == kind]
+            few = names if len(names) <= 5 else [method for method in METHODS if method not in names]
+            shown = "all but " * (few is not names) + ", ".join(f"`{name}`" for name in few)
+            with_masks = {(False, True): "", (False,): " without masks", (True,): " with masks"}[kind]
+            yield f"| {shown}{with_masks} | `{key}` | {' | '.join(values)} |"
+
+
+def spelled(value):
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def test_the_table_of_variants_is_what_they_fill():
+    table = TEXTS["methods"].split("\n## Variants\n")[1].split("\n## ")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| ") and not line.startswith("| method")]
+    assert rows == [*variant_rows()]
+
+
+FIGURE_1 = Path(__file__).resolve().parents[3] / "lt_train" / "evaluation" / "published" / "figure_1.csv"
+
+
+def test_the_settings_of_figure_1_are_those_of_the_table_and_can_be_typed():
+    rows = list(csv.DictReader(FIGURE_1.open(encoding="utf-8", newline="")))
+    for row in rows:
+        recipe = load_recipe(BASE, [f"method={row['method']}", *row["overrides"].split()])
+        head = recipe.head
+        assert recipe.train == "classifier"
+        assert head.name == {"softmax": "reweight", "focal": "focal"}[row["loss"]]
+        assert (head.weighting, head.beta) == ("effective-number", float(row["beta"]))
+        caps = "none" if head.lower is None and head.upper is None else f"{head.lower:g} to {head.upper:g}"
+        assert caps == row["caps"]
+        counted = head.background_ratio is not None
+        assert (f"{head.background_ratio:g} x all instances" if counted else f"{head.background:g}") == row[
+            "background"
+        ]
+        assert not row["gamma"] or head.gamma == float(row["gamma"])
+        cells = (row["loss"], row["beta"], row["gamma"] or "-", row["caps"], row["background"], row["AP"] or "-")
+        assert f"| {' | '.join(cells)} | `method={row['method']} {row['overrides']}` |" in TEXTS["methods"]
+    printed = {row["AP"] for row in rows if row["AP"]}
+    assert printed == {r["AP"] for r in _published_rows() if r["table"] == "supplement figure 1"} == {"14.57", "23.07"}
+    assert len({row["overrides"] + row["method"] for row in rows}) == len(rows) == 9

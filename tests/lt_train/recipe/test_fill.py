@@ -3,10 +3,20 @@
 import pytest
 import yaml
 
-from lt_train.recipe.fill import beaten_keys
-from lt_train.recipe.load import load_noted, load_recipe, make_noted, make_recipe, read_recipe_file, recipe_names
-from lt_train.recipe.methods import METHODS
+from lt_data.errors import RecipeError
+from lt_train.recipe.load import (
+    beaten_in,
+    class_weight_options,
+    load_noted,
+    load_recipe,
+    make_noted,
+    make_recipe,
+    read_recipe_file,
+    recipe_names,
+)
+from lt_train.recipe.methods import METHODS, REWEIGHTED, VARIANTS, fills
 from lt_train.recipe.origins import resolve
+from lt_train.recipe.sections import has_masks
 
 MINIMAL = {"data": {"train": {"annotations": "a.json", "images": "images"}}}
 BASE = "faster_rcnn_r50_fpn_lvis_v0.5"
@@ -26,31 +36,95 @@ def assert_nothing_is_dropped(method, notes):
 TUNED = (1e-4, 10, (7,))
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("baseline", BASELINES)
-def test_a_method_on_a_baseline_changes_what_it_fills_and_nothing_else(baseline, method):
-    ours, notes = load_noted(baseline, [f"method={method}"])
-    plain, fills = ours.to_plain(), METHODS[method].fills
-    assert_nothing_is_dropped(method, notes)
-    assert beaten_keys(method, plain) == []
+def test_a_method_on_a_baseline_changes_what_it_fills_and_nothing_else(baseline, method, variant):
+    ours, notes = load_noted(baseline, [f"method={method}", f"variant={variant}"])
+    plain, filled = ours.to_plain(), fills(method, variant, masks=has_masks(ours))
+    assert len(notes) <= 1
+    assert beaten_in(ours) == []
+    assert holds(plain, filled)
     softmax = load_recipe(baseline).to_plain()
-    for key in (*METHODS["softmax"].fills, "method"):
+    for key in (*METHODS["softmax"].equal, "method", "variant"):
         del softmax[key]
     others = {key: value for key, value in plain.items() if key in softmax}
-    for key in {*fills} & {*softmax}:
-        others[key] = {k: softmax[key][k] if k in fills[key] else v for k, v in others[key].items()}
+    for key in {*filled} & {*softmax}:
+        others[key] = {k: softmax[key][k] if k in filled[key] else v for k, v in others[key].items()}
     assert others == softmax
 
 
-@pytest.mark.parametrize("first", METHODS)
-@pytest.mark.parametrize("second", METHODS)
-def test_from_any_method_to_any_other_and_back(first, second):
+def holds(recipe, filled):
+    """Whether every value that is filled is that of the recipe."""
+    pairs = [(recipe[key], value) for key, value in filled.items()]
+    return all(holds(have, value) if isinstance(value, dict) else have == value for have, value in pairs)
+
+
+PRESETS = [f"{method} {variant}" for method in METHODS for variant in VARIANTS]
+
+
+def overrides_of(preset):
+    method, variant = preset.split()
+    return [f"method={method}", f"variant={variant}"]
+
+
+@pytest.fixture(scope="module")
+def fresh():
+    """Every method and variant over a shipped recipe, of a detector with masks and of one without."""
+    bases = (BASE, BASE.replace("faster", "mask"))
+    return {(base, preset): load_recipe(base, overrides_of(preset)) for base in bases for preset in PRESETS}
+
+
+@pytest.mark.parametrize("first", PRESETS)
+def test_from_any_method_and_variant_to_any_other(first, fresh):
     """Resolved recipes too: they hold every key, and none of it was chosen."""
-    start, wanted = (load_recipe(BASE, [f"method={method}"]) for method in (first, second))
-    changed, notes = make_noted(start.to_plain(), [f"method={second}"])
-    assert changed == wanted
-    assert_nothing_is_dropped(second, notes)
-    assert make_recipe(changed.to_plain(), [f"method={first}"]) == start
+    for (base, second), wanted in fresh.items():
+        changed, notes = make_noted(fresh[base, first].to_plain(), overrides_of(second))
+        assert changed == wanted, second
+        assert not [note for note in notes if "dropped" in note], second
+
+
+@pytest.mark.parametrize("first", METHODS)
+@pytest.mark.parametrize("given", ["method", "variant", "model.name"])
+def test_one_of_them_alone_is_renewed_as_all_are(first, given, fresh):
+    """What is filled by the others stays as it is filled."""
+    start = fresh[BASE, f"{first} code"].to_plain()
+    if given == "method":
+        for second in METHODS:
+            changed = make_recipe(start, [f"method={second}"])
+            assert changed == fresh[BASE, f"{second} code"]
+    elif given == "variant":
+        for variant in VARIANTS:
+            changed = make_recipe(start, [f"variant={variant}"])
+            assert changed == fresh[BASE, f"{first} {variant}"]
+    else:
+        changed = make_recipe(start, ["model.name=mask_rcnn_r50_fpn"])
+        assert changed == fresh[BASE.replace("faster", "mask"), f"{first} code"]
+
+
+def test_a_variant_keeps_what_was_chosen_and_names_what_it_sets_anew():
+    chosen = ["optim.batch=2", "optim.accumulate=8", "model.score_threshold=0.3"]
+    file = load_recipe(BASE, ["method=reweight-cls", *chosen]).to_plain()
+    recipe, notes = make_noted(file, ["variant=code"])
+    # all of a step's images and their rate, or none of them
+    assert (recipe.optim.images_per_step, recipe.optim.effective_lr) == (16, 0.01)
+    assert (recipe.model.score_threshold, notes) == (0.3, ())
+    assert "note: optim.base_batch=16 is set explicitly and beats 32 of method reweight-cls, variant code" in beaten_in(
+        recipe
+    )
+    _, notes = make_noted(load_recipe(BASE, ["method=rfs"]).to_plain(), ["variant=code"])
+    assert notes == (
+        "note: variant=code sets anew what the recipe had as a default or from variant equal: "
+        "model.score_threshold=0.001, schedule.epoch=dataset",
+    )
+    shown = {s.key: s.origin for s in resolve(BASE, ["method=rfs", "variant=code"])[1]}
+    assert shown["sampler.rounding"] == shown["model.num_detections"] == "method rfs, variant code"
+
+
+def test_a_variant_that_does_not_exist():
+    with pytest.raises(RecipeError) as error:
+        load_recipe(BASE, ["variant=paper"])
+    assert error.value.problems == [f"{BASE}: variant: got 'paper'; allowed are 'equal', 'code' or 'text'"]
 
 
 def test_a_method_brings_its_regime_over_a_complete_recipe(tmp_path):
@@ -73,9 +147,7 @@ def test_a_value_that_is_no_default_was_chosen(tmp_path):
     content["optim"] = {**content["optim"], "lr": 0.02}
     recipe = make_recipe(content, ["method=finetune-tail"])
     assert regime(recipe) == (0.02, 10, (7,), 100)
-    assert beaten_keys("finetune-tail", recipe.to_plain()) == [
-        "note: optim.lr=0.02 is set explicitly and beats 0.0001 of method finetune-tail"
-    ]
+    assert beaten_in(recipe) == ["note: optim.lr=0.02 is set explicitly and beats 0.0001 of method finetune-tail"]
     assert make_recipe({**content, "train": "head"}, ["method=bags"]).train == "head"
 
 
@@ -152,11 +224,10 @@ def test_null_on_the_command_line_is_explicit():
     for content in (MINIMAL, read_recipe_file(BASE)):
         recipe = make_recipe(content, ["method=finetune-tail", "data.classes_below=null"])
         assert recipe.data.classes_below is None
-        assert "note: data.classes_below=null is set explicitly and beats 100 of method finetune-tail" in beaten_keys(
-            "finetune-tail", recipe.to_plain()
+        assert "note: data.classes_below=null is set explicitly and beats 100 of method finetune-tail" in beaten_in(
+            recipe
         )
     shown = {s.key: s for s in resolve(BASE, ["method=finetune-tail", "data.classes_below=null"])[1]}
-    assert (shown["data.classes_below"].value, shown["data.classes_below"].origin) == (None, "command line")
     assert shown["optim.lr"].origin == "method finetune-tail"
 
 
@@ -177,3 +248,12 @@ def test_origins_of_a_section_that_was_replaced():
     assert shown["head.name"] == shown["head.beta"] == "command line"
     assert shown["head.upper"] == shown["head.gamma"] == "default"
     assert shown["train"] == "method reweight"
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("method", REWEIGHTED)
+def test_class_weights_of_a_method_are_those_of_its_recipe(method, variant):
+    options = class_weight_options(method, variant)
+    head = load_recipe(BASE, overrides_of(f"{method} {variant}")).head.model_dump(exclude={"name"})
+    assert {"weighting": options.pop("kind"), **options} == head
+    assert options["lower"] == (0.01 if variant == "text" else 0.1)

@@ -8,8 +8,7 @@ from lt_data.errors import RecipeError
 from lt_train.calibration import CALIBRATIONS, CalibrationOptions
 from lt_train.heads import HEADS, HeadOptions
 from lt_train.options.section import sections_of
-from lt_train.recipe.fill import beaten_keys
-from lt_train.recipe.load import load_recipe, make_recipe
+from lt_train.recipe.load import beaten_in, load_recipe, make_recipe, read_recipe_file
 from lt_train.recipe.methods import METHODS
 
 MINIMAL = {"data": {"train": {"annotations": "a.json", "images": "images"}}}
@@ -106,6 +105,43 @@ def test_values_that_make_no_sense(override, says):
     assert make_recipe(MINIMAL, ["method=bags", "head.others_ratio=.inf"]).head.others_ratio == float("inf")
 
 
+@pytest.mark.parametrize("source", ["faster_rcnn_r50_fpn_lvis_v0.5", None])
+@pytest.mark.parametrize("iterations", [50, 5000])
+def test_a_length_in_steps_needs_a_decay_in_steps(source, iterations):
+    """However the shipped decay compares with the warm-up; the step that is offered can be typed."""
+    content = read_recipe_file(source) if source else {**MINIMAL, "schedule": {"iterations": iterations}}
+    for file in (content, make_recipe(MINIMAL).to_plain()):
+        with pytest.raises(RecipeError, match=r"decay counts steps when .* got \[8, 11\]") as error:
+            make_recipe(file, [f"schedule.iterations={iterations}"])
+        (line,) = error.value.problems
+        offered = line.split()[-1]
+        assert offered == f"schedule.decay=[{iterations * 4 // 5}]"
+        for decay in (offered, "schedule.decay=[]"):
+            assert make_recipe(file, [f"schedule.iterations={iterations}", decay]).schedule.iterations == iterations
+    chosen = {**MINIMAL, "schedule": {"iterations": 300, "decay": [200]}}
+    assert make_recipe(chosen, ["schedule.iterations=400"]).schedule.decay == (200,)
+
+
+@pytest.mark.parametrize("warmup", [50, 1000])
+def test_the_step_of_decay_that_is_offered_can_be_typed(warmup):
+    options = ["schedule.iterations=100", f"schedule.warmup={warmup}"]
+    with pytest.raises(RecipeError, match=f"with a warm-up of {warmup} steps") as error:
+        make_recipe(MINIMAL, [*options, "schedule.decay=[8]"])
+    (line,) = error.value.problems
+    offered = line.partition("for example ")[2].split()
+    assert (offered == ["schedule.decay=[80]"]) == (warmup == 50)
+    assert make_recipe(MINIMAL, [*options, *offered]).schedule.decay == (80,)
+
+
+@pytest.mark.parametrize("value", ["soon", "-1", "1.5", ".inf", ".nan", "true", "null", "[5]"])
+def test_a_warm_up_is_a_number_of_steps_or_left_open(value):
+    with pytest.raises(RecipeError, match=r"schedule.warmup: got .*; allowed are auto and a number of steps") as error:
+        make_recipe(MINIMAL, [f"schedule.warmup={value}"])
+    assert len(error.value.problems) == 1
+    found = [make_recipe(MINIMAL, [f"schedule.warmup={text}"]).schedule.warmup for text in ("auto", "0", "5e1")]
+    assert found == ["auto", 0, 50]
+
+
 def test_several_mistakes_are_several_lines():
     with pytest.raises(RecipeError) as error:
         make_recipe({}, ["optim.lr=0", "seed=-1"])
@@ -162,11 +198,7 @@ def test_options_of_one_head_are_not_filled_into_another():
     """The preset gives the focal head a weighting; the head that the user chose has none."""
     recipe = make_recipe(MINIMAL, ["method=reweight-cls", "head.name=softmax"])
     assert recipe.head.name == "softmax"
-    assert beaten_keys("reweight-cls", recipe.to_plain()) == [
-        "note: head=softmax is set explicitly and beats reweight of method reweight-cls"
-    ]
+    assert beaten_in(recipe) == ["note: head=softmax is set explicitly and beats reweight of method reweight-cls"]
     recipe = make_recipe(MINIMAL, ["method=finetune-tail", "optim.lr=0.01"])
     assert recipe.data.classes_below == 100
-    assert beaten_keys("finetune-tail", recipe.to_plain()) == [
-        "note: optim.lr=0.01 is set explicitly and beats 0.0001 of method finetune-tail"
-    ]
+    assert beaten_in(recipe) == ["note: optim.lr=0.01 is set explicitly and beats 0.0001 of method finetune-tail"]
