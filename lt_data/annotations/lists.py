@@ -87,7 +87,24 @@ def _check_references(file: FileColumns, log: FindingList) -> None:
     ):
         if member not in file.missing:
             lost = np.flatnonzero((used != NO_ID) & ~np.isin(used, known))
+            if code == "LT105" and (shift := shift_of(used[used != NO_ID], known)):
+                listed, given = (f"{ids.min()}..{ids.max()}" for ids in (known[known != NO_ID], used[used != NO_ID]))
+                log.add("LT110", f"listed are {listed}, used {given}: {shift:+d} on every category_id would fit")
+                continue
             log.add_many(code, lost, lambda row, key=key, used=used: f"{file.annotation(row)}: {key} {used[row]}")
+
+
+def shift_of(used: IntArray, listed: IntArray) -> int:
+    """The -1 or +1 that would make listed ids of all used ones, if some are not listed as they are; else 0.
+
+    Args:
+        used: Category ids of annotations, at least two different ones if there is to be an answer.
+        listed: Ids of the categories.
+    """
+    distinct = np.unique(used)
+    if len(distinct) < 2 or np.isin(distinct, listed).all():
+        return 0
+    return next((shift for shift in (-1, 1) if np.isin(distinct + shift, listed).all()), 0)
 
 
 def leaves_folder(name: str) -> bool:
@@ -130,11 +147,19 @@ def _check_categories(file: FileColumns, log: FindingList) -> None:
 
 
 def _check_use(file: FileColumns, log: FindingList) -> None:
-    """What is used how often, and whether the header fields of LVIS say the same."""
+    """What is used how often, and whether the header fields of LVIS say the same.
+
+    Nothing is said of what follows only from ids that cannot be used, which have their own finding.
+    """
     annotations, crowd = file.annotations, file.annotations.crowd
     log.add_many("LT209", np.flatnonzero(crowd), file.annotation)
     unused = (file.images.ids != NO_ID) & ~np.isin(file.images.ids, annotations.image_ids)
-    log.add_many("LT208", np.flatnonzero(unused), file.image)
+    if (annotations.image_ids != NO_ID).all():
+        log.add_many("LT208", np.flatnonzero(unused), file.image)
+    _check_stated_frequencies(file, log)
+    used = annotations.category_ids
+    if (used == NO_ID).any() or shift_of(used, file.categories.ids):
+        return
     instances, images = _counts(file)
     log.add_many("LT207", np.flatnonzero(instances == 0), file.category)
     _check_header(file, instances, images, log)
@@ -175,14 +200,18 @@ def _check_header(file: FileColumns, instances: IntArray, images: IntArray, log:
     log.add_many("LT210", np.flatnonzero(wrong_instances | wrong_images), describe)
 
 
-def _check_frequencies(file: FileColumns, images: IntArray, log: FindingList) -> None:
-    """A validation file of LVIS states the frequencies of the training file: to differ is no mistake by itself."""
+def _check_stated_frequencies(file: FileColumns, log: FindingList) -> None:
     stated: Sequence[str | None] = file.categories.frequencies
     if all(frequency is None for frequency in stated):
         return
-    rows = range(len(stated))
-    unknown = [row for row in rows if stated[row] not in FREQUENCY_NAMES]
+    unknown = [row for row, frequency in enumerate(stated) if frequency not in FREQUENCY_NAMES]
     log.add_many("LT212", unknown, lambda row: f"{file.category(row)}: frequency {shown(stated[row])}")
+
+
+def _check_frequencies(file: FileColumns, images: IntArray, log: FindingList) -> None:
+    """A validation file of LVIS states the frequencies of the training file: to differ is no mistake by itself."""
+    stated: Sequence[str | None] = file.categories.frequencies
+    rows = range(len(stated))
     counted = [frequency_of(int(n)) for n in images]
     other = [row for row in rows if stated[row] in FREQUENCY_NAMES and stated[row] != counted[row]]
     log.add_many(

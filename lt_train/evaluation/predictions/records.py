@@ -21,7 +21,7 @@ import numpy as np
 from lt_data.annotations.records import CHUNK, LARGEST_ID, UNREADABLE
 from lt_data.arrays import FloatArray
 from lt_data.errors import DataError
-from lt_data.files.reading import map_file
+from lt_data.files.reading import map_file, why_no_json
 from lt_train.evaluation.predictions.columns import Detections, IouType, Problem, Results
 from lt_train.evaluation.truth.columns import plain_number
 
@@ -130,7 +130,8 @@ def _lenient_json(data: bytes, source: str) -> Any:
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{source}: not JSON ({error}); give a JSON list of COCO results") from None
+        kind = why_no_json(data) or f"not JSON ({error}); give a JSON list of COCO results"
+        raise DataError(f"{source}: {kind}") from None
 
 
 def _from_records(content: Any, kind: type[Any], source: str) -> tuple[list[Any], dict[int, str], int]:
