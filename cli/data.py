@@ -127,7 +127,7 @@ def build_coco_lt(
             force=force,
             progress=progress,
         )
-    for warning in built.warnings:
+    for warning in (*built.warnings, *built.notes):
         click.echo(f"warning: {warning}", err=True)
     click.echo(format_build(built))
     click.echo("dry run: nothing written" if dry_run else f"written: {out}")

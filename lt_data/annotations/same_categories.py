@@ -5,7 +5,7 @@ Shapes: C categories.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lt_data.annotations.file import AnnotationFile
 from lt_data.arrays import IntArray
@@ -28,10 +28,13 @@ def check_same_categories(file: AnnotationFile, ids: IntArray, names: Sequence[s
     want = dict(zip(ids.tolist(), names, strict=True))
     wrong = [key for key in sorted({*have, *want}) if have.get(key) != want.get(key)]
     if wrong:
-        shown = "; ".join(
-            f"id {key}: {have.get(key, 'missing')!r} here, {want.get(key, 'missing')!r} there" for key in wrong[:3]
-        )
+        shown = "; ".join(f"id {key}: {_named(have, key)} here, {_named(want, key)} there" for key in wrong[:3])
         raise DataError(
             f"{file.path}: {len(wrong)} categories differ from {other}'s ({shown}); "
             "use a file with the same category list"
         )
+
+
+def _named(names: Mapping[int, str], key: int) -> str:
+    """A name in quotation marks, so that a class called missing is told from one that is not there."""
+    return repr(names[key]) if key in names else "no such category"

@@ -12,11 +12,16 @@ from lt_data.errors import DataError
 from lt_data.files.image_files import find_images, normal_name
 
 
+def name_key(name: str) -> str:
+    """A category name without its case and superfluous spaces."""
+    return " ".join(name.casefold().split())
+
+
 def category_twins(names: Sequence[str]) -> list[list[int]]:
     """Rows of categories whose names differ, but only in case or spaces; those that are equal are told elsewhere."""
     by_key: dict[str, list[int]] = defaultdict(list)
     for row, name in enumerate(names):
-        by_key[" ".join(name.casefold().split())].append(row)
+        by_key[name_key(name)].append(row)
     return [rows for key, rows in by_key.items() if key and len({names[row] for row in rows}) > 1]
 
 
@@ -24,7 +29,9 @@ def file_twins(names: Sequence[str]) -> list[list[int]]:
     """Rows of images whose file names differ, but are of one file: ``b/a.jpg``, ``./b/a.jpg``, one with backslashes."""
     by_key: dict[str, list[int]] = defaultdict(list)
     for row, name in enumerate(names):
-        by_key[normal_name(name.replace("\\", "/"))].append(row)
+        # most names are as they should be, and there may be a hundred thousand
+        odd = "\\" in name or "//" in name or "./" in name
+        by_key[normal_name(name.replace("\\", "/")) if odd else name].append(row)
     return [rows for key, rows in by_key.items() if key and len({names[row] for row in rows}) > 1]
 
 

@@ -225,6 +225,14 @@ def keep_classes_below(data: DetectionData, limit: int) -> DetectionData:
     return replace(data, usable=usable, notes=(*data.notes, note))
 
 
+def _why_unusable(data: DetectionData) -> str:
+    """Why no annotation can become a target."""
+    crowds, count = int(data.file.crowd.sum()), len(data.file.crowd)
+    if count and crowds == count:
+        return f"all {count:,} annotations are crowds, which are regions to ignore (set iscrowd: 0 for objects)"
+    return "no image has a usable annotation" + (f"; {crowds:,} of {count:,} are crowds" if crowds else "")
+
+
 def training_rows(data: DetectionData, *, keep_empty: bool) -> tuple[IntArray, tuple[str, ...]]:
     """Images to train on, and a note about those left out.
 
@@ -239,7 +247,7 @@ def training_rows(data: DetectionData, *, keep_empty: bool) -> tuple[IntArray, t
     has_target[data.file.image_index()[data.usable]] = True
     empty = int((~has_target).sum())
     if not has_target.any():
-        raise DataError(f"{data.file.path}: no image has a usable annotation; there is nothing to train on")
+        raise DataError(f"{data.file.path}: {_why_unusable(data)}; there is nothing to train on")
     if keep_empty or not empty:
         return np.arange(len(has_target)), ()
     note = (

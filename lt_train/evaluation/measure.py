@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from lt_data.annotations.file import AnnotationFile, read_annotations
 from lt_data.counts.categories import CategoryCounts, count_categories
@@ -32,9 +30,12 @@ from lt_train.evaluation.figures.group_sets import GROUP_SETS, evaluation_groups
 from lt_train.evaluation.figures.metrics import summarise
 from lt_train.evaluation.figures.per_class import Cell, per_class_rows
 from lt_train.evaluation.figures.table import format_metrics
-from lt_train.evaluation.predictions.columns import IouType, Problem
+from lt_train.evaluation.predictions.columns import CheckedDetections, IouType, Problem
+from lt_train.evaluation.predictions.notes import prediction_notes
 from lt_train.evaluation.predictions.reading import Predictions, read_detections
+from lt_train.evaluation.trained_on import Match, match_counts
 from lt_train.evaluation.truth.columns import GroundTruth, load_ground_truth
+from lt_train.evaluation.truth.notes import truth_notes
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Measured:
         inputs: Content of ``inputs.json``.
         text: The figures as a table.
         skipped: Invalid predictions that were left out.
+        notes: What is odd about the inputs and changes what the figures mean, one line each.
     """
 
     metrics: dict[str, Any]
@@ -71,6 +73,7 @@ class Measured:
     inputs: EvaluationInputs
     text: str
     skipped: tuple[Problem, ...]
+    notes: tuple[str, ...] = ()
 
 
 def measure(
@@ -92,7 +95,7 @@ def measure(
         truth: The annotations as columns, where they were read before.
         iou_types: ``bbox`` and/or ``segm``; what the predictions have, unless given.
         groups: Groups of the training set.
-        train_counts: Counts of the training set; without them r, c and f are those of the annotation file.
+        train_counts: Counts of the training set; r, c and f come from them where the annotation file states none.
         choices: How to measure.
         stored_as: Where the predictions will lie, from the directory of the evaluation.
 
@@ -116,7 +119,8 @@ def measure(
 
     evaluations = run(fixed=False)
     fixed = run(fixed=True) if choices.fixed else None
-    metrics = summarise(evaluations, groups=groups, frequency=_frequencies(train_counts), fixed=fixed)
+    frequency = None if annotations.categories.frequencies else _frequencies(train_counts)
+    metrics = summarise(evaluations, groups=groups, frequency=frequency, fixed=fixed)
     return Measured(
         metrics=metrics,
         per_class=per_class_rows(evaluations, groups=groups, train_counts=train_counts),
@@ -132,7 +136,18 @@ def measure(
         ),
         text=format_metrics(metrics),
         skipped=found.skipped,
+        notes=_notes(annotations, found, predictions, choices),
     )
+
+
+def _notes(
+    annotations: AnnotationFile, found: CheckedDetections, predictions: Predictions, choices: Choices
+) -> tuple[str, ...]:
+    """What is odd about the inputs; detections in memory were made here and now."""
+    notes = truth_notes(annotations, found.truth, protocol=choices.protocol)
+    if isinstance(predictions, str | Path):
+        notes += prediction_notes(found, source=Path(predictions).name)
+    return tuple(notes)
 
 
 def _frequencies(counts: CategoryCounts | None) -> dict[int, str] | None:
@@ -146,6 +161,7 @@ def evaluate_predictions(
     annotations: Path,
     *,
     train_counts: Path | None = None,
+    match: Match = "ids",
     groups: str | None = None,
     choices: Choices | None = None,
     out: Path | None = None,
@@ -159,6 +175,8 @@ def evaluate_predictions(
         annotations: A COCO or LVIS annotation file, or a dataset directory.
         train_counts: What was trained on: a dataset directory, an annotation file, or a CSV with ``category_id`` and
             ``instances``. Without it there are no groups.
+        match: What tells that a category of the training set is one of the annotations: its ``ids`` (names must agree
+            where both sides have them) or its ``names``.
         groups: A preset, bounds such as ``10,100,1000``, or ``coco-lt-paper``; ``bags`` unless given.
         choices: How to measure.
         out: Directory for ``metrics.json``, ``per_class.csv`` and ``inputs.json``; nothing is written without.
@@ -179,14 +197,17 @@ def evaluate_predictions(
         counts = load_train_counts(train_counts)
     progress.step(f"reading {path}")
     file = read_annotations(path, progress=progress)
+    notes: tuple[str, ...] = ()
     if counts is not None:
-        _check_counts(counts, file, train_counts)
+        counts, notes = match_counts(counts, file, source=str(train_counts), match=match)
+        notes += _same_file_note(train_counts, path)
     chosen = _groups(groups, counts, file)
     progress.step(f"measuring {predictions}")
     stored_as = str(Path(predictions).resolve())
     measured = measure(
         file, Path(predictions), groups=chosen, train_counts=counts, choices=choices, stored_as=stored_as
     )
+    measured = replace(measured, notes=(*notes, *measured.notes))
     if out is not None:
         replaced = (out / METRICS).exists()
         write_evaluation(out, measured.metrics, measured.per_class, inputs=measured.inputs)
@@ -196,15 +217,12 @@ def evaluate_predictions(
     return measured
 
 
-def _check_counts(counts: CategoryCounts, file: AnnotationFile, source: Path | None) -> None:
-    """Refuses counts that would leave every group empty."""
-    ours, theirs = file.categories.ids, counts.category_ids
-    if not np.isin(ours, theirs).any():
-        shown = [", ".join(map(str, ids[:3].tolist())) for ids in (theirs, ours)]
-        raise DataError(
-            f"--train-counts {source}: has none of the category ids of {file.path} ({shown[0]}, ... there; {shown[1]}, "
-            "... here), so they may be labels or ids of another data set; write the ids of the annotation file"
-        )
+def _same_file_note(train_counts: Path | None, annotations: Path) -> tuple[str, ...]:
+    counted = None if train_counts is None else annotations_path(Path(train_counts))
+    if counted is None or counted.resolve() != annotations.resolve():
+        return ()
+    line = f"--train-counts {train_counts} is the file that is measured: it was trained on, or its counts are not those"
+    return (f"{line} of the training set",)
 
 
 def _groups(name: str | None, counts: CategoryCounts | None, file: AnnotationFile) -> tuple[Group, ...]:

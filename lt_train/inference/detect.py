@@ -49,12 +49,14 @@ class Trained:
         counts: Counts of its training file.
         groups: Groups of its training file.
         model: The detector, on the device of this process.
+        train_sha256: Digest of its training file.
     """
 
     recipe: Recipe
     counts: CategoryCounts
     groups: tuple[Group, ...]
     model: LongTailDetector
+    train_sha256: str
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,7 @@ def load_trained(
     model = make_model(recipe, counts, load_pretrained=False)
     model.load_state_dict(content["model"])
     groups = make_groups(counts.category_ids, counts.instances, recipe.data.groups)
-    return Trained(recipe, counts, groups, prepare(model, recipe.compute, where))
+    return Trained(recipe, counts, groups, prepare(model, recipe.compute, where), content["train_sha256"])
 
 
 def detect(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ class _Predicted:
     counts: CategoryCounts
     groups: tuple[Group, ...]
     out: Path
+    notes: tuple[str, ...] = ()
 
 
 def evaluate_run(
@@ -79,12 +80,19 @@ def evaluate_run(
         chosen = trained.groups if groups is None else evaluation_groups(groups, trained.counts)
         data = load_validation(source, trained.counts, masks=has_masks(recipe))
         found = predict(trained.model, data, recipe, processes=processes, console=console)
-        return None if found is None else _Predicted(found, data, recipe, trained.counts, chosen, where)
+        notes = _trained_on_notes(data, trained.train_sha256)
+        return None if found is None else _Predicted(found, data, recipe, trained.counts, chosen, where, notes)
 
     predicted = run_together(work)
     if predicted is None:
         return None
     return _measure_and_write(predicted, choices), predicted.out
+
+
+def _trained_on_notes(data: DetectionData, train_sha256: str) -> tuple[str, ...]:
+    if data.file.sha256 != train_sha256:
+        return ()
+    return (f"{data.file.path.name} is the file that the run was trained on: its figures say nothing about new images",)
 
 
 def _output(run: RunDir, checkpoint: str, files: Files | None, out: Path | None, force: bool) -> Path:
@@ -134,7 +142,7 @@ def _measure_and_write(predicted: _Predicted, choices: Choices | None = None) ->
         choices=choices,
     )
     write_evaluation(predicted.out, measured.metrics, measured.per_class, predicted.detections, inputs=measured.inputs)
-    return measured
+    return replace(measured, notes=(*predicted.notes, *measured.notes))
 
 
 def predict(

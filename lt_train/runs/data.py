@@ -23,6 +23,7 @@ from lt_train.data.plan import Plan
 from lt_train.data.sampler_options import ClassAwareSampler, RepeatFactorSampler, SamplerOptions
 from lt_train.evaluation import GroundTruth, load_ground_truth
 from lt_train.recipe.sections import Files, Recipe, has_masks
+from lt_train.runs.notes import data_notes
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class RunData:
         dataset: Its samples.
         val: The validation file with its images, or ``None``.
         groups: Groups by the instance counts of the training file.
-        notes: What was left out, one line each.
+        notes: What was left out and what is odd, one line each.
     """
 
     train: DetectionData
@@ -77,7 +78,7 @@ def load_run_data(recipe: Recipe) -> RunData:
         masks=_mask_form(recipe),
     )
     groups = make_groups(train.counts.category_ids, train.counts.instances, recipe.data.groups)
-    notes = (*train.notes, *mask_notes, *notes, *_edges_note(recipe))
+    notes = (*train.notes, *mask_notes, *notes, *_edges_note(recipe), *data_notes(train, val))
     return RunData(train, dataset, val, groups, notes)
 
 

@@ -183,12 +183,10 @@ def _types_of(rows: Sequence[_AnyRecord]) -> tuple[IouType, ...]:
 
 def _with_all(rows: list[Any], iou_types: Sequence[IouType]) -> tuple[list[Any], dict[int, str]]:
     names = [_FIELDS[name] for name in iou_types]
-    missing = {
-        number: f"missing `{name}`, which the first record has"
-        for number, row in enumerate(rows)
-        for name in names
-        if not getattr(row, name)
-    }
+    # where the first record has neither, boxes are looked for
+    has_any = bool(rows) and any(getattr(rows[0], name) for name in names)
+    text = "missing `{}`, which the first record has" if has_any else "neither `bbox` nor `segmentation`"
+    missing = {number: text.format(name) for number, row in enumerate(rows) for name in names if not getattr(row, name)}
     return [row for number, row in enumerate(rows) if number not in missing] if missing else rows, missing
 
 
@@ -208,6 +206,8 @@ def _no_records(faults: Mapping[int, str], total: int, iou_types: Iterable[IouTy
     shown = ", ".join(f"[{number}]: {faults[number]}" for number in sorted(faults)[:3])
     needed = " and ".join(_NEEDED[name] for name in iou_types)
     line = f"{source}: {len(faults):,} of {total:,} predictions are no COCO results ({shown}); "
+    if all("neither" in fault for fault in faults.values()):
+        needed = " or ".join(_NEEDED.values()) + "; keypoints alone are not measured"
     return Problem("record", len(faults), f"{line}each needs image_id, category_id, score and {needed}")
 
 
