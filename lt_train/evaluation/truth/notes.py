@@ -6,7 +6,7 @@ import numpy as np
 
 from lt_data.annotations.file import AnnotationFile
 from lt_data.arrays import positions_of
-from lt_data.checks.boxes import contradicting_areas
+from lt_data.checks.boxes import box_form, contradicting_areas
 from lt_data.checks.image_lists import annotated_entries, entries_of, unknown_entries
 from lt_data.checks.notes import NOISE_SHARE, file_notes
 from lt_train.evaluation.engines.protocols import ProtocolChoice
@@ -24,7 +24,7 @@ def truth_notes(file: AnnotationFile, truth: GroundTruth, *, protocol: ProtocolC
     return [
         *_nothing_to_measure(truth),
         *file_notes(file),
-        *_area_notes(truth),
+        *_area_notes(file, truth),
         *_missing_lists(truth, protocol),
         *(_list_notes(truth) if protocol != "coco" else ()),
     ]
@@ -37,10 +37,12 @@ def _nothing_to_measure(truth: GroundTruth) -> list[str]:
     return [f"{truth.source}: has no {what}: nothing will be measured"]
 
 
-def _area_notes(truth: GroundTruth) -> list[str]:
+def _area_notes(file: AnnotationFile, truth: GroundTruth) -> list[str]:
+    """A line about areas, unless the boxes are no boxes: then it is they that are wrong."""
     wrong = contradicting_areas(truth.boxes, truth.areas)
     count = int(wrong.sum())
-    if not count or count < NOISE_SHARE * len(wrong):
+    few = not count or count < NOISE_SHARE * len(wrong)
+    if few or box_form(truth.boxes, file.image_sizes[file.image_index()]) is not None:
         return []
     return [
         f"{truth.source}: {count:,} of {len(wrong):,} areas contradict their boxes; APs, APm and APl of boxes "
