@@ -121,7 +121,7 @@ CODES: Final[dict[str, Code]] = {
     "LT402": Code("error", "a polygon has an odd number of coordinates", "write x1, y1, x2, y2, ..."),
     "LT403": Code("error", "a mask is empty", "remove the annotation or its segmentation"),
     "LT404": Code("error", "run lengths are of another size than the image", "size is [height, width] of the image"),
-    "LT405": Code("error", "a segmentation is neither polygons nor run lengths", "polygons are a list of lists"),
+    "LT405": Code("error", "a segmentation is neither polygons nor run lengths", "write polygons, or {size, counts}"),
     "LT406": Code("error", "a mask lies outside its box", "box and mask are of different objects; mend one"),
     "LT407": Code("warning", "a mask reaches beyond its box", "make the box again from the mask"),
     "LT408": Code(

@@ -325,10 +325,26 @@ def _usable_fields(content: Mapping[str, Any], kind: type[_Record]) -> tuple[dic
                 problems.append(("LT303", f"{field.name} is {json.dumps(value)}"))
                 usable[field.name] = _UNUSABLE[field.name]
         except msgspec.ValidationError as error:
-            problems.append((_code_of(field.name, value), f"{field.name} is {shown(value)} ({error})"))
+            reason = segmentation_form(value) if field.name == "segmentation" else None
+            problems.append((_code_of(field.name, value), f"{field.name} is {shown(value)} ({reason or error})"))
             if field.name in _UNUSABLE:
                 usable[field.name] = _UNUSABLE[field.name]
     return usable, problems
+
+
+def segmentation_form(value: object) -> str | None:
+    """What a segmentation that is none of COCO's looks like, and how it is written; ``None`` for other things."""
+    first = value[0] if isinstance(value, list) and value else None
+    if isinstance(first, dict) and "counts" in first:
+        return "run lengths are one {size, counts}, not a list of them"
+    if isinstance(first, int | float):
+        return "a polygon is a list within the list: [[x1, y1, x2, y2, ...]]"
+    if isinstance(first, list) and first and isinstance(first[0], list | dict):
+        return "points are not grouped: write [[x1, y1, x2, y2, ...]]"
+    if isinstance(value, dict) and isinstance(value.get("counts"), list):
+        texts = any(isinstance(run, str) for run in value["counts"])
+        return "counts are whole numbers without quotes" if texts else None
+    return None
 
 
 def _code_of(name: str, value: object) -> str:

@@ -13,7 +13,7 @@ from lt_data.annotations.findings import FindingList
 from lt_data.annotations.lists import FileColumns
 from lt_data.arrays import BoolArray, FloatArray, IntArray
 from lt_data.checks.boxes import IMAGE_TOLERANCE, BoxForm, Form, box_form, contradicting_areas, under_a_pixel
-from lt_data.masks.measure import BROKEN, EMPTY, ODD, SHORT, WRONG_SUM
+from lt_data.masks.measure import BROKEN, BYTES_TEXT, EMPTY, ODD, SHORT, WRONG_SUM
 
 # px by which mask and box may differ
 MASK_TOLERANCE: Final = 2.0
@@ -96,13 +96,19 @@ def _image_sizes(file: FileColumns) -> IntArray:
 
 def _check_segmentations(file: FileColumns, width_height: IntArray, log: FindingList) -> None:
     masks = file.annotations.masks
+    of_bytes = (masks.faults & BYTES_TEXT > 0) & (masks.faults & (BROKEN | WRONG_SUM) > 0)
     for code, bit in (("LT401", SHORT), ("LT402", ODD), ("LT403", EMPTY), ("LT405", BROKEN)):
-        log.add_many(code, np.flatnonzero(masks.faults & bit), file.annotation)
+        log.add_many(code, np.flatnonzero((masks.faults & bit > 0) & ~of_bytes), file.annotation)
+    log.add_many(
+        "LT405",
+        np.flatnonzero(of_bytes),
+        lambda row: f"{file.annotation(row)}: counts is text of Python bytes (b'...'); write rle['counts'].decode()",
+    )
     if masks.given.any():
         log.add_many("LT409", np.flatnonzero(~masks.given & ~file.annotations.crowd), file.annotation)
     of_image = masks.rle_sizes == width_height[:, ::-1]
     known = (masks.rle_sizes >= 0).all(1) & (width_height > 0).all(1)
-    wrong = (known & ~of_image.all(1)) | ((masks.faults & WRONG_SUM) > 0)
+    wrong = ((known & ~of_image.all(1)) | ((masks.faults & WRONG_SUM) > 0)) & ~of_bytes
 
     def describe(row: int) -> str:
         size = "{}, {}".format(*masks.rle_sizes[row])

@@ -74,15 +74,12 @@ def test_the_validation_file(tmp_path, val, says):
 
 
 def test_the_command_says_it_and_the_record_does_not(tmp_path):
-    save(
-        {**distinct(), "annotations": [*distinct()["annotations"], annotation(900, 1, 1, box=(0.125, 2, 3, 4))]},
-        tmp_path / "p.json",
-    )
-    options = ["--coco", pool_path, "--out", tmp_path / "out", "--reference", "exp:2", "--on-shortage", "cap"]
+    content, out = distinct(), tmp_path / "out"
+    content["annotations"].append(annotation(900, 1, 1, box=(0.125, 2, 3, 4)))
+    path = save(content, tmp_path / "p.json")
+    options = ["--coco", path, "--out", out, "--reference", "exp:2", "--on-shortage", "cap"]
     run = CliRunner().invoke(main, ["build-coco-lt", *map(str, options)])
     assert run.exit_code == 0
     assert "warning: p.json: 1 of 61 annotations of images that are taken repeat another" in run.stderr
-    assert "repeat another" not in (tmp_path / "out" / "build.json").read_text()
-    assert (
-        CliRunner().invoke(main, ["verify", str(tmp_path / "out"), "--pool", str(tmp_path / "p.json")]).exit_code == 0
-    )
+    assert "repeat another" not in (out / "build.json").read_text()
+    assert CliRunner().invoke(main, ["verify", str(out), "--pool", str(path)]).exit_code == 0

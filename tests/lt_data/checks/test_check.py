@@ -419,6 +419,24 @@ def test_a_crowd_whose_run_lengths_fit_its_box_is_only_a_note(tmp_path):
     assert set(found(tmp_path, content)) == {"LT209", "LT405"}
 
 
+@pytest.mark.parametrize(
+    ("segmentation", "says"),
+    [
+        ([RLE], "run lengths are one {size, counts}, not a list of them"),
+        ([1, 2, 4, 2, 4, 6, 1, 6], "a polygon is a list within the list"),
+        ([[[1, 2], [4, 2], [4, 6]]], "points are not grouped"),
+        ([[{"x": 1, "y": 2}]], "points are not grouped"),
+        ({**RLE, "counts": ["0", "10", "3062"]}, "counts are whole numbers without quotes"),
+        ({**RLE, "counts": "b'0:'"}, "counts is text of Python bytes (b'...'); write rle['counts'].decode()"),
+        ({**RLE, "counts": 7}, "Expected `str | array`, got `int`"),
+    ],
+)
+def test_segmentations_of_other_forms_say_which(tmp_path, segmentation, says):
+    findings = found(tmp_path, on_annotation(segmentation=segmentation)())
+    assert set(findings) == {"LT405"}
+    assert says in findings["LT405"].examples[0]
+
+
 @pytest.mark.parametrize("first", ["images", "annotations", "info", "note"])
 @pytest.mark.parametrize("value", ['[{"id": 7, "a": {"images": 1}}]', "[]", "null", '"]}, \\"info\\": 1e999"'])
 def test_a_member_that_occurs_twice(tmp_path, first, value):
