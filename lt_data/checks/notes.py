@@ -80,12 +80,12 @@ def object_notes(
 
 
 def name_notes(file: AnnotationFile) -> list[str]:
-    """Lines about categories and image files that are there twice under names that differ."""
+    """Lines about categories and image files that are there twice, under one name or two."""
     categories, files = file.categories.names, file.file_names
     notes = []
     for twins, names, what in (
-        (category_twins(categories), categories, "categories differ in case or spaces only; each is a class"),
-        (file_twins(files), files, "images name one file in different ways; each counts as an image"),
+        (category_twins(categories), categories, "categories share a name, case and spaces aside; each is a class"),
+        (file_twins(files), files, "images name one file; each counts as an image"),
     ):
         if twins:
             shown = ", ".join(repr(names[row]) for row in twins[0][:3])

@@ -18,25 +18,30 @@ def name_key(name: str) -> str:
 
 
 def category_twins(names: Sequence[str]) -> list[list[int]]:
-    """Rows of categories whose names differ, but only in case or spaces; those that are equal are told elsewhere."""
+    """Rows of categories that have one name but for case and spaces, a list for each name that several have."""
     by_key: dict[str, list[int]] = defaultdict(list)
     for row, name in enumerate(names):
         by_key[name_key(name)].append(row)
-    return [rows for key, rows in by_key.items() if key and len({names[row] for row in rows}) > 1]
+    return [rows for key, rows in by_key.items() if key and len(rows) > 1]
 
 
 def file_twins(names: Sequence[str]) -> list[list[int]]:
-    """Rows of images whose file names differ, but are of one file: ``b/a.jpg``, ``./b/a.jpg``, one with backslashes."""
+    """Rows of images that name one file, a list for each: ``b/a.jpg``, ``./b/a.jpg``, one with backslashes."""
     by_key: dict[str, list[int]] = defaultdict(list)
     for row, name in enumerate(names):
         # most names are as they should be, and there may be a hundred thousand
         odd = "\\" in name or "//" in name or "./" in name
         by_key[normal_name(name.replace("\\", "/")) if odd else name].append(row)
-    return [rows for key, rows in by_key.items() if key and len({names[row] for row in rows}) > 1]
+    return [rows for key, rows in by_key.items() if key and len(rows) > 1]
+
+
+def _differing(twins: Sequence[list[int]], names: Sequence[str]) -> list[list[int]]:
+    """Those that are not written alike."""
+    return [rows for rows in twins if len({names[row] for row in rows}) > 1]
 
 
 def check_twins(file: FileColumns, images: Path | None, log: FindingList) -> None:
-    """Categories and image files that are there twice under names that differ.
+    """Categories and image files that are there twice under names that differ; equal ones have their own findings.
 
     Args:
         file: The annotation file's columns.
@@ -44,8 +49,12 @@ def check_twins(file: FileColumns, images: Path | None, log: FindingList) -> Non
         log: Takes what is found.
     """
     names, files = file.categories.names, file.images.names
-    log.add_many("LT213", category_twins(names), lambda rows: ", ".join(file.category(row) for row in rows[:3]))
-    found = file_twins(files)
+    log.add_many(
+        "LT213",
+        _differing(category_twins(names), names),
+        lambda rows: ", ".join(file.category(row) for row in rows[:3]),
+    )
+    found = _differing(file_twins(files), files)
     if images is not None:
         known = {row for rows in found for row in rows}
         found += [rows for rows in _linked(files, images) if not known & set(rows)]
@@ -63,4 +72,4 @@ def _linked(names: Sequence[str], folder: Path) -> list[list[int]]:
             except (DataError, OSError):
                 continue
             by_file[status.st_dev, status.st_ino].append(row)
-    return [rows for rows in by_file.values() if len({names[row] for row in rows}) > 1]
+    return _differing(list(by_file.values()), names)

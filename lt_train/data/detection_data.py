@@ -16,6 +16,7 @@ import numpy.typing as npt
 from lt_data.annotations.category_ids import CategoryIds
 from lt_data.annotations.file import AnnotationFile, read_annotations
 from lt_data.arrays import BoolArray, IntArray
+from lt_data.checks.notes import form_notes
 from lt_data.counts.categories import CategoryCounts, count_categories
 from lt_data.dataset.names import annotations_path
 from lt_data.errors import DataError
@@ -108,7 +109,9 @@ def _dropped_notes(file: AnnotationFile, bad: BoolArray) -> list[str]:
             f"(annotation ids {examples})"
         )
         if bad.mean() > LARGEST_DROPPED_SHARE:
-            raise DataError(f"{line}; allowed are at most 5 %; mend the boxes")
+            sizes = file.image_sizes[file.image_index()]
+            asked = form_notes(file.boxes, sizes, file.path.name)
+            raise DataError([f"{line}; allowed are at most 5 %; mend the boxes", *asked])
         notes.append(f"{line}; they are left out")
     return notes
 

@@ -90,6 +90,17 @@ def test_training_data(apart, tiny_pool, tmp_path):
     assert "say ignore: 1" in ignored
 
 
+def test_boxes_that_are_too_small_to_train_on_are_asked_about_too(tiny_pool, tmp_path):
+    def change(content):
+        for record in content["annotations"]:
+            record["bbox"] = [value / 64**2 for value in record["bbox"]]
+
+    path = written(tiny_pool, tmp_path / "t.json", change)
+    with pytest.raises(DataError, match="mend the boxes") as error:
+        load_data(path, tiny_pool / "images")
+    assert "lie within 0..1: are they fractions of the image?" in error.value.problems[1]
+
+
 def test_one_file_for_both_says_all_once(tiny_pool, tmp_path):
     path = written(tiny_pool, tmp_path / "a.json", lambda c: c["annotations"][0].update(ignore=1))
     data = load_data(path, tiny_pool / "images")
