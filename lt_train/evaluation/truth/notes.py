@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from lt_data.annotations.file import AnnotationFile
@@ -9,11 +11,13 @@ from lt_data.arrays import positions_of
 from lt_data.checks.boxes import box_form, contradicting_areas
 from lt_data.checks.image_lists import annotated_entries, entries_of, unknown_entries
 from lt_data.checks.notes import NOISE_SHARE, file_notes
-from lt_train.evaluation.engines.protocols import ProtocolChoice
 from lt_train.evaluation.truth.columns import GroundTruth
 
+# what the engines allow, which build on this room
+Asked = Literal["auto", "coco", "lvis"]
 
-def truth_notes(file: AnnotationFile, truth: GroundTruth, *, protocol: ProtocolChoice = "auto") -> list[str]:
+
+def truth_notes(file: AnnotationFile, truth: GroundTruth, *, protocol: Asked = "auto") -> list[str]:
     """Lines about the annotations, none for sound ones.
 
     Args:
@@ -50,7 +54,7 @@ def _area_notes(file: AnnotationFile, truth: GroundTruth) -> list[str]:
     ]
 
 
-def _missing_lists(truth: GroundTruth, protocol: ProtocolChoice) -> list[str]:
+def _missing_lists(truth: GroundTruth, protocol: Asked) -> list[str]:
     if not truth.images_without_lists or protocol != "auto":
         return []
     return [
