@@ -139,7 +139,7 @@ def build_coco_lt(
         if style == "json":
             click.echo(shortage_json(error))
         raise
-    for warning in (*built.warnings, *remarks(built)):
+    for warning in (*built.warnings, *built.notes, *remarks(built)):
         click.echo(f"warning: {warning}", err=True)
     click.echo(format_build(built, style))
     click.echo("dry run: nothing written" if dry_run else f"written: {out}", err=style == "json")

@@ -157,6 +157,9 @@ def _dry_run(recipe: str, overrides: tuple[str, ...], init_from: Path | None) ->
 @click.option("--checkpoint", type=click.Choice(["last", "best"]), help="For a RUN  [default: last].")
 @click.option("--train-counts", type=FILE, help="For --predictions: the training set, as a directory, file or CSV.")
 @click.option(
+    "--match", type=click.Choice(["ids", "names"]), help="How --train-counts finds its categories  [default: ids]."
+)
+@click.option(
     "--groups",
     help="A preset, bounds such as 10,100,1000, coco-lt-paper or a groups file  "
     "[default: the run's or the dataset directory's, else bags].",
@@ -175,6 +178,7 @@ def evaluate(
     images: Path | None,
     checkpoint: str | None,
     train_counts: Path | None,
+    match: str | None,
     groups: str | None,
     out: Path | None,
     device: str | None,
@@ -195,11 +199,14 @@ def evaluate(
         raise click.UsageError("--annotations and --images belong together: give both or neither.")
     if run is not None and train_counts is not None:
         raise click.UsageError("--train-counts is for --predictions: a RUN knows what it was trained on.")
+    if match is not None and train_counts is None:
+        raise click.UsageError("--match is for --train-counts: it says how categories are found there.")
     from lt_train.evaluation.measure import Choices
 
     choices = Choices(fixed=options.pop("fixed_ap"), **options)
     if predictions is not None and annotations is not None:
-        _evaluate_predictions(predictions, annotations, train_counts, groups, choices, out, force)
+        trained_on = {"train_counts": train_counts, "match": match or "ids"}
+        _evaluate_predictions(predictions, annotations, trained_on, groups, choices, out, force)
         return
     need_training()
     from lt_train.inference.evaluate_run import evaluate_run
@@ -224,7 +231,7 @@ def evaluate(
 def _evaluate_predictions(
     predictions: Path,
     annotations: Path,
-    train_counts: Path | None,
+    trained_on: dict[str, Any],
     groups: str | None,
     choices: Choices,
     out: Path | None,
@@ -236,7 +243,7 @@ def _evaluate_predictions(
         measured = evaluate_predictions(
             predictions,
             annotations,
-            train_counts=train_counts,
+            **trained_on,
             groups=groups,
             choices=choices,
             out=out,
@@ -251,6 +258,8 @@ def _show(measured: Measured, out: Path | None) -> None:
         click.echo(f"warning: left out: {problem.line}", err=True)
     for note in measured.notes:
         click.echo(f"note: {note}", err=True)
+    for warning in measured.warnings:
+        click.echo(f"warning: {warning}", err=True)
     click.echo(measured.text)
     click.echo(f"written: {out}" if out is not None else "nothing written; give --out for the per-class table")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +39,39 @@ def all_distinct(values: npt.NDArray[np.int64] | npt.NDArray[np.uint64]) -> bool
         return True
     ordered = np.sort(values)
     return bool((ordered[1:] != ordered[:-1]).all())
+
+
+def row_keys(columns: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.uint64]:
+    """A number for each row of a table that is given by its columns, [V] each; equal rows have equal numbers.
+
+    Args:
+        columns: Of 64-bit numbers each.
+    """
+    keys = np.zeros(len(columns[0]), np.uint64)
+    for column in columns:
+        keys ^= np.ascontiguousarray(column).view(np.uint64)
+        keys *= np.uint64(0x9E3779B97F4A7C15)
+        keys ^= keys >> np.uint64(32)
+    return keys
+
+
+def repeats(columns: Sequence[npt.NDArray[Any]]) -> BoolArray:
+    """Rows of a table that equal an earlier row, [V].
+
+    Args:
+        columns: The columns of the table, of 64-bit numbers, [V] each.
+    """
+    keys = row_keys(columns)
+    repeated = np.zeros(len(keys), bool)
+    if all_distinct(keys):
+        return repeated
+    order = np.argsort(keys, kind="stable")
+    same = keys[order[1:]] == keys[order[:-1]]
+    for column in columns:
+        # a number stands for many rows: what counts are the rows
+        same &= column[order[1:]] == column[order[:-1]]
+    repeated[order[1:][same]] = True
+    return repeated
 
 
 def positions_of(values: IntArray, ids: IntArray) -> IntArray:

@@ -24,6 +24,7 @@ from lt_data.annotations.problems import structural_problems
 from lt_data.annotations.records import (
     UNREADABLE,
     CategoryRecord,
+    Geometry,
     Records,
     SegmentationRecord,
     annotation_columns,
@@ -148,7 +149,7 @@ class AnnotationFile:
         Raises:
             DataError: A record has an area or a box of a wrong type.
         """
-        return self._geometry[0]
+        return self._geometry.areas
 
     @property
     def boxes(self) -> FloatArray:
@@ -157,10 +158,19 @@ class AnnotationFile:
         Raises:
             DataError: As for ``areas``.
         """
-        return self._geometry[1]
+        return self._geometry.boxes
+
+    @property
+    def ignored(self) -> BoolArray:
+        """Annotations whose field ``ignore`` is 1, shape [A]; COCO's tools do not read it, nor does anything here.
+
+        Raises:
+            DataError: As for ``areas``.
+        """
+        return self._geometry.ignored
 
     @cached_property
-    def _geometry(self) -> tuple[FloatArray, FloatArray]:
+    def _geometry(self) -> Geometry:
         try:
             with without_cycle_collection():
                 return geometry(self.path, self.data, self.annotation_records)

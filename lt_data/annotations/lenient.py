@@ -27,6 +27,7 @@ from lt_data.annotations.loose import (
     name_of,
     number_texts,
 )
+from lt_data.annotations.other_files import other_file
 from lt_data.annotations.records import (
     LARGEST_ID,
     LISTS,
@@ -52,17 +53,25 @@ _CHUNK: Final = 512
 _NO_BOX: Final = (float("nan"),) * 4
 # strings are matched first, so that a NaN within one is left alone
 _STRING_OR_NO_NUMBER: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|-?Infinity|NaN', re.DOTALL)
-# a number that is valid JSON and too large for every float
-_BEYOND_FLOATS: Final = b"1e999"
+# numbers that are valid JSON and too large for every float; the one for NaN is no number that anybody writes
+_NAN: Final = "7.625e88888"
+_BEYOND_FLOATS: Final = {b"NaN": _NAN.encode(), b"Infinity": b"1e999", b"-Infinity": b"-1e999"}
 
 
-class _TextImage(ImageRecord, gc=False):
+class _Image(ImageRecord, gc=False):
+    # whatever they hold is looked at later
+    neg_category_ids: Any = None
+    not_exhaustive_category_ids: Any = None
+
+
+class _TextImage(_Image, gc=False):
     id: str  # type: ignore[assignment]
 
 
 class _Annotation(AnnotationRecord, gc=False):
     area: float | None = None
     bbox: tuple[float, float, float, float] | None = None
+    ignore: Any = None
     segmentation: list[list[float]] | RunLengths | None = None
 
 
@@ -74,10 +83,10 @@ class _TextId(msgspec.Struct):
     id: str
 
 
-_Record = TypeVar("_Record", ImageRecord, _Annotation, CategoryRecord)
+_Record = TypeVar("_Record", _Image, _Annotation, CategoryRecord)
 # what readers decode of a record
 _STRICT: Final[dict[type, tuple[type, ...]]] = {
-    ImageRecord: (LooseImage,),
+    _Image: (LooseImage,),
     _TextImage: (LooseImage,),
     _Annotation: (LooseAnnotation, GeometryRecord),
     _TextAnnotation: (LooseAnnotation, GeometryRecord),
@@ -98,17 +107,22 @@ _UNUSABLE: Final[dict[str, Any]] = {"bbox": (float("inf"),) * 4, "area": float("
 
 @dataclass(frozen=True)
 class ImageColumns:
-    """Ids (:data:`NO_ID` where unusable) [N], width and height [N, 2], N file names, N URLs."""
+    """Ids (:data:`NO_ID` where unusable) [N], width and height [N, 2], N file names, N URLs, N of each list of LVIS.
+
+    The lists are whatever the file has there, ``None`` where it has nothing.
+    """
 
     ids: IntArray
     sizes: IntArray
     names: list[str]
     urls: list[str]
+    negatives: list[Any]
+    not_exhaustive: list[Any]
 
 
 @dataclass(frozen=True)
 class AnnotationColumns:
-    """Ids [A] each, crowd [A], area [A] and boxes x, y, width, height [A, 4], and the masks.
+    """Ids [A] each, crowd and ``ignore`` flags [A], area [A] and boxes x, y, width, height [A, 4], and the masks.
 
     Areas and boxes are NaN where missing and infinite where unusable.
     """
@@ -117,6 +131,7 @@ class AnnotationColumns:
     image_ids: IntArray
     category_ids: IntArray
     crowd: BoolArray
+    ignored: BoolArray
     areas: FloatArray
     boxes: FloatArray
     masks: MaskColumns
@@ -151,10 +166,15 @@ def split_leniently(
     Raises:
         DataError: The file is not JSON, or no annotation file at all.
     """
+    refused: DataError | None = None
     try:
-        return data, {**split_records(path, data)}
+        records: dict[str, list[msgspec.Raw] | None] = {**split_records(path, data)}
     except DataError as error:
         refused = error
+    if kind := other_file(data):
+        raise DataError(f"{path}: {kind}")
+    if refused is None:
+        return data, records
     members = _members(data)
     if members is None:
         changed = _without_nan(data, log)
@@ -195,7 +215,7 @@ def _without_nan(data: Bytes, log: FindingList) -> bytes | None:
         if match[0].startswith(b'"'):
             return match[0]
         places.append(match.start())
-        return _BEYOND_FLOATS
+        return _BEYOND_FLOATS[match[0]]
 
     changed = _STRING_OR_NO_NUMBER.sub(replace, data)
     if not places or _members(changed) is None:
@@ -236,7 +256,7 @@ class RecordReader:
 
     def images(self) -> ImageColumns:
         """All images."""
-        rows = [row for _, chunk in self._chunks(_TextImage if self.texts else ImageRecord) for row in chunk]
+        rows = [row for _, chunk in self._chunks(_TextImage if self.texts else _Image) for row in chunk]
         self.log.add_many(
             "LT010", range(len(rows)) if self.texts else (), lambda i: f"images[{i}]: {shown(rows[i].id)}"
         )
@@ -245,6 +265,8 @@ class RecordReader:
             sizes=np.array([(whole(r.width), whole(r.height)) for r in rows], np.int64).reshape(-1, 2),
             names=[row.name() for row in rows],
             urls=[row.coco_url or "" for row in rows],
+            negatives=[row.neg_category_ids for row in rows],
+            not_exhaustive=[row.not_exhaustive_category_ids for row in rows],
         )
 
     def categories(self) -> CategoryColumns:
@@ -267,7 +289,7 @@ class RecordReader:
         """All annotations; their segmentations are measured by the chunk and let go."""
         count = len(self.records)
         ids, image_ids, category_ids = (np.empty(count, np.int64) for _ in range(3))
-        crowd = np.empty(count, bool)
+        crowd, ignored = np.empty(count, bool), np.empty(count, bool)
         areas, boxes = np.empty(count), np.empty((count, 4))
         masks = MaskColumns.empty(count)
         for part, rows in self._chunks(_TextAnnotation if self.texts else _Annotation):
@@ -275,11 +297,12 @@ class RecordReader:
             image_ids[part] = self._numbers([row.image_id for row in rows])
             category_ids[part] = [row.category_id for row in rows]
             crowd[part] = [bool(row.iscrowd) for row in rows]
+            ignored[part] = [row.ignore == 1 for row in rows]
             areas[part] = [row.area for row in rows]
             numbers = chain.from_iterable([row.bbox or _NO_BOX for row in rows])
             boxes[part] = np.fromiter(numbers, np.float64, 4 * len(rows)).reshape(-1, 4)
             measure_masks([row.segmentation for row in rows], masks.part(part))
-        return AnnotationColumns(ids, image_ids, category_ids, crowd, areas, boxes, masks)
+        return AnnotationColumns(ids, image_ids, category_ids, crowd, ignored, areas, boxes, masks)
 
     def _numbers(self, ids: Sequence[float | str]) -> IntArray:
         """Image ids as numbers; a text that no image has gets a number that no image has."""
@@ -328,9 +351,13 @@ def numbers_of_texts(images: Sequence[msgspec.Raw]) -> dict[str, int]:
 def _content(record: msgspec.Raw) -> Any:
     """A record as Python values; ``None`` if it is nested too deeply."""
     try:
-        return json.loads(bytes(record).decode("utf-8", "replace"), parse_int=_number)
+        return json.loads(bytes(record).decode("utf-8", "replace"), parse_int=_number, parse_float=_float)
     except (RecursionError, ValueError):
         return None
+
+
+def _float(digits: str) -> float:
+    return float("nan") if digits == _NAN else float(digits)
 
 
 def _number(digits: str) -> int | float:
@@ -351,9 +378,12 @@ def _usable_fields(content: Mapping[str, Any], kind: type[_Record]) -> tuple[dic
         try:
             usable[field.name] = msgspec.convert(value, field.type)
             if field.name in ("bbox", "area") and value is not None and not np.isfinite(usable[field.name]).all():
-                problems.append(("LT303", f"{field.name} is {shown(value)}"))
+                problems.append(("LT303", f"{field.name} is {json.dumps(value)}"))
+                usable[field.name] = _UNUSABLE[field.name]
         except msgspec.ValidationError as error:
-            problems.append((_code_of(field.name, value), f"{field.name} is {shown(value)} ({_words(error)})"))
+            reason = segmentation_form(value) if field.name == "segmentation" else None
+            words = reason or _words(error)
+            problems.append((_code_of(field.name, value), f"{field.name} is {shown(value)} ({words})"))
             if field.name in _UNUSABLE:
                 usable[field.name] = _UNUSABLE[field.name]
             if field.name == "name":
@@ -364,6 +394,21 @@ def _usable_fields(content: Mapping[str, Any], kind: type[_Record]) -> tuple[dic
 def _words(error: msgspec.ValidationError) -> str:
     """Whole floats pass for ids; whoever writes an id anew writes a whole number."""
     return str(error).replace("`int | float`", "`int`")
+
+
+def segmentation_form(value: object) -> str | None:
+    """What a segmentation that is none of COCO's looks like, and how it is written; ``None`` for other things."""
+    first = value[0] if isinstance(value, list) and value else None
+    if isinstance(first, dict) and "counts" in first:
+        return "run lengths are one {size, counts}, not a list of them"
+    if isinstance(first, int | float):
+        return "a polygon is a list within the list: [[x1, y1, x2, y2, ...]]"
+    if isinstance(first, list) and first and isinstance(first[0], list | dict):
+        return "points are not grouped: write [[x1, y1, x2, y2, ...]]"
+    if isinstance(value, dict) and isinstance(value.get("counts"), list):
+        texts = any(isinstance(run, str) for run in value["counts"])
+        return "counts are whole numbers without quotes" if texts else None
+    return None
 
 
 def _code_of(name: str, value: object) -> str:

@@ -99,11 +99,28 @@ def _check_references(file: FileColumns, log: FindingList) -> None:
     for code, key, used, member, known, text in lists:
         if member not in file.missing and NO_ID not in known:
             lost = np.flatnonzero((used != NO_ID) & ~np.isin(used, known))
+            if code == "LT105" and (shift := shift_of(used[used != NO_ID], known)):
+                listed, given = (f"{ids.min()}..{ids.max()}" for ids in (known, used[used != NO_ID]))
+                log.add("LT110", f"listed are {listed}, used {given}: {shift:+d} on every category_id would fit")
+                continue
             log.add_many(code, lost, partial(_reference, file, key, used, text))
 
 
 def _reference(file: FileColumns, key: str, used: IntArray, text: Callable[[int], str], row: int) -> str:
     return f"{file.annotation(row)}: {key} {text(int(used[row]))}"
+
+
+def shift_of(used: IntArray, listed: IntArray) -> int:
+    """The -1 or +1 that would make listed ids of all used ones, if some are not listed as they are; else 0.
+
+    Args:
+        used: Category ids of annotations, at least two different ones if there is to be an answer.
+        listed: Ids of the categories.
+    """
+    distinct = np.unique(used)
+    if len(distinct) < 2 or np.isin(distinct, listed).all():
+        return 0
+    return next((shift for shift in (-1, 1) if np.isin(distinct + shift, listed).all()), 0)
 
 
 def leaves_folder(name: str) -> bool:
@@ -146,15 +163,20 @@ def _check_categories(file: FileColumns, log: FindingList) -> None:
 
 
 def _check_use(file: FileColumns, log: FindingList) -> None:
-    """What is used how often, and whether the header fields of LVIS say the same; not told of ids that are unusable."""
+    """What is used how often, and whether the header fields of LVIS say the same.
+
+    Nothing is said of what follows only from ids that cannot be used, which have their own finding.
+    """
     annotations, crowd = file.annotations, file.annotations.crowd
     log.add_many("LT209", np.flatnonzero(crowd), file.annotation)
+    _check_stated_frequencies(file, log)
     if "annotations" in file.missing:
         return
     if NO_ID not in annotations.image_ids:
         unused = (file.images.ids != NO_ID) & ~np.isin(file.images.ids, annotations.image_ids)
         log.add_many("LT208", np.flatnonzero(unused), file.image)
-    if NO_ID in annotations.category_ids or NO_ID in annotations.image_ids:
+    used = annotations.category_ids
+    if NO_ID in used or NO_ID in annotations.image_ids or shift_of(used, file.categories.ids):
         return
     instances, images = _counts(file)
     log.add_many("LT207", np.flatnonzero(instances == 0), lambda row: file.category(row) + _groups_all(file, row))
@@ -204,14 +226,18 @@ def _check_header(file: FileColumns, instances: IntArray, images: IntArray, log:
     log.add_many("LT210", np.flatnonzero(wrong_instances | wrong_images), describe)
 
 
-def _check_frequencies(file: FileColumns, images: IntArray, log: FindingList) -> None:
-    """A validation file of LVIS states the frequencies of the training file: to differ is no mistake by itself."""
+def _check_stated_frequencies(file: FileColumns, log: FindingList) -> None:
     stated: Sequence[str | None] = file.categories.frequencies
     if all(frequency is None for frequency in stated):
         return
-    rows = range(len(stated))
-    unknown = [row for row in rows if stated[row] not in FREQUENCY_NAMES]
+    unknown = [row for row, frequency in enumerate(stated) if frequency not in FREQUENCY_NAMES]
     log.add_many("LT212", unknown, lambda row: f"{file.category(row)}: frequency {shown(stated[row])}")
+
+
+def _check_frequencies(file: FileColumns, images: IntArray, log: FindingList) -> None:
+    """A validation file of LVIS states the frequencies of the training file: to differ is no mistake by itself."""
+    stated: Sequence[str | None] = file.categories.frequencies
+    rows = range(len(stated))
     counted = [frequency_of(int(n)) for n in images]
     other = [row for row in rows if stated[row] in FREQUENCY_NAMES and stated[row] != counted[row]]
     log.add_many(

@@ -22,7 +22,7 @@ import numpy as np
 
 from lt_data.arrays import BoolArray, FloatArray, IntArray
 from lt_data.errors import DataError
-from lt_data.files.reading import Bytes, other_format
+from lt_data.files.reading import Bytes, why_no_json
 
 # beyond it JSON readers do not keep whole numbers exactly
 LARGEST_ID: Final = 2**53
@@ -65,10 +65,11 @@ class AnnotationRecord(msgspec.Struct, gc=False):
 
 
 class GeometryRecord(msgspec.Struct, gc=False):
-    """Where an annotation is."""
+    """Where an annotation is, and whether some program's own field says to ignore it."""
 
     area: float | None = None
     bbox: tuple[float, float, float, float] | None = None
+    ignore: Any = None
 
 
 class CategoryRecord(msgspec.Struct):
@@ -154,7 +155,7 @@ def split_records(path: Path, data: Bytes) -> dict[str, list[msgspec.Raw]]:
     except msgspec.ValidationError as error:
         raise DataError(f"{path}: not an annotation file ({error}); give a COCO or LVIS annotation file") from None
     except UNREADABLE as error:
-        kind = other_format(data) or f"not a JSON object ({error}); give a COCO or LVIS annotation file"
+        kind = why_no_json(data) or f"not a JSON object ({error}); give a COCO or LVIS annotation file"
         raise DataError(f"{path}: {kind}") from None
     records: dict[str, list[msgspec.Raw]] = {}
     for key in LISTS:
@@ -220,13 +221,21 @@ def whole(number: float | None) -> int:
     return min(max(int(number or 0), 1 - 2**63), 2**63 - 1)
 
 
-def geometry(path: Path, data: Bytes, records: Sequence[msgspec.Raw]) -> tuple[FloatArray, FloatArray]:
-    """Areas [A] and boxes [A, 4] of raw annotation records, NaN where missing.
+class Geometry(NamedTuple):
+    """Areas [A] and boxes [A, 4], NaN where missing, and whether ``ignore`` is 1 [A]."""
+
+    areas: FloatArray
+    boxes: FloatArray
+    ignored: BoolArray
+
+
+def geometry(path: Path, data: Bytes, records: Sequence[msgspec.Raw]) -> Geometry:
+    """Areas, boxes and ``ignore`` of raw annotation records.
 
     Raises:
         DataError: A record has an area or a box of a wrong type.
     """
-    areas, boxes = np.empty(len(records)), np.empty((len(records), 4))
+    areas, boxes, ignored = np.empty(len(records)), np.empty((len(records), 4)), np.zeros(len(records), bool)
     decoder = msgspec.json.Decoder(list[GeometryRecord])
     for start in range(0, len(records), CHUNK):
         part = slice(start, min(start + CHUNK, len(records)))
@@ -237,9 +246,10 @@ def geometry(path: Path, data: Bytes, records: Sequence[msgspec.Raw]) -> tuple[F
         except UNREADABLE as error:
             raise DataError(f"{path}: annotations: a bbox or area cannot be read ({error}); mend it") from None
         areas[part] = [row.area for row in rows]
+        ignored[part] = [row.ignore == 1 for row in rows]
         numbers = chain.from_iterable(row.bbox or _NO_BOX for row in rows)
         boxes[part] = np.fromiter(numbers, np.float64, 4 * len(rows)).reshape(-1, 4)
-    return areas, boxes
+    return Geometry(areas, boxes, ignored)
 
 
 def span_of(data: Bytes, records: Sequence[msgspec.Raw]) -> tuple[int, int]:

@@ -19,6 +19,7 @@ from lt_data.annotations.same_categories import check_same_categories
 from lt_data.build.alignment import Alignment, align, explicit, number_ranked
 from lt_data.build.check_options import check_options, parse_scale
 from lt_data.build.lvis_fields import Rewritten, rewritten
+from lt_data.build.notes import build_notes
 from lt_data.build.references import Targets, check_reference, check_targets, load_reference, load_targets
 from lt_data.build.result import Build, Extras, kept_counts
 from lt_data.build.sampling import Selection, select
@@ -88,6 +89,7 @@ def build_coco_lt(
         check_same_categories(val, pool.categories.ids, pool.categories.names, other=pool.path.name)
     build = _plan(pool, reference, targets, options, progress)
     build = replace(build, val=val, image_paths=_image_paths(build, extras.images))
+    build = replace(build, notes=tuple(build_notes(build)))
     if out is not None:
         refuse_images_inside(out, build.image_paths)
         progress.step(f"writing {out}")

@@ -60,7 +60,8 @@ class Build:
         groups: Groups by the instances that were realised.
         val: The validation file, or ``None``.
         image_paths: Where the taken images lie, in file order; empty unless they are to be materialised.
-        warnings: One line each.
+        warnings: What is odd about the reference, one line each; a part of the record.
+        notes: What is odd about what was taken and about the validation file, one line each, for whoever builds.
         rewritten: LVIS fields that are no longer the pool's.
     """
 
@@ -76,6 +77,7 @@ class Build:
     val: AnnotationFile | None = None
     image_paths: tuple[Path, ...] = ()
     warnings: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = field(default=())
     rewritten: Rewritten = NOTHING_REWRITTEN
 
     @property

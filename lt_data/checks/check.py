@@ -17,8 +17,12 @@ from lt_data.annotations.lenient import NO_ID
 from lt_data.annotations.lists import FileColumns, check_lists
 from lt_data.annotations.problems import CheckReport, read_leniently, report_of
 from lt_data.checks.geometry import check_geometry
+from lt_data.checks.image_lists import check_image_lists
 from lt_data.checks.images import check_image_files
+from lt_data.checks.objects import check_objects
+from lt_data.checks.twins import check_twins
 from lt_data.dataset.names import annotations_path
+from lt_data.files.image_files import normal_name
 from lt_data.files.reading import map_file
 from lt_data.progress import Progress
 
@@ -44,6 +48,9 @@ def check_file(
     file = read_leniently(path, map_file(path), log, progress)
     check_lists(file, log)
     check_geometry(file, log)
+    check_objects(file, log)
+    check_image_lists(file, log)
+    check_twins(file, None if images is None else Path(images), log)
     if other is not None:
         other = annotations_path(Path(other))
         of_other = FindingList()
@@ -57,8 +64,9 @@ def check_file(
 
 
 def _check_pair(file: FileColumns, other: FileColumns, other_name: str, log: FindingList) -> None:
-    rows = {name: row for row, name in enumerate(other.images.names) if name}
-    pairs = [(row, rows[name]) for row, name in enumerate(file.images.names) if name in rows]
+    rows = {normal_name(name): row for row, name in enumerate(other.images.names) if name}
+    names = map(normal_name, file.images.names)
+    pairs = [(row, rows[name]) for row, name in enumerate(names) if name in rows]
     same = [pair for pair in pairs if _same_picture(file, other, *pair)]
 
     def describe(pair: tuple[int, int]) -> str:

@@ -11,11 +11,10 @@ import numpy as np
 
 from lt_data.annotations.findings import FindingList
 from lt_data.annotations.lists import FileColumns
-from lt_data.arrays import FloatArray, IntArray
-from lt_data.masks.measure import BROKEN, EMPTY, ODD, SHORT, WRONG_SUM
+from lt_data.arrays import BoolArray, FloatArray, IntArray
+from lt_data.checks.boxes import IMAGE_TOLERANCE, BoxForm, Form, box_form, contradicting_areas, under_a_pixel
+from lt_data.masks.measure import BROKEN, BYTES_TEXT, EMPTY, ODD, SHORT, WRONG_SUM
 
-# px by which a box may lie over the edge of its image: official files round
-IMAGE_TOLERANCE: Final = 1.0
 # px by which mask and box may differ
 MASK_TOLERANCE: Final = 2.0
 # share of the box's side by which it may be wider than its mask
@@ -23,6 +22,7 @@ LOOSE_SHARE: Final = 0.1
 # factor by which area may differ from the area of the mask, and the px^2 that never count
 AREA_FACTOR: Final = 2.0
 AREA_TOLERANCE: Final = 64.0
+_FORM_CODES: Final[dict[Form, str]] = {"corners": "LT307", "centres": "LT308", "fractions": "LT309"}
 
 
 def check_geometry(file: FileColumns, log: FindingList) -> None:
@@ -31,17 +31,22 @@ def check_geometry(file: FileColumns, log: FindingList) -> None:
     # numbers near the end of the range become infinite, those that are missing stay NaN
     with np.errstate(invalid="ignore", over="ignore"):
         boxes[:, 2:] += boxes[:, :2]
-        _check_boxes(file, boxes, sizes, log)
+        form = box_form(file.annotations.boxes, sizes)
+        _check_boxes(file, log)
         _check_segmentations(file, sizes, log)
-        _check_masks(file, boxes, log)
-        _check_areas(file, log)
+        if form is None:
+            _check_reach(file, boxes, sizes, log)
+            _check_masks(file, boxes, log)
+        else:
+            _add_form(file, form, sizes, log)
+        _check_areas(file, log, boxes_are_boxes=form is None)
 
 
 def _box_text(file: FileColumns, row: int) -> str:
     return f"bbox [{', '.join(f'{v:g}' for v in file.annotations.boxes[row])}]"
 
 
-def _check_boxes(file: FileColumns, boxes: FloatArray, size: IntArray, log: FindingList) -> None:
+def _check_boxes(file: FileColumns, log: FindingList) -> None:
     given = file.annotations.boxes
     log.add_many("LT301", np.flatnonzero(np.isnan(given).all(1)), file.annotation)
     finite = np.isfinite(given).all(1)
@@ -49,7 +54,20 @@ def _check_boxes(file: FileColumns, boxes: FloatArray, size: IntArray, log: Find
     log.add_many(
         "LT304", np.flatnonzero(finite & ~has_area), lambda row: f"{file.annotation(row)}: {_box_text(file, row)}"
     )
-    known = finite & has_area & (size > 0).all(1)
+
+
+def _add_form(file: FileColumns, form: BoxForm, sizes: IntArray, log: FindingList) -> None:
+    """Boxes of another form; what follows from that (outside their image, beside their mask) is not told again."""
+    log.add_many(
+        _FORM_CODES[form.form],
+        np.flatnonzero(form.shows),
+        lambda row: f"{file.annotation(row)}: {_box_text(file, row)}, image {sizes[row, 0]} x {sizes[row, 1]}",
+    )
+
+
+def _check_reach(file: FileColumns, boxes: FloatArray, size: IntArray, log: FindingList) -> None:
+    given = file.annotations.boxes
+    known = np.isfinite(given).all(1) & (given[:, 2:] > 0).all(1) & (size > 0).all(1)
     inside = (boxes[:, :2] < size) & (boxes[:, 2:] > 0)
     outside = known & ~inside.all(1)
     over = np.maximum(-boxes[:, :2], boxes[:, 2:] - size).max(1, initial=-np.inf)
@@ -59,6 +77,8 @@ def _check_boxes(file: FileColumns, boxes: FloatArray, size: IntArray, log: Find
 
     log.add_many("LT305", np.flatnonzero(outside), describe)
     log.add_many("LT306", np.flatnonzero(known & ~outside & (over > IMAGE_TOLERANCE)), describe)
+    narrow = np.flatnonzero(under_a_pixel(given))
+    log.add_many("LT310", narrow, lambda row: f"{file.annotation(row)}: {_box_text(file, row)}")
 
 
 def _image_sizes(file: FileColumns) -> IntArray:
@@ -76,13 +96,19 @@ def _image_sizes(file: FileColumns) -> IntArray:
 
 def _check_segmentations(file: FileColumns, width_height: IntArray, log: FindingList) -> None:
     masks = file.annotations.masks
+    of_bytes = (masks.faults & BYTES_TEXT > 0) & (masks.faults & (BROKEN | WRONG_SUM) > 0)
     for code, bit in (("LT401", SHORT), ("LT402", ODD), ("LT403", EMPTY), ("LT405", BROKEN)):
-        log.add_many(code, np.flatnonzero(masks.faults & bit), file.annotation)
+        log.add_many(code, np.flatnonzero((masks.faults & bit > 0) & ~of_bytes), file.annotation)
+    log.add_many(
+        "LT405",
+        np.flatnonzero(of_bytes),
+        lambda row: f"{file.annotation(row)}: counts is text of Python bytes (b'...'); write rle['counts'].decode()",
+    )
     if masks.given.any():
         log.add_many("LT409", np.flatnonzero(~masks.given & ~file.annotations.crowd), file.annotation)
     of_image = masks.rle_sizes == width_height[:, ::-1]
     known = (masks.rle_sizes >= 0).all(1) & (width_height > 0).all(1)
-    wrong = (known & ~of_image.all(1)) | ((masks.faults & WRONG_SUM) > 0)
+    wrong = ((known & ~of_image.all(1)) | ((masks.faults & WRONG_SUM) > 0)) & ~of_bytes
 
     def describe(row: int) -> str:
         size = "{}, {}".format(*masks.rle_sizes[row])
@@ -114,14 +140,22 @@ def _check_masks(file: FileColumns, boxes: FloatArray, log: FindingList) -> None
     log.add_many("LT408", np.flatnonzero(comparable & ~outside & ~beyond & loose), describe)
 
 
-def _check_areas(file: FileColumns, log: FindingList) -> None:
+def _check_areas(file: FileColumns, log: FindingList, *, boxes_are_boxes: bool) -> None:
     areas, masks = file.annotations.areas, file.annotations.masks
     given = areas > 0
     log.add_many("LT411", np.flatnonzero(~given), lambda row: f"{file.annotation(row)}: area {areas[row]:g}")
     smaller, larger = np.minimum(areas, masks.areas), np.maximum(areas, masks.areas)
-    differs = (larger > AREA_FACTOR * smaller) & (larger - smaller > AREA_TOLERANCE)
+    differs = given & np.isfinite(areas) & (larger > AREA_FACTOR * smaller) & (larger - smaller > AREA_TOLERANCE)
     log.add_many(
         "LT410",
-        np.flatnonzero(given & np.isfinite(areas) & differs),
+        np.flatnonzero(differs),
         lambda row: f"{file.annotation(row)}: area {areas[row]:g}, mask {masks.areas[row]:g}",
     )
+    # where there is a mask, the area is that of the mask, whatever the box is
+    contradicts: BoolArray = contradicting_areas(file.annotations.boxes, areas) & np.isnan(masks.areas)
+    if boxes_are_boxes:
+        log.add_many(
+            "LT311",
+            np.flatnonzero(contradicts),
+            lambda row: f"{file.annotation(row)}: area {areas[row]:g}, {_box_text(file, row)}",
+        )

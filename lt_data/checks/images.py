@@ -59,7 +59,9 @@ def _problem(folder: Path, name: str, size: tuple[int, int]) -> tuple[str, str] 
     except DataError as error:
         return "LT502", f": {error}"
     if min(size) > 0 and size != actual:
-        turned = " (turned: see its EXIF orientation)" if size == actual[::-1] else ""
+        turned = ""
+        if size == actual[::-1]:
+            turned = " (turned: see its EXIF orientation)" if _has_orientation(path) else " (turned)"
         return "LT503", f": {actual[0]} x {actual[1]} px, the record says {size[0]} x {size[1]}{turned}"
     return None
 
@@ -83,6 +85,14 @@ def image_size(path: Path) -> tuple[int, int]:
     except Exception as error:
         raise DataError(f"{type(error).__name__}: {error}") from None
     return size
+
+
+def _has_orientation(path: Path) -> bool:
+    """Whether EXIF says that the picture is to be turned."""
+    from PIL import ExifTags, Image
+
+    with Image.open(path) as image:
+        return bool(image.getexif().get(ExifTags.Base.Orientation, 1) != 1)
 
 
 def _has_jpeg_end(path: Path) -> bool:

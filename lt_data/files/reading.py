@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
+import msgspec
 import numpy as np
 
 from lt_data.errors import DataError
@@ -33,7 +34,18 @@ _OTHER_STARTS: Final = (
     (codecs.BOM_UTF16_BE, "starts with a byte-order mark; save it as UTF-8 without one"),
     (b"{\0", "is not UTF-8 (UTF-16?); save it as UTF-8"),
     (b"\0", "is not UTF-8 (UTF-16?); save it as UTF-8"),
+    (b"version https://git-lfs", "is a Git LFS pointer, not the file itself; run git lfs pull"),
+    (b"<!doctype html", "is a web page (HTML), perhaps an error of the server; fetch the file again"),
+    (b"<html", "is a web page (HTML), perhaps an error of the server; fetch the file again"),
+    (b"<", "is XML; convert it to COCO's JSON"),
+    (b"//", "starts with a comment, which JSON does not have; remove it"),
+    (b"/*", "starts with a comment, which JSON does not have; remove it"),
+    (b"#", "starts with a comment, which JSON does not have; remove it"),
 )
+# bytes in which two lines of JSON lines are looked for
+_LONGEST_LINES: Final = 2**20
+# bytes that a start has at most, white space in front of it included
+_START: Final = 64
 
 
 class _Source(Protocol):
@@ -85,8 +97,38 @@ def check_plain(path: Path) -> None:
 
 def other_format(data: Bytes) -> str | None:
     """What a file that should be JSON is by its first bytes, and what to do; ``None`` if they do not tell."""
-    start = bytes(data[:4])
-    return next((text for first, text in _OTHER_STARTS if start.startswith(first)), None)
+    start = bytes(data[:_START])
+    # a name of HTML may have any case
+    starts = (start, start.lstrip().lower())
+    return next((text for first, text in _OTHER_STARTS for start in starts if start.startswith(first)), None)
+
+
+def why_no_json(data: Bytes) -> str | None:
+    """What a file is that a JSON parser refused, and what to do; ``None`` if nothing tells."""
+    kind = other_format(data)
+    if kind is None and _ends_early(data):
+        kind = f"ends in the middle, after {len(data):,} bytes: it was cut off; fetch it again"
+    if kind is None and _is_json_lines(data):
+        kind = "is JSON lines, one object a line; write one JSON document"
+    return kind
+
+
+def _ends_early(data: Bytes) -> bool:
+    """Whether all that is wrong is that something is missing at the end."""
+    try:
+        msgspec.json.decode(data, type=msgspec.Raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return "truncated" in str(error) and bytes(data[:_START]).lstrip()[:1] in (b"{", b"[")
+    return False
+
+
+def _is_json_lines(data: Bytes) -> bool:
+    """Whether the first two lines are a whole JSON object each."""
+    lines = bytes(data[:_LONGEST_LINES]).split(b"\n")[:2]
+    try:
+        return all(isinstance(msgspec.json.decode(line), dict) for line in lines) and len(lines) == 2
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
 
 
 def map_file(path: Path, progress: Progress | None = None) -> Bytes:

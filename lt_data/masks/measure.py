@@ -25,6 +25,7 @@ ODD: Final = 2
 EMPTY: Final = 4
 BROKEN: Final = 8
 WRONG_SUM: Final = 16
+BYTES_TEXT: Final = 32
 
 # a polygon has at least three points
 _MIN_NUMBERS: Final = 6
@@ -54,7 +55,8 @@ class MaskColumns:
         areas: px^2; polygons by the shoelace formula; NaN without a sound mask, shape [A].
         rle_sizes: Height and width that run lengths are of, -1 for other masks, shape [A, 2].
         faults: Bits ``SHORT`` (a polygon of under three points), ``ODD``, ``EMPTY``, ``BROKEN`` (not finite, or a
-            string that is no run lengths), ``WRONG_SUM`` (runs that do not fill their size), shape [A].
+            string that is no run lengths), ``WRONG_SUM`` (runs that do not fill their size), ``BYTES_TEXT`` (a string
+            that Python made of bytes, ``"b'...'"``; it is ``BROKEN`` or ``WRONG_SUM`` as well), shape [A].
     """
 
     given: BoolArray
@@ -155,6 +157,8 @@ def _measure_rles(given: Sequence[tuple[int, RunLengths]], out: MaskColumns) -> 
     if texts:
         runs, bounds, broken = decode_runs(texts)
         out.faults[rows[packed][broken]] |= BROKEN
+        of_bytes = np.array([text.startswith((b"b'", b'b"')) for text in texts])
+        out.faults[rows[packed][of_bytes]] |= BYTES_TEXT
         sound = ~broken
         _store_runs(out, rows[packed][sound], sizes[packed][sound], (runs, np.diff(bounds)[sound]))
     if plain:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from lt_data.annotations.category_ids import CategoryIds
 from lt_data.annotations.file import AnnotationFile, read_annotations
 from lt_data.arrays import BoolArray, IntArray
+from lt_data.checks.notes import form_notes
 from lt_data.counts.categories import CategoryCounts, count_categories
 from lt_data.dataset.names import annotations_path
 from lt_data.errors import DataError
@@ -110,7 +111,9 @@ def _dropped_notes(file: AnnotationFile, bad: BoolArray) -> list[str]:
             f"(annotation ids {examples})"
         )
         if bad.mean() > LARGEST_DROPPED_SHARE:
-            raise DataError(f"{line}; allowed are at most 5 %; mend the boxes")
+            sizes = file.image_sizes[file.image_index()]
+            asked = form_notes(file.boxes, sizes, file.path.name)
+            raise DataError([f"{line}; allowed are at most 5 %; mend the boxes", *asked])
         notes.append(f"{line}; they are left out")
     return notes
 
@@ -241,6 +244,14 @@ def untrained_note(data: DetectionData) -> tuple[str, ...]:
     )
 
 
+def _why_unusable(data: DetectionData) -> str:
+    """Why no annotation can become a target."""
+    crowds, count = int(data.file.crowd.sum()), len(data.file.crowd)
+    if count and crowds == count:
+        return f"all {count:,} annotations are crowds, which are regions to ignore (set iscrowd: 0 for objects)"
+    return "no image has a usable annotation" + (f"; {crowds:,} of {count:,} are crowds" if crowds else "")
+
+
 def training_rows(data: DetectionData, *, keep_empty: bool) -> tuple[IntArray, tuple[str, ...]]:
     """Images to train on, and a note about those left out.
 
@@ -255,7 +266,7 @@ def training_rows(data: DetectionData, *, keep_empty: bool) -> tuple[IntArray, t
     has_target[data.file.image_index()[data.usable]] = True
     empty = int((~has_target).sum())
     if not has_target.any():
-        raise DataError(f"{data.file.path}: no image has a usable annotation; there is nothing to train on")
+        raise DataError(f"{data.file.path}: {_why_unusable(data)}; there is nothing to train on")
     if keep_empty or not empty:
         return np.arange(len(has_target)), ()
     note = (

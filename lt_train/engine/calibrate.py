@@ -106,12 +106,14 @@ def calibrate(
     device = choose_device(recipe.device)
     data = load_run_data(recipe)
     split = search_split(search, data) if search else None
-    model = prepare(_trained_model(recipe, data, init_from), recipe.compute, device)
+    trained, odd = _trained_model(recipe, data, init_from)
+    model = prepare(trained, recipe.compute, device)
     run = create_run_dir(out, force=force)
     _write_record(run, recipe, data, device)
     with RunLog(run, total=0, every=1) as log:
         for line in (
             *_opening_lines(recipe, data, init_from, notes),
+            *odd,
             *write_trainable(run.report / "trainable.csv", model),
         ):
             log.line(line)
@@ -126,16 +128,16 @@ def calibrate(
     return run
 
 
-def _trained_model(recipe: Recipe, data: RunData, source: Path) -> LongTailDetector:
-    """The model of a run, all of it: a fresh layer could not be calibrated."""
-    model, report = model_from_run(recipe, data, source)
+def _trained_model(recipe: Recipe, data: RunData, source: Path) -> tuple[LongTailDetector, list[str]]:
+    """The model of a run, all of it: a fresh layer could not be calibrated; and a warning about its training data."""
+    model, report, odd = model_from_run(recipe, data, source)
     if report.reinitialised:
         raise DataError(
             f"{source}: {', '.join(report.reinitialised)} does not fit head={recipe.head.name} and these categories, "
             "and would start anew; a calibration needs trained layers: give the run's own head and data"
         )
     set_trainable(model, "none")
-    return model
+    return model, odd
 
 
 def _write_record(run: RunDir, recipe: Recipe, data: RunData, device: torch.device) -> None:

@@ -82,8 +82,8 @@ def start_state(
         RecipeError: Nothing is trained, or a layer starts anew that must not.
     """
     if init_from is not None and not resume:
-        model, report = model_from_run(recipe, data, init_from)
-        notes = [f"weights from {init_from}; newly initialised: {_fresh(report)}"]
+        model, report, odd = model_from_run(recipe, data, init_from)
+        notes = [f"weights from {init_from}; newly initialised: {_fresh(report)}", *odd]
     else:
         model = make_model(recipe, data.train.counts, data.groups, load_pretrained=not resume)
         report, notes = model.load_report, [] if resume else _first_notes(recipe, model)

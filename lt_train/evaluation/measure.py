@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from lt_data.annotations.file import AnnotationFile, read_annotations
 from lt_data.counts.categories import CategoryCounts, count_categories
@@ -34,9 +32,12 @@ from lt_train.evaluation.figures.group_sets import evaluation_groups, needs_coun
 from lt_train.evaluation.figures.metrics import summarise
 from lt_train.evaluation.figures.per_class import Cell, per_class_rows
 from lt_train.evaluation.figures.table import format_metrics
-from lt_train.evaluation.predictions.columns import IouType, Problem
+from lt_train.evaluation.predictions.columns import CheckedDetections, IouType, Problem
+from lt_train.evaluation.predictions.notes import prediction_notes
 from lt_train.evaluation.predictions.reading import Predictions, read_detections
+from lt_train.evaluation.trained_on import Match, match_counts
 from lt_train.evaluation.truth.columns import GroundTruth, load_ground_truth
+from lt_train.evaluation.truth.notes import truth_notes
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class Measured:
         text: The figures as a table.
         skipped: Invalid predictions that were left out.
         notes: What was read in another way than it is written, one line each.
+        warnings: What is odd about the inputs and changes what the figures mean, one line each.
     """
 
     metrics: dict[str, Any]
@@ -75,6 +77,7 @@ class Measured:
     text: str
     skipped: tuple[Problem, ...]
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def measure(
@@ -96,7 +99,7 @@ def measure(
         truth: The annotations as columns, where they were read before.
         iou_types: ``bbox`` and/or ``segm``; what the predictions have, unless given.
         groups: Groups of the training set.
-        train_counts: Counts of the training set; without them r, c and f are those of the annotation file.
+        train_counts: Counts of the training set; r, c and f come from them where the annotation file states none.
         choices: How to measure.
         stored_as: Where the predictions will lie, from the directory of the evaluation.
 
@@ -123,7 +126,7 @@ def measure(
     metrics = summarise(
         evaluations,
         groups=groups,
-        frequency=_frequencies(train_counts),
+        frequency=None if annotations.categories.frequencies else _frequencies(train_counts),
         untrained=_untrained(train_counts),
         fixed=fixed,
     )
@@ -143,7 +146,18 @@ def measure(
         text=format_metrics(metrics),
         skipped=found.skipped,
         notes=found.notes,
+        warnings=_warnings(annotations, found, predictions, choices),
     )
+
+
+def _warnings(
+    annotations: AnnotationFile, found: CheckedDetections, predictions: Predictions, choices: Choices
+) -> tuple[str, ...]:
+    """What is odd about the inputs; detections in memory were made here and now."""
+    lines = truth_notes(annotations, found.truth, protocol=choices.protocol)
+    if isinstance(predictions, str | Path):
+        lines += prediction_notes(found, source=Path(predictions).name)
+    return tuple(lines)
 
 
 def _frequencies(counts: CategoryCounts | None) -> dict[int, str] | None:
@@ -162,6 +176,7 @@ def evaluate_predictions(
     annotations: Path,
     *,
     train_counts: Path | None = None,
+    match: Match = "ids",
     groups: str | None = None,
     choices: Choices | None = None,
     out: Path | None = None,
@@ -175,6 +190,8 @@ def evaluate_predictions(
         annotations: A COCO or LVIS annotation file, or a dataset directory.
         train_counts: What was trained on: a dataset directory, an annotation file, or a CSV with ``category_id`` and
             ``instances``. Without it there are no groups.
+        match: What tells that a category of the training set is one of the annotations: its ``ids`` (names must agree
+            where both sides have them) or its ``names``.
         groups: A preset, bounds such as ``10,100,1000``, ``coco-lt-paper`` or a groups file; those of the dataset
             directory that was trained on, else ``bags``, unless given.
         choices: How to measure.
@@ -196,14 +213,18 @@ def evaluate_predictions(
         counts = load_train_counts(train_counts)
     progress.step(f"reading {path}")
     file = read_annotations(path, only_matched=True, progress=progress)
+    trained = counts
+    warnings: tuple[str, ...] = ()
     if counts is not None:
-        _check_counts(counts, file, train_counts)
-    chosen = _groups(groups, counts, file, train_counts)
+        counts, warnings = match_counts(counts, file, source=str(train_counts), match=match)
+        warnings += _same_file_note(train_counts, path)
+    chosen = _groups(groups, counts, file, _own_groups(train_counts, trained, counts))
     progress.step(f"measuring {predictions}")
     stored_as = str(Path(predictions).resolve())
     measured = measure(
         file, Path(predictions), groups=chosen, train_counts=counts, choices=choices, stored_as=stored_as
     )
+    measured = replace(measured, warnings=(*warnings, *measured.warnings))
     if out is not None:
         replaced = (out / METRICS).exists()
         write_evaluation(out, measured.metrics, measured.per_class, inputs=measured.inputs)
@@ -213,25 +234,46 @@ def evaluate_predictions(
     return measured
 
 
-def _check_counts(counts: CategoryCounts, file: AnnotationFile, source: Path | None) -> None:
-    """Refuses counts that would leave every group empty."""
-    ours, theirs = file.categories.ids, counts.category_ids
-    if not np.isin(ours, theirs).any():
-        shown = [", ".join(map(str, ids[:3].tolist())) for ids in (theirs, ours)]
-        raise DataError(
-            f"--train-counts {source}: has none of the category ids of {file.path} ({shown[0]}, ... there; {shown[1]}, "
-            "... here), so they may be labels or ids of another data set; write the ids of the annotation file"
+def _same_file_note(train_counts: Path | None, annotations: Path) -> tuple[str, ...]:
+    counted = None if train_counts is None else annotations_path(Path(train_counts))
+    if counted is None or counted.resolve() != annotations.resolve():
+        return ()
+    line = f"--train-counts {train_counts} is the file that is measured: it was trained on, or its counts are not those"
+    return (f"{line} of the training set",)
+
+
+def _own_groups(
+    source: Path | None, trained: CategoryCounts | None, matched: CategoryCounts | None
+) -> Callable[[], tuple[Group, ...]] | None:
+    """Reads the groups of a dataset directory, under the ids that its categories have in the annotations measured."""
+    if source is None or trained is None or matched is None or not is_dataset_dir(source):
+        return None
+
+    def read() -> tuple[Group, ...]:
+        groups = load_groups(source / GROUPS, trained, sha256=sha256_of(source / ANNOTATIONS)).groups
+        if matched is trained:
+            return groups
+        names = dict(zip(trained.category_ids.tolist(), trained.names, strict=True))
+        ids = dict(zip(matched.names, matched.category_ids.tolist(), strict=True))
+        return tuple(
+            replace(group, category_ids=tuple(sorted(ids[names[i]] for i in group.category_ids if names[i] in ids)))
+            for group in groups
         )
+
+    return read
 
 
 def _groups(
-    name: str | None, counts: CategoryCounts | None, file: AnnotationFile, source: Path | None
+    name: str | None,
+    counts: CategoryCounts | None,
+    file: AnnotationFile,
+    own: Callable[[], tuple[Group, ...]] | None,
 ) -> tuple[Group, ...]:
     if name is not None and not needs_counts(name):
         # fixed lists, whatever the counts
         return evaluation_groups(name, counts or count_categories(file))
-    if counts is not None and name is None and source is not None and is_dataset_dir(source):
-        return load_groups(source / GROUPS, counts, sha256=sha256_of(source / ANNOTATIONS)).groups
+    if name is None and own is not None:
+        return own()
     if counts is not None:
         return evaluation_groups(name or "bags", counts)
     if name is not None:

@@ -48,12 +48,14 @@ class Trained:
         counts: Counts of its training file.
         groups: Groups that it was trained with.
         model: The detector, on the device of this process.
+        train_sha256: Digest of its training file.
     """
 
     recipe: Recipe
     counts: CategoryCounts
     groups: tuple[Group, ...]
     model: LongTailDetector
+    train_sha256: str
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ def load_trained(
     groups = trained_groups(run.data, recipe, counts)
     model = make_model(recipe, counts, groups, load_pretrained=False)
     model.load_state_dict(content["model"])
-    return Trained(recipe, counts, groups, prepare(model, recipe.compute, where))
+    return Trained(recipe, counts, groups, prepare(model, recipe.compute, where), content["train_sha256"])
 
 
 def detect(

@@ -24,7 +24,12 @@ from lt_train.runs.directory import RunDir
 
 @dataclass(frozen=True)
 class _Predicted:
-    """What a run found with all that is needed to measure them, and lines that come before the figures."""
+    """What a run found with all that is needed to measure it.
+
+    Attributes:
+        warnings: What is wrong with the model's scores; these lines stand above the figures, in a log too.
+        odd: What is odd about the data that is measured, for whoever asked for the evaluation.
+    """
 
     detections: Detections
     data: ValidationData
@@ -33,6 +38,7 @@ class _Predicted:
     groups: tuple[Group, ...]
     out: Path
     warnings: tuple[str, ...]
+    odd: tuple[str, ...] = ()
 
 
 def evaluate_run(
@@ -81,12 +87,19 @@ def evaluate_run(
         if found is None:
             return None
         warnings = _warnings(trained.model, data, recipe)
-        return _Predicted(found, data, recipe, trained.counts, chosen, where, warnings)
+        odd = _trained_on_notes(data, trained.train_sha256)
+        return _Predicted(found, data, recipe, trained.counts, chosen, where, warnings, odd)
 
     predicted = run_together(work)
     if predicted is None:
         return None
     return _measure_and_write(predicted, choices), predicted.out
+
+
+def _trained_on_notes(data: DetectionData, train_sha256: str) -> tuple[str, ...]:
+    if data.file.sha256 != train_sha256:
+        return ()
+    return (f"{data.file.path.name} is the file that the run was trained on: its figures say nothing about new images",)
 
 
 def _output(run: RunDir, checkpoint: str, files: Files | None, out: Path | None, force: bool) -> Path:
@@ -139,7 +152,8 @@ def _measure_and_write(predicted: _Predicted, choices: Choices | None = None) ->
         choices=choices,
     )
     write_evaluation(predicted.out, measured.metrics, measured.per_class, predicted.detections, inputs=measured.inputs)
-    return replace(measured, text="\n".join([*predicted.warnings, measured.text]))
+    text = "\n".join([*predicted.warnings, measured.text])
+    return replace(measured, text=text, warnings=(*predicted.odd, *measured.warnings))
 
 
 def predict(

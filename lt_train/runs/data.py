@@ -23,6 +23,7 @@ from lt_train.data.sampler_options import ClassAwareSampler, RepeatFactorSampler
 from lt_train.evaluation import GroundTruth, load_ground_truth
 from lt_train.recipe.sections import Files, Recipe, has_masks
 from lt_train.runs.metadata import ChosenFactors, choose_factors, choose_groups, groups_to_record, stale_note
+from lt_train.runs.notes import data_notes
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class RunData:
         groups: Groups of the categories.
         groups_source: Where they come from, for people.
         factors: Repeat factors of the images of the training file, or ``None``.
-        notes: What was left out, one line each.
+        notes: What was left out and what is odd, one line each.
     """
 
     train: DetectionData
@@ -82,7 +83,7 @@ def load_run_data(recipe: Recipe) -> RunData:
         max_size=recipe.model.max_size,
         masks=_mask_form(recipe),
     )
-    notes = (*train.notes, *mask_notes, *notes, *own_notes)
+    notes = (*train.notes, *mask_notes, *notes, *own_notes, *data_notes(train, val))
     return RunData(train, dataset, val, chosen.groups, chosen.source, factors, notes)
 
 

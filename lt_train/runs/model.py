@@ -20,6 +20,7 @@ from lt_train.randomness import keyed_generator
 from lt_train.recipe.sections import Recipe
 from lt_train.runs.checkpoint import load_checkpoint
 from lt_train.runs.data import RunData
+from lt_train.runs.notes import other_training_file
 
 
 def make_model(
@@ -95,8 +96,11 @@ def resolve_checkpoint(source: Path) -> Path:
     return source / "checkpoints" / "last.pt" if source.is_dir() else source
 
 
-def model_from_run(recipe: Recipe, data: RunData, source: Path) -> tuple[LongTailDetector, LoadReport]:
+def model_from_run(recipe: Recipe, data: RunData, source: Path) -> tuple[LongTailDetector, LoadReport, list[str]]:
     """A model of the recipe with the weights of a run directory or checkpoint, on the CPU.
+
+    Returns:
+        The model, what was loaded, and a warning if the weights were trained on other annotations.
 
     Raises:
         DataError: The checkpoint cannot be read, or a weight is missing, unexpected or of another shape.
@@ -111,4 +115,4 @@ def model_from_run(recipe: Recipe, data: RunData, source: Path) -> tuple[LongTai
         source_categories=checkpoint_categories(content, path),
         where=str(path),
     )
-    return model, report
+    return model, report, other_training_file(content, data.train, source)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lt_data.arrays import BoolArray, IntArray, all_distinct, positions_of
+from lt_data.arrays import BoolArray, IntArray, all_distinct, positions_of, row_keys
 from lt_train.evaluation.predictions.columns import Problem
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def _duplicates(detections: Detections, iou_types: Sequence[IouType]) -> _Found:
     """Records that repeat an earlier one in image, category, score and box or mask."""
     repeated = np.zeros(len(detections), bool)
     keys = _keys(detections, iou_types)
-    if not all_distinct(keys.view(np.int64)):
+    if not all_distinct(keys):
         order = np.argsort(keys, kind="stable")
         near = np.flatnonzero(keys[order[1:]] == keys[order[:-1]])
         same = [_same(detections, order[i], order[i + 1], iou_types) for i in near.tolist()]
@@ -137,12 +137,7 @@ def _keys(detections: Detections, iou_types: Sequence[IouType]) -> npt.NDArray[n
     if "segm" in iou_types:
         texts = map(itemgetter("counts"), detections.segmentations or [])
         columns.append(np.fromiter(map(hash, texts), np.int64, len(detections)))
-    keys = np.zeros(len(detections), np.uint64)
-    for column in columns:
-        keys ^= np.ascontiguousarray(column).view(np.uint64)
-        keys *= np.uint64(0x9E3779B97F4A7C15)
-        keys ^= keys >> np.uint64(32)
-    return keys
+    return row_keys(columns)
 
 
 def _same(detections: Detections, one: int, other: int, iou_types: Sequence[IouType]) -> bool:

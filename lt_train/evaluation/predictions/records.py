@@ -21,7 +21,7 @@ import numpy as np
 from lt_data.annotations.records import CHUNK, LARGEST_ID, UNREADABLE
 from lt_data.arrays import FloatArray
 from lt_data.errors import DataError
-from lt_data.files.reading import map_file
+from lt_data.files.reading import map_file, why_no_json
 from lt_train.evaluation.predictions.columns import Detections, IouType, Problem, Results
 from lt_train.evaluation.predictions.foreign import turned
 from lt_train.evaluation.truth.columns import GroundTruth, plain_number
@@ -185,7 +185,8 @@ def _lenient_json(data: bytes, source: str) -> Any:
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{source}: not JSON ({error}); give a JSON list of COCO results") from None
+        kind = why_no_json(data) or f"not JSON ({error}); give a JSON list of COCO results"
+        raise DataError(f"{source}: {kind}") from None
 
 
 def _from_records(content: Any, kinds: Sequence[type[Any]], source: str) -> tuple[list[Any], dict[int, str], int]:
@@ -237,9 +238,10 @@ def _types_of(rows: Sequence[_AnyRecord]) -> tuple[IouType, ...]:
 
 def _with_all(rows: list[Any], iou_types: Sequence[IouType], *, why: str) -> tuple[list[Any], dict[int, str]]:
     names = [_FIELDS[name] for name in iou_types]
-    missing = {
-        number: f"missing `{name}`{why}" for number, row in enumerate(rows) for name in names if not getattr(row, name)
-    }
+    # where the first record has neither, boxes are looked for
+    has_any = bool(rows) and any(getattr(rows[0], name) for name in names)
+    text = f"missing `{{}}`{why}" if has_any else "neither `bbox` nor `segmentation`"
+    missing = {number: text.format(name) for number, row in enumerate(rows) for name in names if not getattr(row, name)}
     return [row for number, row in enumerate(rows) if number not in missing] if missing else rows, missing
 
 
@@ -259,6 +261,8 @@ def _no_records(faults: Mapping[int, str], total: int, iou_types: Iterable[IouTy
     shown = ", ".join(f"[{number}]: {faults[number]}" for number in sorted(faults)[:3])
     needed = " and ".join(_NEEDED[name] for name in iou_types)
     line = f"{source}: {len(faults):,} of {total:,} predictions are no COCO results ({shown}); "
+    if all("neither" in fault for fault in faults.values()):
+        needed = " or ".join(_NEEDED.values()) + "; keypoints alone are not measured"
     return Problem("record", len(faults), f"{line}each needs image_id, category_id, score and {needed}")
 
 

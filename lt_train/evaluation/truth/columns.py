@@ -49,6 +49,7 @@ class GroundTruth:
         frequencies: ``r``, ``c`` or ``f`` of each of K categories (LVIS); None unless every category has one.
         file_names: N file names of the images.
         image_names: The N image ids as the file has them, where they are text; ``image_ids`` are 1..N then.
+        images_without_lists: Images that lack one of the two lists, or both, where others have both.
     """
 
     source: str
@@ -67,6 +68,7 @@ class GroundTruth:
     frequencies: tuple[str, ...] | None = None
     file_names: tuple[str, ...] = ()
     image_names: tuple[str, ...] | None = None
+    images_without_lists: int = 0
 
     @property
     def protocol(self) -> Literal["coco", "lvis"]:
@@ -117,7 +119,7 @@ def with_masks(ground_truth: GroundTruth, file: AnnotationFile) -> GroundTruth:
 
 def _columns(file: AnnotationFile, source: str, *, masks: bool) -> GroundTruth:
     image_order, category_order = np.argsort(file.image_ids), np.argsort(file.categories.ids)
-    negatives, not_exhaustive = _federated_lists(file, image_order, source)
+    negatives, not_exhaustive, without = _federated_lists(file, image_order, source)
     frequencies = file.categories.frequencies
     return GroundTruth(
         source=source,
@@ -137,30 +139,38 @@ def _columns(file: AnnotationFile, source: str, *, masks: bool) -> GroundTruth:
         file_names=tuple(file.file_names[i] for i in image_order),
         # ids that are text are numbered in the order of the file
         image_names=file.image_names,
+        images_without_lists=without,
     )
 
 
 def _federated_lists(
     file: AnnotationFile, order: IntArray, source: str
-) -> tuple[list[list[int]] | None, list[list[int]] | None]:
+) -> tuple[list[list[int]] | None, list[list[int]] | None, int]:
     """Negative and not exhaustive categories of each image in this order; None unless every image has both.
+
+    Returns:
+        The lists, and how many images lack one where others have both.
 
     Raises:
         DataError: A list that is no list of ids.
     """
     decoder = msgspec.json.Decoder(_ImageLists)
     records = file.image_records
-    negatives, not_exhaustive = [], []
+    negatives: list[list[int]] = []
+    not_exhaustive: list[list[int]] = []
     for i in order.tolist():
         try:
             lists = decoder.decode(records[i])
         except msgspec.ValidationError as error:
             raise DataError(f"{source}: images[{i}]: {error}; both lists of an LVIS image hold category ids") from None
         if lists.neg_category_ids is None or lists.not_exhaustive_category_ids is None:
-            return None, None
+            continue
         negatives.append(lists.neg_category_ids)
         not_exhaustive.append(lists.not_exhaustive_category_ids)
-    return (negatives, not_exhaustive) if negatives else (None, None)
+    without = len(order) - len(negatives)
+    if without or not negatives:
+        return None, None, without if negatives else 0
+    return negatives, not_exhaustive, 0
 
 
 def _require_boxes(ground_truth: GroundTruth) -> None:

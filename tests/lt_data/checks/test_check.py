@@ -84,6 +84,57 @@ def text_ids():
     return content
 
 
+def with_image_lists(**fields):
+    """A file whose images all have both lists of LVIS, and the first image these."""
+
+    def make():
+        content = base()
+        for image in content["images"]:
+            image.update(neg_category_ids=[], not_exhaustive_category_ids=[])
+        content["images"][0].update(fields)
+        return content
+
+    return make
+
+
+def shifted(by):
+    """A file whose annotations count the categories from another number."""
+
+    def make():
+        content = base()
+        for record in content["annotations"]:
+            record["category_id"] += by
+        return content
+
+    return make
+
+
+def with_boxes(form):
+    """Twelve objects all over a 64 x 48 image, their boxes written in this form."""
+
+    def make():
+        content = pool({1: [1] * 12})
+        for number, record in enumerate(content["annotations"]):
+            x, y = 4 + 10 * (number % 6), 20 * (number // 6)
+            record.update(bbox=form(min(x, 54), y, 10, 8), area=80)
+            del record["segmentation"]
+        return content
+
+    return make
+
+
+def without_masks(**fields):
+    """A file without masks whose second annotation has these fields."""
+
+    def make():
+        content = on_annotation(**fields)()
+        for record in content["annotations"]:
+            del record["segmentation"]
+        return content
+
+    return make
+
+
 RLE = {"size": [48, 64], "counts": [0, 10, 48 * 64 - 10]}
 SQUARE = [1, 2, 4, 2, 4, 6, 1, 6]
 IMAGE = {"id": 4, "file_name": "d.jpg", "width": 64, "height": 48}
@@ -110,6 +161,12 @@ CASES = {
     "LT106": (appended("categories", {"id": 0, "name": "x"}), 1, "categories[2] (id 0)"),
     "LT107": (appended("categories", {"id": 90, "name": "x"}), 1, "categories: 87 of 1..90 are not used"),
     "LT108": (on_annotation(id=0), 1, "annotations[1] (id 0)"),
+    "LT109": (
+        appended("annotations", annotation(9, 1, 2)),
+        1,
+        "(id 9): image 1, category 2, bbox [1, 2, 3, 4]",
+    ),
+    "LT110": (shifted(1), 1, "listed are 1..2, used 2..3: -1 on every category_id would fit"),
     "LT201": (on_list("images", 1, file_name="000000000001.jpg"), 1, "images[0] (id 1), images[1] (id 2)"),
     "LT202": (on_list("images", 1, file_name="a/../../b.jpg"), 1, "images[1] (id 2): 'a/../../b.jpg'"),
     "LT203": (on_list("images", 1, file_name=None), 1, "images[1] (id 2)"),
@@ -122,12 +179,29 @@ CASES = {
     "LT210": (with_headers(image_count=5), 1, "categories[0] (id 1) 'category 1': image_count 5, counted 2"),
     "LT211": (with_headers(frequency="f"), 1, "categories[0] (id 1) 'category 1': frequency f, by 2 images r"),
     "LT212": (with_headers(frequency="often"), 1, "categories[0] (id 1) 'category 1': frequency 'often'"),
+    "LT213": (
+        on_list("categories", 1, name="Category  1"),
+        1,
+        "'category 1', categories[1] (id 2) 'Category  1'",
+    ),
+    "LT214": (on_list("images", 1, file_name="./000000000001.jpg"), 1, "images[1] (id 2): './000000000001.jpg'"),
+    "LT215": (with_image_lists(not_exhaustive_category_ids=[17]), 1, "(id 1): not_exhaustive_category_ids has 17"),
+    "LT216": (with_image_lists(neg_category_ids=[1]), 1, "images[0] (id 1): neg_category_ids has 1"),
+    "LT217": (with_image_lists(neg_category_ids="[3]"), 1, "images[0] (id 1): neg_category_ids is '[3]'"),
+    "LT218": (with_image_lists(neg_category_ids=None), 1, "images[0] (id 1)"),
+    "LT219": (on_annotation(ignore=1), 1, "annotations[1] (id 2)"),
+    "LT220": (replaced(annotations=[]), 1, "annotations: []"),
     "LT301": (on_annotation(bbox=None), 1, "annotations[1] (id 2)"),
     "LT302": (on_annotation(bbox=[1, 2, 3]), 1, "annotations[1]: bbox is [1, 2, 3]"),
-    "LT303": (no_numbers, 1, "annotations[1]: bbox is [1.0, 2.0, inf, 4.0]"),
+    "LT303": (no_numbers, 1, "annotations[1]: bbox is [1.0, 2.0, NaN, 4.0]"),
     "LT304": (on_annotation(bbox=[1, 2, 3, 0]), 1, "annotations[1] (id 2): bbox [1, 2, 3, 0]"),
     "LT305": (on_annotation(bbox=[64, 2, 3, 4]), 1, "bbox [64, 2, 3, 4], image 64 x 48"),
     "LT306": (on_annotation(bbox=[1, 2, 3, 48]), 1, "bbox [1, 2, 3, 48], image 64 x 48"),
+    "LT307": (with_boxes(lambda x, y, w, h: [x, y, x + w, y + h]), 6, "bbox [34, 0, 44, 8], image 64 x 48"),
+    "LT308": (with_boxes(lambda x, y, w, h: [x + w / 2, y + h / 2, w, h]), 2, "bbox [59, 4, 10, 8], image 64 x 48"),
+    "LT309": (with_boxes(lambda x, y, w, h: [x / 64, y / 48, w / 64, h / 48]), 12, "bbox [0.0625, "),
+    "LT310": (on_annotation(bbox=[1, 2, 0.5, 4], segmentation=None), 1, "annotations[1] (id 2): bbox [1, 2, 0.5, 4]"),
+    "LT311": (without_masks(area=640), 1, "annotations[1] (id 2): area 640, bbox [1, 2, 3, 4]"),
     "LT401": (on_annotation(segmentation=[SQUARE, [1, 2, 3, 4]]), 1, "annotations[1] (id 2)"),
     "LT402": (on_annotation(segmentation=[SQUARE[:7]]), 1, "annotations[1] (id 2)"),
     "LT403": (on_annotation(segmentation=[]), 1, "annotations[1] (id 2)"),
@@ -166,6 +240,8 @@ ALONG = {
     "LT004": {"LT303"},
     "LT303": {"LT004"},
     "LT002": {"LT207", "LT208"},
+    "LT220": {"LT207"},
+    "LT310": {"LT409"},
     "LT005": {"LT105"},
     "LT003": {"LT203", "LT204"},
     "LT006": {"LT208"},
@@ -294,7 +370,7 @@ def test_table_and_json(tmp_path):
         ("[]", "object"),
         ('{"a": NaN', "not a JSON object"),
         ('{"name": "package", "version": 1}', "is missing"),
-        (json.dumps(base())[:-9], "not a JSON object"),
+        (json.dumps(base())[:-9], "cut off; fetch it again"),
         ('{"images": ' + "[" * 100_000, "recursion"),
     ],
 )
@@ -353,6 +429,24 @@ def test_a_crowd_whose_run_lengths_fit_its_box_is_only_a_note(tmp_path):
     assert set(found(tmp_path, content)) == {"LT209"}
     record["segmentation"]["counts"] = "broken!"
     assert set(found(tmp_path, content)) == {"LT209", "LT405"}
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "says"),
+    [
+        ([RLE], "run lengths are one {size, counts}, not a list of them"),
+        ([1, 2, 4, 2, 4, 6, 1, 6], "a polygon is a list within the list"),
+        ([[[1, 2], [4, 2], [4, 6]]], "points are not grouped"),
+        ([[{"x": 1, "y": 2}]], "points are not grouped"),
+        ({**RLE, "counts": ["0", "10", "3062"]}, "counts are whole numbers without quotes"),
+        ({**RLE, "counts": "b'0:'"}, "counts is text of Python bytes (b'...'); write rle['counts'].decode()"),
+        ({**RLE, "counts": 7}, "Expected `str | array`, got `int`"),
+    ],
+)
+def test_segmentations_of_other_forms_say_which(tmp_path, segmentation, says):
+    findings = found(tmp_path, on_annotation(segmentation=segmentation)())
+    assert set(findings) == {"LT405"}
+    assert says in findings["LT405"].examples[0]
 
 
 @pytest.mark.parametrize("first", ["images", "annotations", "info", "note"])

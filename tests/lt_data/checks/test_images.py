@@ -57,9 +57,20 @@ def test_image_files_of_another_size(tmp_path, images):
     content["images"][1].update(width=65)
     finding = found(tmp_path, content, images=images)["LT503"]
     assert finding.examples == (
-        "images[0] (id 1): '000000000001.jpg': 64 x 48 px, the record says 48 x 64 (turned: see its EXIF orientation)",
+        "images[0] (id 1): '000000000001.jpg': 64 x 48 px, the record says 48 x 64 (turned)",
         "images[1] (id 2): '000000000002.jpg': 64 x 48 px, the record says 65 x 48",
     )
+
+
+def test_an_orientation_is_mentioned_where_the_file_has_one(tmp_path, images):
+    exif = Image.Exif()
+    exif[274] = 6
+    with Image.open(images / "000000000003.jpg") as picture:
+        picture.save(images / "000000000003.jpg", exif=exif)
+    content = base()
+    content["images"][2].update(width=48, height=64)
+    (example,) = found(tmp_path, content, images=images)["LT503"].examples
+    assert example.endswith("the record says 48 x 64 (turned: see its EXIF orientation)")
 
 
 def test_names_that_no_file_can_have_are_missing_files(tmp_path, images):

@@ -511,6 +511,8 @@ def test_evaluation_of_a_run_equals_that_of_the_fit(softmax_run, monkeypatch):
     assert (out / "metrics.json").read_bytes() == before
     assert measured.text.startswith("protocol coco (100 detections per image and category)")
     assert measured.text.splitlines()[1].split()[:3] == ["AP", "AP50", "AP75"]
+    (note,) = measured.warnings
+    assert note.startswith("annotations.json is the file that the run was trained on")
 
 
 def test_evaluation_elsewhere(softmax_run, tiny_pool, tmp_path):
@@ -611,6 +613,19 @@ def test_class_aware_sampling_sees_classes_alike(tiny_recipe, tmp_path):
 def test_a_second_stage_without_a_first_is_a_warning(tiny_recipe, tmp_path):
     run = fit(tiny_recipe("method=x2", "data.val=null"), tmp_path / "run")
     assert "warning: method x2 needs --init-from RUN, a softmax baseline" in run.log.read_text()
+
+
+def test_a_second_stage_on_other_annotations_is_a_warning(softmax_run, tiny_recipe, tiny_pool, tmp_path):
+    content = json.loads((tiny_pool / "annotations.json").read_text())
+    content["annotations"].pop()
+    (tmp_path / "other.json").write_text(json.dumps(content))
+    logs = []
+    for name, overrides in (("same", ()), ("other", (f"data.train.annotations={tmp_path / 'other.json'}",))):
+        recipe = tiny_recipe(
+            "schedule.iterations=1", "schedule.decay=[]", "schedule.warmup=0", "data.val=null", *overrides
+        )
+        logs.append(fit(recipe, tmp_path / name, init_from=softmax_run.path).log.read_text())
+    assert ["was trained on another annotation file" in log for log in logs] == [False, True]
 
 
 def test_trainable_numbers_are_listed(softmax_run, tiny_recipe, tmp_path):

@@ -172,8 +172,9 @@ def read_skipping(path):
     ("content", "said"),
     [
         (b"", "the file is empty"),
-        (b"[{", "not JSON"),
-        (b"\xff\xfe\x00", "not JSON"),
+        (b"[{", "cut off; fetch it again"),
+        (b"[}", "not JSON"),
+        (b"\xff\xfe\x00", "byte-order mark"),
         (b'{"images": [], "annotations": []}', "an annotation file, not predictions"),
         (b'{"a": 1}', "a JSON object with 'a'"),
         (b"3", "a JSON value of type int"),

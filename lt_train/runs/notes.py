@@ -1,0 +1,44 @@
+"""What is odd about the data of a run, said before its first step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lt_data.checks.notes import file_notes
+from lt_data.checks.overlap import overlap_notes
+from lt_train.data.detection_data import DetectionData
+from lt_train.evaluation.truth.notes import truth_notes
+
+if TYPE_CHECKING:
+    from lt_train.runs.data import ValidationData
+
+
+def data_notes(train: DetectionData, val: ValidationData | None) -> tuple[str, ...]:
+    """Warnings about training and validation data, one line each; none for sound ones."""
+    lines = file_notes(train.file)
+    if val is not None:
+        lines += truth_notes(val.file, val.truth)
+        lines += overlap_notes(train.paths, val.paths, val.file.path.name)
+    # validation data that are the training data would say all twice
+    return tuple(f"warning: {line}" for line in dict.fromkeys(lines))
+
+
+def other_training_file(content: Mapping[str, Any], train: DetectionData, source: Path) -> list[str]:
+    """A warning if the weights that a run starts from come from another training file than its own.
+
+    Args:
+        content: The checkpoint.
+        train: The training data of the run.
+        source: What to call the checkpoint.
+    """
+    digest, categories = content.get("train_sha256"), content.get("categories")
+    if digest is None or digest == train.file.sha256:
+        return []
+    there = sum(categories["instances"]) if isinstance(categories, Mapping) and "instances" in categories else None
+    instances = "" if there is None else f", {there:,} instances there, {int(train.counts.instances.sum()):,} here"
+    return [
+        f"warning: {source} was trained on another annotation file than {train.file.path} (sha256 differs{instances}); "
+        "this run goes by the counts of its own"
+    ]

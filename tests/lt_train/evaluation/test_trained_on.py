@@ -1,0 +1,125 @@
+"""Counts of a training set: of the same classes, or found by their names; and whose frequency counts."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+from lt_cli.train import main
+
+from lt_data.errors import DataError
+from lt_train.evaluation.measure import evaluate_predictions
+
+NAMES = {1: "cup", 2: "yak", 3: "gnu"}
+
+
+def content(names, *, images=4, frequency=None):
+    """Every image has an object of each category."""
+    categories = [{"id": i, "name": name} for i, name in names.items()]
+    for category in categories:
+        category.update({} if frequency is None else {"frequency": frequency[category["id"]]})
+    pairs = [(image, category) for image in range(1, images + 1) for category in names]
+    return {
+        "images": [{"id": i, "width": 100, "height": 80, "file_name": f"{i}.jpg"} for i in range(1, images + 1)],
+        "categories": categories,
+        "annotations": [
+            {"id": n, "image_id": i, "category_id": c, "bbox": [10 * c, 10, 20, 20], "area": 400, "iscrowd": 0}
+            for n, (i, c) in enumerate(pairs, start=1)
+        ],
+    }
+
+
+@pytest.fixture
+def files(tmp_path):
+    truth = content(NAMES)
+    (tmp_path / "val.json").write_text(json.dumps(truth))
+    # category 1 is found, the others are not
+    found = [
+        {"image_id": a["image_id"], "category_id": a["category_id"], "bbox": a["bbox"], "score": 0.5}
+        for a in truth["annotations"]
+        if a["category_id"] == 1
+    ]
+    (tmp_path / "found.json").write_text(json.dumps(found))
+    return tmp_path
+
+
+def counts_csv(folder, rows):
+    path = folder / "counts.csv"
+    path.write_text("category_id,name,instances\n" + "".join(f"{i},{name},{n}\n" for i, name, n in rows))
+    return path
+
+
+def measured(files, counts, **options):
+    return evaluate_predictions(files / "found.json", files / "val.json", train_counts=counts, groups="10", **options)
+
+
+def test_other_names_under_the_same_ids_are_refused(files):
+    counts = counts_csv(files, [(1, "yak", 5), (2, "gnu", 50), (3, "cup", 500)])
+    with pytest.raises(DataError, match=r"3 of 3 categories have other names.*val\.json \(id 1: 'yak' there, 'cup' h"):
+        measured(files, counts)
+    (files / "train.json").write_text(json.dumps(content({1: "cup", 2: "gnu", 3: "yak"})))
+    with pytest.raises(DataError, match=r"2 of 3 categories have other names"):
+        measured(files, files / "train.json")
+
+
+def test_matching_by_names(files):
+    counts = counts_csv(files, [(70, "Yak", 5), (80, "gnu", 50), (90, "cup ", 500), (95, "eel", 9)])
+    result = measured(files, counts, match="names")
+    assert [row["train_instances"] for row in result.per_class] == [500, 5, 50]
+    assert [row["group"] for row in result.per_class] == ["[10, ~)", "(0, 10)", "[10, ~)"]
+    assert result.metrics["bbox"]["groups"] == {"(0, 10)": 0.0, "[10, ~)": 0.5}
+    assert result.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([(1, "eel", 5)], r"has none of the 3 category names of .*\('eel' there\)"),
+        ([(1, "cup", 5), (2, "Cup", 6)], r"'cup' is the name of two categories"),
+    ],
+)
+def test_names_that_cannot_be_matched(files, rows, says):
+    with pytest.raises(DataError, match=says):
+        measured(files, counts_csv(files, rows), match="names")
+    with pytest.raises(DataError, match="--match: got 'all'; allowed are ids, names"):
+        measured(files, counts_csv(files, rows), match="all")
+
+
+def test_counts_without_names_go_by_ids(files):
+    (files / "counts.csv").write_text("category_id,instances\n1,5\n2,50\n3,500\n")
+    result = measured(files, files / "counts.csv")
+    assert [row["train_instances"] for row in result.per_class] == [5, 50, 500]
+    assert result.notes == ()
+
+
+def test_categories_without_counts_are_said(files):
+    result = measured(files, counts_csv(files, [(1, "cup", 5)]))
+    (line,) = result.notes
+    assert "2 of 3 categories of val.json are not in" in line
+    assert "('yak', 'gnu'): they are in no group" in line
+
+
+def test_the_frequency_of_the_annotation_file_stands(files):
+    train = content(NAMES, images=30, frequency={1: "f", 2: "f", 3: "f"})
+    (files / "train.json").write_text(json.dumps(train))
+    # the annotation file states none: that of the training set counts
+    assert measured(files, files / "train.json").metrics["counts"]["classes"]["frequency"] == {"r": 0, "c": 0, "f": 3}
+    (files / "val.json").write_text(json.dumps(content(NAMES, frequency={1: "r", 2: "c", 3: "f"})))
+    result = measured(files, files / "train.json")
+    assert result.metrics["counts"]["classes"]["frequency"] == {"r": 1, "c": 1, "f": 1}
+    assert result.metrics["bbox"]["frequency"] == {"r": 1.0, "c": 0.0, "f": 0.0}
+
+
+def test_the_command(files):
+    counts = counts_csv(files, [(1, "yak", 5), (2, "gnu", 50), (3, "cup", 500)])
+    arguments = ["eval", "--predictions", files / "found.json", "--annotations", files / "val.json"]
+    arguments = [str(argument) for argument in (*arguments, "--train-counts", counts)]
+    refused = CliRunner().invoke(main, arguments)
+    assert refused.exit_code == 1
+    assert "--match names" in refused.output
+    assert CliRunner().invoke(main, [*arguments, "--match", "names"]).exit_code == 0
+    assert CliRunner().invoke(main, [*arguments[:5], "--match", "names"]).exit_code == 2
+
+
+def test_counts_of_the_file_that_is_measured_are_asked_about(files):
+    (line,) = measured(files, files / "val.json").notes
+    assert "is the file that is measured" in line

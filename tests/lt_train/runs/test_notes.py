@@ -1,0 +1,127 @@
+"""What a run says of its data before the first step."""
+
+import json
+import shutil
+
+import pytest
+
+from lt_data.errors import DataError
+from lt_train.data.detection_data import load_data
+from lt_train.runs.data import describe_data, load_run_data, make_plan
+from lt_train.runs.notes import data_notes, other_training_file
+
+
+def written(pool, path, change):
+    content = json.loads((pool / "annotations.json").read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.fixture
+def apart(tiny_pool, tiny_recipe, tmp_path):
+    """A recipe whose validation images are other pictures than its training images; a function of overrides."""
+    images = tmp_path / "val_images"
+    images.mkdir()
+    names = sorted(path.name for path in (tiny_pool / "images").iterdir())
+    for name, other in zip(names, [*names[1:], names[0]], strict=True):
+        shutil.copy(tiny_pool / "images" / other, images / name)
+    return lambda *overrides: tiny_recipe(f"data.val.images={images}", *overrides)
+
+
+def warnings(recipe):
+    data = load_run_data(recipe)
+    lines = [line for line in describe_data(recipe, data, make_plan(recipe, data)) if line.startswith("warning: ")]
+    assert list(data.notes)[-len(lines) :] == lines or not lines
+    return lines
+
+
+def test_sound_data_give_no_line(apart):
+    assert warnings(apart()) == []
+    assert warnings(apart("data.val=null")) == []
+
+
+def test_validation_images_that_are_training_images(tiny_recipe, tiny_pool, tmp_path):
+    assert warnings(tiny_recipe()) == [
+        f"warning: annotations.json: 12 of 12 validation images are training images ({first_name(tiny_pool)}, ...): "
+        "figures of them say nothing about new images"
+    ]
+    # copies in another folder, some of them other pictures
+    copies = tmp_path / "copies"
+    shutil.copytree(tiny_pool / "images", copies)
+    for path in sorted(copies.iterdir())[:5]:
+        path.write_bytes(path.read_bytes()[:-30] + bytes(30))
+    (line,) = warnings(tiny_recipe(f"data.val.images={copies}"))
+    assert "7 of 12 validation images are training images" in line
+
+
+def first_name(pool):
+    return json.loads((pool / "annotations.json").read_text())["images"][0]["file_name"]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda c: c.update(annotations=[]), "val.json: has no annotation: nothing will be measured"),
+        (lambda c: c.update(annotations=[], images=[]), "val.json: has no image: nothing will be measured"),
+        (
+            lambda c: [a.update(iscrowd=1) for a in c["annotations"]],
+            "val.json: has no annotation but crowds: nothing will be measured",
+        ),
+        (lambda c: [a.update(bbox=[v / 64 for v in a["bbox"]]) for a in c["annotations"]], "boxes lie within 0..1"),
+    ],
+)
+def test_validation_data_that_measure_nothing_are_said_before_the_first_step(apart, tiny_pool, tmp_path, change, says):
+    path = written(tiny_pool, tmp_path / "val.json", change)
+    (line,) = warnings(apart(f"data.val.annotations={path}"))
+    assert says in line
+
+
+def test_training_data(apart, tiny_pool, tmp_path):
+    def change(content):
+        for record in content["annotations"]:
+            x, y, w, h = record["bbox"]
+            record["bbox"] = [x, y, x + w, y + h]
+            record["ignore"] = 1
+
+    path = written(tiny_pool, tmp_path / "train.json", change)
+    form, ignored = warnings(apart(f"data.train.annotations={path}"))
+    assert "boxes reach beyond their image: are they x1, y1, x2, y2?" in form
+    assert "say ignore: 1" in ignored
+
+
+def test_boxes_that_are_too_small_to_train_on_are_asked_about_too(tiny_pool, tmp_path):
+    def change(content):
+        for record in content["annotations"]:
+            record["bbox"] = [value / 64**2 for value in record["bbox"]]
+
+    path = written(tiny_pool, tmp_path / "t.json", change)
+    with pytest.raises(DataError, match="mend the boxes") as error:
+        load_data(path, tiny_pool / "images")
+    assert "lie within 0..1: are they fractions of the image?" in error.value.problems[1]
+
+
+def test_one_file_for_both_says_all_once(tiny_pool, tmp_path):
+    path = written(tiny_pool, tmp_path / "a.json", lambda c: c["annotations"][0].update(ignore=1))
+    data = load_data(path, tiny_pool / "images")
+    lines = data_notes(data, None)
+    assert len(lines) == 1
+    assert "(annotation ids 1)" in lines[0]
+
+
+def test_a_file_of_crowds_alone_cannot_be_trained_on(apart, tiny_pool, tmp_path):
+    path = written(tiny_pool, tmp_path / "t.json", lambda c: [a.update(iscrowd=1) for a in c["annotations"]])
+    recipe = apart(f"data.train.annotations={path}", "model.name=faster_rcnn_small")
+    with pytest.raises(DataError, match=r"all \d+ annotations are crowds"):
+        load_run_data(recipe)
+
+
+def test_weights_of_another_training_file(tiny_pool, tmp_path):
+    data = load_data(tiny_pool, tiny_pool / "images")
+    instances = int(data.counts.instances.sum())
+    same = {"train_sha256": data.file.sha256, "categories": {"instances": [1]}}
+    assert other_training_file(same, data, tmp_path) == []
+    assert other_training_file({"model": {}}, data, tmp_path) == []
+    (line,) = other_training_file({**same, "train_sha256": "0" * 64}, data, tmp_path / "softmax")
+    assert "softmax was trained on another annotation file than" in line
+    assert f"1 instances there, {instances} here" in line
