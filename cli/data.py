@@ -129,6 +129,8 @@ def build_coco_lt(
         )
     for warning in built.warnings:
         click.echo(f"warning: {warning}", err=True)
+    for note in built.notes:
+        click.echo(f"note: {note}", err=True)
     click.echo(format_build(built))
     click.echo("dry run: nothing written" if dry_run else f"written: {out}")
 
@@ -349,7 +351,12 @@ def show(path: Path, category: str, images: Path, out: Path, limit: int, seed: i
     from lt_data.pictures.show import show_category
 
     with Progress("reading") as progress:
-        show_category(path, category, images, out, limit=limit, seed=seed, force=force, progress=progress)
+        notes: list[str] = []
+        show_category(
+            path, category, images, out, limit=limit, seed=seed, force=force, progress=progress, note=notes.append
+        )
+    for line in notes:
+        click.echo(f"note: {line}", err=True)
     click.echo(f"written: {out}")
 
 

@@ -242,6 +242,8 @@ def _evaluate_predictions(
 
 
 def _show(measured: Measured, out: Path | None) -> None:
+    for line in measured.notes:
+        click.echo(f"note: {line}", err=True)
     for problem in measured.skipped:
         click.echo(f"warning: left out: {problem.line}", err=True)
     click.echo(measured.text)
@@ -280,6 +282,8 @@ def predict(run: Path, images: Path, out: Path, **options: Any) -> None:
     done = predict_images(run, images, out, **options)
     if done is None:
         return
+    for line in done.notes:
+        click.echo(f"note: {line}", err=True)
     for line in done.unreadable:
         click.echo(f"error: {line}", err=True)
     click.echo(done.text)

@@ -60,6 +60,7 @@ class Build:
         val: The validation file, or ``None``.
         image_paths: Where the taken images lie, in file order; empty unless they are to be materialised.
         warnings: One line each.
+        notes: Lines about where the images were found; no part of the record.
     """
 
     pool: AnnotationFile
@@ -74,6 +75,7 @@ class Build:
     val: AnnotationFile | None = None
     image_paths: tuple[Path, ...] = ()
     warnings: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     @property
     def count_crowds(self) -> bool:

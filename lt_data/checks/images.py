@@ -7,6 +7,7 @@ its end; only a file without that marker is decoded.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -41,27 +42,30 @@ def check_image_files(file: FileColumns, folder: Path, log: FindingList, progres
         warnings.simplefilter("ignore")
         for row, name in enumerate(file.images.names):
             if name and not leaves_folder(name):
-                problem = _problem(folder, name, (int(sizes[row, 0]), int(sizes[row, 1])))
-                if problem is not None:
-                    log.add(problem[0], f"{file.image(row)}: {shown(name)}{problem[1]}")
+                size = int(sizes[row, 0]), int(sizes[row, 1])
+                for code, text in _problems(folder, name, file.images.urls[row], size):
+                    log.add(code, f"{file.image(row)}: {shown(name)}{text}")
             if progress is not None:
                 progress(row + 1, count)
 
 
-def _problem(folder: Path, name: str, size: tuple[int, int]) -> tuple[str, str] | None:
-    """Code and explanation of what is wrong with a file; ``size`` is width and height, 0 where not known."""
+def _problems(folder: Path, name: str, url: str, size: tuple[int, int]) -> Iterator[tuple[str, str]]:
+    """Codes and explanations of what is wrong with a file; ``size`` is width and height, 0 where not known."""
     try:
-        (path,) = find_images(folder, [name])
+        (path,), notes = find_images(folder, [name], url_of=lambda _: url)
     except (DataError, OSError):
-        return "LT501", ""
+        yield "LT501", " (write '/' for the backslash)" if "\\" in name else ""
+        return
+    if notes:
+        yield "LT506", f": {shown(path.relative_to(folder).as_posix())}"
     try:
         actual = image_size(path)
     except DataError as error:
-        return "LT502", f": {error}"
+        yield "LT502", f": {error}"
+        return
     if min(size) > 0 and size != actual:
         turned = " (turned: see its EXIF orientation)" if size == actual[::-1] else ""
-        return "LT503", f": {actual[0]} x {actual[1]} px, the record says {size[0]} x {size[1]}{turned}"
-    return None
+        yield "LT503", f": {actual[0]} x {actual[1]} px, the record says {size[0]} x {size[1]}{turned}"
 
 
 def image_size(path: Path) -> tuple[int, int]:

@@ -11,7 +11,7 @@ import difflib
 import hashlib
 import heapq
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -23,8 +23,8 @@ from lt_data.annotations.file import AnnotationFile, Categories, read_annotation
 from lt_data.arrays import IntArray
 from lt_data.dataset.names import annotations_path
 from lt_data.errors import DataError
-from lt_data.files.image_files import find_images
 from lt_data.files.writing import check_output_file
+from lt_data.masks.measure import is_no_mask
 from lt_data.masks.rle import fills
 from lt_data.pictures.figures import COLOURS, FORMATS, new_figure, plain, save_figure
 from lt_data.progress import Progress
@@ -82,6 +82,7 @@ def show_category(
     seed: int = 0,
     force: bool = False,
     progress: Progress | None = None,
+    note: Callable[[str], object] = lambda line: None,
 ) -> Path:
     """Draws instances of a category, crowds left out.
 
@@ -94,6 +95,7 @@ def show_category(
         seed: Another one shows other instances.
         force: Replace the picture if it exists.
         progress: Called with the bytes read and the bytes in all.
+        note: Called with each line about how the image files were found.
 
     Returns:
         The path of the picture.
@@ -114,7 +116,11 @@ def show_category(
     chosen = choose_instances(file.annotation_ids, instances, limit, seed)
     where = plain(path.resolve().name)
     title = f"{plain(name)} (id {category_id}): {len(chosen):,} of {len(instances):,} instances in {where}"
-    _draw(_cells(file, chosen, Path(images)), title, out)
+    rows = file.image_index()[chosen].tolist()
+    files = file.find_images(Path(images), rows)
+    _draw(_cells(file, chosen, rows, files.paths), title, out)
+    for line in files.notes:
+        note(line)
     return out
 
 
@@ -188,9 +194,7 @@ def choose_instances(annotation_ids: IntArray, instances: IntArray, limit: int, 
     return np.array(heapq.nsmallest(limit, instances.tolist(), key=digest), np.int64)
 
 
-def _cells(file: AnnotationFile, chosen: IntArray, images: Path) -> list[_Cell]:
-    rows = file.image_index()[chosen].tolist()
-    files = find_images(images, [file.file_names[row] for row in rows])
+def _cells(file: AnnotationFile, chosen: IntArray, rows: Sequence[int], files: Sequence[Path]) -> list[_Cell]:
     cells = []
     for position, row, image in zip(chosen.tolist(), rows, files, strict=True):
         x, y, width, height = file.boxes[position].tolist()
@@ -311,7 +315,7 @@ def mask_outlines(segmentation: Any) -> list[Points] | None:
     Returns:
         Open rings of points, shape [P, 2] each; empty if there is no mask, ``None`` if it is not one to draw.
     """
-    if segmentation is None or segmentation == []:
+    if is_no_mask(segmentation):
         return []
     if isinstance(segmentation, list):
         rings = [_ring(polygon) for polygon in segmentation]

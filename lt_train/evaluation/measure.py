@@ -64,6 +64,7 @@ class Measured:
         inputs: Content of ``inputs.json``.
         text: The figures as a table.
         skipped: Invalid predictions that were left out.
+        notes: What of the annotations was not measured, and how images were found, one line each.
     """
 
     metrics: dict[str, Any]
@@ -71,6 +72,7 @@ class Measured:
     inputs: EvaluationInputs
     text: str
     skipped: tuple[Problem, ...]
+    notes: tuple[str, ...] = ()
 
 
 def measure(
@@ -132,6 +134,7 @@ def measure(
         ),
         text=format_metrics(metrics),
         skipped=found.skipped,
+        notes=truth.notes,
     )
 
 

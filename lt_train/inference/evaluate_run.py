@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,8 @@ def evaluate_run(
     predicted = run_together(work)
     if predicted is None:
         return None
-    return _measure_and_write(predicted, choices), predicted.out
+    measured = _measure_and_write(predicted, choices)
+    return replace(measured, notes=predicted.data.notes), predicted.out
 
 
 def _output(run: RunDir, checkpoint: str, files: Files | None, out: Path | None, force: bool) -> Path:

@@ -31,6 +31,7 @@ class ValidationData(DetectionData):
 
     Attributes:
         truth: The annotations as an evaluation wants them, with masks if they are going to be measured.
+        notes: How the images were found, and what of the annotations is not measured.
     """
 
     truth: GroundTruth
@@ -77,8 +78,9 @@ def load_run_data(recipe: Recipe) -> RunData:
         masks=_mask_form(recipe),
     )
     groups = make_groups(train.counts.category_ids, train.counts.instances, recipe.data.groups)
-    notes = (*train.notes, *mask_notes, *notes, *_edges_note(recipe))
-    return RunData(train, dataset, val, groups, notes)
+    notes = (*train.notes, *mask_notes, *notes, *_edges_note(recipe), *(val.notes if val else ()))
+    # the same file for both says the same of both
+    return RunData(train, dataset, val, groups, tuple(dict.fromkeys(notes)))
 
 
 def needs_mask_targets(recipe: Recipe) -> bool:
@@ -117,7 +119,8 @@ def load_validation(files: Files, train: CategoryCounts, *, masks: bool) -> Vali
     """
     val = load_data(files.annotations, files.images)
     check_same_categories(val.file, train.category_ids, train.names, other="the training file")
-    return ValidationData(**vars(val), truth=load_ground_truth(val.file, masks=masks))
+    truth = load_ground_truth(val.file, masks=masks)
+    return ValidationData(**{**vars(val), "notes": (*val.image_notes, *truth.notes)}, truth=truth)
 
 
 def make_plan(recipe: Recipe, data: RunData) -> Plan:

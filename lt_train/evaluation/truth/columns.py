@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from lt_data.annotations.file import AnnotationFile, parse_annotations, read_annotations
+from lt_data.annotations.unusable import has_size, left_out
 from lt_data.arrays import BoolArray, FloatArray, IntArray
 from lt_data.errors import DataError
 from lt_train.evaluation.truth.masks import read_masks
@@ -47,6 +48,9 @@ class GroundTruth:
             has both this and the next list.
         not_exhaustive: Ids of the categories that are not annotated exhaustively in each of N images (LVIS).
         frequencies: ``r``, ``c`` or ``f`` of each of K categories (LVIS); None unless every category has one.
+        rows: [A] int64, where the annotations stand in the file; None for all of it. Boxes of no size are left out,
+            as in training.
+        notes: What of the file is not measured, one line each.
     """
 
     source: str
@@ -63,6 +67,8 @@ class GroundTruth:
     negatives: list[list[int]] | None = None
     not_exhaustive: list[list[int]] | None = None
     frequencies: tuple[str, ...] | None = None
+    rows: IntArray | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def protocol(self) -> Literal["coco", "lvis"]:
@@ -93,9 +99,9 @@ def load_ground_truth(
         annotations = parse_annotations(msgspec.json.encode(annotations, enc_hook=plain_number), name)
     elif not isinstance(annotations, AnnotationFile):
         annotations = read_annotations(Path(annotations))
-    ground_truth = _columns(annotations, source or annotations.path.name, masks=masks)
-    _require_boxes(ground_truth)
-    return ground_truth
+    source = source or annotations.path.name
+    _require_boxes(annotations, source)
+    return _columns(annotations, source, masks=masks)
 
 
 def with_masks(ground_truth: GroundTruth, file: AnnotationFile) -> GroundTruth:
@@ -106,28 +112,32 @@ def with_masks(ground_truth: GroundTruth, file: AnnotationFile) -> GroundTruth:
     """
     if ground_truth.segmentations is not None:
         return ground_truth
-    return replace(ground_truth, segmentations=read_masks(file, ground_truth.source))
+    return replace(ground_truth, segmentations=read_masks(file, ground_truth.source, ground_truth.rows))
 
 
 def _columns(file: AnnotationFile, source: str, *, masks: bool) -> GroundTruth:
     image_order, category_order = np.argsort(file.image_ids), np.argsort(file.categories.ids)
     negatives, not_exhaustive = _federated_lists(file, image_order, source)
     frequencies = file.categories.frequencies
+    sized = has_size(file.boxes[:, 2:])
+    rows, boxes, areas = np.flatnonzero(sized), file.boxes[sized], file.areas[sized]
     return GroundTruth(
         source=source,
         image_ids=file.image_ids[image_order],
         image_sizes=file.image_sizes[image_order][:, ::-1],
         category_ids=file.categories.ids[category_order],
         category_names=tuple(file.categories.names[i] for i in category_order),
-        images=file.annotation_image_ids,
-        categories=file.annotation_category_ids,
-        boxes=file.boxes,
-        areas=np.where(np.isnan(file.areas), file.boxes[:, 2:].prod(axis=1), file.areas),
-        crowd=file.crowd,
-        segmentations=read_masks(file, source) if masks else None,
+        images=file.annotation_image_ids[sized],
+        categories=file.annotation_category_ids[sized],
+        boxes=boxes,
+        areas=np.where(np.isnan(areas), boxes[:, 2:].prod(axis=1), areas),
+        crowd=file.crowd[sized],
+        segmentations=read_masks(file, source, rows) if masks else None,
         negatives=negatives,
         not_exhaustive=not_exhaustive,
         frequencies=None if frequencies is None else tuple(frequencies[i] for i in category_order),
+        rows=rows,
+        notes=left_out(source, file.annotation_ids, ~sized, "have a box of no size"),
     )
 
 
@@ -154,11 +164,11 @@ def _federated_lists(
     return (negatives, not_exhaustive) if negatives else (None, None)
 
 
-def _require_boxes(ground_truth: GroundTruth) -> None:
-    without = np.flatnonzero(np.isnan(ground_truth.boxes).any(axis=1))
+def _require_boxes(file: AnnotationFile, source: str) -> None:
+    without = np.flatnonzero(np.isnan(file.boxes).any(axis=1))
     if len(without):
-        images = ", ".join(str(i) for i in ground_truth.images[without[:3]].tolist())
-        raise DataError(f"{ground_truth.source}: {len(without)} annotations have no bbox (in images {images}); add it")
+        images = ", ".join(str(i) for i in file.annotation_image_ids[without[:3]].tolist())
+        raise DataError(f"{source}: {len(without)} annotations have no bbox (in images {images}); add it")
 
 
 def plain_number(value: Any) -> Any:

@@ -7,7 +7,7 @@ from PIL import Image
 from lt_data.checks.check import check_file
 from lt_data.errors import DataError
 from tests.lt_data.findings import base, found
-from tests.lt_data.pools import save
+from tests.lt_data.pools import as_lvis_05, save
 
 
 @pytest.fixture
@@ -70,6 +70,25 @@ def test_names_that_no_file_can_have_are_missing_files(tmp_path, images):
     findings = found(tmp_path, content, images=images)
     assert findings["LT501"].count == 2
     assert findings["LT202"].count == 1
+
+
+def test_images_of_another_name_are_looked_at_and_told(tmp_path, images):
+    content = as_lvis_05(base(), images)
+    content["images"][0]["width"] = 63
+    findings = found(tmp_path, content, images=images)
+    assert {code: (f.severity, f.count) for code, f in findings.items()} == {
+        "LT506": ("info", 3),
+        "LT503": ("error", 1),
+    }
+    assert findings["LT506"].examples[0] == (
+        "images[0] (id 1): 'COCO_val2014_000000000001.jpg': 'val2017/000000000001.jpg'"
+    )
+
+
+def test_a_backslash_in_a_name_is_pointed_out(tmp_path, images):
+    content = base()
+    content["images"][1]["file_name"] = "sub\\000000000002.jpg"
+    assert "(write '/' for the backslash)" in found(tmp_path, content, images=images)["LT501"].examples[0]
 
 
 def test_image_folder_that_is_none(tmp_path):

@@ -1,6 +1,7 @@
 """A grid of instances: which ones, what is cut out, outlines of every kind of mask, and what is refused."""
 
 import hashlib
+import json
 import math
 
 import numpy as np
@@ -14,7 +15,7 @@ from lt_data.annotations.file import Categories
 from lt_data.errors import DataError, OutputError
 from lt_data.pictures.show import choose_instances, close_names, cut_window, decode_rle, find_category, mask_outlines
 from lt_data.pictures.show import show_category as show
-from tests.lt_data.pools import annotation, pool, save
+from tests.lt_data.pools import annotation, as_lvis_05, pool, save
 
 COLOURS = {1: (200, 30, 40), 2: (20, 150, 60), 3: (30, 60, 210)}
 BOX, MASK = (230, 159, 0), (86, 180, 233)
@@ -39,8 +40,6 @@ def folder(tmp_path):
 
 def change(folder, number, **fields):
     """Changes one annotation; a field set to ``None`` goes."""
-    import json
-
     content = json.loads((folder / "pool.json").read_text(encoding="utf-8"))
     record = content["annotations"][number - 1]
     record.update(fields)
@@ -61,6 +60,20 @@ def draw(folder, name="out.png", category="cat", **options):
 def text(folder, **options):
     """The picture as SVG, which holds its texts as comments."""
     return draw(folder, "out.svg", **options).read_text(encoding="utf-8")
+
+
+def test_images_of_lvis_05_are_found_and_it_is_said_once(folder):
+    content = json.loads((folder / "pool.json").read_text(encoding="utf-8"))
+    save(as_lvis_05(content, folder), folder / "pool.json")
+    notes = []
+    assert COLOURS[1] in colours(draw(folder, note=notes.append))
+    assert len(notes) == 1
+    assert "were found by the path in their coco_url" in notes[0]
+
+
+@pytest.mark.parametrize("nothing", [[], [[]]])
+def test_no_mask_is_no_mask_that_cannot_be_drawn(nothing):
+    assert mask_outlines(nothing) == []
 
 
 def test_instances_are_drawn_and_crowds_and_others_are_not(folder):
