@@ -116,6 +116,16 @@ CODES: Final[dict[str, Code]] = {
     "LT501": Code("error", "an image file is missing", "check the image folder, or remove the image record"),
     "LT502": Code("error", "an image file cannot be read", "fetch it again, or remove the image record"),
     "LT503": Code("error", "an image file has another size than its record", "correct width and height, or the file"),
+    "LT504": Code(
+        "warning",
+        "an image file has more than 8 bits a pixel",
+        "training scales the range of its type to 0..255; data.image_range=LOW,HIGH says another one",
+    ),
+    "LT505": Code(
+        "warning",
+        "an image file is turned or mirrored by EXIF",
+        "training reads the pixels as stored; if boxes are of the turned picture, use data.exif=apply",
+    ),
     "LT506": Code(
         "info", "an image file is not there under its file_name", "nothing; every command finds it by this name too"
     ),

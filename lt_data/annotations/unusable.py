@@ -25,7 +25,7 @@ def has_size(sides: npt.NDArray[Any]) -> BoolArray:
     Args:
         sides: Widths and heights in pixels, [A, 2]; NaN is none.
     """
-    return np.all(sides >= SMALLEST_SIDE, axis=1)
+    return np.asarray((sides >= SMALLEST_SIDE).all(axis=1))
 
 
 def left_out(source: str, ids: IntArray, bad: BoolArray, what: str) -> tuple[str, ...]:

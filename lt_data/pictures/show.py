@@ -23,6 +23,8 @@ from lt_data.annotations.file import AnnotationFile, Categories, read_annotation
 from lt_data.arrays import IntArray
 from lt_data.dataset.names import annotations_path
 from lt_data.errors import DataError
+from lt_data.files.image_content import why_unreadable
+from lt_data.files.pixels import AS_STORED, ImageReading, as_rgb
 from lt_data.files.writing import check_output_file
 from lt_data.masks.measure import is_no_mask
 from lt_data.masks.rle import fills
@@ -63,6 +65,7 @@ class _Cell:
         listed_size: Width and height that the annotation file gives the image.
         box: x, y, width, height in pixels.
         segmentation: As in the file.
+        reading: How the image file is read.
     """
 
     image_id: int
@@ -70,6 +73,7 @@ class _Cell:
     listed_size: tuple[int, int]
     box: tuple[float, float, float, float]
     segmentation: Any
+    reading: ImageReading
 
 
 def show_category(
@@ -80,6 +84,7 @@ def show_category(
     *,
     limit: int = DEFAULT_LIMIT,
     seed: int = 0,
+    reading: ImageReading = AS_STORED,
     force: bool = False,
     progress: Progress | None = None,
     note: Callable[[str], object] = lambda line: None,
@@ -93,6 +98,7 @@ def show_category(
         out: The PNG or SVG file to write.
         limit: Instances at most, 1 to 100; those whose ``"{seed}:{annotation id}"`` have the smallest sha256.
         seed: Another one shows other instances.
+        reading: How image files are read.
         force: Replace the picture if it exists.
         progress: Called with the bytes read and the bytes in all.
         note: Called with each line about how the image files were found.
@@ -118,7 +124,7 @@ def show_category(
     title = f"{plain(name)} (id {category_id}): {len(chosen):,} of {len(instances):,} instances in {where}"
     rows = file.image_index()[chosen].tolist()
     files = file.find_images(Path(images), rows)
-    _draw(_cells(file, chosen, rows, files.paths), title, out)
+    _draw(_cells(file, chosen, rows, files.paths, reading), title, out)
     for line in files.notes:
         note(line)
     return out
@@ -194,13 +200,16 @@ def choose_instances(annotation_ids: IntArray, instances: IntArray, limit: int, 
     return np.array(heapq.nsmallest(limit, instances.tolist(), key=digest), np.int64)
 
 
-def _cells(file: AnnotationFile, chosen: IntArray, rows: Sequence[int], files: Sequence[Path]) -> list[_Cell]:
+def _cells(
+    file: AnnotationFile, chosen: IntArray, rows: Sequence[int], files: Sequence[Path], reading: ImageReading
+) -> list[_Cell]:
     cells = []
     for position, row, image in zip(chosen.tolist(), rows, files, strict=True):
         x, y, width, height = file.boxes[position].tolist()
         listed_width, listed_height = file.image_sizes[row].tolist()
         size = (listed_width, listed_height)
-        cells.append(_Cell(int(file.image_ids[row]), image, size, (x, y, width, height), file.segmentation(position)))
+        box, segmentation = (x, y, width, height), file.segmentation(position)
+        cells.append(_Cell(int(file.image_ids[row]), image, size, box, segmentation, reading))
     return cells
 
 
@@ -267,13 +276,25 @@ def _cut(cell: _Cell) -> tuple[Image, Window, tuple[int, int]]:
 
     try:
         with Image.open(cell.file) as image:
-            size = image.size
-            window = cut_window(cell.box, size)
-            picture = image.convert("RGB").crop(window)
+            picture = as_rgb(image, cell.reading, cell.listed_size)
+    except DataError as error:
+        raise DataError(f"{cell.file}: {line}" for line in error.problems) from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{cell.file}: cannot be read as an image ({error}); replace the file") from None
+        why = why_unreadable(error, _first_bytes(cell.file))
+        raise DataError(f"{cell.file}: cannot be read as an image ({why}); replace the file") from None
+    size = picture.size
+    window = cut_window(cell.box, size)
+    picture = picture.crop(window)
     picture.thumbnail((_LARGEST_CUT, _LARGEST_CUT))
     return picture, window, size
+
+
+def _first_bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as handle:
+            return handle.read(100)
+    except OSError:
+        return b""
 
 
 def cut_window(box: tuple[float, float, float, float], size: tuple[int, int]) -> Window:

@@ -20,6 +20,8 @@ from lt_data.arrays import BoolArray, IntArray
 from lt_data.counts.categories import CategoryCounts, count_categories
 from lt_data.dataset.names import annotations_path
 from lt_data.errors import DataError
+from lt_data.files.image_survey import survey_images
+from lt_data.files.pixels import AS_STORED, ImageReading
 from lt_train.data.instance_masks import MaskKind, mask_kinds
 
 # records whose masks are measured at a time: few enough that their polygons stay in the processor's cache
@@ -47,6 +49,7 @@ class DetectionData:
         regions: Annotations that become ignore regions: crowd, box inside the image with an area, shape [A].
         notes: How the images were found and what was left out, one line each with counts.
         image_notes: Those of them that are about images.
+        reading: How the images are read.
     """
 
     file: AnnotationFile
@@ -57,20 +60,27 @@ class DetectionData:
     regions: BoolArray
     notes: tuple[str, ...]
     image_notes: tuple[str, ...]
+    reading: ImageReading
 
 
-def load_data(annotations: Path, images: Path) -> DetectionData:
-    """Reads an annotation file and finds its images.
+def load_data(annotations: Path, images: Path, reading: ImageReading = AS_STORED) -> DetectionData:
+    """Reads an annotation file, finds its images and looks at some of them.
 
     Args:
         annotations: COCO or LVIS file, or a dataset directory.
         images: Folder that the file names are relative to.
+        reading: How the images are read.
 
     Raises:
-        DataError: The file cannot be used, images are missing, or more than 5 % of the boxes are unusable.
+        DataError: The file cannot be used, images are missing or cannot be read so, or more than 5 % of the boxes are
+            unusable.
     """
     file = read_annotations(annotations_path(annotations))
     found = file.find_images(images)
+    survey = survey_images(str(images), found.paths, file.image_sizes, reading)
+    if survey.problems:
+        raise DataError(survey.problems)
+    image_notes = (*found.notes, *survey.notes)
     boxes = clipped_boxes(file).astype(np.float32)
     has_area = has_size(boxes[:, 2:] - boxes[:, :2])
     dropped = left_out(
@@ -83,8 +93,9 @@ def load_data(annotations: Path, images: Path) -> DetectionData:
         counts=count_categories(file),
         usable=has_area & ~file.crowd,
         regions=has_area & file.crowd,
-        notes=(*found.notes, *_crowd_notes(file, has_area), *dropped),
-        image_notes=found.notes,
+        notes=(*image_notes, *_crowd_notes(file, has_area), *dropped),
+        image_notes=image_notes,
+        reading=reading,
     )
 
 

@@ -77,7 +77,8 @@ def evaluate_run(
             raise RecipeError(f"{path}: its recipe has no data.val; give --annotations and --images")
         trained = load_trained(run, checkpoint, device=device, processes=processes)
         chosen = trained.groups if groups is None else evaluation_groups(groups, trained.counts)
-        data = load_validation(source, trained.counts, masks=has_masks(recipe))
+        reading = recipe.data.reading
+        data = load_validation(source, trained.counts, masks=has_masks(recipe), reading=reading)
         found = predict(trained.model, data, recipe, processes=processes, console=console)
         return None if found is None else _Predicted(found, data, recipe, trained.counts, chosen, where)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,6 +20,8 @@ from lt_data.counts.categories import CategoryCounts
 from lt_data.dataset.names import annotations_path
 from lt_data.errors import DataError, OutputError, one_line
 from lt_data.files.image_files import normal_name
+from lt_data.files.image_survey import survey_images
+from lt_data.files.pixels import ImageReading
 from lt_data.files.reading import map_file, stamp_of
 from lt_data.files.writing import refuse_inputs_inside, replacing_directory
 from lt_data.groups import group_name_of
@@ -120,6 +122,7 @@ def predict_images(
         trained = load_trained(RunDir(run), checkpoint, device=device, processes=processes)
         ids = CategoryIds(trained.counts.category_ids.tolist())
         wanted = _listed(images, annotations, trained.counts) if annotations else _files(images, out)
+        wanted = _read_as(wanted, images, trained.recipe.data.reading)
         found = detect(
             trained.model,
             wanted.images,
@@ -169,6 +172,16 @@ def _check_output(out: Path, *, force: bool, inputs: Sequence[Path]) -> None:
         raise OutputError(f"{out}: holds predictions; choose another --out, or replace them with --force")
     if there:
         refuse_inputs_inside(out, inputs)
+
+
+def _read_as(wanted: _Wanted, folder: Path, reading: ImageReading) -> _Wanted:
+    """The same, to be read as the run's images were, with notes on what is odd about them.
+
+    Which cannot be read is found with the detections, one by one.
+    """
+    images = replace(wanted.images, reading=reading)
+    notes = survey_images(str(folder), images.paths, images.sizes, reading).notes
+    return replace(wanted, images=images, notes=(*wanted.notes, *notes))
 
 
 def _files(images: Path, out: Path) -> _Wanted:
@@ -293,7 +306,7 @@ def _draw(
         for image_id, name in zip(image_ids, files, strict=True):
             image = found.images[image_id]
             strong = image.detections.take(image.detections.scores >= score_threshold)
-            pixels = read_image(paths[image_id], (image.width, image.height))
+            pixels = read_image(paths[image_id], (image.width, image.height), wanted.images.reading)
             plot_detections(
                 folder / name,
                 pixels.permute(1, 2, 0).numpy(),

@@ -10,6 +10,7 @@ from lt_data.counts.categories import CategoryCounts, counts_to_plain
 from lt_data.counts.repeat_factors import expected_copies, image_repeat_factors
 from lt_data.dataset.directory import read_groups
 from lt_data.dataset.names import is_dataset_dir
+from lt_data.files.pixels import AS_STORED, ImageReading
 from lt_data.groups import Group, make_groups
 from lt_train.data.dataset import DetectionDataset
 from lt_train.data.detection_data import (
@@ -62,10 +63,13 @@ def load_run_data(recipe: Recipe) -> RunData:
     Raises:
         DataError: A file cannot be used, images are missing, or the categories of the two files differ.
     """
-    train = load_data(recipe.data.train.annotations, recipe.data.train.images)
+    reading = recipe.data.reading
+    train = load_data(recipe.data.train.annotations, recipe.data.train.images, reading)
     if recipe.data.classes_below is not None:
         train = keep_classes_below(train, recipe.data.classes_below)
-    val = load_validation(recipe.data.val, train.counts, masks=has_masks(recipe)) if recipe.data.val else None
+    val = None
+    if recipe.data.val:
+        val = load_validation(recipe.data.val, train.counts, masks=has_masks(recipe), reading=reading)
     mask_notes = check_segmentations(train) if needs_mask_targets(recipe) else ()
     rows, notes = training_rows(train, keep_empty=recipe.data.keep_empty)
     dataset = DetectionDataset(
@@ -106,18 +110,21 @@ def _edges_note(recipe: Recipe) -> tuple[str, ...]:
     return (f"note: {directory} was built with groups {edges}, this run uses data.groups={recipe.data.groups}",)
 
 
-def load_validation(files: Files, train: CategoryCounts, *, masks: bool) -> ValidationData:
+def load_validation(
+    files: Files, train: CategoryCounts, *, masks: bool, reading: ImageReading = AS_STORED
+) -> ValidationData:
     """Reads validation data and checks that a trained model can be measured on it.
 
     Args:
         files: Annotations and images.
         train: Counts of the training file.
         masks: Whether masks are going to be measured.
+        reading: How the images are read.
 
     Raises:
         DataError: The file cannot be used, lacks boxes or masks, or has other categories than the training file.
     """
-    val = load_data(files.annotations, files.images)
+    val = load_data(files.annotations, files.images, reading)
     check_same_categories(val.file, train.category_ids, train.names, other="the training file")
     truth = load_ground_truth(val.file, masks=masks)
     return ValidationData(**{**vars(val), "notes": (*val.image_notes, *truth.notes)}, truth=truth)
