@@ -122,9 +122,8 @@ def show_category(
     chosen = choose_instances(file.annotation_ids, instances, limit, seed)
     where = plain(path.resolve().name)
     title = f"{plain(name)} (id {category_id}): {len(chosen):,} of {len(instances):,} instances in {where}"
-    rows = file.image_index()[chosen].tolist()
-    files = file.find_images(Path(images), rows)
-    _draw(_cells(file, chosen, rows, files.paths, reading), title, out)
+    files = file.find_images(Path(images), np.unique(file.image_index()[chosen]).tolist())
+    _draw(_cells(file, chosen, files.paths, reading), title, out)
     for line in files.notes:
         note(line)
     return out
@@ -200,16 +199,16 @@ def choose_instances(annotation_ids: IntArray, instances: IntArray, limit: int, 
     return np.array(heapq.nsmallest(limit, instances.tolist(), key=digest), np.int64)
 
 
-def _cells(
-    file: AnnotationFile, chosen: IntArray, rows: Sequence[int], files: Sequence[Path], reading: ImageReading
-) -> list[_Cell]:
+def _cells(file: AnnotationFile, chosen: IntArray, images: Sequence[Path], reading: ImageReading) -> list[_Cell]:
+    """Cells of the chosen annotations, from the files of their images in the order of the annotation file."""
+    rows, place = np.unique(file.image_index()[chosen], return_inverse=True)
     cells = []
-    for position, row, image in zip(chosen.tolist(), rows, files, strict=True):
+    for position, row, image in zip(chosen.tolist(), rows[place].tolist(), place.tolist(), strict=True):
         x, y, width, height = file.boxes[position].tolist()
         listed_width, listed_height = file.image_sizes[row].tolist()
         size = (listed_width, listed_height)
         box, segmentation = (x, y, width, height), file.segmentation(position)
-        cells.append(_Cell(int(file.image_ids[row]), image, size, box, segmentation, reading))
+        cells.append(_Cell(int(file.image_ids[row]), images[image], size, box, segmentation, reading))
     return cells
 
 

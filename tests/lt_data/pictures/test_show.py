@@ -13,6 +13,7 @@ from pycocotools import mask as rle
 
 from lt_data.annotations.file import Categories
 from lt_data.errors import DataError, OutputError
+from lt_data.files.pixels import ImageReading
 from lt_data.pictures.show import choose_instances, close_names, cut_window, decode_rle, find_category, mask_outlines
 from lt_data.pictures.show import show_category as show
 from tests.lt_data.pools import annotation, as_lvis_05, pool, save
@@ -68,7 +69,23 @@ def test_images_of_lvis_05_are_found_and_it_is_said_once(folder):
     notes = []
     assert COLOURS[1] in colours(draw(folder, note=notes.append))
     assert len(notes) == 1
-    assert "were found by the path in their coco_url" in notes[0]
+    assert "1 of 1 images are not there under their file_name and were found by the path in their coco_url" in notes[0]
+
+
+def test_images_of_16_bits_are_drawn_by_their_range_and_turned_where_asked_for(folder):
+    content, exif = json.loads((folder / "pool.json").read_text(encoding="utf-8")), Image.Exif()
+    exif[0x0112] = 6
+    values = np.full((64, 48), 3000, np.uint16)
+    Image.fromarray(values).save(folder / "1.png", exif=exif)
+    as_stored, ranged = colours(draw(folder)), draw(folder, "b.png", reading=ImageReading((0, 4000), "apply"))
+    assert (12, 12, 12) in as_stored
+    assert (191, 191, 191) in colours(ranged)
+    assert content["images"][0]["width"] == 64
+    assert "listed as" not in text(folder, reading=ImageReading((0, 4000), "apply"), force=True)
+    assert "listed as 64" in text(folder, force=True)
+    Image.fromarray(values.astype(np.int32)).save(folder / "1.png", "TIFF")
+    with pytest.raises(DataError, match="1.png: 32-bit integers from 3000 to 3000, and nothing says"):
+        draw(folder, "c.png")
 
 
 @pytest.mark.parametrize("nothing", [[], [[]]])
