@@ -141,6 +141,8 @@ def build_coco_lt(
         raise
     for warning in (*built.warnings, *built.notes, *remarks(built)):
         click.echo(f"warning: {warning}", err=True)
+    for note in built.image_notes:
+        _note(note)
     click.echo(format_build(built, style))
     click.echo("dry run: nothing written" if dry_run else f"written: {out}", err=style == "json")
 
@@ -376,6 +378,17 @@ def plot(path: Path, kind: str, out: Path, edges: str | None, by: str, force: bo
     click.echo(format_plots(plots))
 
 
+def _image_range(ctx: click.Context, param: click.Parameter, value: str) -> tuple[float, float] | None:
+    """Refuses what is no range."""
+    from lt_data.errors import DataError
+    from lt_data.files.pixels import parse_range
+
+    try:
+        return parse_range(value)
+    except DataError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+
+
 @main.command(short_help="Draw a grid of instances of a category.")
 @PATH
 @click.option("--category", required=True, help="Name or id.")
@@ -383,16 +396,32 @@ def plot(path: Path, kind: str, out: Path, edges: str | None, by: str, force: bo
 @click.option("--out", type=FILE, required=True, help="The .png or .svg file to write.")
 @click.option("--limit", type=int, default=24, show_default=True, help="Instances at most, up to 100.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Another one shows other instances.")
+@click.option(
+    "--image-range",
+    callback=_image_range,
+    default="auto",
+    show_default=True,
+    help="auto or LOW,HIGH: black and white of images of more than 8 bits, as data.image_range of a recipe.",
+)
+@click.option(
+    "--exif",
+    type=click.Choice(["ignore", "apply"]),
+    default="ignore",
+    show_default=True,
+    help="Pixels as stored, or turned as EXIF says, as data.exif of a recipe.",
+)
 @click.option("--force", is_flag=True, help="Replace the picture if it exists.")
-def show(path: Path, category: str, images: Path, out: Path, limit: int, seed: int, force: bool) -> None:
+def show(path: Path, category: str, images: Path, out: Path, image_range: Any, exif: Any, **options: Any) -> None:
     """Draw a grid of instances of a category, with boxes and masks.
 
     PATH is a COCO or LVIS annotation file or a dataset directory.
     """
+    from lt_data.files.pixels import ImageReading
     from lt_data.pictures.show import show_category
 
+    options |= {"reading": ImageReading(image_range, exif), "note": _note}
     with Bar("reading", "bytes") as progress:
-        show_category(path, category, images, out, limit=limit, seed=seed, force=force, progress=progress, told=_note)
+        show_category(path, category, images, out, progress=progress, **options)
     click.echo(f"written: {out}")
 
 

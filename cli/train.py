@@ -296,6 +296,8 @@ def predict(run: Path, images: Path, out: Path, **options: Any) -> None:
     done = predict_images(run, images, out, **options)
     if done is None:
         return
+    for line in done.notes:
+        click.echo(f"note: {line}", err=True)
     for line in done.unreadable:
         click.echo(f"error: {line}", err=True)
     click.echo(done.text)

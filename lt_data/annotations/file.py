@@ -27,6 +27,7 @@ from lt_data.annotations.records import (
     Geometry,
     Records,
     SegmentationRecord,
+    UrlRecord,
     annotation_columns,
     decode_records,
     geometry,
@@ -37,10 +38,12 @@ from lt_data.annotations.records import (
 )
 from lt_data.arrays import BoolArray, FloatArray, IntArray, all_distinct, positions_of
 from lt_data.errors import DataError
+from lt_data.files.image_files import FoundImages, find_images
 from lt_data.files.reading import Bytes, FileStamp, check_unchanged, map_file, stamp_of
 from lt_data.progress import Progress
 
 _SEGMENTATION = msgspec.json.Decoder(SegmentationRecord)
+_URL = msgspec.json.Decoder(UrlRecord)
 
 
 @dataclass(frozen=True)
@@ -208,6 +211,22 @@ class AnnotationFile:
     @cached_property
     def _category_index(self) -> IntArray:
         return positions_of(self.annotation_category_ids, self.categories.ids)
+
+    def find_images(self, folder: Path, rows: Sequence[int] | None = None) -> FoundImages:
+        """The files of images, by the lookup that every command shares.
+
+        Args:
+            folder: The image folder.
+            rows: Positions of the images; all in file order unless given.
+
+        Raises:
+            DataError: The folder is missing, a name would leave it, or files are missing.
+        """
+        chosen = range(len(self.file_names)) if rows is None else rows
+        return find_images(folder, [self.file_names[row] for row in chosen], url_of=lambda i: self._url(chosen[i]))
+
+    def _url(self, row: int) -> str:
+        return _URL.decode(self.image_records[row]).coco_url or ""
 
     def segmentation(self, index: int) -> Any:
         """The ``segmentation`` of annotation ``index`` as in the file: polygons, an RLE dict, or ``None``.

@@ -133,7 +133,7 @@ CODES: Final[dict[str, Code]] = {
     "LT311": Code("warning", "area contradicts the box", "write px^2 of the object; sizes in AP come from it"),
     "LT401": Code("error", "a polygon has fewer than three points", "remove it; four numbers are taken for a box"),
     "LT402": Code("error", "a polygon has an odd number of coordinates", "write x1, y1, x2, y2, ..."),
-    "LT403": Code("error", "a mask is empty", "remove the annotation or its segmentation"),
+    "LT403": Code("error", "a mask has no area", "mend it, or write null: no mask"),
     "LT404": Code("error", "run lengths are of another size than the image", "size is [height, width] of the image"),
     "LT405": Code("error", "a segmentation is neither polygons nor run lengths", "write polygons, or {size, counts}"),
     "LT406": Code("error", "a mask lies outside its box", "box and mask are of different objects; mend one"),
@@ -141,12 +141,25 @@ CODES: Final[dict[str, Code]] = {
     "LT408": Code(
         "warning", "a box reaches beyond its mask", "make it again from the mask; is it x, y, width, height?"
     ),
-    "LT409": Code("warning", "an annotation has no mask where others have one", "add it; else its box is taken"),
+    "LT409": Code("warning", "an annotation has no mask where others have one", "add it; else training takes the box"),
     "LT410": Code("warning", "area differs from the area of the mask", "compute area again; sizes in AP come from it"),
     "LT411": Code("warning", "area is missing or not above 0", "add area in px^2; pycocotools cannot score without"),
     "LT501": Code("error", "an image file is missing", "check the image folder, or remove the image record"),
     "LT502": Code("error", "an image file cannot be read", "fetch it again, or remove the image record"),
     "LT503": Code("error", "an image file has another size than its record", "correct width and height, or the file"),
+    "LT504": Code(
+        "warning",
+        "an image file has more than 8 bits a pixel",
+        "training scales the range of its type to 0..255; data.image_range=LOW,HIGH says another one",
+    ),
+    "LT505": Code(
+        "warning",
+        "an image file is turned or mirrored by EXIF",
+        "training reads the pixels as stored; if boxes are of the turned picture, use data.exif=apply",
+    ),
+    "LT506": Code(
+        "info", "an image file is not there under its file_name", "nothing; every command finds it by this name too"
+    ),
     "LT601": Code("error", "an image is in both files", "remove it from one: scores would be of trained images"),
     "LT602": Code("warning", "images of both files share a file name", "nothing if they are different pictures"),
     "LT603": Code("error", "a category id has another name in the other file", "give both files the same categories"),

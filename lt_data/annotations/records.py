@@ -22,6 +22,7 @@ import numpy as np
 
 from lt_data.arrays import BoolArray, FloatArray, IntArray
 from lt_data.errors import DataError
+from lt_data.files.image_files import url_path
 from lt_data.files.reading import Bytes, why_no_json
 
 # beyond it JSON readers do not keep whole numbers exactly
@@ -51,8 +52,7 @@ class ImageRecord(msgspec.Struct, gc=False):
         """LVIS v1 names its images only by ``coco_url``: the file is what follows the last slash of its path."""
         if self.file_name or not self.coco_url:
             return self.file_name or ""
-        place = self.coco_url.partition("://")[2] or self.coco_url
-        return place.partition("?")[0].partition("#")[0].partition("/")[2].rpartition("/")[2]
+        return url_path(self.coco_url).rpartition("/")[2]
 
 
 class AnnotationRecord(msgspec.Struct, gc=False):
@@ -81,6 +81,12 @@ class CategoryRecord(msgspec.Struct):
     image_count: int | WholeFloat | None = None
     instance_count: int | WholeFloat | None = None
     supercategory: Any = None
+
+
+class UrlRecord(msgspec.Struct):
+    """The URL of an image alone."""
+
+    coco_url: str | None = ""
 
 
 class SegmentationRecord(msgspec.Struct):

@@ -30,7 +30,7 @@ from lt_data.dataset.directory import check_output
 from lt_data.dataset.names import annotations_path
 from lt_data.dataset.options import BuildOptions, Order
 from lt_data.errors import DataError
-from lt_data.files.image_files import find_images, normal_name, refuse_images_inside
+from lt_data.files.image_files import FoundImages, find_images, normal_name, refuse_images_inside
 from lt_data.files.writing import refuse_inputs_inside
 from lt_data.groups import make_groups
 from lt_data.progress import SILENT, Progress
@@ -88,7 +88,8 @@ def build_coco_lt(
     if val is not None:
         check_same_categories(val, pool.categories.ids, pool.categories.names, other=pool.path.name)
     build = _plan(pool, reference, targets, options, progress)
-    build = replace(build, val=val, image_paths=_image_paths(build, extras.images))
+    images = _found_images(build, extras.images)
+    build = replace(build, val=val, image_paths=tuple(images.paths), image_notes=images.notes)
     build = replace(build, notes=tuple(build_notes(build)))
     if out is not None:
         refuse_images_inside(out, build.image_paths)
@@ -205,11 +206,12 @@ def _select(
     return selection, int(published.images.sum())
 
 
-def _image_paths(build: Build, folder: Path | None) -> tuple[Path, ...]:
+def _found_images(build: Build, folder: Path | None) -> FoundImages:
     """Where the taken images lie, before anything is written."""
     if folder is None:
-        return ()
-    taken = [build.pool.file_names[i] for i in np.flatnonzero(build.selection.images)]
+        return FoundImages([], ())
+    rows = np.flatnonzero(build.selection.images).tolist()
+    taken = [build.pool.file_names[row] for row in rows]
     if nameless := taken.count(""):
         raise DataError(f"{build.pool.path}: {nameless} images have no file_name; --images needs one for every image")
     twice = [name for name, count in Counter(map(normal_name, taken)).items() if count > 1]
@@ -218,4 +220,4 @@ def _image_paths(build: Build, folder: Path | None) -> tuple[Path, ...]:
             f"{build.pool.path}: {len(twice)} image file names occur more than once ('{twice[0]}'); "
             "give every image a file of its own to use --images"
         )
-    return tuple(find_images(folder, taken))
+    return build.pool.find_images(folder, rows)

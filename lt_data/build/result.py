@@ -62,6 +62,7 @@ class Build:
         image_paths: Where the taken images lie, in file order; empty unless they are to be materialised.
         warnings: What is odd about the reference, one line each; a part of the record.
         notes: What is odd about what was taken and about the validation file, one line each, for whoever builds.
+        image_notes: Lines about where the images were found; no part of the record.
         rewritten: LVIS fields that are no longer the pool's.
     """
 
@@ -78,6 +79,7 @@ class Build:
     image_paths: tuple[Path, ...] = ()
     warnings: tuple[str, ...] = field(default=())
     notes: tuple[str, ...] = field(default=())
+    image_notes: tuple[str, ...] = field(default=())
     rewritten: Rewritten = NOTHING_REWRITTEN
 
     @property

@@ -1,4 +1,4 @@
-"""Image files against their records: missing, unreadable, of another size.
+"""Image files against their records: missing, unreadable, of another size, with pixels that training sees otherwise.
 
 The header gives the size. Whether the rest is whole is told by the decoder's own check and, for JPEG, by the marker at
 its end; only a file without that marker is decoded.
@@ -7,14 +7,21 @@ its end; only a file without that marker is decoded.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from lt_data.annotations.findings import FindingList, shown
 from lt_data.annotations.lists import FileColumns, leaves_folder
 from lt_data.errors import DataError
+from lt_data.files.image_content import not_an_image
 from lt_data.files.image_files import find_images
+from lt_data.files.image_survey import spans_little
+from lt_data.files.pixels import deep_kind, deep_values, exif_turn, is_deep, range_of, turned_size
 from lt_data.progress import Progress
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 _JPEG_END: Final = b"\xff\xd9"
 # cameras append bytes after the end marker
@@ -41,29 +48,62 @@ def check_image_files(file: FileColumns, folder: Path, log: FindingList, progres
         warnings.simplefilter("ignore")
         for row, name in enumerate(file.images.names):
             if name and not leaves_folder(name):
-                problem = _problem(folder, name, (int(sizes[row, 0]), int(sizes[row, 1])))
-                if problem is not None:
-                    log.add(problem[0], f"{file.image(row)}: {shown(name)}{problem[1]}")
+                size = int(sizes[row, 0]), int(sizes[row, 1])
+                for code, text in _problems(folder, name, file.images.urls[row], size):
+                    log.add(code, f"{file.image(row)}: {shown(name)}{text}")
             if progress is not None:
                 progress(row + 1, count)
 
 
-def _problem(folder: Path, name: str, size: tuple[int, int]) -> tuple[str, str] | None:
-    """Code and explanation of what is wrong with a file; ``size`` is width and height, 0 where not known."""
+def _problems(folder: Path, name: str, url: str, size: tuple[int, int]) -> Iterator[tuple[str, str]]:
+    """Codes and explanations of what is wrong with a file; ``size`` is width and height, 0 where not known."""
     try:
-        (path,) = find_images(folder, [name])
+        (path,), notes = find_images(folder, [name], url_of=lambda _: url)
     except (DataError, OSError):
-        return "LT501", ""
+        yield "LT501", " (write '/' for the backslash)" if "\\" in name else ""
+        return
+    if notes:
+        yield "LT506", f": {shown(path.relative_to(folder).as_posix())}"
     try:
         actual = image_size(path)
     except DataError as error:
-        return "LT502", f": {error}"
+        yield "LT502", f": {error}"
+        return
+    turn, unusual = _unusual(path)
+    yield from unusual
     if min(size) > 0 and size != actual:
         turned = ""
         if size == actual[::-1]:
-            turned = " (turned: see its EXIF orientation)" if _has_orientation(path) else " (turned)"
-        return "LT503", f": {actual[0]} x {actual[1]} px, the record says {size[0]} x {size[1]}{turned}"
-    return None
+            by_exif = turned_size(turn, actual) == size
+            turned = " (turned: see its EXIF orientation; data.exif=apply reads it so)" if by_exif else " (turned)"
+        yield "LT503", f": {actual[0]} x {actual[1]} px, the record says {size[0]} x {size[1]}{turned}"
+
+
+def _unusual(path: Path) -> tuple[int, list[tuple[str, str]]]:
+    """How EXIF turns an image, and what training does not see as a viewer shows it."""
+    from PIL import Image as pillow
+
+    found = []
+    with pillow.open(path) as image:
+        turn = exif_turn(image)
+        if turn != 1:
+            found.append(("LT505", f": EXIF orientation {turn}"))
+        if is_deep(image):
+            found.append(("LT504", f": {_values(image)}"))
+    return turn, found
+
+
+def _values(image: Image) -> str:
+    """What numbers an image of more than 8 bits holds, and whether training can make sense of them."""
+    try:
+        values = deep_values(image)
+        low, high, wanted = float(values.min()), float(values.max()), range_of(image, values)
+    except DataError as error:
+        return str(error)
+    text = f"{deep_kind(image)}, values of {low:g} to {high:g}"
+    if not spans_little(low, high, wanted):
+        return text
+    return f"{text}, less than an eighth of {wanted[0]:g} to {wanted[1]:g}"
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -72,27 +112,23 @@ def image_size(path: Path) -> tuple[int, int]:
     Raises:
         DataError: The file cannot be read.
     """
-    from PIL import Image
+    from PIL import Image as pillow
+    from PIL import UnidentifiedImageError
 
     try:
-        with Image.open(path) as image:
+        with pillow.open(path) as image:
             size, kind = image.size, image.format
             image.verify()
         if kind == "JPEG" and not _has_jpeg_end(path):
-            with Image.open(path) as image:
+            with pillow.open(path) as image:
                 image.load()
+    except UnidentifiedImageError:
+        with path.open("rb") as handle:
+            raise DataError(not_an_image(handle.read(100))) from None
     # decoders raise nearly anything on broken files
     except Exception as error:
         raise DataError(f"{type(error).__name__}: {error}") from None
     return size
-
-
-def _has_orientation(path: Path) -> bool:
-    """Whether EXIF says that the picture is to be turned."""
-    from PIL import ExifTags, Image
-
-    with Image.open(path) as image:
-        return bool(image.getexif().get(ExifTags.Base.Orientation, 1) != 1)
 
 
 def _has_jpeg_end(path: Path) -> bool:

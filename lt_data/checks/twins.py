@@ -67,7 +67,7 @@ def _linked(names: Sequence[str], folder: Path) -> list[list[int]]:
     for row, name in enumerate(names):
         if name and not leaves_folder(name):
             try:
-                status = find_images(folder, [name])[0].stat()
+                status = find_images(folder, [name]).paths[0].stat()
             # a missing file has its own finding
             except (DataError, OSError):
                 continue

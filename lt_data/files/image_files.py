@@ -1,27 +1,52 @@
-"""Where the images of an annotation file lie on disk, without ever leaving the image folder."""
+"""Where the images of an annotation file lie on disk, without ever leaving the image folder.
+
+One lookup for every command: the name as given; then the path in ``coco_url``, with and without its split folder; then,
+for ``COCO_val2014_000000266409.jpg`` and its like, what follows the last underscore, as COCO 2017 names the same image.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import NamedTuple
 
 from lt_data.errors import DataError, OutputError
 
 # LVIS v1 names an image by its URL only; its images lie in both folders of COCO 2017
-SUBFOLDERS = ("", "train2017", "val2017")
+SUBFOLDERS = ("", "train2017", "val2017", "train2014", "val2014")
 # with so many names in one folder it is faster to list the folder once than to ask for every name
 MANY = 100
 # longer names are cut in messages
 LONGEST_SHOWN = 200
+# COCO 2014 puts the split in front of the image's number; COCO 2017 calls the same image by the number alone
+_COCO_2014 = re.compile(r"COCO_[a-z]+\d{4}_(\d{12}\.[A-Za-z]+)")
+_BY_URL, _BY_NUMBER = "by the path in their coco_url", "by what follows the last underscore of their file_name"
 
 
-def find_images(folder: Path, file_names: Iterable[str], *, most: int = 5) -> list[Path]:
-    """Paths of images in a folder, or in its ``train2017`` and ``val2017``.
+class FoundImages(NamedTuple):
+    """Files of images.
+
+    Attributes:
+        paths: One of each name.
+        notes: A line for each way other than the name as given that files were found by; as a rule none.
+    """
+
+    paths: list[Path]
+    notes: tuple[str, ...]
+
+
+def find_images(
+    folder: Path, file_names: Iterable[str], *, url_of: Callable[[int], str] | None = None, most: int = 5
+) -> FoundImages:
+    """Paths of images in a folder, or in the folders that COCO has below it (``train2017`` and its like).
 
     Args:
         folder: The image folder.
         file_names: Names relative to it.
+        url_of: The ``coco_url`` of the name at a position, empty where there is none; asked only for names that are
+            not found as they are.
         most: How many missing files to name in the error.
 
     Raises:
@@ -33,13 +58,21 @@ def find_images(folder: Path, file_names: Iterable[str], *, most: int = 5) -> li
     names = list(file_names)
     listed = _listed(folder) if len(names) >= MANY else {}
     found = [listed.get(name) or _find(folder, name) for name in names]
+    by: dict[str, list[int]] = {_BY_URL: [], _BY_NUMBER: []}
+    for row in [row for row, path in enumerate(found) if path is None]:
+        for way, name in _other_names(names[row], url_of(row) if url_of else ""):
+            found[row] = listed.get(name) or _first_file(folder, name)
+            if found[row] is not None:
+                by[way].append(row)
+                break
     missing = [name for name, path in zip(names, found, strict=True) if path is None]
     if missing:
         raise DataError(
-            [f"{folder / _shown(name)}: image is missing" for name in missing[:most]]
+            [f"{folder / _shown(name)}: image is missing{_hint(name)}" for name in missing[:most]]
             + [f"{folder}: {len(missing)} of {len(names)} images are missing; check the image folder"]
         )
-    return [path for path in found if path is not None]
+    paths = [path for path in found if path is not None]
+    return FoundImages(paths, tuple(_note(folder, way, rows, names, paths) for way, rows in by.items() if rows))
 
 
 def normal_name(name: str) -> str:
@@ -74,17 +107,57 @@ def _listed(folder: Path) -> dict[str, Path]:
             continue
         for name in names:
             found.setdefault(name, place / name)
+            if part:
+                found[f"{part}/{name}"] = place / name
     # names that other systems read as paths are looked at one by one
     return {name: path for name, path in found.items() if not {"\\", ":"} & set(name)}
 
 
 def _find(folder: Path, name: str) -> Path | None:
-    # Windows rules see drive letters and both kinds of slash, so they refuse on every system what one would follow
-    pure = PureWindowsPath(name)
-    if not name or pure.anchor or ".." in pure.parts:
+    if not _stays_inside(name):
         raise DataError(f"file_name {_shown(repr(name))} is not a name inside the image folder {folder}; it is refused")
+    return _first_file(folder, name)
+
+
+def _first_file(folder: Path, name: str) -> Path | None:
     candidates = (folder / part / name for part in SUBFOLDERS)
     return next((path for path in candidates if _is_file(path)), None)
+
+
+def _stays_inside(name: str) -> bool:
+    # Windows rules see drive letters and both kinds of slash, so they refuse on every system what one would follow
+    pure = PureWindowsPath(name)
+    return bool(name) and not pure.anchor and ".." not in pure.parts
+
+
+def _other_names(name: str, url: str) -> Iterator[tuple[str, str]]:
+    """Ways and names by which a file that is not there under its own name may be found, the surest first."""
+    path = url_path(url)
+    for candidate in (path, path.rpartition("/")[2]):
+        if candidate != name and _stays_inside(candidate):
+            yield _BY_URL, candidate
+    number = _COCO_2014.fullmatch(PurePosixPath(name).name)
+    if number:
+        yield _BY_NUMBER, number[1]
+
+
+def url_path(url: str) -> str:
+    """Split folder and file of an image in its URL: ``val2017/000000266409.jpg``; the file alone where no folder is."""
+    place = url.partition("://")[2] or url
+    path = place.partition("?")[0].partition("#")[0].partition("/")[2]
+    return "/".join(path.split("/")[-2:])
+
+
+def _note(folder: Path, way: str, rows: Sequence[int], names: Sequence[str], paths: Sequence[Path]) -> str:
+    first = rows[0]
+    return (
+        f"{folder}: {len(rows):,} of {len(names):,} images are not there under their file_name and were found {way} "
+        f"({_shown(names[first])} is {paths[first].relative_to(folder).as_posix()})"
+    )
+
+
+def _hint(name: str) -> str:
+    return "; its file_name has a backslash, folders are separated by '/'" if "\\" in name else ""
 
 
 def _is_file(path: Path) -> bool:

@@ -50,7 +50,7 @@ class MaskColumns:
     """What is known of each annotation's mask.
 
     Attributes:
-        given: Whether there is a segmentation, shape [A].
+        given: Whether there is a segmentation, and not one of no polygon, shape [A].
         extents: x1, y1, x2, y2 of the mask in pixels; NaN without a sound one, shape [A, 4].
         areas: px^2; polygons by the shoelace formula; NaN without a sound mask, shape [A].
         rle_sizes: Height and width that run lengths are of, -1 for other masks, shape [A, 2].
@@ -83,6 +83,14 @@ class MaskColumns:
         )
 
 
+def is_no_mask(segmentation: object) -> bool:
+    """Whether a ``segmentation`` says that there is no mask, in any of the ways that are written: null, [] or [[]]."""
+    if not isinstance(segmentation, list):
+        return segmentation is None
+    # nearly all have a polygon, which is seen at once
+    return not any(segmentation) and all(polygon == [] for polygon in segmentation)
+
+
 def measure_masks(segmentations: Sequence[Segmentation], out: MaskColumns) -> None:
     """Measures the masks of n annotations.
 
@@ -90,8 +98,8 @@ def measure_masks(segmentations: Sequence[Segmentation], out: MaskColumns) -> No
         segmentations: Of each annotation.
         out: Columns of n fresh rows, filled in place.
     """
-    out.given[:] = [s is not None for s in segmentations]
-    polygons = [(row, s) for row, s in enumerate(segmentations) if isinstance(s, list)]
+    out.given[:] = [not is_no_mask(s) for s in segmentations]
+    polygons = [(row, s) for row, s in enumerate(segmentations) if isinstance(s, list) and out.given[row]]
     if polygons:
         _measure_polygons(polygons, out)
     rles = [(row, s) for row, s in enumerate(segmentations) if isinstance(s, RunLengths)]

@@ -23,8 +23,10 @@ from lt_data.annotations.file import AnnotationFile, Categories, read_annotation
 from lt_data.arrays import IntArray
 from lt_data.dataset.names import annotations_path
 from lt_data.errors import DataError
-from lt_data.files.image_files import find_images
+from lt_data.files.image_content import why_unreadable
+from lt_data.files.pixels import AS_STORED, ImageReading, as_rgb
 from lt_data.files.writing import check_output_file
+from lt_data.masks.measure import is_no_mask
 from lt_data.masks.rle import fills
 from lt_data.pictures.figures import COLOURS, FORMATS, new_figure, plain, save_figure
 from lt_data.progress import Progress
@@ -63,6 +65,7 @@ class _Cell:
         listed_size: Width and height that the annotation file gives the image.
         box: x, y, width, height in pixels.
         segmentation: As in the file.
+        reading: How the image file is read.
     """
 
     image_id: int
@@ -70,6 +73,7 @@ class _Cell:
     listed_size: tuple[int, int]
     box: tuple[float, float, float, float]
     segmentation: Any
+    reading: ImageReading
 
 
 def show_category(
@@ -80,9 +84,10 @@ def show_category(
     *,
     limit: int = DEFAULT_LIMIT,
     seed: int = 0,
+    reading: ImageReading = AS_STORED,
     force: bool = False,
     progress: Progress | None = None,
-    told: Callable[[str], None] = lambda _: None,
+    note: Callable[[str], object] = lambda line: None,
 ) -> Path:
     """Draws instances of a category, crowds left out.
 
@@ -93,9 +98,11 @@ def show_category(
         out: The PNG or SVG file to write.
         limit: Instances at most, 1 to 100; those whose ``"{seed}:{annotation id}"`` have the smallest sha256.
         seed: Another one shows other instances.
+        reading: How image files are read.
         force: Replace the picture if it exists.
         progress: Called with the bytes read and the bytes in all.
-        told: Called with a line where ``category`` is the name of one category and the id of another.
+        note: Called with each line about how the image files were found, and with one where ``category`` is the name
+            of one category and the id of another.
 
     Returns:
         The path of the picture.
@@ -114,12 +121,15 @@ def show_category(
     category_id, name = int(file.categories.ids[row]), file.categories.names[row]
     if category_id != (other := category_with_id(file.categories, category)) and other is not None:
         meant = file.categories.names[file.categories.ids.tolist().index(other)]
-        told(f"--category {category}: taken as the name of id {category_id}; the category with id {other} is '{meant}'")
+        note(f"--category {category}: taken as the name of id {category_id}; the category with id {other} is '{meant}'")
     instances = _instances(file, category_id, name)
     chosen = choose_instances(file.annotation_ids, instances, limit, seed)
     where = plain(path.resolve().name)
     title = f"{plain(name)} (id {category_id}): {len(chosen):,} of {len(instances):,} instances in {where}"
-    _draw(_cells(file, chosen, Path(images)), title, out)
+    files = file.find_images(Path(images), np.unique(file.image_index()[chosen]).tolist())
+    _draw(_cells(file, chosen, files.paths, reading), title, out)
+    for line in files.notes:
+        note(line)
     return out
 
 
@@ -197,15 +207,16 @@ def choose_instances(annotation_ids: IntArray, instances: IntArray, limit: int, 
     return np.array(heapq.nsmallest(limit, instances.tolist(), key=digest), np.int64)
 
 
-def _cells(file: AnnotationFile, chosen: IntArray, images: Path) -> list[_Cell]:
-    rows = file.image_index()[chosen].tolist()
-    files = find_images(images, [file.file_names[row] for row in rows])
+def _cells(file: AnnotationFile, chosen: IntArray, images: Sequence[Path], reading: ImageReading) -> list[_Cell]:
+    """Cells of the chosen annotations, from the files of their images in the order of the annotation file."""
+    rows, place = np.unique(file.image_index()[chosen], return_inverse=True)
     cells = []
-    for position, row, image in zip(chosen.tolist(), rows, files, strict=True):
+    for position, row, image in zip(chosen.tolist(), rows[place].tolist(), place.tolist(), strict=True):
         x, y, width, height = file.boxes[position].tolist()
         listed_width, listed_height = file.image_sizes[row].tolist()
         size = (listed_width, listed_height)
-        cells.append(_Cell(int(file.image_ids[row]), image, size, (x, y, width, height), file.segmentation(position)))
+        box, segmentation = (x, y, width, height), file.segmentation(position)
+        cells.append(_Cell(int(file.image_ids[row]), images[image], size, box, segmentation, reading))
     return cells
 
 
@@ -272,13 +283,25 @@ def _cut(cell: _Cell) -> tuple[Image, Window, tuple[int, int]]:
 
     try:
         with Image.open(cell.file) as image:
-            size = image.size
-            window = cut_window(cell.box, size)
-            picture = image.convert("RGB").crop(window)
+            picture = as_rgb(image, cell.reading, cell.listed_size)
+    except DataError as error:
+        raise DataError(f"{cell.file}: {line}" for line in error.problems) from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{cell.file}: cannot be read as an image ({error}); replace the file") from None
+        why = why_unreadable(error, _first_bytes(cell.file))
+        raise DataError(f"{cell.file}: cannot be read as an image ({why}); replace the file") from None
+    size = picture.size
+    window = cut_window(cell.box, size)
+    picture = picture.crop(window)
     picture.thumbnail((_LARGEST_CUT, _LARGEST_CUT))
     return picture, window, size
+
+
+def _first_bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as handle:
+            return handle.read(100)
+    except OSError:
+        return b""
 
 
 def cut_window(box: tuple[float, float, float, float], size: tuple[int, int]) -> Window:
@@ -320,7 +343,7 @@ def mask_outlines(segmentation: Any) -> list[Points] | None:
     Returns:
         Open rings of points, shape [P, 2] each; empty if there is no mask, ``None`` if it is not one to draw.
     """
-    if segmentation is None or segmentation == []:
+    if is_no_mask(segmentation):
         return []
     if isinstance(segmentation, list):
         rings = [_ring(polygon) for polygon in segmentation]

@@ -72,6 +72,7 @@ class DetectionDataset(Dataset[Sample]):
         self._annotation_ids = torch.from_numpy(data.file.annotation_ids)
         self._sizes = torch.from_numpy(data.file.image_sizes)
         self._paths = FlatTexts([str(path) for path in data.paths])
+        self._reading = data.reading
         self._segmentations = Segmentations(data.file) if masks != "none" else None
         index, images = data.file.image_index(), len(data.file.image_ids)
         self._targets = RowsOfImages(index, data.usable, images)
@@ -107,7 +108,7 @@ class DetectionDataset(Dataset[Sample]):
         """The sample of a draw."""
         image_row = int(self._image_of_row[draw.row])
         image_id = self.image_id(draw.row)
-        image = read_image(Path(self._paths[image_row]), self._sizes[image_row].numpy())
+        image = read_image(Path(self._paths[image_row]), self._sizes[image_row].numpy(), self._reading)
         height, width = image.shape[-2:]
         part, regions = self._targets.of(image_row), self._regions.of(image_row)
         key = (draw.epoch, draw.position, image_id)

@@ -15,18 +15,16 @@ import numpy.typing as npt
 
 from lt_data.annotations.category_ids import CategoryIds
 from lt_data.annotations.file import AnnotationFile, read_annotations
+from lt_data.annotations.unusable import has_size, left_out
 from lt_data.arrays import BoolArray, IntArray
 from lt_data.checks.notes import form_notes
 from lt_data.counts.categories import CategoryCounts, count_categories
 from lt_data.dataset.names import annotations_path
 from lt_data.errors import DataError
-from lt_data.files.image_files import find_images
+from lt_data.files.image_survey import survey_images
+from lt_data.files.pixels import AS_STORED, ImageReading
 from lt_train.data.instance_masks import MaskKind, mask_kinds
 
-# a share of unusable boxes beyond this is a mistake in the file, not noise
-LARGEST_DROPPED_SHARE = 0.05
-# px; the boxes are float32, and a narrower one can lose its area when it is mirrored
-SMALLEST_SIDE = 2**-8
 # categories that a line names
 MOST_NAMED = 10
 # records whose masks are measured at a time: few enough that their polygons stay in the processor's cache
@@ -34,8 +32,8 @@ MASK_CHUNK = 512
 # masks from which a second process pays
 MANY_MASKS = 100_000
 _MASK_ERRORS = {
-    MaskKind.UNREADABLE: "have a segmentation that is neither polygons of numbers within a million pixels nor COCO run "
-    "lengths",
+    MaskKind.UNREADABLE: "have a segmentation that is neither polygons of numbers within a million pixels "
+    "([[x1, y1, x2, y2, ...]], a list of lists) nor COCO run lengths",
     MaskKind.WRONG_SIZE: "have run lengths of another size than their image",
     MaskKind.UNFILLED: "have run lengths that do not fill their size",
 }
@@ -52,7 +50,9 @@ class DetectionData:
         counts: Non-crowd instances and images per category, over the whole file.
         usable: Annotations that become targets: not crowd, box inside the image with an area, shape [A].
         regions: Annotations that become ignore regions: crowd, box inside the image with an area, shape [A].
-        notes: What was left out, one line each with counts.
+        notes: How the images were found and what was left out, one line each with counts.
+        image_notes: Those of them that are about images.
+        reading: How the images are read.
     """
 
     file: AnnotationFile
@@ -62,30 +62,41 @@ class DetectionData:
     usable: BoolArray
     regions: BoolArray
     notes: tuple[str, ...]
+    image_notes: tuple[str, ...]
+    reading: ImageReading
 
 
-def load_data(annotations: Path, images: Path) -> DetectionData:
-    """Reads an annotation file and finds its images.
+def load_data(annotations: Path, images: Path, reading: ImageReading = AS_STORED) -> DetectionData:
+    """Reads an annotation file, finds its images and looks at some of them.
 
     Args:
         annotations: COCO or LVIS file, or a dataset directory.
         images: Folder that the file names are relative to.
+        reading: How the images are read.
 
     Raises:
-        DataError: The file cannot be used, images are missing, or more than 5 % of the boxes are unusable.
+        DataError: The file cannot be used, images are missing or cannot be read so, or more than 5 % of the boxes are
+            unusable.
     """
     file = read_annotations(annotations_path(annotations))
-    paths = find_images(images, file.file_names)
+    found = file.find_images(images)
+    survey = survey_images(str(images), found.paths, file.image_sizes, reading)
+    if survey.problems:
+        raise DataError(survey.problems)
+    image_notes = (*found.notes, *survey.notes)
     boxes = clipped_boxes(file).astype(np.float32)
-    has_area = (boxes[:, 2] - boxes[:, 0] >= SMALLEST_SIDE) & (boxes[:, 3] - boxes[:, 1] >= SMALLEST_SIDE)
+    has_area = has_size(boxes[:, 2:] - boxes[:, :2])
+    dropped = _left_out(file, ~has_area & ~file.crowd)
     return DetectionData(
         file=file,
-        paths=paths,
+        paths=found.paths,
         ids=CategoryIds(file.categories.ids.tolist()),
         counts=count_categories(file),
         usable=has_area & ~file.crowd,
         regions=has_area & file.crowd,
-        notes=(*_crowd_notes(file, has_area), *_dropped_notes(file, ~has_area & ~file.crowd)),
+        notes=(*image_notes, *_crowd_notes(file, has_area), *dropped),
+        image_notes=image_notes,
+        reading=reading,
     )
 
 
@@ -101,21 +112,13 @@ def _crowd_notes(file: AnnotationFile, has_area: BoolArray) -> list[str]:
     return [f"{line}; {lost} of them have no box with an area inside the image and are left out" if lost else line]
 
 
-def _dropped_notes(file: AnnotationFile, bad: BoolArray) -> list[str]:
-    """One line on annotations without a usable box, if there are any; an error if there are many."""
-    notes = []
-    if bad.any():
-        examples = ", ".join(str(i) for i in file.annotation_ids[bad][:3].tolist())
-        line = (
-            f"{file.path.name}: {int(bad.sum())} of {len(bad)} annotations have no box with an area inside the image "
-            f"(annotation ids {examples})"
-        )
-        if bad.mean() > LARGEST_DROPPED_SHARE:
-            sizes = file.image_sizes[file.image_index()]
-            asked = form_notes(file.boxes, sizes, file.path.name)
-            raise DataError([f"{line}; allowed are at most 5 %; mend the boxes", *asked])
-        notes.append(f"{line}; they are left out")
-    return notes
+def _left_out(file: AnnotationFile, bad: BoolArray) -> tuple[str, ...]:
+    """A line on annotations without a usable box; many end the run, with what their numbers look like."""
+    try:
+        return left_out(file.path.name, file.annotation_ids, bad, "have no box with an area inside the image")
+    except DataError as error:
+        sizes = file.image_sizes[file.image_index()]
+        raise DataError([*error.problems, *form_notes(file.boxes, sizes, file.path.name)]) from None
 
 
 def clipped_boxes(file: AnnotationFile) -> npt.NDArray[np.float64]:
@@ -154,13 +157,13 @@ def check_segmentations(data: DetectionData) -> tuple[str, ...]:
     ]
     if present == {MaskKind.BOX}:
         problems = [
-            f"{file.path}: the annotations have no segmentation, but the model predicts masks; "
+            f"{file.path}: none of the {len(rows):,} annotations has a mask, but the model predicts masks; "
             "use model.name=faster_rcnn_..., or a file with masks"
         ]
     if problems:
         raise DataError(problems)
     notes = {
-        MaskKind.BOX: "have no polygon of three points and no run lengths; their box is their mask",
+        MaskKind.BOX: "have no mask (no polygon of three points and no run lengths); their box is their mask",
         MaskKind.EMPTY: "have a mask whose area is 0 and are trained with it",
     }
     return tuple(line(file.path.name, kind, text) for kind, text in notes.items() if kind in present)

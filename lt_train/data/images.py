@@ -17,6 +17,8 @@ from PIL import Image
 from torch import Tensor
 
 from lt_data.errors import DataError
+from lt_data.files.image_content import why_unreadable
+from lt_data.files.pixels import AS_STORED, ImageReading, Size, as_rgb, exif_turn, wrong_size
 from lt_train.data.mask_runs import MaskRuns
 from lt_train.data.target import Target
 
@@ -26,41 +28,51 @@ _END_OF_JPEG = b"\xff\xd9"
 _ORIENTATION, _UPRIGHT = 0x0112, 1
 
 
-def read_image(path: Path, size: npt.ArrayLike) -> Tensor:
+def read_image(path: Path, size: npt.ArrayLike, reading: ImageReading = AS_STORED) -> Tensor:
     """An image as uint8 RGB [3, H, W].
 
     Args:
         path: The file.
         size: Width and height that the annotations claim; 0 where unknown.
+        reading: How to read it.
 
     Raises:
         DataError: The file is no image, or has another size.
     """
+    width, height = (int(v) for v in np.asarray(size))
+    content = b""
     try:
-        pixels = decode_image(path.read_bytes())
+        content = path.read_bytes()
+        pixels = decode_image(content, reading, (width, height))
+    except DataError as error:
+        raise DataError(f"{path}: {line}" for line in error.problems) from None
     # decoders raise nearly anything on broken files
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path}: not a readable image ({reason})") from None
-    width, height = (int(v) for v in np.asarray(size))
+        raise DataError(f"{path}: not a readable image ({why_unreadable(error, content)})") from None
     if width and height and tuple(pixels.shape[1:]) != (height, width):
-        raise DataError(
-            f"{path}: the image is {pixels.shape[2]} x {pixels.shape[1]} pixels, its annotation says {width} x {height}"
-        )
+        with Image.open(io.BytesIO(content)) as image:
+            turn = exif_turn(image) if reading.exif == "ignore" else 1
+        raise DataError(f"{path}: {wrong_size((pixels.shape[2], pixels.shape[1]), (width, height), turn)}")
     return pixels
 
 
-def decode_image(content: bytes) -> Tensor:
+def decode_image(content: bytes, reading: ImageReading = AS_STORED, size: Size = (0, 0)) -> Tensor:
     """The uint8 RGB pixels [3, H, W] of an image file; broken files raise whatever the decoder does.
 
     Whole gray and colour JPEGs by torchcodec where it is installed (the same pixels sooner), all else by Pillow.
-    Nothing is turned by its EXIF orientation: boxes are of the pixels as they are stored, which torchvision reads too.
+    Unless asked for, nothing is turned by its EXIF orientation: boxes are of the pixels as they are stored, which
+    torchvision reads too.
+
+    Args:
+        content: The file's bytes.
+        reading: How to read it.
+        size: Width and height that the annotations claim, 0 where unknown.
     """
     with Image.open(io.BytesIO(content)) as image:
         decode = fast_jpeg_decoder()
         if decode and _suits_fast_decoder(image) and content.endswith(_END_OF_JPEG):
             return decode(content)
-        pixels = np.array(image.convert("RGB"))
+        pixels = np.array(as_rgb(image, reading, size))
     # a copy with the channels in front would take a third of the time of decoding
     return torch.from_numpy(pixels).permute(2, 0, 1)
 

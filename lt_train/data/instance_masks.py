@@ -37,7 +37,7 @@ class MaskKind(IntEnum):
     BOX = 1
     # a mask of no pixel
     EMPTY = 2
-    # numbers missing, not finite or out of reach, or no run lengths
+    # neither lists of numbers nor run lengths, or numbers that are not finite or out of reach
     UNREADABLE = 3
     # run lengths of another image size
     WRONG_SIZE = 4
@@ -49,15 +49,10 @@ class _Masked(msgspec.Struct, gc=False):
     segmentation: list[list[float]] | RunLengths | None = None
 
 
-class _Anything(msgspec.Struct):
-    segmentation: Any = None
-
-
 # records nested too deeply end in a RecursionError
 _NOT_DECODED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _MASKED = msgspec.json.Decoder(list[_Masked])
 _MASKED_ONE = msgspec.json.Decoder(_Masked)
-_ANYTHING = msgspec.json.Decoder(_Anything)
 
 
 @dataclass(frozen=True)
@@ -242,26 +237,9 @@ def _kinds_one_by_one(records: Sequence[msgspec.Raw], sizes: npt.NDArray[np.int6
         try:
             sound[row] = _MASKED_ONE.decode(record).segmentation
         except _NOT_DECODED:
-            kinds[row] = _kind_of_wrong_type(record)
+            continue
     kinds[list(sound)] = _kinds_of(list(sound.values()), sizes[list(sound)])
     return kinds
-
-
-def _kind_of_wrong_type(record: msgspec.Raw) -> MaskKind:
-    """Lists of numbers, nested in another way than polygons are, stand for no mask; all else is unreadable."""
-    try:
-        segmentation = _ANYTHING.decode(record).segmentation
-        if not isinstance(segmentation, list) or not _holds_numbers(segmentation):
-            return MaskKind.UNREADABLE
-    except _NOT_DECODED:
-        return MaskKind.UNREADABLE
-    return MaskKind.MASK if _polygons(segmentation) else MaskKind.BOX
-
-
-def _holds_numbers(value: Any) -> bool:
-    if isinstance(value, list):
-        return all(map(_holds_numbers, value))
-    return type(value) in (int, float) and abs(value) <= FARTHEST_CORNER
 
 
 def _polygons(segmentation: Any) -> list[npt.NDArray[np.float64]]:

@@ -83,7 +83,9 @@ def search_split(search: Search, data: RunData) -> ValidationData:
     Raises:
         DataError: The split cannot be used.
     """
-    split = data.val if search.files is None else load_validation(search.files, data.train.counts, masks=False)
+    split = data.val
+    if search.files is not None:
+        split = load_validation(search.files, data.train.counts, masks=False, reading=data.train.reading)
     assert split is not None, "internal error: checked before anything was read"
     if not split.counts.instances.any():
         raise DataError(

@@ -67,7 +67,8 @@ class Measured:
         inputs: Content of ``inputs.json``.
         text: The figures as a table.
         skipped: Invalid predictions that were left out.
-        notes: What was read in another way than it is written, one line each.
+        notes: What was read in another way than it is written, what of the annotations was not measured, and how images
+            were found, one line each.
         warnings: What is odd about the inputs and changes what the figures mean, one line each.
     """
 
@@ -145,7 +146,7 @@ def measure(
         ),
         text=format_metrics(metrics),
         skipped=found.skipped,
-        notes=found.notes,
+        notes=(*truth.notes, *found.notes),
         warnings=_warnings(annotations, found, predictions, choices),
     )
 

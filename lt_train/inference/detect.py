@@ -22,6 +22,7 @@ from lt_data.annotations.category_ids import CategoryIds
 from lt_data.arrays import IntArray
 from lt_data.counts.categories import CategoryCounts, counts_from_plain
 from lt_data.errors import DataError
+from lt_data.files.pixels import AS_STORED, ImageReading
 from lt_data.groups import Group
 from lt_data.progress import SILENT
 from lt_data.terminal import Bar
@@ -66,16 +67,18 @@ class ImageList:
         ids: [N] int64, distinct.
         paths: N files.
         sizes: [N, 2] int64, width and height that they must have; 0 where unknown.
+        reading: How they are read.
     """
 
     ids: IntArray
     paths: Sequence[Path]
     sizes: IntArray
+    reading: ImageReading = AS_STORED
 
     @classmethod
     def of(cls, data: DetectionData) -> ImageList:
         """The images of an annotation file."""
-        return cls(data.file.image_ids, data.paths, data.file.image_sizes)
+        return cls(data.file.image_ids, data.paths, data.file.image_sizes, data.reading)
 
 
 class ImageDetections(msgspec.Struct):
@@ -271,7 +274,7 @@ class _Images(Dataset[tuple[int, Tensor | DataError]]):
 
     def __getitem__(self, row: int) -> tuple[int, Tensor | DataError]:
         try:
-            return row, read_image(self.images.paths[row], self.images.sizes[row])
+            return row, read_image(self.images.paths[row], self.images.sizes[row], self.images.reading)
         except DataError as error:
             return row, error
 

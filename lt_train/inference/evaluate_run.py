@@ -82,7 +82,7 @@ def evaluate_run(
             raise RecipeError(f"{path}: its recipe has no data.val; give --annotations and --images")
         trained = load_trained(run, checkpoint, device=device, processes=processes)
         chosen = trained.groups if groups is None else evaluation_groups(groups, trained.counts)
-        data = load_validation(source, trained.counts, masks=has_masks(recipe))
+        data = load_validation(source, trained.counts, masks=has_masks(recipe), reading=recipe.data.reading)
         found = predict(trained.model, data, recipe, processes=processes)
         if found is None:
             return None
@@ -93,7 +93,8 @@ def evaluate_run(
     predicted = run_together(work)
     if predicted is None:
         return None
-    return _measure_and_write(predicted, choices), predicted.out
+    measured = _measure_and_write(predicted, choices)
+    return replace(measured, notes=predicted.data.notes), predicted.out
 
 
 def _trained_on_notes(data: DetectionData, train_sha256: str) -> tuple[str, ...]:

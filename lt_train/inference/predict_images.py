@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,7 +18,9 @@ from lt_data.annotations.same_categories import check_same_categories
 from lt_data.counts.categories import CategoryCounts
 from lt_data.dataset.names import annotations_path
 from lt_data.errors import DataError, OutputError, one_line
-from lt_data.files.image_files import find_images, normal_name
+from lt_data.files.image_files import normal_name
+from lt_data.files.image_survey import survey_images
+from lt_data.files.pixels import ImageReading
 from lt_data.files.reading import map_file, stamp_of
 from lt_data.files.writing import refuse_inputs_inside, replacing_directory
 from lt_data.groups import group_name_of
@@ -44,6 +46,7 @@ class Predicted:
         detections: Records in ``predictions.json``.
         pictures: Pictures drawn.
         unreadable: Images that could not be read, one line each.
+        notes: How images were found and which files were left out, one line each.
     """
 
     out: Path
@@ -51,6 +54,7 @@ class Predicted:
     detections: int
     pictures: int
     unreadable: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -60,11 +64,15 @@ class Predicted:
 
 @dataclass(frozen=True)
 class _Wanted:
-    """Images to look at, with their names below the image folder; one line for each name that cannot be written."""
+    """Images to look at, with their names below the image folder; one line for each name that cannot be written.
+
+    Notes say how the images were found and what was left out.
+    """
 
     images: ImageList
     names: dict[int, str]
     unreadable: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def predict_images(
@@ -112,6 +120,7 @@ def predict_images(
         trained = load_trained(RunDir(run), checkpoint, device=device, processes=processes)
         ids = CategoryIds(trained.counts.category_ids.tolist())
         wanted = _listed(images, annotations, trained.counts) if annotations else _files(images, out)
+        wanted = _read_as(wanted, images, trained.recipe.data.reading)
         found = detect(
             trained.model,
             wanted.images,
@@ -142,7 +151,7 @@ def predict_images(
         except OutputError as error:
             # the directory is called otherwise until all is written
             raise OutputError(line.replace(str(directory), str(out)) for line in error.problems) from None
-    return Predicted(out, len(found.images), len(detections), drawn, unreadable)
+    return Predicted(out, len(found.images), len(detections), drawn, unreadable, wanted.notes)
 
 
 def _check_output(out: Path, *, force: bool, inputs: Sequence[Path]) -> None:
@@ -162,23 +171,54 @@ def _check_output(out: Path, *, force: bool, inputs: Sequence[Path]) -> None:
         refuse_inputs_inside(out, inputs)
 
 
+def _read_as(wanted: _Wanted, folder: Path, reading: ImageReading) -> _Wanted:
+    """The same, to be read as the run's images were, with notes on what is odd about them.
+
+    Which cannot be read is found with the detections, one by one.
+    """
+    images = replace(wanted.images, reading=reading)
+    notes = survey_images(str(folder), images.paths, images.sizes, reading).notes
+    return replace(wanted, images=images, notes=(*wanted.notes, *notes))
+
+
 def _files(images: Path, out: Path) -> _Wanted:
     """An image, or all images of a folder and below it, by name."""
+    notes: tuple[str, ...] = ()
     if images.is_file():
         names, folder = [images.name], images.parent
     elif images.is_dir():
-        names, folder = sorted(_names_below(images, out)), images
+        below = sorted(_names_below(images, out))
+        names, folder = [name for name in below if _is_image(name)], images
+        notes = _skipped(images, [name for name in below if not _is_image(name)])
     else:
         raise DataError(f"{images}: no such image or folder")
     if not names:
-        raise DataError(f"{images}: no image in it or below it; images end in {', '.join(SUFFIXES)}")
+        raise DataError([f"{images}: no image in it or below it; images end in {', '.join(SUFFIXES)}", *notes])
     unreadable = tuple(_not_unicode(folder, name) for name in names if not _is_unicode(name))
     names = [name for name in names if _is_unicode(name)]
     if not names:
         raise DataError(unreadable)
     ids = np.arange(1, len(names) + 1)
     listed = ImageList(ids, [folder / name for name in names], np.zeros((len(names), 2), np.int64))
-    return _Wanted(listed, dict(zip(ids.tolist(), names, strict=True)), unreadable)
+    return _Wanted(listed, dict(zip(ids.tolist(), names, strict=True)), unreadable, notes)
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES)
+
+
+def _skipped(folder: Path, names: Sequence[str]) -> tuple[str, ...]:
+    """A line on the files of a folder that were not looked at, if there are any."""
+    if not names:
+        return ()
+    first = _as_text(", ".join(names[:3]) + ", ..." * (len(names) > 3))
+    line = f"{folder}: {len(names):,} files are no images by their names and were skipped ({first})"
+    return (one_line(f"{line}; images end in {', '.join(SUFFIXES)}, others can be given one by one"),)
+
+
+def _as_text(name: str) -> str:
+    """The name of a file as it can be printed, whatever bytes it holds."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _is_unicode(name: str) -> bool:
@@ -187,17 +227,18 @@ def _is_unicode(name: str) -> bool:
 
 
 def _not_unicode(folder: Path, name: str) -> str:
-    path = os.fsencode(folder / name).decode("utf-8", "backslashreplace")
-    return one_line(f"{path}: the file name is not UTF-8, so no results file can name it; rename the file")
+    return one_line(
+        f"{_as_text(str(folder / name))}: the file name is not UTF-8, so no results file can name it; rename the file"
+    )
 
 
 def _names_below(folder: Path, out: Path) -> Iterator[str]:
-    """Images by their name from the folder, with ``/``; hidden ones and those in ``out`` are left out."""
+    """Files by their name from the folder, with ``/``; hidden ones and those in ``out`` are left out."""
     for path, folders, files in os.walk(folder):
         here = Path(path)
         folders[:] = [name for name in folders if not name.startswith(".") and (here / name).resolve() != out.resolve()]
         for name in files:
-            if not name.startswith(".") and name.lower().endswith(SUFFIXES):
+            if not name.startswith("."):
                 yield (here / name).relative_to(folder).as_posix()
 
 
@@ -206,9 +247,10 @@ def _listed(images: Path, annotations: Path, counts: CategoryCounts) -> _Wanted:
     file = _read_images(annotations_path(annotations))
     if not len(file.image_ids):
         raise DataError(f"{file.path}: lists no image; there is nothing to predict")
-    listed = ImageList(file.image_ids, find_images(images, file.file_names), file.image_sizes)
+    found = file.find_images(images)
+    listed = ImageList(file.image_ids, found.paths, file.image_sizes)
     check_same_categories(file, counts.category_ids, counts.names, other="the training file")
-    return _Wanted(listed, dict(zip(file.image_ids.tolist(), file.file_names, strict=True)))
+    return _Wanted(listed, dict(zip(file.image_ids.tolist(), file.file_names, strict=True)), notes=found.notes)
 
 
 def _read_images(path: Path) -> AnnotationFile:
@@ -260,7 +302,7 @@ def _draw(
         for row, (image_id, name) in enumerate(zip(image_ids, files, strict=True)):
             image = found.images[image_id]
             strong = image.detections.take(image.detections.scores >= score_threshold)
-            pixels = read_image(paths[image_id], (image.width, image.height))
+            pixels = read_image(paths[image_id], (image.width, image.height), wanted.images.reading)
             plot_detections(
                 folder / name,
                 pixels.permute(1, 2, 0).numpy(),

@@ -11,8 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, PlainSerializer, WrapValidator, field_validator, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, WrapValidator, field_validator, model_validator
 
+from lt_data.errors import DataError
+from lt_data.files.pixels import ImageReading, parse_range
 from lt_train.calibration import CalibrationOptions
 from lt_train.calibration.options import NoCalibration
 from lt_train.data.sampler_options import SamplerOptions, ShuffleSampler
@@ -44,6 +46,21 @@ else:
     Groups = Annotated[Edges, WrapValidator(_bounds_or_file), PlainSerializer(lambda value: value)]
 
 
+def _range(value: Any) -> Any:
+    """``auto`` or two numbers, in the words of pydantic.
+
+    Raises:
+        ValueError: Anything else.
+    """
+    try:
+        return parse_range(value) or "auto"
+    except DataError as error:
+        raise ValueError(error.problems[0]) from None
+
+
+ImageRange = Annotated[Literal["auto"] | tuple[float, float], BeforeValidator(_range)]
+
+
 class Files(Section):
     """An annotation file and the folder of its images."""
 
@@ -65,11 +82,22 @@ class DataSection(Section):
         None, ge=1, description="Train only on classes with fewer instances; objects of the others become background."
     )
     keep_empty: bool = Field(False, description="Train on images without annotations too.")
+    image_range: ImageRange = Field(
+        "auto", description="auto or LOW,HIGH: values that become 0 and 255 in images of more than 8 bits a pixel."
+    )
+    exif: Literal["ignore", "apply"] = Field(
+        "ignore", description="Pixels as they are stored, or turned and mirrored as EXIF says."
+    )
     flip: float = Field(0.5, ge=0, le=1, description="Probability of a horizontal flip.")
     aspect_ratio_grouping: bool = Field(
         False, description="Upright images in batches of their own, for less padding; as detectron2 and mmdetection do."
     )
     workers: int = Field(2, ge=0, description="Processes that load images.")
+
+    @property
+    def reading(self) -> ImageReading:
+        """How image files are read."""
+        return ImageReading(None if self.image_range == "auto" else self.image_range, self.exif)
 
 
 class ModelSection(Section):

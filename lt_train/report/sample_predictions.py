@@ -13,7 +13,6 @@ from lt_data.annotations.file import AnnotationFile, read_annotations
 from lt_data.arrays import IntArray
 from lt_data.dataset.directory import read_groups
 from lt_data.errors import DataError
-from lt_data.files.image_files import find_images
 from lt_data.groups import group_name_of
 from lt_train.evaluation.predictions.columns import Detections
 from lt_train.evaluation.predictions.records import decode_results
@@ -51,7 +50,7 @@ def plot_sample_predictions(
     group_of = group_name_of(groups)
     chosen = images_of_the_rarest_group(file, [group.category_ids for group in groups], rows)
     results = {name: _read(source) for name, source in predictions.items()}
-    paths = find_images(images, [file.file_names[row] for row in chosen])
+    paths = file.find_images(images, chosen).paths
     names = dict(zip(file.categories.ids.tolist(), file.categories.names, strict=True))
     panels = []
     for row, source in zip(chosen, paths, strict=True):

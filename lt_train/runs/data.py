@@ -8,6 +8,7 @@ from typing import Any, Literal
 from lt_data.annotations.same_categories import check_same_categories
 from lt_data.counts.categories import CategoryCounts, counts_to_plain
 from lt_data.counts.repeat_factors import expected_copies
+from lt_data.files.pixels import AS_STORED, ImageReading
 from lt_data.groups import Group
 from lt_train.data.dataset import DetectionDataset
 from lt_train.data.detection_data import (
@@ -32,6 +33,7 @@ class ValidationData(DetectionData):
 
     Attributes:
         truth: The annotations as an evaluation wants them, with masks if they are going to be measured.
+        notes: How the images were found, and what of the annotations is not measured.
     """
 
     truth: GroundTruth
@@ -66,12 +68,15 @@ def load_run_data(recipe: Recipe) -> RunData:
     Raises:
         DataError: A file cannot be used, images are missing, or the categories of the two files differ.
     """
-    train = load_data(recipe.data.train.annotations, recipe.data.train.images)
+    reading = recipe.data.reading
+    train = load_data(recipe.data.train.annotations, recipe.data.train.images, reading)
     chosen, factors = choose_groups(recipe, train.file, train.counts), choose_factors(recipe, train.file)
     own_notes = (*untrained_note(train), *stale_note(recipe, train.file), *chosen.notes)
     if recipe.data.classes_below is not None:
         train = keep_classes_below(train, recipe.data.classes_below)
-    val = load_validation(recipe.data.val, train.counts, masks=has_masks(recipe)) if recipe.data.val else None
+    val = None
+    if recipe.data.val:
+        val = load_validation(recipe.data.val, train.counts, masks=has_masks(recipe), reading=reading)
     mask_notes = check_segmentations(train) if needs_mask_targets(recipe) else ()
     rows, notes = training_rows(train, keep_empty=recipe.data.keep_empty)
     dataset = DetectionDataset(
@@ -83,8 +88,9 @@ def load_run_data(recipe: Recipe) -> RunData:
         max_size=recipe.model.max_size,
         masks=_mask_form(recipe),
     )
-    notes = (*train.notes, *mask_notes, *notes, *own_notes, *data_notes(train, val))
-    return RunData(train, dataset, val, chosen.groups, chosen.source, factors, notes)
+    notes = (*train.notes, *mask_notes, *notes, *own_notes, *data_notes(train, val), *(val.notes if val else ()))
+    # the same file for both says the same of both
+    return RunData(train, dataset, val, chosen.groups, chosen.source, factors, tuple(dict.fromkeys(notes)))
 
 
 def needs_mask_targets(recipe: Recipe) -> bool:
@@ -99,20 +105,24 @@ def _mask_form(recipe: Recipe) -> Literal["none", "polygons", "runs"]:
     return "runs" if recipe.model.mask_target == "exact" else "polygons"
 
 
-def load_validation(files: Files, train: CategoryCounts, *, masks: bool) -> ValidationData:
+def load_validation(
+    files: Files, train: CategoryCounts, *, masks: bool, reading: ImageReading = AS_STORED
+) -> ValidationData:
     """Reads validation data and checks that a trained model can be measured on it.
 
     Args:
         files: Annotations and images.
         train: Counts of the training file.
         masks: Whether masks are going to be measured.
+        reading: How the images are read.
 
     Raises:
         DataError: The file cannot be used, lacks boxes or masks, or has other categories than the training file.
     """
-    val = load_data(files.annotations, files.images)
+    val = load_data(files.annotations, files.images, reading)
     check_same_categories(val.file, train.category_ids, train.names, other="the training file")
-    return ValidationData(**vars(val), truth=load_ground_truth(val.file, masks=masks))
+    truth = load_ground_truth(val.file, masks=masks)
+    return ValidationData(**{**vars(val), "notes": (*val.image_notes, *truth.notes)}, truth=truth)
 
 
 def make_plan(recipe: Recipe, data: RunData) -> Plan:

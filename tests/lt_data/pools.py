@@ -37,6 +37,18 @@ def pool(images, *, categories=None, names=None):
     }
 
 
+def as_lvis_05(content, folder: Path):
+    """The pool with the names of COCO 2014 and URLs of COCO 2017, and its images in ``folder/val2017``, moved there."""
+    (folder / "val2017").mkdir()
+    for image in content["images"]:
+        number = f"{image['id']:012d}"
+        suffix = Path(image["file_name"]).suffix
+        (folder / image["file_name"]).rename(folder / f"val2017/{number}{suffix}")
+        image["file_name"] = f"COCO_val2014_{number}{suffix}"
+        image["coco_url"] = f"http://images.cocodataset.org/val2017/{number}{suffix}"
+    return content
+
+
 def save(content, path: Path) -> Path:
     path.write_text(json.dumps(content), encoding="utf-8")
     return path

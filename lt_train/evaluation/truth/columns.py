@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from lt_data.annotations.file import AnnotationFile, parse_annotations, read_annotations
+from lt_data.annotations.unusable import has_size, left_out
 from lt_data.arrays import BoolArray, FloatArray, IntArray
 from lt_data.errors import DataError
 from lt_train.evaluation.truth.masks import read_masks
@@ -50,6 +51,9 @@ class GroundTruth:
         file_names: N file names of the images.
         image_names: The N image ids as the file has them, where they are text; ``image_ids`` are 1..N then.
         images_without_lists: Images that lack one of the two lists, or both, where others have both.
+        rows: [A] int64, where the annotations stand in the file; None for all of it. Boxes of no size are left out,
+            as in training.
+        notes: What of the file is not measured, one line each.
     """
 
     source: str
@@ -69,6 +73,8 @@ class GroundTruth:
     file_names: tuple[str, ...] = ()
     image_names: tuple[str, ...] | None = None
     images_without_lists: int = 0
+    rows: IntArray | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def protocol(self) -> Literal["coco", "lvis"]:
@@ -101,9 +107,9 @@ def load_ground_truth(
         )
     elif not isinstance(annotations, AnnotationFile):
         annotations = read_annotations(Path(annotations), only_matched=True)
-    ground_truth = _columns(annotations, source or annotations.path.name, masks=masks)
-    _require_boxes(ground_truth)
-    return ground_truth
+    source = source or annotations.path.name
+    _require_boxes(annotations, source)
+    return _columns(annotations, source, masks=masks)
 
 
 def with_masks(ground_truth: GroundTruth, file: AnnotationFile) -> GroundTruth:
@@ -114,25 +120,27 @@ def with_masks(ground_truth: GroundTruth, file: AnnotationFile) -> GroundTruth:
     """
     if ground_truth.segmentations is not None:
         return ground_truth
-    return replace(ground_truth, segmentations=read_masks(file, ground_truth.source))
+    return replace(ground_truth, segmentations=read_masks(file, ground_truth.source, ground_truth.rows))
 
 
 def _columns(file: AnnotationFile, source: str, *, masks: bool) -> GroundTruth:
     image_order, category_order = np.argsort(file.image_ids), np.argsort(file.categories.ids)
     negatives, not_exhaustive, without = _federated_lists(file, image_order, source)
     frequencies = file.categories.frequencies
+    sized = has_size(file.boxes[:, 2:])
+    rows, boxes, areas = np.flatnonzero(sized), file.boxes[sized], file.areas[sized]
     return GroundTruth(
         source=source,
         image_ids=file.image_ids[image_order],
         image_sizes=file.image_sizes[image_order][:, ::-1],
         category_ids=file.categories.ids[category_order],
         category_names=tuple(file.categories.names[i] for i in category_order),
-        images=file.annotation_image_ids,
-        categories=file.annotation_category_ids,
-        boxes=file.boxes,
-        areas=np.where(np.isnan(file.areas), file.boxes[:, 2:].prod(axis=1), file.areas),
-        crowd=file.crowd,
-        segmentations=read_masks(file, source) if masks else None,
+        images=file.annotation_image_ids[sized],
+        categories=file.annotation_category_ids[sized],
+        boxes=boxes,
+        areas=np.where(np.isnan(areas), boxes[:, 2:].prod(axis=1), areas),
+        crowd=file.crowd[sized],
+        segmentations=read_masks(file, source, rows) if masks else None,
         negatives=negatives,
         not_exhaustive=not_exhaustive,
         frequencies=None if frequencies is None else tuple(frequencies[i] for i in category_order),
@@ -140,6 +148,8 @@ def _columns(file: AnnotationFile, source: str, *, masks: bool) -> GroundTruth:
         # ids that are text are numbered in the order of the file
         image_names=file.image_names,
         images_without_lists=without,
+        rows=rows,
+        notes=left_out(source, file.annotation_ids, ~sized, "have a box of no size"),
     )
 
 
@@ -173,11 +183,11 @@ def _federated_lists(
     return negatives, not_exhaustive, 0
 
 
-def _require_boxes(ground_truth: GroundTruth) -> None:
-    without = np.flatnonzero(np.isnan(ground_truth.boxes).any(axis=1))
+def _require_boxes(file: AnnotationFile, source: str) -> None:
+    without = np.flatnonzero(np.isnan(file.boxes).any(axis=1))
     if len(without):
-        images = ", ".join(str(i) for i in ground_truth.images[without[:3]].tolist())
-        raise DataError(f"{ground_truth.source}: {len(without)} annotations have no bbox (in images {images}); add it")
+        images = ", ".join(str(i) for i in file.annotation_image_ids[without[:3]].tolist())
+        raise DataError(f"{source}: {len(without)} annotations have no bbox (in images {images}); add it")
 
 
 def plain_number(value: Any) -> Any:

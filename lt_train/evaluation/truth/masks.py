@@ -16,7 +16,7 @@ from lt_data.annotations.file import AnnotationFile
 from lt_data.annotations.records import CHUNK
 from lt_data.arrays import BoolArray, IntArray
 from lt_data.errors import DataError
-from lt_data.masks.measure import EMPTY, MaskColumns, RunLengths, Segmentation, measure_masks
+from lt_data.masks.measure import EMPTY, MaskColumns, RunLengths, Segmentation, is_no_mask, measure_masks
 
 
 class _MaskRecord(msgspec.Struct):
@@ -29,24 +29,34 @@ _UNUSABLE: Final = ()
 FAR: Final = 1e6
 
 
-def read_masks(file: AnnotationFile, source: str) -> list[Any]:
+def read_masks(file: AnnotationFile, source: str, rows: IntArray | None = None) -> list[Any]:
     """A segmentations, polygons or run lengths, as evaluators take them.
+
+    Args:
+        file: The annotations.
+        source: What to call them.
+        rows: Positions of the A annotations in the file; all unless given.
 
     Raises:
         DataError: Annotations without a mask or with one that cannot be read, or images without a size.
     """
     require_sizes(file.image_sizes, source)
     decoder = msgspec.json.Decoder(_MaskRecord)
-    masks = [_decoded(decoder, record) for record in file.annotation_records]
-    without = np.array([mask is None or mask == [] for mask in masks], bool)
-    broken = ~without & _unreadable(masks, file.image_sizes[file.image_index()][:, ::-1])
-    problems = []
+    rows = np.arange(len(file.annotation_ids)) if rows is None else rows
+    records = file.annotation_records
+    masks = [_decoded(decoder, records[row]) for row in rows.tolist()]
+    without = np.array([is_no_mask(mask) for mask in masks], bool)
+    broken = ~without & _unreadable(masks, file.image_sizes[file.image_index()[rows]][:, ::-1])
+    ids, problems = file.annotation_ids[rows], []
     if without.any():
         fix = "evaluate boxes only, or drop them"
-        problems.append(_line(file, source, without, f"have no segmentation; {fix}"))
+        problems.append(_line(ids, source, without, f"have no segmentation (null, [] and [[]] are none); {fix}"))
     if broken.any():
-        fix = "polygons have three points or more near the image, run lengths fill it; lt-data check says more"
-        problems.append(_line(file, source, broken, f"have a segmentation that cannot be read; {fix}"))
+        fix = (
+            "polygons ([[x1, y1, x2, y2, ...]], a list of lists) have three points or more near the image, run lengths "
+            "fill it; lt-data check says more"
+        )
+        problems.append(_line(ids, source, broken, f"have a segmentation that cannot be read; {fix}"))
     if problems:
         raise DataError(problems)
     return [_plain(mask) for mask in masks]
@@ -88,10 +98,9 @@ def _unreadable(masks: list[Segmentation], sizes: IntArray) -> BoolArray:
     return faulty | other_size | unusable | far
 
 
-def _line(file: AnnotationFile, source: str, bad: BoolArray, text: str) -> str:
-    rows = np.flatnonzero(bad)
-    ids = ", ".join(str(i) for i in file.annotation_ids[rows[:3]].tolist())
-    return f"{source}: {len(rows):,} of {len(bad):,} annotations (ids {ids}) {text}"
+def _line(ids: IntArray, source: str, bad: BoolArray, text: str) -> str:
+    first = ", ".join(map(str, ids[bad][:3].tolist()))
+    return f"{source}: {int(bad.sum()):,} of {len(bad):,} annotations (ids {first}) {text}"
 
 
 def _plain(mask: Segmentation) -> Any:

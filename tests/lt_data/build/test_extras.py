@@ -17,7 +17,7 @@ from lt_data.build.result import Extras, totals
 from lt_data.counts.categories import count_categories
 from lt_data.dataset.options import BuildOptions
 from lt_data.errors import DataError, OutputError
-from tests.lt_data.pools import pool, save
+from tests.lt_data.pools import as_lvis_05, pool, save
 
 IMAGES = st.dictionaries(
     st.integers(1, 10**6), st.lists(st.integers(1, 4), min_size=1, max_size=6), min_size=2, max_size=25
@@ -274,3 +274,21 @@ def test_ctrl_c_leaves_nothing(path, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         build_coco_lt(path, tmp_path / "deep/lt", options=BuildOptions(scale="0.0005", on_shortage="cap"))
     assert list((tmp_path / "deep").iterdir()) == []
+
+
+def test_images_of_lvis_05_are_put_beside_under_their_file_names(tmp_path):
+    content, folder = small(), tmp_path / "images"
+    folder.mkdir()
+    for image in content["images"]:
+        (folder / image["file_name"]).write_bytes(b"%d" % image["id"])
+    path = save(as_lvis_05(content, folder), tmp_path / "pool.json")
+    options = BuildOptions(scale="0.0005", on_shortage="cap")
+    build = build_coco_lt(path, tmp_path / "lt", options=options, extras=Extras(images=folder))
+    assert len(build.notes) == 1
+    assert "were found by the path in their coco_url" in build.notes[0]
+    written = json.loads((tmp_path / "lt/annotations.json").read_text())["images"]
+    assert written
+    for image in written:
+        assert (tmp_path / "lt/images" / image["file_name"]).read_bytes() == b"%d" % image["id"]
+    record = json.loads((tmp_path / "lt/build.json").read_text())
+    assert not any("coco_url" in line for line in record["warnings"])

@@ -204,7 +204,7 @@ CASES = {
     "LT311": (without_masks(area=640), 1, "annotations[1] (id 2): area 640, bbox [1, 2, 3, 4]"),
     "LT401": (on_annotation(segmentation=[SQUARE, [1, 2, 3, 4]]), 1, "annotations[1] (id 2)"),
     "LT402": (on_annotation(segmentation=[SQUARE[:7]]), 1, "annotations[1] (id 2)"),
-    "LT403": (on_annotation(segmentation=[]), 1, "annotations[1] (id 2)"),
+    "LT403": (on_annotation(segmentation={"size": [48, 64], "counts": [48 * 64]}), 1, "annotations[1] (id 2)"),
     "LT404": (on_annotation(segmentation={**RLE, "size": [64, 48]}), 1, "size [64, 48], image 64 x 48"),
     "LT405": (on_annotation(segmentation=SQUARE), 1, "annotations[1]: segmentation is [1, 2, 4, 2"),
     "LT406": (on_annotation(bbox=[30, 30, 3, 4]), 1, "bbox [30, 30, 3, 4], mask [1, 2, 3, 4]"),
@@ -278,8 +278,34 @@ def test_what_is_structural_is_what_reading_refuses(tmp_path, code):
         assert read_annotations(path).boxes.shape[1] == 4
 
 
+NO_MASK = [None, [], [[]], [[], []]]
+
+
+@pytest.mark.parametrize("nothing", NO_MASK, ids=json.dumps)
+def test_boxes_without_masks_are_no_mistake(tmp_path, nothing):
+    """Exports of boxes say so in several ways."""
+    content = base()
+    for record in content["annotations"]:
+        record["segmentation"] = nothing
+    assert found(tmp_path, content) == {}
+    del content["annotations"][0]["segmentation"]
+    assert found(tmp_path, content) == {}
+
+
+@pytest.mark.parametrize("nothing", NO_MASK, ids=json.dumps)
+def test_no_mask_beside_masks_is_one_warning(tmp_path, nothing):
+    findings = found(tmp_path, on_annotation(segmentation=nothing)())
+    assert {code: (f.severity, f.count) for code, f in findings.items()} == {"LT409": ("warning", 1)}
+
+
+@pytest.mark.parametrize("shape", [SQUARE, [[[1, 2], [4, 2], [4, 6]]]], ids=json.dumps)
+def test_polygons_of_another_nesting_are_told_as_such(tmp_path, shape):
+    findings = found(tmp_path, on_annotation(segmentation=shape)())
+    assert {code: (f.severity, f.count) for code, f in findings.items()} == {"LT405": ("error", 1)}
+
+
 def test_every_code_has_a_case():
-    of_other_files = {"LT501", "LT502", "LT503", "LT601", "LT602", "LT603", "LT604"}
+    of_other_files = {"LT501", "LT502", "LT503", "LT504", "LT505", "LT506", "LT601", "LT602", "LT603", "LT604"}
     assert set(CASES) | of_other_files == set(CODES)
 
 

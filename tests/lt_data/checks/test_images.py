@@ -7,7 +7,7 @@ from PIL import Image
 from lt_data.checks.check import check_file
 from lt_data.errors import DataError
 from tests.lt_data.findings import base, found
-from tests.lt_data.pools import save
+from tests.lt_data.pools import as_lvis_05, save
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_whole_image_files(tmp_path, images):
     ("name", "damage", "code", "says"),
     [
         ("000000000001.jpg", lambda data: None, "LT501", "images[0] (id 1): '000000000001.jpg'"),
-        ("000000000002.jpg", lambda data: b"", "LT502", "images[1] (id 2): '000000000002.jpg': UnidentifiedImageError"),
+        ("000000000002.jpg", lambda data: b"", "LT502", "images[1] (id 2): '000000000002.jpg': the file is empty"),
         ("000000000002.jpg", lambda data: data[: len(data) // 2], "LT502", "images[1]"),
         ("000000000002.jpg", lambda data: data[:999] + bytes(9) + data[1008:], "LT502", "images[1]"),
         (
@@ -81,6 +81,57 @@ def test_names_that_no_file_can_have_are_missing_files(tmp_path, images):
     findings = found(tmp_path, content, images=images)
     assert findings["LT501"].count == 2
     assert findings["LT202"].count == 1
+
+
+def test_images_of_another_name_are_looked_at_and_told(tmp_path, images):
+    content = as_lvis_05(base(), images)
+    content["images"][0]["width"] = 63
+    findings = found(tmp_path, content, images=images)
+    assert {code: (f.severity, f.count) for code, f in findings.items()} == {
+        "LT506": ("info", 3),
+        "LT503": ("error", 1),
+    }
+    assert findings["LT506"].examples[0] == (
+        "images[0] (id 1): 'COCO_val2014_000000000001.jpg': 'val2017/000000000001.jpg'"
+    )
+
+
+def test_a_backslash_in_a_name_is_pointed_out(tmp_path, images):
+    content = base()
+    content["images"][1]["file_name"] = "sub\\000000000002.jpg"
+    assert "(write '/' for the backslash)" in found(tmp_path, content, images=images)["LT501"].examples[0]
+
+
+def test_images_of_more_than_8_bits_are_told_with_their_values(tmp_path, images):
+    content = base()
+    stored = [np.full((48, 64), 976, np.uint16), np.full((48, 64), 70000, np.int32), np.full((48, 64), 0.5, np.float32)]
+    for record, values, suffix in zip(content["images"], stored, ("png", "tif", "tif"), strict=True):
+        record["file_name"] = f"{record['id']}.{suffix}"
+        values[0, 0] = 0
+        Image.fromarray(values).save(images / record["file_name"])
+    findings = found(tmp_path, content, images=images)
+    assert {code: (f.severity, f.count) for code, f in findings.items()} == {"LT504": ("warning", 3)}
+    assert findings["LT504"].examples == (
+        "images[0] (id 1): '1.png': 16-bit gray, values of 0 to 976, less than an eighth of 0 to 65535",
+        "images[1] (id 2): '2.tif': 32-bit integers from 0 to 70000, and nothing says which values are black and "
+        "white; say so with data.image_range=LOW,HIGH, or save images of 8 bits",
+        "images[2] (id 3): '3.tif': floats, values of 0 to 0.5",
+    )
+
+
+@pytest.mark.parametrize(("orientation", "codes"), [(1, set()), (3, {"LT505"}), (6, {"LT505", "LT503"})])
+def test_turned_images_are_told(tmp_path, images, orientation, codes):
+    content, exif = base(), Image.Exif()
+    exif[0x0112] = orientation
+    path = images / "000000000003.jpg"
+    with Image.open(path) as picture:
+        picture.save(path, "JPEG", exif=exif)
+    assert set(found(tmp_path, content, images=images)) == codes - {"LT503"}
+    if orientation == 6:
+        content["images"][2].update(width=48, height=64)
+        findings = found(tmp_path, content, images=images)
+        assert set(findings) == codes
+        assert "(turned: see its EXIF orientation; data.exif=apply reads it so)" in findings["LT503"].examples[0]
 
 
 def test_image_folder_that_is_none(tmp_path):

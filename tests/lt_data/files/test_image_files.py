@@ -22,16 +22,67 @@ def folder(request, tmp_path, monkeypatch):
 
 
 def test_finds_in_the_folder_and_its_coco_subfolders(folder):
-    assert find_images(folder, ["a.jpg", "b.jpg", "val2017/b.jpg"]) == [
-        folder / "a.jpg",
-        folder / "val2017/b.jpg",
-        folder / "val2017/b.jpg",
-    ]
+    found = find_images(folder, ["a.jpg", "b.jpg", "val2017/b.jpg"])
+    assert found.paths == [folder / "a.jpg", folder / "val2017/b.jpg", folder / "val2017/b.jpg"]
+    assert found.notes == ()
+
+
+LVIS_05 = "COCO_val2014_000000266409.jpg"
+
+
+@pytest.mark.parametrize("place", ["000000266409.jpg", "val2017/000000266409.jpg", "train2017/000000266409.jpg"])
+def test_names_of_lvis_05_are_found_where_coco_2017_has_the_images(folder, place):
+    """LVIS v0.5 names the images of COCO 2014 beside URLs of COCO 2017."""
+    path = folder / place
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    url = "http://images.cocodataset.org/val2017/000000266409.jpg"
+    by_url = find_images(folder, ["a.jpg", LVIS_05], url_of=["", url].__getitem__)
+    assert by_url.paths == [folder / "a.jpg", path]
+    assert by_url.notes == (
+        f"{folder}: 1 of 2 images are not there under their file_name and were found by the path in their coco_url "
+        f"({LVIS_05} is {place})",
+    )
+    by_number = find_images(folder, [LVIS_05])
+    assert by_number.paths == [path]
+    assert "by what follows the last underscore of their file_name" in by_number.notes[0]
+
+
+def test_the_name_as_given_comes_first_then_the_split_of_the_url(folder):
+    for name in ("000000266409.jpg", "val2017/000000266409.jpg", "x/000000266409.jpg"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    url = "http://host/x/000000266409.jpg?size=1#top"
+    assert find_images(folder, [LVIS_05], url_of=lambda _: url).paths == [folder / "x/000000266409.jpg"]
+    (folder / "val2014").mkdir()
+    (folder / "val2014" / LVIS_05).touch()
+    found = find_images(folder, [LVIS_05], url_of=lambda _: url)
+    assert found == ([folder / "val2014" / LVIS_05], ())
+
+
+@pytest.mark.parametrize("name", ["my_000000266409.jpg", "COCO_val2014_266409.jpg", "COCO_val2014_000000266409_1.jpg"])
+def test_only_names_of_coco_2014_are_shortened(folder, name):
+    (folder / "000000266409.jpg").touch()
+    (folder / "266409.jpg").touch()
+    (folder / "1.jpg").touch()
+    with pytest.raises(DataError, match="image is missing"):
+        find_images(folder, [name])
+
+
+@pytest.mark.parametrize("url", ["http://host/../secret.jpg", "http://host/..", "x", "http://host/C:/secret.jpg", "/"])
+def test_urls_never_lead_out_of_the_folder(folder, url):
+    with pytest.raises(DataError, match="image is missing"):
+        find_images(folder, ["secret.jpg"], url_of=lambda _: url)
+
+
+def test_a_backslash_in_a_name_is_pointed_out(folder):
+    with pytest.raises(DataError, match="missing; its file_name has a backslash, folders are separated by '/'"):
+        find_images(folder, ["val2017\\b.jpg"])
 
 
 def test_folders_are_no_images_and_links_are(folder):
     (folder / "c.jpg").symlink_to(folder / "a.jpg")
-    assert find_images(folder, ["c.jpg"]) == [folder / "c.jpg"]
+    assert find_images(folder, ["c.jpg"]).paths == [folder / "c.jpg"]
     with pytest.raises(DataError, match="image is missing"):
         find_images(folder, ["folder.jpg"])
 
@@ -69,7 +120,7 @@ def test_a_long_name_that_is_refused_is_cut(folder):
 
 
 def test_a_folder_may_be_text(folder):
-    assert find_images(str(folder), ["./a.jpg"]) == [folder / "a.jpg"]
+    assert find_images(str(folder), ["./a.jpg"]).paths == [folder / "a.jpg"]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A grid of instances: which ones, what is cut out, outlines of every kind of mask, and what is refused."""
 
 import hashlib
+import json
 import math
 
 import numpy as np
@@ -12,9 +13,10 @@ from pycocotools import mask as rle
 
 from lt_data.annotations.file import Categories
 from lt_data.errors import DataError, OutputError
+from lt_data.files.pixels import ImageReading
 from lt_data.pictures.show import choose_instances, close_names, cut_window, decode_rle, find_category, mask_outlines
 from lt_data.pictures.show import show_category as show
-from tests.lt_data.pools import annotation, pool, save
+from tests.lt_data.pools import annotation, as_lvis_05, pool, save
 
 COLOURS = {1: (200, 30, 40), 2: (20, 150, 60), 3: (30, 60, 210)}
 BOX, MASK = (230, 159, 0), (86, 180, 233)
@@ -39,8 +41,6 @@ def folder(tmp_path):
 
 def change(folder, number, **fields):
     """Changes one annotation; a field set to ``None`` goes."""
-    import json
-
     content = json.loads((folder / "pool.json").read_text(encoding="utf-8"))
     record = content["annotations"][number - 1]
     record.update(fields)
@@ -61,6 +61,36 @@ def draw(folder, name="out.png", category="cat", **options):
 def text(folder, **options):
     """The picture as SVG, which holds its texts as comments."""
     return draw(folder, "out.svg", **options).read_text(encoding="utf-8")
+
+
+def test_images_of_lvis_05_are_found_and_it_is_said_once(folder):
+    content = json.loads((folder / "pool.json").read_text(encoding="utf-8"))
+    save(as_lvis_05(content, folder), folder / "pool.json")
+    notes = []
+    assert COLOURS[1] in colours(draw(folder, note=notes.append))
+    assert len(notes) == 1
+    assert "1 of 1 images are not there under their file_name and were found by the path in their coco_url" in notes[0]
+
+
+def test_images_of_16_bits_are_drawn_by_their_range_and_turned_where_asked_for(folder):
+    content, exif = json.loads((folder / "pool.json").read_text(encoding="utf-8")), Image.Exif()
+    exif[0x0112] = 6
+    values = np.full((64, 48), 3000, np.uint16)
+    Image.fromarray(values).save(folder / "1.png", exif=exif)
+    as_stored, ranged = colours(draw(folder)), draw(folder, "b.png", reading=ImageReading((0, 4000), "apply"))
+    assert (12, 12, 12) in as_stored
+    assert (191, 191, 191) in colours(ranged)
+    assert content["images"][0]["width"] == 64
+    assert "listed as" not in text(folder, reading=ImageReading((0, 4000), "apply"), force=True)
+    assert "listed as 64" in text(folder, force=True)
+    Image.fromarray(values.astype(np.int32)).save(folder / "1.png", "TIFF")
+    with pytest.raises(DataError, match="1.png: 32-bit integers from 3000 to 3000, and nothing says"):
+        draw(folder, "c.png")
+
+
+@pytest.mark.parametrize("nothing", [[], [[]]])
+def test_no_mask_is_no_mask_that_cannot_be_drawn(nothing):
+    assert mask_outlines(nothing) == []
 
 
 def test_instances_are_drawn_and_crowds_and_others_are_not(folder):

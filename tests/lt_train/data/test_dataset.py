@@ -13,6 +13,7 @@ from lt_train.data import detection_data
 from lt_train.data.dataset import DetectionDataset, flip_horizontally, make_loader
 from lt_train.data.detection_data import check_segmentations, keep_classes_below, load_data, training_rows
 from lt_train.data.plan import Draw
+from tests.lt_data.pools import as_lvis_05
 
 
 def annotation(number, image_id, category_id, box, crowd=0):
@@ -59,6 +60,16 @@ def test_labels_boxes_and_masks(tmp_path):
     assert target["boxes"].tolist() == [[4, 6, 14, 18], [30, 20, 40, 30]]
     assert target["masks"].bitmaps()[0].sum() == 120
     assert dataset[Draw(0, 1, 1)][1]["labels"].tolist() == [1]
+
+
+def test_images_of_lvis_05_are_found_and_it_is_said(tmp_path):
+    path, folder = make(tmp_path, [annotation(1, 9, 90, [4, 6, 10, 12])])
+    path.write_text(json.dumps(as_lvis_05(json.loads(path.read_text()), folder)))
+    data = load_data(path, folder)
+    assert data.paths == [folder / "val2017/000000000005.png", folder / "val2017/000000000009.png"]
+    assert len(data.notes) == len(data.image_notes) == 1
+    assert "2 of 2 images are not there under their file_name" in data.notes[0]
+    assert int(DetectionDataset(data, np.array([1]))[Draw(0, 0, 0)][0][0, 0, 0]) == 9
 
 
 def test_crowds_and_empty_boxes_are_left_out_with_a_note(tmp_path):
@@ -211,6 +222,7 @@ def with_segmentations(tmp_path, segmentations, *, size=True):
 UNREADABLE = [
     *({"counts": [600, 600]}, {"size": [30, 40], "counts": [-1, 1201]}, {"size": [30, 40], "counts": "~~\u00e9"}),
     *([["1", "2", "3", "4", "5", "6"]], [[1, 2, None, 4, 5, 6]], "text", 7, {}, [[1e300, 0, 9, 1, 9, 9]]),
+    *(SQUARE, [[[1, 1], [9, 1], [9, 9]]], [[[1, 2], [3]]], [SQUARE, 5]),
     *({"size": [30, 40], "counts": "o"}, [[0, 0, 1e9, 0, 9, 9]], ["abcdef"], [[0, 0, True, 0, 9, 9]]),
 ]
 
@@ -237,20 +249,19 @@ def test_sizes_and_sums_of_run_lengths_are_checked_before_training(tmp_path):
 
 
 def test_annotations_that_get_their_box_as_mask_are_counted(tmp_path):
-    nested = [[[1, 1], [9, 1], [9, 9]]]
-    boxes = [None, [], [[]], [[1, 2, 3, 4]], SQUARE, nested, [[1, 1, 9, 1, 9, 9, 1]], [[[1, 2], [3]]]]
+    boxes = [None, [], [[]], [[], []], [[1, 2, 3, 4]], [[1, 1, 9, 1, 9, 9, 1]]]
     thin = [[1, 1, 5, 5, 9, 9]]
     data = with_segmentations(tmp_path, [*boxes, thin, [SQUARE, [3, 3]], FULL])
     first = "annotation 200 of image 5, annotation 201 of image 5, annotation 202 of image 5, ..."
     assert check_segmentations(data) == (
-        f"a.json: 8 of 40 annotations have no polygon of three points and no run lengths; their box is their mask "
-        f"({first})",
-        "a.json: 1 of 40 annotations have a mask whose area is 0 and are trained with it (annotation 208 of image 5)",
+        f"a.json: 6 of 38 annotations have no mask (no polygon of three points and no run lengths); their box is their "
+        f"mask ({first})",
+        "a.json: 1 of 38 annotations have a mask whose area is 0 and are trained with it (annotation 206 of image 5)",
     )
     _, target = DetectionDataset(data, np.array([0]), masks="polygons")[Draw(0, 0, 0)]
     areas = target["masks"].bitmaps()[len(GOOD) :].sum((1, 2)).tolist()
-    assert areas[:8] == [80] * 8
-    assert areas[9:] == [64, 600]
+    assert areas[:6] == [80] * 6
+    assert areas[7:] == [64, 600]
 
 
 def test_only_what_is_trained_on_is_checked(tmp_path):
@@ -261,7 +272,7 @@ def test_only_what_is_trained_on_is_checked(tmp_path):
 
 def test_a_file_of_boxes_has_no_masks(tmp_path):
     data = load_data(*make(tmp_path, [{**record, "segmentation": []} for record in GOOD]))
-    with pytest.raises(DataError, match="the annotations have no segmentation, but the model predicts masks"):
+    with pytest.raises(DataError, match="none of the 29 annotations has a mask, but the model predicts masks"):
         check_segmentations(data)
     assert check_segmentations(load_data(*make(tmp_path, []))) == ()
 
@@ -331,4 +342,4 @@ def test_masks_are_checked_alike_in_two_processes(tmp_path, monkeypatch):
     alone = check_segmentations(data)
     monkeypatch.setattr(detection_data, "MANY_MASKS", 7)
     assert check_segmentations(data) == alone
-    assert "1 of 30 annotations have no polygon" in alone[0]
+    assert "1 of 30 annotations have no mask" in alone[0]

@@ -157,7 +157,7 @@ def test_kinds_do_not_depend_on_the_other_masks_of_a_chunk(mixed):
     others = [{"size": [WIDTH, HEIGHT], "counts": [HEIGHT * WIDTH]}, {"size": [HEIGHT, WIDTH], "counts": "04"}, [1, 2]]
     sizes = np.tile([WIDTH, HEIGHT], (len(usable) + 3, 1))
     mask, box = MaskKind.MASK, MaskKind.BOX
-    wanted = [mask, mask, box, mask, mask, box, box, MaskKind.WRONG_SIZE, MaskKind.UNFILLED, box]
+    wanted = [mask, mask, box, mask, mask, box, box, MaskKind.WRONG_SIZE, MaskKind.UNFILLED, MaskKind.UNREADABLE]
     # the last makes the whole chunk go one by one
     assert mask_kinds(raw(*usable, *others), sizes).tolist() == wanted
     assert mask_kinds(raw(*usable, *others[:2]), sizes[:-1]).tolist() == wanted[:-1]

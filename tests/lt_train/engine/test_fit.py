@@ -498,9 +498,9 @@ def test_evaluation_of_a_run_equals_that_of_the_fit(softmax_run, monkeypatch):
     before = (softmax_run.evaluation / "metrics.json").read_bytes()
     decoded = []
 
-    def read_masks(file, source):
+    def read_masks(file, source, rows):
         decoded.append(source)
-        return original(file, source)
+        return original(file, source, rows)
 
     original = truth_columns.read_masks
     monkeypatch.setattr(truth_columns, "read_masks", read_masks)

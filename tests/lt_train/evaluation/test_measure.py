@@ -40,6 +40,53 @@ def test_perfect_boxes_of_one_class(files):
     assert [row["train_instances"] for row in measured.per_class] == [None, None, None]
 
 
+def many_boxes(*widths):
+    """Forty boxes 20 px high in image 1, of these widths and of 20 px; the first in front."""
+    truth = content()
+    sides = [*widths, *[20] * (40 - len(widths))]
+    truth["annotations"] = [
+        {"id": n, "image_id": 1 + n % 3, "category_id": 3, "bbox": [2 * n, 5, width, 20], "area": 400, "iscrowd": 0}
+        for n, width in enumerate(sides)
+    ]
+    return truth
+
+
+def test_boxes_of_no_size_are_left_out_as_in_training_and_said(files):
+    """No prediction can hit them: those with such boxes are refused."""
+    truth = many_boxes(-5, 0)
+    found = [{**{k: a[k] for k in ("image_id", "category_id", "bbox")}, "score": 0.5} for a in truth["annotations"][2:]]
+    (files / "val.json").write_text(json.dumps(truth))
+    (files / "found.json").write_text(json.dumps(found))
+    measured = evaluate_predictions(files / "found.json", files / "val.json")
+    assert measured.metrics["bbox"]["AP"] == pytest.approx(1.0)
+    assert measured.metrics["counts"]["ground_truth"] == 38
+    assert measured.notes == (
+        "val.json: 2 of 40 annotations have a box of no size (annotation ids 0, 1); they are left out",
+    )
+    (files / "val.json").write_text(json.dumps(many_boxes(-5, 0, 0)))
+    with pytest.raises(DataError, match="3 of 40 annotations have a box of no size .* at most 5 %; mend the boxes"):
+        evaluate_predictions(files / "found.json", files / "val.json")
+
+
+def test_masks_of_boxes_of_no_size_are_left_out_with_them(files):
+    truth = many_boxes(0)
+    for annotation in truth["annotations"]:
+        x, y, w, h = annotation["bbox"]
+        annotation["segmentation"] = [[x, y, x + w, y, x + w, y + h, x, y + h]]
+    truth["annotations"][0]["segmentation"] = None
+    (files / "val.json").write_text(json.dumps(truth))
+    mask = {"size": [80, 100], "counts": [0, *([50, 30] * 49), 50, 4030]}
+    (files / "found.json").write_text(
+        json.dumps([{"image_id": 1, "category_id": 3, "score": 0.5, "segmentation": mask}])
+    )
+    measured = evaluate_predictions(files / "found.json", files / "val.json")
+    assert measured.metrics["counts"]["ground_truth"] == 39
+    truth["annotations"][1]["segmentation"] = [[]]
+    (files / "val.json").write_text(json.dumps(truth))
+    with pytest.raises(DataError, match=r"1 of 39 annotations \(ids 1\) have no segmentation \(null, \[\]"):
+        evaluate_predictions(files / "found.json", files / "val.json")
+
+
 def test_the_annotations_become_columns_once_and_their_masks_are_decoded_last(files, monkeypatch):
     outline, truth = [0, 0, 50, 0, 50, 50, 0, 50], content()
     for annotation in truth["annotations"]:

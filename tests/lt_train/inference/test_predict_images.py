@@ -67,6 +67,18 @@ def test_a_folder(run, folder, tmp_path):
     assert list(tmp_path.glob(".*")) == []
 
 
+def test_files_of_a_folder_that_are_skipped_are_named(run, folder, tmp_path):
+    shutil.copy(folder / "c.jpg", folder / "sub/e.gif")
+    done = predict_images(run, folder, tmp_path / "out", pictures=0)
+    assert done.images == 3
+    assert done.notes == (
+        f"{folder}: 2 files are no images by their names and were skipped (notes.txt, sub/e.gif); images end in "
+        ".bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp, others can be given one by one",
+    )
+    alone = predict_images(run, folder / "sub/e.gif", tmp_path / "one", pictures=0)
+    assert (alone.images, alone.notes) == (1, ())
+
+
 def test_one_image_and_no_pictures(run, folder, tmp_path):
     done = predict_images(run, folder / "c.jpg", tmp_path / "out", pictures=0)
     assert [i["file_name"] for i in content(tmp_path / "out/images.json")["images"]] == ["c.jpg"]
