@@ -33,6 +33,7 @@ from lt_train.processes import Processes, process_device
 from lt_train.recipe.sections import Recipe
 from lt_train.runs.checkpoint import load_checkpoint
 from lt_train.runs.compute import prepare
+from lt_train.runs.content import load_weights_into
 from lt_train.runs.directory import RunDir
 from lt_train.runs.model import choose_device, make_model
 
@@ -143,10 +144,11 @@ def load_trained(
     where = choose_device(process_device(device or recipe.device, processes or Processes()))
     if checkpoint == "best" and not run.best.is_file():
         raise DataError(f"{run.best}: not there; a run has a best checkpoint once it was evaluated on validation data")
-    content = load_checkpoint(run.checkpoint(checkpoint))
+    path = run.checkpoint(checkpoint)
+    content = load_checkpoint(path)
     counts = counts_from_plain(content["categories"])
     model = make_model(recipe, counts, load_pretrained=False)
-    model.load_state_dict(content["model"])
+    load_weights_into(model, content["model"], path)
     groups = make_groups(counts.category_ids, counts.instances, recipe.data.groups)
     return Trained(recipe, counts, groups, prepare(model, recipe.compute, where))
 
