@@ -186,7 +186,6 @@ def checkpoint_content(recipe: Recipe, data: RunData, state: RunState) -> dict[s
         TrainingStopped: The last loss or a weight is not finite: the run could not go on from there.
     """
     _check_finite(state)
-    check_unchanged(data)
     progress = {
         "optimizer": state.optimizer.state_dict(),
         "scaler": state.scaler.state_dict(),
@@ -213,7 +212,12 @@ def _check_finite(state: RunState) -> None:
 
 
 def weights_content(recipe: Recipe, data: RunData, model: LongTailDetector) -> dict[str, Any]:
-    """What a checkpoint holds for whoever uses the model: weights, recipe and categories."""
+    """What a checkpoint holds for whoever uses the model: weights, recipe and categories.
+
+    Raises:
+        DataError: An annotation file was changed since it was read.
+    """
+    check_unchanged(data)
     return {
         "model": model.state_dict(),
         "recipe": recipe.to_plain(),
