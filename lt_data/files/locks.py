@@ -46,8 +46,9 @@ def take_lock(path: Path, flags: int = os.O_RDONLY) -> int | None:
 
 def drop_lock(descriptor: int | None) -> None:
     """Gives a lock back; nothing happens where there was none to take."""
-    if descriptor in _held:
+    if _flock is not None and descriptor is not None and descriptor in _held:
         _held.discard(descriptor)
+        _flock.flock(descriptor, _flock.LOCK_UN)
         os.close(descriptor)
 
 
