@@ -122,6 +122,8 @@ def _ended(error: KeyboardInterrupt, state: RunState, total: int) -> KeyboardInt
 def _train(recipe: Recipe, data: RunData, plan: Plan, state: RunState, run: RunDir, log: RunLog) -> None:
     """Every step of the plan that is not done, with checkpoints and evaluations between them."""
     with Interrupts() as interrupts, name_lost_workers(recipe.data.workers):
+        if not state.last_is_whole:
+            _save_last(recipe, data, state, run)
         if _owes_evaluation(recipe, plan, state):
             _evaluate(recipe, data, state, run, log, interrupts)
         for step in _steps(recipe, data, plan, state, log):

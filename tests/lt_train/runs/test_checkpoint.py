@@ -3,6 +3,7 @@
 import math
 import os
 import random
+from contextlib import suppress
 
 import pytest
 import torch
@@ -35,6 +36,13 @@ def test_what_was_saved_is_loaded(tmp_path):
     assert same(load_checkpoint(tmp_path / "last.pt"), {"format": 1, **content()})
 
 
+def loaded_or_problems(path):
+    try:
+        return load_checkpoint(path)
+    except DataError as error:
+        return error.problems
+
+
 def flipped(whole, rng):
     place = rng.randrange(len(whole))
     return whole[:place] + bytes([whole[place] ^ 1 << rng.randrange(8)]) + whole[place + 1 :]
@@ -63,14 +71,12 @@ def test_damaged_bytes_are_a_line_or_change_nothing(tmp_path, damage, count):
     whole, wanted = path.read_bytes(), {"format": 1, **content()}
     for _ in range(count):
         path.write_bytes(damage(whole, rng))
-        try:
-            loaded = load_checkpoint(path)
-        except DataError as error:
-            refused += 1
-            assert len(error.problems) == 1
-            assert error.problems[0].startswith(f"{path}: ")
-        else:
+        loaded = loaded_or_problems(path)
+        if isinstance(loaded, dict):
             assert same(loaded, wanted)
+        else:
+            refused += 1
+            assert [line.startswith(f"{path}: ") for line in loaded] == [True]
     assert refused or damage is lengthened
 
 
@@ -260,10 +266,8 @@ def test_a_kill_between_any_two_calls_leaves_a_whole_checkpoint(tmp_path, monkey
         with monkeypatch.context() as patch:
             for name in original:
                 patch.setattr(os, name, counted(name))
-            try:
+            with suppress(Killed):
                 save_checkpoint(last, content(done=3), keep=previous)
-            except Killed:
-                pass
         loaded, _, _ = load_newest(last, [previous])
         assert loaded["done"] >= 2
         save_checkpoint(last, content(done=4), keep=previous)

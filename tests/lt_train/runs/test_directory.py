@@ -124,10 +124,9 @@ def test_a_second_process_is_refused_and_a_kill_holds_nobody_up(tmp_path, holder
 
 
 def test_the_same_process_does_not_write_twice(tmp_path):
-    with writing_run(tmp_path / "run"):
-        with pytest.raises(OutputError, match=f"is being written by process {os.getpid()} on"):
-            with writing_run(tmp_path / "run"):
-                pass
+    says = f"is being written by process {os.getpid()} on"
+    with writing_run(tmp_path / "run"), pytest.raises(OutputError, match=says), writing_run(tmp_path / "run"):
+        pass
     assert list(tmp_path.iterdir()) == []
 
 
