@@ -113,6 +113,8 @@ def adding_files(out: Path) -> Iterator[Path]:
                 os.replace(path, out / path.name)
     except OSError as error:
         raise OutputError(f"{out}: cannot be written ({error.strerror or error}); choose another --out") from None
+    except OutputError as error:
+        raise _by_final_name(error, work, out) from None
     finally:
         remove_folder(work)
         if made:
@@ -153,8 +155,15 @@ def replacing_directory(out: Path, *, force: bool = True, check: Callable[[], No
     except OSError as error:
         reason = error.strerror or error
         raise OutputError(f"{out}: cannot be written ({reason}); nothing was changed; choose another --out") from None
+    except OutputError as error:
+        raise _by_final_name(error, work, out) from None
     finally:
         remove_folder(work)
+
+
+def _by_final_name(error: OutputError, work: Path, out: Path) -> OutputError:
+    """What is said of files in a passing folder, by the name that the folder was going to have."""
+    return OutputError(problem.replace(str(work), str(out)) for problem in error.problems)
 
 
 def _put(work: Path, out: Path) -> None:

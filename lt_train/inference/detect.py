@@ -31,7 +31,7 @@ from lt_train.detectors import LongTailDetector
 from lt_train.evaluation import Detections, join_detections, model_detections
 from lt_train.processes import Processes, process_device
 from lt_train.recipe.sections import Recipe
-from lt_train.runs.checkpoint import load_checkpoint
+from lt_train.runs.checkpoint import load_result
 from lt_train.runs.compute import prepare
 from lt_train.runs.content import load_weights_into
 from lt_train.runs.directory import RunDir
@@ -145,7 +145,7 @@ def load_trained(
     if checkpoint == "best" and not run.best.is_file():
         raise DataError(f"{run.best}: not there; a run has a best checkpoint once it was evaluated on validation data")
     path = run.checkpoint(checkpoint)
-    content = load_checkpoint(path)
+    content = load_result(path)
     counts = counts_from_plain(content["categories"])
     model = make_model(recipe, counts, load_pretrained=False)
     load_weights_into(model, content["model"], path)

@@ -116,6 +116,23 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
+def load_result(path: Path) -> dict[str, Any]:
+    """Reads a checkpoint for whoever uses its weights.
+
+    Raises:
+        DataError: As :func:`load_checkpoint`; of ``last``, it says how a run gets a whole one again.
+    """
+    try:
+        return load_checkpoint(path)
+    except DataError as error:
+        *others, line = error.problems
+        if path.name != "last.pt" or not path.with_name("previous.pt").is_file():
+            raise
+        raise DataError(
+            [*others, f"{line}; the run has previous.pt, the checkpoint before: lt-train fit with --resume mends it"]
+        ) from None
+
+
 def load_newest(last: Path, others: Sequence[Path]) -> tuple[dict[str, Any], Path, list[str]]:
     """The newest checkpoint of a run that is whole.
 

@@ -301,3 +301,15 @@ def test_a_value_of_resume_is_a_run_and_replaces_nothing(tmp_path, monkeypatch, 
     else:
         assert done.exit_code == 2
         assert called == []
+
+
+def test_a_full_standard_output_is_named(tmp_path):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "lt_cli.train", "methods"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, "error: standard output: No space left on device\n")

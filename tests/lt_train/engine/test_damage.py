@@ -129,6 +129,8 @@ def test_a_damaged_checkpoint_is_not_evaluated_nor_started_from(copy, tiny_recip
         with pytest.raises(DataError, match="is damaged or cut short"):
             use()
     assert not (tmp_path / "second").exists()
+    with pytest.raises(DataError, match="; the run has previous.pt, the checkpoint before: .* --resume mends it"):
+        evaluate_run(copy.path)
 
 
 def changed(run, change):
@@ -270,7 +272,7 @@ def test_a_disk_that_is_full_is_a_line_that_names_the_file(tiny_recipe, tmp_path
         fit(tiny_recipe(*BLIND), tmp_path / "run")
     (line,) = error.value.problems
     assert line.startswith(f"{tmp_path}/run/{name}: cannot be written (File too large)")
-    assert not [path for path in tmp_path.rglob(".*")]
+    assert not list(tmp_path.rglob(".*"))
     # a start that came to nothing leaves nothing
     assert (tmp_path / "run").exists() == name.startswith("checkpoints")
 
@@ -279,11 +281,10 @@ def test_a_disk_that_is_full_is_a_line_that_names_the_file(tiny_recipe, tmp_path
 def test_logs_end_with_a_whole_line_on_a_full_disk(tmp_path, small_files, name):
     (tmp_path / name).write_text("x" * 998 + "\n")
     small_files(1000)
-    with pytest.raises(OutputError) as error, RunLog(RunDir(tmp_path), total=2, every=1) as log:
-        if name == "train.log":
-            log.line("a line")
-        else:
-            log.record({"step": 1})
+    with RunLog(RunDir(tmp_path), total=2, every=1) as log:
+        add = {"train.log": lambda: log.line("a line"), "metrics.jsonl": lambda: log.record({"step": 1})}
+        with pytest.raises(OutputError) as error:
+            add[name]()
     (line,) = error.value.problems
     assert line.startswith(f"{tmp_path}/{name}: cannot be written (File too large); ")
     assert (tmp_path / name).read_text() == "x" * 998 + "\n"
