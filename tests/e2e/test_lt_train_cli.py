@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+ROOT = Path(__file__).resolve().parents[2]
 LT_TRAIN = Path(sys.executable).with_name("lt-train")
 
 
@@ -303,13 +304,8 @@ def test_a_value_of_resume_is_a_run_and_replaces_nothing(tmp_path, monkeypatch, 
         assert called == []
 
 
-def test_a_full_standard_output_is_named(tmp_path):
+def test_a_full_standard_output_is_named():
+    command = [sys.executable, "-m", "cli.train", "methods"]
     with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "lt_cli.train", "methods"],
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=ROOT)
     assert (done.returncode, done.stderr) == (1, "error: standard output: No space left on device\n")

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ from lt_train.runs.directory import RunDir
 from lt_train.runs.log import RunLog
 from tests.lt_train.engine.stepping import assert_same
 
+ROOT = Path(__file__).resolve().parents[3]
 OPTIONS = ("schedule.iterations=4", "schedule.decay=[]", "trackers=[]", "model.name=faster_rcnn_small")
 BLIND = (*OPTIONS, "data.val=null")
 
@@ -303,7 +305,7 @@ def test_kills_at_any_moment_and_the_same_command_again(tiny_recipe, tmp_path):
     out = tmp_path / "run"
     command = [sys.executable, "-m", "cli.train", "fit", file, "--out", out, "--resume", "auto"]
     for kill in range(25):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=ROOT)
         while process.poll() is None and not out.exists():
             time.sleep(0.01)
         time.sleep(0.2 * kill)
@@ -311,7 +313,7 @@ def test_kills_at_any_moment_and_the_same_command_again(tiny_recipe, tmp_path):
         _, said = process.communicate()
         assert "error" not in said, said
         assert "Traceback" not in said, said
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
     same_state(RunDir(out), straight)
     assert losses(RunDir(out)) == losses(straight)
     assert not [path for path in out.rglob("*") if path.name.startswith(".") or path.name.endswith(".part")]
