@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -100,8 +101,8 @@ def error_lines() -> Iterator[None]:
     except BrokenPipeError:
         leave()
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        leave(f"{where}{error.strerror or error}")
+        where = error.filename or _where_raised(error)
+        leave(f"{where}: {error.strerror or error}" if where else str(error.strerror or error))
     except MemoryError:
         leave("out of memory; close other programs, or use a machine with more")
     except Terminated:
@@ -111,6 +112,12 @@ def error_lines() -> Iterator[None]:
         if sys.stderr.isatty():
             click.echo(err=True)
         leave("interrupted")
+
+
+def _where_raised(error: OSError) -> str:
+    """What an error that names no file is about, if that can be known: whatever is printed, click prints."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return "standard output" if frame.f_code is click.echo.__code__ else ""
 
 
 def leave(*problems: str, code: int = INPUT_IS_WRONG) -> NoReturn:

@@ -83,6 +83,17 @@ def check_unchanged(path: Path, stamp: FileStamp | None) -> None:
         raise DataError(f"{path}: changed while it was read; start again when nothing writes to it any more")
 
 
+def check_not_cut(path: Path, stamp: FileStamp | None) -> None:
+    """Refuses a file that was cut short since its stamp was taken, before its mapped bytes are read.
+
+    Raises:
+        DataError: It is shorter.
+    """
+    now = stamp_of(path)
+    if stamp is not None and now is not None and now[:2] == stamp[:2] and now.size < stamp.size:
+        raise DataError(f"{path}: was cut short while it was read; put the whole file back and start again")
+
+
 def check_plain(path: Path) -> None:
     """Refuses pipes and devices: they hang or end, and cannot be read twice.
 

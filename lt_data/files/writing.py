@@ -6,15 +6,13 @@ import csv
 import hashlib
 import json
 import os
-import secrets
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from lt_data.errors import OutputError
+from lt_data.files.leftovers import beside, claimed, remove_folder, remove_leftovers
 
 
 def refuse_inputs_inside(out: Path, inputs: Iterable[Path]) -> None:
@@ -61,7 +59,8 @@ def write_whole(
 ) -> None:
     """Writes a file beside its place, then renames it: nobody ever reads half of it.
 
-    An exception leaves what was there before, and nothing beside it.
+    An exception leaves what was there before, and nothing beside it. What killed processes left of the same file is
+    removed.
 
     Args:
         path: The file to write or replace.
@@ -78,11 +77,14 @@ def write_whole(
     try:
         if make_folder:
             path.parent.mkdir(parents=True, exist_ok=True)
-        if callable(content):
-            content(work)
-        else:
-            work.write_bytes(content)
-        os.replace(work, path)
+        remove_leftovers(path)
+        work.touch()
+        with claimed(work):
+            if callable(content):
+                content(work)
+            else:
+                work.write_bytes(content)
+            os.replace(work, path)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror or error}); {advice}") from None
     finally:
@@ -99,17 +101,22 @@ def adding_files(out: Path) -> Iterator[Path]:
     Raises:
         OutputError: The folder or a file cannot be written.
     """
-    made = False
+    made, work = False, beside(out / "new")
     try:
         made = not out.exists()
         out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".new-", dir=out) as folder:
-            yield Path(folder)
-            for path in sorted(Path(folder).iterdir()):
+        remove_leftovers(out / "new")
+        work.mkdir()
+        with claimed(work):
+            yield work
+            for path in sorted(work.iterdir()):
                 os.replace(path, out / path.name)
     except OSError as error:
         raise OutputError(f"{out}: cannot be written ({error.strerror or error}); choose another --out") from None
+    except OutputError as error:
+        raise _by_final_name(error, work, out) from None
     finally:
+        remove_folder(work)
         if made:
             # it stays if there is anything in it
             with suppress(OSError):
@@ -120,7 +127,8 @@ def adding_files(out: Path) -> Iterator[Path]:
 def replacing_directory(out: Path, *, force: bool = True, check: Callable[[], None] = lambda: None) -> Iterator[Path]:
     """A new directory beside ``out`` that takes its place once everything in it is written.
 
-    An exception leaves ``out`` as it was and removes the new directory.
+    An exception leaves ``out`` as it was and removes the new directory. What killed processes left of the same
+    directory is removed.
 
     Args:
         out: The directory to write.
@@ -134,26 +142,28 @@ def replacing_directory(out: Path, *, force: bool = True, check: Callable[[], No
     work = beside(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(out)
         work.mkdir()
-        yield work
-        check()
-        if force and out.exists():
-            _swap(work, out)
-        else:
-            _put(work, out)
+        with claimed(work):
+            yield work
+            check()
+            if force and out.exists():
+                _swap(work, out)
+            else:
+                _put(work, out)
+        remove_leftovers(out, old=True)
     except OSError as error:
         reason = error.strerror or error
         raise OutputError(f"{out}: cannot be written ({reason}); nothing was changed; choose another --out") from None
+    except OutputError as error:
+        raise _by_final_name(error, work, out) from None
     finally:
-        _remove(work)
+        remove_folder(work)
 
 
-def beside(path: Path) -> Path:
-    """A hidden name in the same folder that nothing has, with the same ending.
-
-    It is there before what it names, so that an interrupt at any moment finds what to remove.
-    """
-    return path.with_name(f".{secrets.token_hex(4)}-{path.name}")
+def _by_final_name(error: OutputError, work: Path, out: Path) -> OutputError:
+    """What is said of files in a passing folder, by the name that the folder was going to have."""
+    return OutputError(problem.replace(str(work), str(out)) for problem in error.problems)
 
 
 def _put(work: Path, out: Path) -> None:
@@ -164,7 +174,7 @@ def _put(work: Path, out: Path) -> None:
 
 
 def _swap(work: Path, out: Path) -> None:
-    old = beside(out)
+    old = beside(out, old=True)
     try:
         os.replace(out, old)
         os.replace(work, out)
@@ -172,7 +182,7 @@ def _swap(work: Path, out: Path) -> None:
         # after any error, and after an interrupt too
         if old.exists() and work.exists():
             _put_back(old, out)
-        _remove(old)
+        remove_folder(old)
         if old.exists():
             raise OutputError(f"{out}: is written, but what it replaces cannot be removed; remove {old} yourself")
 
@@ -182,29 +192,6 @@ def _put_back(old: Path, out: Path) -> None:
         os.replace(old, out)
     except OSError as error:
         raise OutputError(f"{out}: cannot be put back ({error.strerror}); what it held is now in {old}") from None
-
-
-def _remove(folder: Path) -> None:
-    """Removes a folder and all in it, also where folders were made read-only; a second interrupt does not stop it."""
-    try:
-        shutil.rmtree(folder, ignore_errors=True)
-        if folder.exists():
-            _make_writable(folder)
-            shutil.rmtree(folder, ignore_errors=True)
-    except KeyboardInterrupt:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-
-
-def _make_writable(folder: Path) -> None:
-    """Lets the owner change the folder and those in it."""
-    with suppress(OSError):
-        folder.chmod(0o700)
-        # top down: a folder is opened before it is listed
-        for root, inside, _ in os.walk(folder):
-            for path in (Path(root) / name for name in inside):
-                if not path.is_symlink():
-                    path.chmod(0o700)
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

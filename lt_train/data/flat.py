@@ -19,7 +19,7 @@ from lt_data.annotations.file import AnnotationFile
 from lt_data.annotations.records import UNREADABLE, SegmentationRecord, places_of
 from lt_data.arrays import BoolArray, IntArray
 from lt_data.errors import DataError
-from lt_data.files.reading import Bytes, check_unchanged, map_file
+from lt_data.files.reading import Bytes, check_not_cut, check_unchanged, map_file
 
 _SEGMENTATION = msgspec.json.Decoder(SegmentationRecord)
 
@@ -65,6 +65,7 @@ class Segmentations:
         Raises:
             DataError: It holds a number or text that cannot be read, or the file was changed.
         """
+        check_not_cut(self.path, self._stamp)
         record = self._data[int(self._start[index]) : int(self._end[index])]
         try:
             return _SEGMENTATION.decode(record).segmentation

@@ -20,6 +20,7 @@ from torchvision.models import ResNet50_Weights
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights, MaskRCNN_ResNet50_FPN_Weights
 
 from lt_data.errors import DataError, RecipeError
+from lt_data.files.archives import check_archive
 from lt_train.detectors.norm import fold_zero_eps
 from lt_train.detectors.resnet50 import is_resnet
 from lt_train.detectors.table import DETECTORS, detector_of_weights
@@ -200,7 +201,10 @@ def _published_url(model: Any, name: str) -> str:
 def _read_tensors(path: str | Path) -> Any:
     """What ``torch.save`` wrote, as long as no code is needed to rebuild it."""
     try:
+        check_archive(Path(path))
         return torch.load(path, map_location="cpu", weights_only=True)
+    except DataError as error:
+        raise DataError(f"weights: {problem}" for problem in error.problems) from None
     except OSError as error:
         raise DataError(
             f"weights: cannot read {path} ({error.strerror or error}); "

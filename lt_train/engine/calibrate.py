@@ -5,11 +5,8 @@ The result is a run directory of its own, which can be evaluated, compared and u
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-
-import torch
 
 from lt_data.errors import DataError, RecipeError
 from lt_data.terminal import Bar
@@ -31,7 +28,7 @@ from lt_train.report.run_report import draw_run_report
 from lt_train.runs.checkpoint import save_checkpoint
 from lt_train.runs.compute import prepare
 from lt_train.runs.data import RunData, ValidationData, data_record, describe_groups, load_run_data
-from lt_train.runs.directory import RunDir, check_run_dir, create_run_dir, write_environment, write_recipe, write_text
+from lt_train.runs.directory import RunDir, create_run_dir, new_run, write_environment, write_recipe
 from lt_train.runs.log import RunLog
 from lt_train.runs.model import choose_device, model_from_run
 
@@ -101,15 +98,22 @@ def calibrate(
         )
     if out.resolve() in (init_from.resolve(), *init_from.resolve().parents):
         raise RecipeError(f"{out}: is the run that is calibrated; choose another --out")
-    check_run_dir(out, force=force)
+    with new_run(out, force=force) as lock_notes:
+        return _calibrate(recipe, out, init_from=init_from, search=search, force=force, notes=(*notes, *lock_notes))
+
+
+def _calibrate(
+    recipe: Recipe, out: Path, *, init_from: Path, search: Search | None, force: bool, notes: Sequence[str]
+) -> RunDir:
+    """The same in a directory that this process alone writes."""
     candidates = _candidates(recipe, search) if search else []
     device = choose_device(recipe.device)
     data = load_run_data(recipe)
     split = search_split(search, data) if search else None
     trained, odd = _trained_model(recipe, data, init_from)
     model = prepare(trained, recipe.compute, device)
-    run = create_run_dir(out, force=force)
-    _write_record(run, recipe, data, device)
+    run = create_run_dir(out, recipe, data_record(data), force=force)
+    write_environment(run, device)
     with RunLog(run, total=0, every=1) as log:
         for line in (
             *_opening_lines(recipe, data, init_from, notes),
@@ -138,12 +142,6 @@ def _trained_model(recipe: Recipe, data: RunData, source: Path) -> tuple[LongTai
         )
     set_trainable(model, "none")
     return model, odd
-
-
-def _write_record(run: RunDir, recipe: Recipe, data: RunData, device: torch.device) -> None:
-    write_recipe(run, recipe)
-    write_text(run.data, json.dumps(data_record(data), indent=2, ensure_ascii=False) + "\n")
-    write_environment(run, device)
 
 
 def _opening_lines(recipe: Recipe, data: RunData, source: Path, notes: Sequence[str]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from lt_train.recipe.sections import Recipe
 from lt_train.report.run_report import draw_run_report
 from lt_train.runs.checkpoint import save_checkpoint
 from lt_train.runs.data import RunData, data_record, describe_data, load_run_data, make_plan
-from lt_train.runs.directory import RunDir, check_run_dir, create_run_dir, write_environment, write_recipe, write_text
+from lt_train.runs.directory import RunDir, create_run_dir, new_run, resumed_run, write_environment
 from lt_train.runs.log import RunLog
 from lt_train.runs.model import choose_device
 from lt_train.runs.trackers import Tracker, make_trackers
@@ -54,7 +53,7 @@ def fit(
     Raises:
         DataError: Data, weights or checkpoints cannot be used.
         RecipeError: The recipe cannot run here, or differs from that of the run to resume.
-        OutputError: ``out`` exists.
+        OutputError: ``out`` exists, another process writes it, or it cannot be written.
         TrainingStopped: A loss became infinite or NaN, or a loader process died, see ``lt_train.engine.step``.
         Interrupted: A signal ended the run, which can be resumed; see ``lt_train.engine.interrupts``.
     """
@@ -63,8 +62,14 @@ def fit(
         if resume:
             raise RecipeError("--resume: a calibration takes no steps, there is nothing to continue; start it again")
         return calibrate(recipe, out, init_from=init_from, force=force, notes=notes)
-    if not resume:
-        check_run_dir(out, force=force)
+    with resumed_run(out) if resume else new_run(out, force=force) as lock_notes:
+        return _fit(recipe, out, init_from=init_from, resume=resume, force=force, notes=(*notes, *lock_notes))
+
+
+def _fit(
+    recipe: Recipe, out: Path, *, init_from: Path | None, resume: bool, force: bool, notes: Sequence[str]
+) -> RunDir:
+    """The same in a directory that this process alone writes."""
     trackers = make_trackers(recipe.trackers)
     device = choose_device(recipe.device)
     data = load_run_data(recipe)
@@ -75,11 +80,9 @@ def fit(
     state = start_state(recipe, data, device, init_from=init_from, resume=resume)
     if resume:
         run = RunDir(out)
-        recipe = restore_state(state, run, recipe, data)
+        recipe = restore_state(state, run, recipe, data, steps=plan.total_steps())
     else:
-        run = create_run_dir(out, force=force)
-        write_recipe(run, recipe)
-        write_text(run.data, json.dumps(data_record(data), indent=2, ensure_ascii=False) + "\n")
+        run = create_run_dir(out, recipe, data_record(data), force=force)
     write_environment(run, device)
     for tracker in trackers:
         tracker.start(run.path, recipe.to_plain(), done=state.done)
@@ -124,6 +127,8 @@ def _train(recipe: Recipe, data: RunData, plan: Plan, state: RunState, run: RunD
     """Every step of the plan that is not done, with checkpoints and evaluations between them."""
     memory = named_memory("training", training_advice(recipe))
     with Interrupts() as interrupts, memory, name_lost_workers(recipe.data.workers):
+        if not state.last_is_whole:
+            _save_last(recipe, data, state, run)
         if _owes_evaluation(recipe, plan, state):
             _evaluate(recipe, data, state, run, log, interrupts)
         for step in _steps(recipe, data, plan, state, log):
@@ -216,8 +221,9 @@ def _evaluate(recipe: Recipe, data: RunData, state: RunState, run: RunDir, log: 
 
 
 def _save_last(recipe: Recipe, data: RunData, state: RunState, run: RunDir) -> None:
-    save_checkpoint(run.last, checkpoint_content(recipe, data, state))
-    state.saved = state.done
+    keep = run.previous if state.last_is_whole else None
+    save_checkpoint(run.last, checkpoint_content(recipe, data, state), keep=keep)
+    state.saved, state.last_is_whole = state.done, True
 
 
 def _opening_lines(

@@ -43,9 +43,9 @@ def start_or_resume(
     """
     if force and resume != "never":
         raise RecipeError("--resume and --force exclude each other: one keeps the run, the other replaces it")
-    has_checkpoint = (out / "checkpoints" / "last.pt").is_file()
+    has_checkpoint = any(out.glob("checkpoints/*.pt"))
     goes_on = resume == "always" or (resume == "auto" and has_checkpoint)
-    nothing_to_lose = resume == "auto" and not any(out.glob("checkpoints/*.pt"))
+    nothing_to_lose = resume == "auto" and not has_checkpoint
     try:
         from lt_train.recipe.load import load_noted
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -20,9 +21,10 @@ from lt_train.engine.optim import make_optimizer
 from lt_train.recipe.load import resolved_recipe
 from lt_train.recipe.methods import METHODS
 from lt_train.recipe.sections import Recipe
-from lt_train.runs.checkpoint import load_checkpoint
+from lt_train.runs.checkpoint import load_newest
 from lt_train.runs.compute import prepare
-from lt_train.runs.data import RunData
+from lt_train.runs.content import check_progress, load_optimizer, load_scaler, load_weights_into
+from lt_train.runs.data import RunData, check_unchanged
 from lt_train.runs.directory import RunDir, write_text
 from lt_train.runs.log import drop_later_metrics
 from lt_train.runs.metadata import check_resumed
@@ -49,7 +51,8 @@ class RunState:
         done: Optimiser steps taken.
         best: Best validation AP so far, or ``None``.
         evaluated: The last step whose evaluation ended.
-        saved: The step of the checkpoint ``last``, or ``None`` if there is none yet.
+        saved: The step of the newest whole checkpoint, or ``None`` if there is none yet.
+        last_is_whole: Whether what the file ``last`` holds may be kept as ``previous``.
     """
 
     model: LongTailDetector
@@ -61,6 +64,7 @@ class RunState:
     best: float | None = None
     evaluated: int = 0
     saved: int | None = None
+    last_is_whole: bool = True
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -181,6 +185,7 @@ def checkpoint_content(recipe: Recipe, data: RunData, state: RunState) -> dict[s
     """Everything that a checkpoint of a training holds.
 
     Raises:
+        DataError: An annotation file was changed since it was read.
         TrainingStopped: The last loss or a weight is not finite: the run could not go on from there.
     """
     _check_finite(state)
@@ -190,6 +195,7 @@ def checkpoint_content(recipe: Recipe, data: RunData, state: RunState) -> dict[s
         "done": state.done,
         "best": state.best,
         "evaluated": state.evaluated,
+        "val_sha256": _val_sha256(data),
     }
     if state.ema is not None:
         progress |= {"trained_model": state.model.state_dict(), "averaged": int(state.ema.n_averaged)}
@@ -209,7 +215,12 @@ def _check_finite(state: RunState) -> None:
 
 
 def weights_content(recipe: Recipe, data: RunData, model: LongTailDetector) -> dict[str, Any]:
-    """What a checkpoint holds for whoever uses the model: weights, recipe and categories."""
+    """What a checkpoint holds for whoever uses the model: weights, recipe and categories.
+
+    Raises:
+        DataError: An annotation file was changed since it was read.
+    """
+    check_unchanged(data)
     return {
         "model": model.state_dict(),
         "recipe": recipe.to_plain(),
@@ -218,37 +229,60 @@ def weights_content(recipe: Recipe, data: RunData, model: LongTailDetector) -> d
     }
 
 
-def restore_state(state: RunState, run: RunDir, recipe: Recipe, data: RunData) -> Recipe:
-    """Puts a run back to its last checkpoint; anything that cannot be restored is an error.
+def restore_state(state: RunState, run: RunDir, recipe: Recipe, data: RunData, *, steps: int) -> Recipe:
+    """Puts a run back to its newest whole checkpoint; anything that cannot be restored is an error.
+
+    Args:
+        state: A started state; changed.
+        run: The run.
+        recipe: What to go on with.
+        data: Likewise.
+        steps: Of the whole run.
 
     Returns:
         The recipe that it goes on with: the given one, with the warm-up that the run began with.
+
+    Raises:
+        DataError: No checkpoint is whole, or the data is not what the run was started with.
+        RecipeError: The recipe is another one.
     """
-    content = load_checkpoint(run.last)
+    content, path, notes = load_newest(run.last, (run.previous, run.best))
     began = _of_this_version(content["recipe"])
     recipe = _with_warmup_of(began, recipe, state)
-    changed = _differences(began, recipe.to_plain())
-    if changed:
-        raise RecipeError(
-            [f"--resume: {line}" for line in changed]
-            + ["--resume continues the same run; start a new one from its weights with --init-from"]
-        )
-    if content["train_sha256"] != data.train.file.sha256:
-        raise DataError(f"--resume: {data.train.file.path} is not the file the run was started with (sha256 differs)")
+    _check_same_run(content, began, recipe, data)
     check_resumed(run.data, content["recipe"], data.train.file, data.groups, data.factors)
-    if state.ema is not None:
-        state.ema.module.load_state_dict(content["model"])
-        state.ema.n_averaged.fill_(content["averaged"])
-    state.model.load_state_dict(content["model"] if state.ema is None else content["trained_model"])
-    state.optimizer.load_state_dict(content["optimizer"])
-    state.scaler.load_state_dict(content["scaler"])
-    state.done, state.best = int(content["done"]), content["best"]
+    check_progress(content, path, steps=steps, averaged=state.ema is not None)
+    _restore(state, content, path)
+    state.notes += notes
+    state.last_is_whole = path == run.last
     drop_later_metrics(run, state.done)
     # older versions did not note it in the checkpoint
     state.evaluated = int(content["evaluated"] if "evaluated" in content else _last_evaluation(run))
     state.saved = state.done
     _drop_lost_evaluation(run, state.evaluated)
     return recipe
+
+
+def _check_same_run(content: Mapping[str, Any], began: dict[str, Any], recipe: Recipe, data: RunData) -> None:
+    changed = _differences(began, recipe.to_plain())
+    if changed:
+        raise RecipeError(
+            [f"--resume: {line}" for line in changed]
+            + ["--resume continues the same run; start a new one from its weights with --init-from"]
+        )
+    # older versions did not note the validation file
+    was = {"train": content["train_sha256"], "val": content.get("val_sha256", _val_sha256(data))}
+    now = {"train": data.train.file.sha256, "val": _val_sha256(data)}
+    for part, source in (("train", data.train), ("val", data.val)):
+        if was[part] != now[part] and source is not None:
+            raise DataError(
+                f"--resume: {source.file.path} is not the file the run was started with (sha256 differs); put that "
+                "one back, or start a new run from its weights with --init-from"
+            )
+
+
+def _val_sha256(data: RunData) -> str | None:
+    return None if data.val is None else data.val.file.sha256
 
 
 def _with_warmup_of(began: dict[str, Any], recipe: Recipe, state: RunState) -> Recipe:
@@ -259,6 +293,16 @@ def _with_warmup_of(began: dict[str, Any], recipe: Recipe, state: RunState) -> R
     state.notes.append(f"note: goes on with schedule.warmup={warmup}, with which the run began")
     schedule = recipe.schedule.model_copy(update={"warmup": warmup})
     return recipe.model_copy(update={"schedule": schedule})
+
+
+def _restore(state: RunState, content: Mapping[str, Any], path: Path) -> None:
+    if state.ema is not None:
+        load_weights_into(state.result, content["model"], path)
+        state.ema.n_averaged.fill_(content["averaged"])
+    load_weights_into(state.model, content["model" if state.ema is None else "trained_model"], path)
+    load_optimizer(state.optimizer, content["optimizer"], path)
+    load_scaler(state.scaler, content["scaler"], path)
+    state.done, state.best = content["done"], content["best"]
 
 
 def _of_this_version(recipe: dict[str, Any]) -> dict[str, Any]:

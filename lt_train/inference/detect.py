@@ -33,8 +33,9 @@ from lt_train.evaluation import Detections, join_detections, model_detections
 from lt_train.memory import inference_advice, named_memory
 from lt_train.processes import Processes, process_device
 from lt_train.recipe.sections import Recipe
-from lt_train.runs.checkpoint import load_checkpoint
+from lt_train.runs.checkpoint import load_result
 from lt_train.runs.compute import prepare
+from lt_train.runs.content import load_weights_into
 from lt_train.runs.directory import RunDir
 from lt_train.runs.metadata import trained_groups
 from lt_train.runs.model import choose_device, make_model
@@ -150,11 +151,12 @@ def load_trained(
     where = choose_device(process_device(device or recipe.device, processes or Processes()))
     if checkpoint == "best" and not run.best.is_file():
         raise DataError(f"{run.best}: not there; a run has a best checkpoint once it was evaluated on validation data")
-    content = load_checkpoint(run.checkpoint(checkpoint))
+    path = run.checkpoint(checkpoint)
+    content = load_result(path)
     counts = counts_from_plain(content["categories"])
     groups = trained_groups(run.data, recipe, counts)
     model = make_model(recipe, counts, groups, load_pretrained=False)
-    model.load_state_dict(content["model"])
+    load_weights_into(model, content["model"], path)
     return Trained(recipe, counts, groups, prepare(model, recipe.compute, where), content["train_sha256"])
 
 

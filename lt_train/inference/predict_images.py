@@ -143,14 +143,10 @@ def predict_images(
     with replacing_directory(out, force=force, check=check) as directory:
         write_results(directory / RESULTS, detections)
         (directory / IMAGES).write_text(_image_file(wanted, found, trained.counts), encoding="utf-8")
-        try:
-            drawn = _draw(
-                directory / PICTURES, wanted, found, trained,
-                most=pictures, score_threshold=score_threshold,
-            )  # fmt: skip
-        except OutputError as error:
-            # the directory is called otherwise until all is written
-            raise OutputError(line.replace(str(directory), str(out)) for line in error.problems) from None
+        drawn = _draw(
+            directory / PICTURES, wanted, found, trained,
+            most=pictures, score_threshold=score_threshold,
+        )  # fmt: skip
     return Predicted(out, len(found.images), len(detections), drawn, unreadable, wanted.notes)
 
 

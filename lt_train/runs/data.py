@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from lt_data.annotations.file import AnnotationFile
 from lt_data.annotations.same_categories import check_same_categories
 from lt_data.counts.categories import CategoryCounts, counts_to_plain
 from lt_data.counts.repeat_factors import expected_copies
+from lt_data.errors import DataError
 from lt_data.files.pixels import AS_STORED, ImageReading
+from lt_data.files.reading import stamp_of
 from lt_data.groups import Group
 from lt_train.data.dataset import DetectionDataset
 from lt_train.data.detection_data import (
@@ -200,3 +204,29 @@ def _fingerprint(data: DetectionData) -> dict[str, Any]:
         "images": len(data.paths),
         "instances": int(data.counts.instances.sum()),
     }
+
+
+def check_unchanged(data: RunData) -> None:
+    """Refuses annotation files that were written to since they were read: samples come from what is in them now.
+
+    Raises:
+        DataError: One holds other bytes than at the start.
+    """
+    for source in (data.train, data.val):
+        if source is not None and not _holds_the_same(source.file):
+            raise DataError(
+                f"{source.file.path}: was changed while the run read from it; put the file back that the run was "
+                "started with, and go on with --resume, from the last checkpoint"
+            )
+
+
+def _holds_the_same(file: AnnotationFile) -> bool:
+    """Whether a mapped file is what it was; one that was only touched is."""
+    now = stamp_of(file.path)
+    # unpacked bytes cannot change, and what was moved away or replaced stays mapped
+    if not isinstance(file.data, memoryview) or file.stamp is None or now is None or now[:2] != file.stamp[:2]:
+        return True
+    if now == file.stamp:
+        return True
+    # beyond the end of a file that was cut off, nothing may be read
+    return now.size == file.stamp.size and hashlib.sha256(file.data).hexdigest() == file.sha256

@@ -6,6 +6,8 @@ import json
 import platform
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,11 +16,13 @@ from typing import Any
 import torch
 
 from lt_data.errors import DataError, OutputError
+from lt_data.files.leftovers import belongs_to, remove_abandoned
 from lt_data.files.writing import write_whole
 from lt_data.versions import PACKAGE, version_of
 from lt_train.recipe.load import read_recipe_file, resolved_recipe
 from lt_train.recipe.origins import format_yaml
 from lt_train.recipe.sections import Recipe
+from lt_train.runs.lock import LOCK, refuse_written, writing_run
 
 ENVIRONMENT_SCHEMA = 1
 OWN_FILES = frozenset(
@@ -70,9 +74,19 @@ class RunDir:
         return self.checkpoint("last")
 
     @property
+    def previous(self) -> Path:
+        """The checkpoint before ``last``."""
+        return self.checkpoint("previous")
+
+    @property
     def best(self) -> Path:
         """The checkpoint with the best validation AP."""
         return self.checkpoint("best")
+
+    @property
+    def is_resumable(self) -> bool:
+        """Whether there is any checkpoint."""
+        return any(path.is_file() for path in (self.last, self.previous, self.best))
 
     @property
     def evaluation(self) -> Path:
@@ -85,7 +99,7 @@ class RunDir:
         return self.path / "report"
 
     def checkpoint(self, which: str) -> Path:
-        """Path of the checkpoint ``last`` or ``best``."""
+        """Path of the checkpoint ``last``, ``previous`` or ``best``."""
         return self.path / "checkpoints" / f"{which}.pt"
 
     def load_recipe(self) -> Recipe:
@@ -100,12 +114,53 @@ class RunDir:
         return resolved_recipe(read_recipe_file(self.recipe), where=str(self.recipe))
 
 
+@contextmanager
+def new_run(path: Path, *, force: bool) -> Iterator[tuple[str, ...]]:
+    """Keeps a place for a new run to this process, which need not write anything there.
+
+    Args:
+        path: Where.
+        force: Whether the user asked to replace a run that is there.
+
+    Yields:
+        Notes for people.
+
+    Raises:
+        OutputError: See :func:`check_run_dir`, or another process writes there.
+    """
+    refuse_written(path)
+    # before anything is written: it may be a directory of others
+    check_run_dir(path, force=force)
+    with writing_run(path) as notes:
+        yield notes
+
+
+@contextmanager
+def resumed_run(path: Path) -> Iterator[tuple[str, ...]]:
+    """Keeps a run to this process, which goes on with it; what a killed process left half written is removed.
+
+    Yields:
+        Notes for people.
+
+    Raises:
+        DataError: There is no checkpoint.
+        OutputError: Another process writes the run.
+    """
+    run = RunDir(path)
+    if not run.is_resumable:
+        raise DataError(f"{run.last}: no such checkpoint; the run may have stopped before it wrote one")
+    with writing_run(path) as notes:
+        remove_parts(run)
+        yield notes
+
+
 def check_run_dir(path: Path, *, force: bool) -> None:
     """Refuses a place for a new run before anything is read.
 
     Args:
         path: Where.
-        force: Whether the user asked to replace a run that is there; only files that runs write are ever removed.
+        force: Whether the user asked to replace a run that is there; only files that runs write are ever removed. A
+            run that stopped before its first line of numbers is replaced unasked.
 
     Raises:
         OutputError: Something is there that must not be lost.
@@ -114,36 +169,74 @@ def check_run_dir(path: Path, *, force: bool) -> None:
     if path.exists() and not path.is_dir():
         raise OutputError(f"{path}: is a file; choose another --out")
     names = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
-    foreign = [name for name in names if name not in OWN_FILES and not name.startswith("eval-")]
-    if names and (foreign or not run.recipe.is_file() or not run.data.is_file()):
+    foreign = [name for name in names if not _is_own(name)]
+    # a run that was killed before its record was whole leaves the file that it was locked by
+    is_run = (run.recipe.is_file() and run.data.is_file()) or LOCK in names
+    if names and (foreign or not is_run):
         raise OutputError(
             f"{path}: holds files that no run wrote ({', '.join((foreign or names)[:3])}), so it is never replaced; "
             "choose another --out"
         )
-    if names and not force:
-        ways = "continue it with --resume, " if run.last.is_file() else "it has no checkpoint to resume from; "
-        raise OutputError(f"{path}: holds a run; {ways}replace it with --force, or choose another --out")
+    if run.is_resumable and not force:
+        raise OutputError(f"{path}: holds a run; continue it with --resume, or choose another --out")
+    if _has_steps(run) and not force:
+        raise OutputError(
+            f"{path}: holds a run; it has no checkpoint to resume from; replace it with --force, or choose another "
+            "--out"
+        )
 
 
-def create_run_dir(path: Path, *, force: bool) -> RunDir:
-    """A new, empty run directory.
+def _is_own(name: str) -> bool:
+    """Whether a run has a file of this name, or was killed while it wrote one."""
+    name = belongs_to(name) or name
+    return name in OWN_FILES or name == LOCK or name.startswith("eval-")
+
+
+def _has_steps(run: RunDir) -> bool:
+    """Whether a run without a checkpoint came as far as a line of numbers; before that there is nothing to lose."""
+    return run.metrics.is_file() and run.metrics.stat().st_size > 0
+
+
+def create_run_dir(path: Path, recipe: Recipe, data: dict[str, Any], *, force: bool) -> RunDir:
+    """A new run directory that holds the record of what is going to be done, or nothing.
 
     Args:
-        path: Where.
+        path: Where; locked by this process.
+        recipe: What to do.
+        data: The content of ``data.json``.
         force: Whether the user asked to replace a run that is there.
 
     Raises:
-        OutputError: See :func:`check_run_dir`, or the directory cannot be made.
+        OutputError: See :func:`check_run_dir`, or the directory cannot be written.
     """
     check_run_dir(path, force=force)
     run = RunDir(path)
     try:
-        for entry in path.iterdir() if path.is_dir() else ():
-            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-        run.last.parent.mkdir(parents=True, exist_ok=True)
+        _empty(path)
+        run.last.parent.mkdir()
+        write_recipe(run, recipe)
+        write_text(run.data, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another --out") from None
+    except OutputError:
+        _empty(path)
+        raise
     return run
+
+
+def _empty(path: Path) -> None:
+    """Removes all but the lock of whoever does it."""
+    for entry in path.iterdir():
+        if entry.name != LOCK:
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+
+
+def remove_parts(run: RunDir) -> None:
+    """Removes what a killed process left of the files of a run that this process has locked."""
+    for folder in (run.path, run.last.parent):
+        for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
+            if belongs_to(entry.name) is not None:
+                remove_abandoned(entry)
 
 
 def next_free_directory(path: Path) -> Path:

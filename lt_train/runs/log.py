@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
+from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any
 
+from lt_data.errors import OutputError
 from lt_data.terminal import terminal
 from lt_train.runs.directory import RunDir, write_text
 from lt_train.runs.live import LiveTable, duration, figures
@@ -31,6 +34,49 @@ def _step_of(line: str) -> float:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         return math.inf
+
+
+class _Lines:
+    """A file that lines are added to; each is on its way to the disk, or not in the file, when the call ends.
+
+    Args:
+        path: The file; what it holds stays.
+
+    Raises:
+        OutputError: It cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._file = path.open("ab", buffering=0)
+        except OSError as error:
+            raise self._refusal(error) from None
+
+    def add(self, line: str) -> None:
+        """Adds a line.
+
+        Raises:
+            OutputError: There is no room for all of it.
+        """
+        content = f"{line}\n".encode("utf-8", "backslashreplace")
+        before = os.fstat(self._file.fileno()).st_size
+        try:
+            # a disk that fills up takes a part first, and raises when it is asked again
+            while content:
+                content = content[self._file.write(content) :]
+        except OSError as error:
+            with suppress(OSError):
+                self._file.truncate(before)
+            raise self._refusal(error) from None
+
+    def close(self) -> None:
+        """Closes the file."""
+        with suppress(OSError):
+            self._file.close()
+
+    def _refusal(self, error: OSError) -> OutputError:
+        return OutputError(f"{self.path}: cannot be written ({error.strerror or error}); make room on its disk")
 
 
 class RunLog:
@@ -59,8 +105,8 @@ class RunLog:
         self.total = total
         self.every = every
         self.trackers = trackers
-        self._log: TextIO = run.log.open("a", encoding="utf-8")
-        self._metrics: TextIO = run.metrics.open("a", encoding="utf-8")
+        self._log = _Lines(run.log)
+        self._metrics = _Lines(run.metrics)
         self._table = LiveTable(self.console, total=total, done=done)
         self._has_table = total > 0 and self.console.is_interactive
 
@@ -74,7 +120,9 @@ class RunLog:
     ) -> None:
         self._table.stop(keep=True)
         if error is not None:
-            self._write_line(f"stopped: {type(error).__name__}: {error}")
+            # the disk may be what it was stopped by
+            with suppress(OutputError):
+                self._write_line(f"stopped: {type(error).__name__}: {error}")
         self._log.close()
         self._metrics.close()
         for tracker in self.trackers:
@@ -94,8 +142,7 @@ class RunLog:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _write_line(self, text: str) -> None:
-        self._log.write(f"{datetime.now().isoformat(timespec='seconds')} {text}\n")
-        self._log.flush()
+        self._log.add(f"{datetime.now().isoformat(timespec='seconds')} {text}")
 
     def is_due(self, index: int) -> bool:
         """Whether a step gets a line; the first and the last always do."""
@@ -127,8 +174,7 @@ class RunLog:
     def record(self, values: Mapping[str, Any]) -> None:
         """A line for programs; numbers go to the trackers too."""
         finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
-        self._metrics.write(json.dumps({**finite, "time": round(time.time(), 3)}) + "\n")
-        self._metrics.flush()
+        self._metrics.add(json.dumps({**finite, "time": round(time.time(), 3)}))
         numbers = {name: value for name, value in values.items() if isinstance(value, float)}
         for tracker in self.trackers:
             tracker.log(int(values["step"]), numbers)

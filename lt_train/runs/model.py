@@ -18,7 +18,7 @@ from lt_train.detectors.weights import LoadReport, checkpoint_categories
 from lt_train.heads import make_head
 from lt_train.randomness import keyed_generator
 from lt_train.recipe.sections import Recipe
-from lt_train.runs.checkpoint import load_checkpoint
+from lt_train.runs.checkpoint import load_result
 from lt_train.runs.data import RunData
 from lt_train.runs.notes import other_training_file
 
@@ -107,7 +107,7 @@ def model_from_run(recipe: Recipe, data: RunData, source: Path) -> tuple[LongTai
     """
     model = make_model(recipe, data.train.counts, data.groups, load_pretrained=False)
     path = resolve_checkpoint(source)
-    content = load_checkpoint(path)
+    content = load_result(path)
     report = initialise_from(
         model,
         content["model"],

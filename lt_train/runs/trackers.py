@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from lt_data.errors import RecipeError
+from lt_data.errors import OutputError, RecipeError
 
 
 class Tracker(Protocol):
@@ -44,17 +45,38 @@ class TensorBoardTracker:
 
     def start(self, run: Path, config: Mapping[str, Any], *, done: int = 0) -> None:
         """Opens the event file; see :class:`Tracker`."""
+        self._folder, self._hook = run / "tensorboard", threading.excepthook
+        threading.excepthook = self._in_thread
         # viewers forget the steps that a hard stop left after the checkpoint
-        self._writer = self._module.SummaryWriter(str(run / "tensorboard"), purge_step=done + 1 if done else None)
+        self._writer = self._module.SummaryWriter(str(self._folder), purge_step=done + 1 if done else None)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Adds a scalar for each value."""
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
+        try:
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
+        except OSError as error:
+            raise self._refusal(error) from None
 
     def close(self, *, failed: bool) -> None:
         """Closes the event file."""
-        self._writer.close()
+        try:
+            self._writer.close()
+        except OSError as error:
+            # the run ends with the reason that it had
+            if not failed:
+                raise self._refusal(error) from None
+        finally:
+            threading.excepthook = self._hook
+
+    def _in_thread(self, raised: threading.ExceptHookArgs) -> None:
+        """Prints no traceback for a full disk: the thread that writes keeps its error, and the next call raises it."""
+        if not issubclass(raised.exc_type, OSError):
+            self._hook(raised)
+
+    def _refusal(self, error: OSError) -> OutputError:
+        reason = error.strerror or error
+        return OutputError(f"{self._folder}: cannot be written ({reason}); make room on its disk, or set trackers=[]")
 
 
 class WandbTracker:

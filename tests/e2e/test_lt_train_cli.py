@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+ROOT = Path(__file__).resolve().parents[2]
 LT_TRAIN = Path(sys.executable).with_name("lt-train")
 
 
@@ -292,7 +293,7 @@ def test_resume_auto_replaces_what_has_no_checkpoint(tmp_path, monkeypatch, file
         (tmp_path / "run/checkpoints" / name).touch()
     done = CliRunner().invoke(main, ["fit", "quickstart", "--out", str(tmp_path / "run"), "--resume", "auto"])
     assert done.exit_code == 0, done.output
-    assert (called["force"], called["resume"]) == (force, files == ("last.pt",))
+    assert (called["force"], called["resume"]) == (force, files != ())
 
 
 @pytest.mark.parametrize(("files", "code"), [((), 1), (("last.pt",), 75)])
@@ -336,3 +337,10 @@ def test_a_value_of_resume_is_a_run_and_replaces_nothing(tmp_path, monkeypatch, 
     else:
         assert done.exit_code == 2
         assert called == []
+
+
+def test_a_full_standard_output_is_named():
+    command = [sys.executable, "-m", "cli.train", "methods"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (1, "error: standard output: No space left on device\n")

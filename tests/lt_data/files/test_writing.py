@@ -6,7 +6,7 @@ import os
 import pytest
 
 from lt_data.errors import OutputError
-from lt_data.files.writing import adding_files, write_whole
+from lt_data.files.writing import adding_files, replacing_directory, write_whole
 
 
 def full(path):
@@ -94,3 +94,11 @@ def test_files_that_appear_together(tmp_path, error, raised):
     assert contents(out) == {"a": b"old"}
     add(out)
     assert contents(out) == {"a": b"new", "b": b"too"}
+
+
+@pytest.mark.parametrize("folder", [adding_files, replacing_directory])
+def test_errors_name_a_file_where_it_was_going_to_be(tmp_path, folder):
+    with pytest.raises(OutputError) as error, folder(tmp_path / "out") as work:
+        write_whole(work / "a.png", full)
+    assert str(error.value).startswith(f"{tmp_path}/out/a.png: cannot be written (No space left on device)")
+    assert contents(tmp_path) == {}

@@ -367,7 +367,7 @@ def test_without_validation_data_there_is_only_last(tiny_recipe, tmp_path):
 
 def test_output_is_never_overwritten_unasked(softmax_run, tiny_recipe, tmp_path):
     before = softmax_run.last.read_bytes()
-    with pytest.raises(OutputError, match="--resume, replace it with --force"):
+    with pytest.raises(OutputError, match="continue it with --resume, or choose another --out"):
         fit(tiny_recipe(), softmax_run.path)
     assert softmax_run.last.read_bytes() == before
     (tmp_path / "thesis.tex").write_text("years of work")

@@ -16,6 +16,7 @@ from lt_train.engine.interrupts import Interrupted, Interrupts
 from lt_train.runs.checkpoint import load_checkpoint, save_checkpoint
 from lt_train.runs.directory import write_text
 from tests.lt_train.engine.stepping import assert_same, interrupt_in_step
+from tests.lt_train.runs.checkpoints import content
 
 FOUR = ("schedule.iterations=4", "schedule.decay=[]", "trackers=[]")
 NO_EVALUATION = (*FOUR, "data.val=null")
@@ -113,20 +114,20 @@ def test_a_signal_while_a_checkpoint_is_written_leaves_no_part_of_it(tmp_path, m
     def interrupted(*args):
         raise KeyboardInterrupt
 
-    save_checkpoint(tmp_path / "last.pt", {"done": 1})
+    save_checkpoint(tmp_path / "last.pt", content(done=1))
     monkeypatch.setattr(os, "fsync", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        save_checkpoint(tmp_path / "last.pt", {"done": 2})
+        save_checkpoint(tmp_path / "last.pt", content(done=2))
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
     assert load_checkpoint(tmp_path / "last.pt")["done"] == 1
 
 
 def test_a_full_disk_leaves_the_old_files_and_says_which_could_not_be_written(tmp_path):
-    """A file of a run takes at most 4096 bytes here."""
-    save_checkpoint(tmp_path / "last.pt", {"done": 1})
+    """A file of a run takes at most 8192 bytes here."""
+    save_checkpoint(tmp_path / "last.pt", content(done=1))
     write_text(tmp_path / "metrics.jsonl", "{}\n")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, hard))
     try:
         with pytest.raises(OutputError, match=r"last\.pt: cannot be written \(File too large\)"):
             save_checkpoint(tmp_path / "last.pt", {"weights": torch.zeros(10**6)})

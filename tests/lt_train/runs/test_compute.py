@@ -110,7 +110,7 @@ def test_the_scale_of_the_loss_is_saved_and_restored(run_of, tmp_path):
     shutil.copytree(run.path, tmp_path / "run")
     stepper = Stepper(run.load_recipe())
     assert stepper.state.scaler.get_scale() == 2.0**16
-    restore_state(stepper.state, type(run)(tmp_path / "run"), stepper.recipe, stepper.data)
+    restore_state(stepper.state, type(run)(tmp_path / "run"), stepper.recipe, stepper.data, steps=1000)
     assert stepper.state.scaler.state_dict() == saved
     assert stepper.state.scaler.get_scale() == saved["scale"]
     assert_same(

@@ -1,14 +1,16 @@
 """Trackers: what they are told, and that nothing is written when one cannot be used."""
 
 import json
+import resource
 import sys
+import threading
 from types import SimpleNamespace
 from typing import get_args
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lt_data.errors import LtError, RecipeError
+from lt_data.errors import LtError, OutputError, RecipeError
 from lt_train.engine.dry_run import dry_run
 from lt_train.engine.fit import fit
 from lt_train.recipe.origins import Setting
@@ -89,6 +91,29 @@ def test_tensorboard_by_itself(tiny_recipe, tmp_path):
         events = board.Scalars(name)
         assert [event.step for event in events] == [1, 2, 3]
         assert [event.value for event in events] == pytest.approx([record[name] for record in records])
+
+
+def test_tensorboard_on_a_full_disk_is_a_line(tmp_path, capfd):
+    """The thread that writes is not the one that finds out; it prints no traceback of its own."""
+    (tracker,) = make_trackers(["tensorboard"])
+    hook = threading.excepthook
+    tracker.start(tmp_path, {})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300, hard))
+
+    def log():
+        for step in range(100_000):
+            tracker.log(step, {"loss": 1.0})
+
+    try:
+        with pytest.raises(OutputError) as error:
+            log()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        tracker.close(failed=True)
+    assert str(error.value).startswith(f"{tmp_path}/tensorboard: cannot be written (File too large); make room")
+    assert capfd.readouterr().err == ""
+    assert threading.excepthook is hook
 
 
 def test_no_tracker(tiny_recipe, tmp_path):

@@ -1,0 +1,319 @@
+"""Runs whose files, data or disk were damaged: what is whole goes on bit for bit, the rest is a line."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+import lt_train.engine.fit as engine
+from lt_data.errors import DataError, OutputError
+from lt_train.engine import step as stepping
+from lt_train.engine.fit import fit
+from lt_train.inference.detect import load_trained
+from lt_train.inference.evaluate_run import evaluate_run
+from lt_train.runs.checkpoint import load_checkpoint, save_checkpoint
+from lt_train.runs.directory import RunDir
+from lt_train.runs.log import RunLog
+from tests.lt_train.engine.stepping import assert_same
+
+ROOT = Path(__file__).resolve().parents[3]
+OPTIONS = ("schedule.iterations=4", "schedule.decay=[]", "trackers=[]", "model.name=faster_rcnn_small")
+BLIND = (*OPTIONS, "data.val=null")
+
+
+@pytest.fixture(autouse=True)
+def _no_pictures(monkeypatch):
+    monkeypatch.setattr(engine, "draw_run_report", lambda *_, **__: None)
+
+
+@pytest.fixture(scope="module")
+def _module_cache():
+    return {}
+
+
+@pytest.fixture
+def finished(tiny_recipe, _module_cache, tmp_path_factory):
+    """A run of four steps with a checkpoint after each, and an evaluation."""
+    if "run" not in _module_cache:
+        _module_cache["run"] = fit(tiny_recipe(*OPTIONS), tmp_path_factory.mktemp("runs") / "straight")
+    return _module_cache["run"]
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    return RunDir(shutil.copytree(finished.path, tmp_path / "run"))
+
+
+def flip(path):
+    """One wrong bit in the middle of the weights."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 16
+    path.write_bytes(content)
+
+
+def same_state(got, wanted):
+    a, b = load_checkpoint(got.last), load_checkpoint(wanted.last)
+    assert_same(a["model"], b["model"])
+    assert_same(*({i: s["momentum_buffer"] for i, s in c["optimizer"]["state"].items()} for c in (a, b)))
+    assert [a[key] for key in ("done", "best", "evaluated")] == [b[key] for key in ("done", "best", "evaluated")]
+
+
+def losses(run):
+    return [record["loss"] for record in map(json.loads, run.metrics.read_text().splitlines()) if "loss" in record]
+
+
+def test_a_checkpoint_and_the_one_before_are_kept(finished):
+    contents = {path.name: load_checkpoint(path) for path in finished.last.parent.iterdir()}
+    assert {name: (c["done"], c["evaluated"]) for name, c in contents.items()} == {
+        "last.pt": (4, 4), "previous.pt": (4, 0), "best.pt": (4, 4),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", [flip, os.unlink])
+def test_a_run_goes_on_from_the_newest_whole_checkpoint(tiny_recipe, tmp_path, finished, monkeypatch, damage):
+    """Killed in its last step, with a damaged checkpoint of the third: the second one is there."""
+    original, killed = engine._save_last, []
+
+    def kill(recipe, data, state, run):
+        if state.done == 4 and not killed:
+            killed.append(None)
+            raise MemoryError
+        original(recipe, data, state, run)
+
+    monkeypatch.setattr(engine, "_save_every", lambda _: 1)
+    monkeypatch.setattr(engine, "_save_last", kill)
+    with pytest.raises(MemoryError):
+        fit(tiny_recipe(*OPTIONS), tmp_path / "run")
+    run = RunDir(tmp_path / "run")
+    damage(run.last)
+    fit(tiny_recipe(*OPTIONS), run.path, resume=True)
+    assert f"warning: {run.last}: " in run.log.read_text()
+    assert "; the run goes on from previous.pt, the checkpoint of step 2\n" in run.log.read_text()
+    assert "continuing at step 2 of 4" in run.log.read_text()
+    same_state(run, finished)
+    assert losses(run) == losses(finished)
+
+
+def test_a_damaged_checkpoint_never_takes_the_place_of_a_whole_one(copy, tiny_recipe):
+    before = copy.previous.read_bytes()
+    flip(copy.last)
+    fit(tiny_recipe(*OPTIONS), copy.path, resume=True)
+    # there was nothing left to do, and it is whole again all the same
+    assert load_checkpoint(copy.last)["evaluated"] == 4
+    assert copy.previous.read_bytes() == before
+
+
+def test_where_no_checkpoint_is_whole_each_is_a_line(copy, tiny_recipe):
+    for path in copy.last.parent.iterdir():
+        flip(path)
+    with pytest.raises(DataError) as error:
+        fit(tiny_recipe(*OPTIONS), copy.path, resume=True)
+    assert len(error.value.problems) == 3
+    assert all("is damaged or cut short" in line for line in error.value.problems)
+
+
+def test_a_damaged_checkpoint_is_not_evaluated_nor_started_from(copy, tiny_recipe, tmp_path):
+    flip(copy.last)
+    for use in (
+        lambda: evaluate_run(copy.path),
+        lambda: fit(tiny_recipe(*BLIND), tmp_path / "second", init_from=copy.path),
+        lambda: fit(tiny_recipe(*BLIND, f"model.weights={copy.last}"), tmp_path / "second"),
+    ):
+        with pytest.raises(DataError, match="is damaged or cut short"):
+            use()
+    assert not (tmp_path / "second").exists()
+    with pytest.raises(DataError, match="; the run has previous.pt, the checkpoint before: .* --resume mends it"):
+        evaluate_run(copy.path)
+
+
+def changed(run, change):
+    content = load_checkpoint(run.last)
+    for path in (run.previous, run.best):
+        path.unlink()
+    change(content)
+    content.pop("format")
+    save_checkpoint(run.last, content)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda c: c["model"].popitem(), "does not hold the weights of the run's model: .* is missing"),
+        (lambda c: c["model"].update({"other": torch.zeros(1)}), "other has no place in the model"),
+        (lambda c: c["optimizer"]["state"].pop(0), "optimizer holds the state of other weights"),
+        (lambda c: c.update(done=5), "says that 5 steps are done and 4 evaluated, the run has 4"),
+        (lambda c: c.update(scaler={"scale": 1.0}), "scaler is "),
+        (lambda c: c.pop("optimizer"), "holds no optimizer, so no training can go on from it"),
+    ],
+)
+def test_a_checkpoint_of_something_else_is_a_line(copy, tiny_recipe, change, says):
+    changed(copy, change)
+    with pytest.raises(DataError, match=says) as error:
+        fit(tiny_recipe(*OPTIONS), copy.path, resume=True)
+    assert len(error.value.problems) == 1
+
+
+def test_weights_of_another_detector_are_not_evaluated(copy, tiny_recipe):
+    changed(copy, lambda c: c["model"].popitem())
+    with pytest.raises(DataError, match="does not hold the weights of the run's model"):
+        load_trained(copy, "last")
+
+
+# --- data that changes -----------------------------------------------------------------------------------------------
+
+
+def with_copies(pool, folder):
+    """Options for annotation files of one's own."""
+    for part in ("train", "val"):
+        shutil.copy(pool / "annotations.json", folder / f"{part}.json")
+    return [f"data.{part}.annotations={folder / part}.json" for part in ("train", "val")]
+
+
+def rewrite(path):
+    """The same file with another box, as long as before."""
+    content = json.loads(path.read_text())
+    content["annotations"][0]["bbox"] = [1.0, 1.0, 3.0, 3.0]
+    text = json.dumps(content, separators=(",", ":"))
+    size = path.stat().st_size
+    assert len(text) <= size
+    path.write_text(text.ljust(size))
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_a_run_goes_on_with_its_own_data_only(tiny_recipe, tiny_pool, tmp_path, part):
+    recipe = tiny_recipe(*OPTIONS, *with_copies(tiny_pool, tmp_path))
+    run = fit(recipe, tmp_path / "run")
+    rewrite(tmp_path / f"{part}.json")
+    with pytest.raises(DataError, match=rf"--resume: .*{part}\.json is not the file the run was started with"):
+        fit(recipe, run.path, resume=True)
+
+
+def in_step(monkeypatch, number, act):
+    original, steps = stepping._change_weights, []
+
+    def acting(*args, **options):
+        steps.append(None)
+        if len(steps) == number:
+            act()
+        return original(*args, **options)
+
+    monkeypatch.setattr(stepping, "_change_weights", acting)
+
+
+def cut(path):
+    with path.open("r+b") as handle:
+        handle.truncate(path.stat().st_size // 2)
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+@pytest.mark.parametrize("change", [rewrite, cut])
+def test_an_annotation_file_that_is_changed_meanwhile_is_noticed(
+    tiny_recipe, tiny_pool, tmp_path, monkeypatch, part, change
+):
+    recipe = tiny_recipe(*OPTIONS, *with_copies(tiny_pool, tmp_path))
+    path = tmp_path / f"{part}.json"
+    monkeypatch.setattr(engine, "_save_every", lambda _: 1)
+    in_step(monkeypatch, 2, lambda: change(path))
+    with pytest.raises(DataError, match=rf"{part}\.json: was changed while the run read from it"):
+        fit(recipe, tmp_path / "run")
+    assert load_checkpoint(tmp_path / "run/checkpoints/last.pt")["done"] == 1
+
+
+@pytest.mark.parametrize("how", ["touched", "replaced", "removed"])
+def test_what_does_no_harm_stops_nothing(tiny_recipe, tiny_pool, tmp_path, monkeypatch, how, finished):
+    recipe = tiny_recipe(*BLIND, *with_copies(tiny_pool, tmp_path)[:1])
+
+    def act():
+        path = tmp_path / "train.json"
+        if how == "touched":
+            os.utime(path, (1, 1))
+        elif how == "removed":
+            path.unlink()
+        else:
+            (tmp_path / "new").write_text("{}")
+            os.replace(tmp_path / "new", path)
+
+    in_step(monkeypatch, 2, act)
+    assert losses(fit(recipe, tmp_path / "run")) == losses(finished)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_file_of_masks_that_is_cut_off_is_a_line(tiny_recipe, tiny_pool, tmp_path, monkeypatch, workers):
+    """Not the end of the process that reads beyond the new end."""
+    options = (*BLIND, "model.name=mask_rcnn_small", "schedule.iterations=100", f"data.workers={workers}")
+    recipe = tiny_recipe(*options, *with_copies(tiny_pool, tmp_path)[:1])
+    in_step(monkeypatch, 2, lambda: os.truncate(tmp_path / "train.json", 10))
+    with pytest.raises(DataError, match=r"train\.json: was cut short while it was read"):
+        fit(recipe, tmp_path / "run")
+
+
+# --- a full disk -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_files():
+    """From a call on, no file takes more than so many bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda room: resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize(("room", "name"), [(0, "recipe.yaml"), (1500, "data.json"), (20_000, "checkpoints/last.pt")])
+def test_a_disk_that_is_full_is_a_line_that_names_the_file(tiny_recipe, tmp_path, small_files, room, name):
+    small_files(room)
+    with pytest.raises(OutputError) as error:
+        fit(tiny_recipe(*BLIND), tmp_path / "run")
+    (line,) = error.value.problems
+    assert line.startswith(f"{tmp_path}/run/{name}: cannot be written (File too large)")
+    assert not list(tmp_path.rglob(".*"))
+    # a start that came to nothing leaves nothing
+    assert (tmp_path / "run").exists() == name.startswith("checkpoints")
+
+
+@pytest.mark.parametrize("name", ["train.log", "metrics.jsonl"])
+def test_logs_end_with_a_whole_line_on_a_full_disk(tmp_path, small_files, name):
+    (tmp_path / name).write_text("x" * 998 + "\n")
+    small_files(1000)
+    with RunLog(RunDir(tmp_path), total=2, every=1) as log:
+        add = {"train.log": lambda: log.line("a line"), "metrics.jsonl": lambda: log.record({"step": 1})}
+        with pytest.raises(OutputError) as error:
+            add[name]()
+    (line,) = error.value.problems
+    assert line.startswith(f"{tmp_path}/{name}: cannot be written (File too large); ")
+    assert (tmp_path / name).read_text() == "x" * 998 + "\n"
+
+
+# --- kills -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_kills_at_any_moment_and_the_same_command_again(tiny_recipe, tmp_path):
+    """kill -9 after 0.2, 0.4, ... seconds of work; what comes out is the straight run."""
+    recipe = tiny_recipe(*OPTIONS, "schedule.iterations=30", "eval.every=10")
+    straight = fit(recipe, tmp_path / "straight")
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(recipe.to_plain()))
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "cli.train", "fit", file, "--out", out, "--resume", "auto"]
+    for kill in range(25):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+        while process.poll() is None and not out.exists():
+            time.sleep(0.01)
+        time.sleep(0.2 * kill)
+        process.send_signal(signal.SIGKILL)
+        _, said = process.communicate()
+        assert "error" not in said, said
+        assert "Traceback" not in said, said
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
+    same_state(RunDir(out), straight)
+    assert losses(RunDir(out)) == losses(straight)
+    assert not [path for path in out.rglob("*") if path.name.startswith(".") or path.name.endswith(".part")]
