@@ -19,7 +19,8 @@ from lt_train.detectors import build_detector, initialise_from, load_weights
 from lt_train.detectors import weights as weights_module
 from lt_train.detectors.norm import StoredStatsBatchNorm2d, fold_zero_eps
 from lt_train.detectors.table import DETECTORS
-from lt_train.detectors.weights import checkpoint_categories, published_file, read_state_dict
+from lt_train.detectors.weight_files import checkpoint_categories, read_state_dict
+from lt_train.detectors.weights import published_file
 from lt_train.heads import make_head
 from lt_train.runs.checkpoint import load_checkpoint
 from tests.lt_train.detectors.scenes import COUNTS, batch, small
