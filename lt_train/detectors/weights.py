@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torchvision.models import ResNet50_Weights
 
 from lt_data.errors import DataError, RecipeError
-from lt_train.detectors.foreign.names import EXAMPLES, some
+from lt_train.detectors.foreign.names import EXAMPLES, TRUNK, some
 from lt_train.detectors.resnet50 import is_resnet
 from lt_train.detectors.table import DETECTORS, detector_of_weights
 from lt_train.detectors.weight_files import COCO_FILES, Categories, read_weights
@@ -28,7 +28,6 @@ from lt_train.detectors.weight_files import COCO_FILES, Categories, read_weights
 HEAD = "roi_heads.head."
 # state of the new model's own method, never taken from another model
 OWN_STATE = (HEAD, "roi_heads.calibration.")
-TRUNK = "backbone.body."
 
 
 @dataclass(frozen=True)

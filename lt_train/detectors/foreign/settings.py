@@ -10,6 +10,8 @@ from typing import Any
 ABSENT = object()
 # of a list that is compared: an alias in a file can make a short text long
 MOST_PARTS = 16
+# of a value in a message
+MOST_CHARACTERS = 80
 _SHORT = Repr()
 _SHORT.maxlevel, _SHORT.maxother = 3, 60
 
@@ -42,8 +44,8 @@ def other_settings(config: object, needed: Sequence[Setting], *, where: str) -> 
     """One line for each setting that is there with another value."""
     found = [(row, setting(config, row.path)) for row in needed]
     return [
-        f"weights {where}: they were trained with {row.path}={cut(value)}, this model has {row.meaning}; "
-        f"allowed is {cut(row.value)}"
+        f"weights {where}: they were trained with {row.path}={cut(value)}; allowed is {cut(row.value)}, since this "
+        f"model has {row.meaning}"
         for row, value in found
         if value is not ABSENT and plain(value) != plain(row.value)
     ]
@@ -69,4 +71,5 @@ def plain(value: Any, levels: int = 3) -> Any:
 
 def cut(value: object) -> str:
     """A value for a message, whatever its length."""
-    return _SHORT.repr(value)
+    text = _SHORT.repr(value)
+    return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}..."
