@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights, MaskRCNN_ResNet50_FPN_Weights
 
@@ -80,15 +81,22 @@ def _state(content: Any, path: str | Path) -> Mapping[str, Tensor]:
         DataError: There is none.
     """
     state = next((content[key] for key in STATES if key in content), content) if isinstance(content, Mapping) else None
-    parts = [state, *state.values()] if isinstance(state, Mapping) else [state]
-    if any(isinstance(part, Inert) for part in parts):
+    weights = state if isinstance(state, Mapping) else {}
+    if any(isinstance(part, Inert) for part in (state, *weights.values())):
         raise DataError(_unreadable(path))
-    if not isinstance(state, Mapping) or not state or not all(isinstance(part, Tensor) for part in parts[1:]):
+    if not weights or not all(isinstance(key, str) and _is_plain(value) for key, value in weights.items()):
         raise DataError(
-            f"weights: {path} holds no state dict; allowed are a state dict, or a checkpoint of this project, "
-            "torchvision's references, Lightning, mmdetection or detectron2"
+            f"weights: {path} holds no state dict of dense, real tensors; allowed are a state dict, or a checkpoint of "
+            "this project, torchvision's references, Lightning, mmdetection or detectron2"
         )
-    return state
+    return weights
+
+
+def _is_plain(value: object) -> bool:
+    """Whether it is a tensor that a weight can be copied from."""
+    if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized:
+        return False
+    return not value.is_complex() and value.device.type == "cpu"
 
 
 def _categories(content: Mapping[str, Any], found: Converted, path: str | Path) -> Categories | None:

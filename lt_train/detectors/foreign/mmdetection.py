@@ -41,8 +41,8 @@ TOOL = "mmdetection"
 RATIOS = (0.5, 1.0, 2.0)
 SCALE = 8
 ASSUMED = (
-    "weights of mmdetection without their configuration: taken as of style pytorch on R, G, B with ImageNet's mean and "
-    "deviation, anchors of scale 8"
+    "weights of mmdetection without a whole configuration: taken as of style pytorch on R, G, B with ImageNet's mean "
+    "and deviation, anchors of scale 8"
 )
 
 
@@ -122,7 +122,7 @@ def with_centred_anchors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         row[0], row[1] = ratio**0.5 / (2 * SCALE), 1 / (2 * SCALE * ratio**0.5)
     # refused with the other shapes
     fits = state[key].shape == (shift.numel(),)
-    return {**state, key: state[key] + shift.flatten().to(state[key])} if fits else dict(state)
+    return {**state, key: state[key] + shift.flatten()} if fits else dict(state)
 
 
 def _notes(there: Trained, *, first: bool) -> tuple[str, ...]:

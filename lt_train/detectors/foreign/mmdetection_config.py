@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -88,16 +89,23 @@ def parsed(text: str) -> dict[str, Any] | None:
     """
     # version 1 has the file's path in the first line
     for part in (text, text.partition("\n")[2]):
-        try:
-            tree = ast.parse(part) if len(part) <= MOST_CHARACTERS else None
-            lines = [node for node in tree.body if isinstance(node, ast.Assign)] if tree else []
-            pairs = [(line.targets[0], line.value) for line in lines]
-            found = {target.id: _value(value) for target, value in pairs if isinstance(target, ast.Name)}
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            continue
+        found = _assigned(part) if len(part) <= MOST_CHARACTERS else {}
         if found:
-            return {name: value for name, value in found.items() if value is not ABSENT}
+            return found
     return None
+
+
+def _assigned(text: str) -> dict[str, Any]:
+    """Values of the names that lines of Python set; nothing if it is not Python."""
+    try:
+        with warnings.catch_warnings():
+            # of odd escapes in somebody's text
+            warnings.simplefilter("ignore")
+            lines = [line for line in ast.parse(text).body if isinstance(line, ast.Assign)]
+        pairs = [(line.targets[0], _value(line.value)) for line in lines]
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return {}
+    return {target.id: value for target, value in pairs if isinstance(target, ast.Name) and value is not ABSENT}
 
 
 def _value(node: ast.expr) -> Any:

@@ -76,7 +76,7 @@ def with_own_pixels(state: Mapping[str, Tensor], there: Pixels) -> dict[str, Ten
     factors = [ours / theirs for ours, theirs in zip(STD, std, strict=True)]
     weight = weight.flip(1) if there.bgr else weight
     if max(abs(factor - 1) for factor in factors) > 1e-6:
-        weight = weight * torch.tensor(factors, dtype=weight.dtype)[:, None, None]
+        weight = weight * torch.tensor(factors)[:, None, None]
     return {**state, key: weight}
 
 

@@ -1,5 +1,6 @@
 """Weights of mmdetection 1, 2 and 3: names, shapes, order of the rows, anchors, pixels; what is refused."""
 
+import random
 import re
 
 import pytest
@@ -12,6 +13,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from lt_data.errors import DataError
 from lt_train.detectors import load_weights
 from lt_train.detectors.foreign.mmdetection import from_mmdetection, names, with_centred_anchors
+from lt_train.detectors.foreign.mmdetection_config import trained_as
 from lt_train.detectors.foreign.names import CLASSIFIER, MASK_LOGITS, REGRESSOR, RPN_BOXES
 from tests.lt_train.detectors.foreign.made import (
     FIRST,
@@ -157,7 +159,7 @@ def test_a_box_model_of_other_classes_keeps_the_rest(tmp_path):
     state = own.state_dict()
     assert torch.equal(state["roi_heads.box_head.fc7.weight"], theirs.state_dict()["roi_heads.box_head.fc7.weight"])
     assert torch.equal(state[f"{CLASSIFIER}.weight"], fresh)
-    assert "without their configuration" in report.notes[0]
+    assert "without a whole configuration" in report.notes[0]
     masks = r50(4, masks=True)
     with pytest.raises(DataError, match=r"a.pth: they are of a Faster R-CNN .*set model.name=faster_rcnn_r50_fpn"):
         load_weights(masks, tmp_path / "a.pth")
@@ -321,3 +323,33 @@ def test_a_wrong_shape_is_one_line_a_weight(tmp_path, source, target):
     names = [line.split()[2] for line in error.value.problems]
     assert names == ["backbone.body.conv1.weight", "rpn.head.cls_logits.weight"]
     assert all(torch.equal(value, before[key]) for key, value in target.state_dict().items())
+
+
+@pytest.mark.parametrize("text", [V1, V2, V3])
+def test_damaged_configurations_are_lines_or_unknown(text):
+    """Some characters are others: what is left is read, refused in lines, or counts as no configuration."""
+    draw, lines = random.Random(0), []
+    for _ in range(300):
+        letters = list(text)
+        for _ in range(draw.randint(1, 4)):
+            letters[draw.randrange(len(letters))] = draw.choice("()[]{},.='\\0a1-*\n")
+        try:
+            trained_as({"config": "".join(letters)}, where="a.pth")
+        except DataError as error:
+            lines += error.problems
+    assert lines
+    assert all(len(line) < 400 and "\n" not in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        *(None, 3, "x", [1], {}, {"config": 3}, {"config": b"model"}, {"config": ""}, {"config": "model = 3"}),
+        *({"config": "model=dict(" + "a=dict(" * 900}, {"config": "\0"}, {"config": "x=" + "-" * 20_000 + "1"}),
+        *({"config": "model=dict(**x)"}, {"config": "x" * 300_000}, {"CLASSES": torch.ones(3), "dataset_meta": 4}),
+    ],
+)
+def test_a_meta_that_says_nothing(meta):
+    found = from_mmdetection(zeros(mmdetection_shapes(6, first=LAST, masks=False)), meta, where="a.pth")
+    assert "without a whole configuration" in found.notes[0]
+    assert found.classes is None
