@@ -18,6 +18,7 @@ from lt_data.errors import DataError, RecipeError
 from lt_train.calibration import make_calibration
 from lt_train.calibration.base import Calibration
 from lt_train.data.target import Target
+from lt_train.detectors.foreign.names import CLASSIFIER, MASK_LOGITS, REGRESSOR
 from lt_train.detectors.freeze import is_trainable
 from lt_train.detectors.norm import use_stored_statistics
 from lt_train.detectors.roi_heads import PRE_NMS_TOPK, LongTailRoIHeads
@@ -26,9 +27,6 @@ from lt_train.detectors.transform import LongTailTransform
 from lt_train.detectors.weights import LoadReport
 from lt_train.heads.base import Head
 
-CLASSIFIER = "roi_heads.box_predictor.cls_score"
-REGRESSOR = "roi_heads.box_predictor.bbox_pred"
-MASK_LOGITS = "roi_heads.mask_predictor.mask_fcn_logits"
 BOX_HEAD = "roi_heads.box_head."
 # first stages of a pretrained ResNet, never trained
 FROZEN_TRUNK = ("backbone.body.conv1.", "backbone.body.bn1.", "backbone.body.layer1.")

@@ -67,7 +67,9 @@ def fold_zero_eps(state: dict[str, Tensor]) -> dict[str, Tensor]:
     folded = dict(state)
     for key, variance in state.items():
         layer, _, last = key.rpartition(".")
-        if last == "running_var":
+        weight = state.get(f"{layer}.weight")
+        # others are refused when they are loaded
+        if last == "running_var" and weight is not None and weight.shape == variance.shape:
             factor = torch.where(variance > 0, (variance + EPS) / variance, 1.0).sqrt()
-            folded[f"{layer}.weight"] = state[f"{layer}.weight"] * factor
+            folded[f"{layer}.weight"] = weight * factor
     return folded

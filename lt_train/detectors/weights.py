@@ -1,14 +1,15 @@
 """Weights from files and from torchvision.
 
 What fits is loaded, what depends on the classes starts anew, everything else is an error.
-Keys are torchvision's; checkpoints of this project, torchvision's detectors and bare ResNets all load.
+Keys are torchvision's; checkpoints of this project, torchvision's detectors and bare ResNets all load. What other tools
+write gets these keys first, see :mod:`lt_train.detectors.foreign`.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from http.client import HTTPException
 from itertools import zip_longest
 from pathlib import Path
@@ -17,24 +18,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torchvision.models import ResNet50_Weights
-from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights, MaskRCNN_ResNet50_FPN_Weights
 
 from lt_data.errors import DataError, RecipeError
-from lt_data.files.archives import check_archive
-from lt_train.detectors.norm import fold_zero_eps
+from lt_train.detectors.foreign.names import EXAMPLES, TRUNK, some
 from lt_train.detectors.resnet50 import is_resnet
 from lt_train.detectors.table import DETECTORS, detector_of_weights
+from lt_train.detectors.weight_files import COCO_FILES, Categories, read_weights
 
 HEAD = "roi_heads.head."
 # state of the new model's own method, never taken from another model
 OWN_STATE = (HEAD, "roi_heads.calibration.")
-TRUNK = "backbone.body."
-# weights that a message names when many are wrong
-EXAMPLES = 3
-COCO_FILES = tuple(w.COCO_V1 for w in (FasterRCNN_ResNet50_FPN_Weights, MaskRCNN_ResNet50_FPN_Weights))
-
-# dataset id and name of labels 1..C
-Categories = Sequence[tuple[int, str]]
 
 
 @dataclass(frozen=True)
@@ -45,11 +38,13 @@ class LoadReport:
         loaded: Tensors taken over.
         reinitialised: Layers that keep their initial values, in the model's order.
         reasons: Why each of them does.
+        notes: What to know of the file, one sentence each.
     """
 
     loaded: int
     reinitialised: tuple[str, ...]
     reasons: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def load_weights(model: Any, source: str | Path, *, own_categories: Categories | None = None) -> LoadReport:
@@ -58,7 +53,8 @@ def load_weights(model: Any, source: str | Path, *, own_categories: Categories |
     Args:
         model: A freshly built :class:`~lt_train.detectors.detector.LongTailDetector`.
         source: ``none``; ``imagenet`` or ``coco`` (torchvision's, downloaded once, checked by hash at every use); or
-            the path of a state dict or of a checkpoint with a ``model`` entry.
+            the path of a state dict, or of a checkpoint of this project, torchvision's references, Lightning,
+            mmdetection or detectron2.
         own_categories: Dataset id and name of the model's labels 1..C. If the source names its categories too and
             they differ, every layer that depends on the classes keeps its initial values.
 
@@ -69,8 +65,9 @@ def load_weights(model: Any, source: str | Path, *, own_categories: Categories |
     if source == "none":
         return LoadReport(0, ())
     path = published_file(_published_url(model, str(source))) if source in ("imagenet", "coco") else source
-    state, categories = read_weights(path)
-    return _load(model, state, str(source), others=_difference(own_categories, categories))
+    found = read_weights(path)
+    report = _load(model, found.state, str(source), others=_difference(own_categories, found.categories))
+    return replace(report, notes=found.notes)
 
 
 def initialise_from(
@@ -98,59 +95,6 @@ def initialise_from(
         DataError: A weight is missing, unexpected or of another shape.
     """
     return _load(model, state, where, others=_difference(own_categories, source_categories))
-
-
-def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """A state dict from a file that holds one, or a checkpoint with one under ``model``; nothing is unpickled.
-
-    Raises:
-        DataError: The file does not exist or holds something else.
-    """
-    return read_weights(path)[0]
-
-
-def read_weights(path: str | Path) -> tuple[dict[str, Tensor], list[tuple[int, str]] | None]:
-    """A state dict like :func:`read_state_dict`, and the categories that it was trained for where they are known.
-
-    Raises:
-        DataError: The file does not exist or holds something else.
-    """
-    content = _read_tensors(path)
-    state = content.get("model", content) if isinstance(content, Mapping) else None
-    if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
-        raise DataError(
-            f"weights: {path} holds no state dict; allowed are a state dict or a checkpoint of this project"
-        )
-    for weights in COCO_FILES:
-        # torchvision's own file under its own name: its batch norms were trained with eps 0
-        if Path(path).name == Path(weights.url).name:
-            return fold_zero_eps(dict(state)), list(enumerate(weights.meta["categories"]))[1:]
-    return dict(state), checkpoint_categories(content, path) if "model" in content else None
-
-
-def checkpoint_categories(content: Mapping[str, Any], path: str | Path = "checkpoint") -> list[tuple[int, str]] | None:
-    """Dataset id and name of labels 1..C from a checkpoint's ``categories``; ``None`` if it has no such entry.
-
-    Args:
-        content: A checkpoint of this project.
-        path: Where it is from, for the message.
-
-    Raises:
-        DataError: The entry is not ``{"ids": [C whole numbers], "names": [C texts], ...}``.
-    """
-    entry = content.get("categories")
-    if entry is None:
-        return None
-    ids, names = (entry.get("ids"), entry.get("names")) if isinstance(entry, Mapping) else (None, None)
-    if (
-        not (isinstance(ids, list) and isinstance(names, list) and len(ids) == len(names))
-        or not all(isinstance(i, int) for i in ids)
-        or not all(isinstance(n, str) for n in names)
-    ):
-        raise DataError(
-            f"weights: {path} has categories without one id and one name each; save its state dict alone to go without"
-        )
-    return list(zip(ids, names, strict=True))
 
 
 def published_file(url: str) -> Path:
@@ -198,36 +142,29 @@ def _published_url(model: Any, name: str) -> str:
     return str(weights.url)
 
 
-def _read_tensors(path: str | Path) -> Any:
-    """What ``torch.save`` wrote, as long as no code is needed to rebuild it."""
-    try:
-        check_archive(Path(path))
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except DataError as error:
-        raise DataError(f"weights: {problem}" for problem in error.problems) from None
-    except OSError as error:
-        raise DataError(
-            f"weights: cannot read {path} ({error.strerror or error}); "
-            "allowed are none, imagenet, coco or an existing file"
-        ) from None
-    # damaged files raise nearly anything; torch's own text advises to load them unsafely
-    except Exception:
-        raise DataError(
-            f"weights: {path} is no file of tensors (it is damaged or cut short, or holds objects that only code could "
-            "rebuild); save a state dict with torch.save"
-        ) from None
-
-
 def _difference(own: Categories | None, other: Categories | None) -> str:
     """Where two lists of categories part; empty where they do not, or one is unknown."""
     if own is None or other is None:
         return ""
     pairs = zip_longest(map(tuple, own), map(tuple, other))
-    label, ours, theirs = next(((i, *pair) for i, pair in enumerate(pairs, 1) if pair[0] != pair[1]), (0, None, None))
+    label, ours, theirs = next(((i, *pair) for i, pair in enumerate(pairs, 1) if not _same(*pair)), (0, None, None))
     if not label:
         return ""
-    was, now = (f"id {category[0]} {category[1]!r}" if category else "missing" for category in (theirs, ours))
+    was, now = (_named(category) for category in (theirs, ours))
     return f"the categories are others: label {label} was {was}, is {now}"
+
+
+def _same(ours: Any, theirs: Any) -> bool:
+    """Whether two categories are one, as far as is known."""
+    if ours and theirs and None in (ours[0], theirs[0]):
+        return bool(ours[1] == theirs[1])
+    return bool(ours == theirs)
+
+
+def _named(category: Any) -> str:
+    if not category:
+        return "missing"
+    return f"id {category[0]} {category[1]!r}" if category[0] is not None else repr(category[1])
 
 
 def _load(model: Any, source: Mapping[str, Tensor], where: str, *, others: str) -> LoadReport:
@@ -247,18 +184,12 @@ def _load(model: Any, source: Mapping[str, Tensor], where: str, *, others: str) 
         anew |= dict.fromkeys(beside_trunk, "the weights are of a trunk alone")
     left_out = {key for key in missing if key.rpartition(".")[0] in anew and (trunk_only or key in source)}
     missing = [key for key in missing if not key.startswith(OWN_STATE) and key not in left_out]
-    problems = _some(missing, "is missing; needed is every layer of the model")
-    problems += _some(unexpected, "has no place in the model; choose its own model")
+    problems = some(missing, "is missing; needed is every layer of the model")
+    problems += some(unexpected, "has no place in the model; choose its own model")
     if problems:
         raise DataError(f"weights {where}: {problem}" for problem in problems)
     taken = [k for k in own if not k.startswith(OWN_STATE) and not k.endswith("num_batches_tracked")]
     return LoadReport(sum(k.rpartition(".")[0] not in anew for k in taken), tuple(anew), tuple(anew.values()))
-
-
-def _some(keys: Sequence[str], problem: str) -> list[str]:
-    """A problem of many weights by its first examples."""
-    more = len(keys) - EXAMPLES
-    return [f"{key} {problem}" for key in keys[:EXAMPLES]] + [f"and {more} more: {problem}"] * (more > 0)
 
 
 def _check_same_detector(model: Any, state: Mapping[str, Tensor], where: str) -> None:

@@ -167,6 +167,7 @@ def _first_notes(recipe: Recipe, model: LongTailDetector) -> list[str]:
     if weights != "none":
         report = model.load_report
         notes.append(f"weights '{weights}': {report.loaded} tensors; newly initialised: {_fresh(report)}")
+        notes += report.notes
     if METHODS[recipe.method].starts_from_run:
         notes.append(
             f"warning: method {recipe.method} needs {METHODS[recipe.method].needs}; without it, it trains on top of "

@@ -1,5 +1,6 @@
 """``lt-train`` as people type it."""
 
+import argparse
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -108,6 +110,25 @@ def test_stage_two_starts_from_the_baseline(quickstart):
     log = (out / "bags/train.log").read_text()
     assert "train=classifier" in log
     assert "weights from runs/quickstart/softmax; newly initialised: roi_heads.box_predictor.cls_score" in log
+
+
+def test_weights_from_elsewhere(quickstart, tmp_path):
+    """A checkpoint as Lightning writes it trains on; one that another model needs is a line."""
+    out, _ = quickstart
+    state = torch.load(out / "softmax/checkpoints/last.pt", weights_only=True)["model"]
+    own = {f"model.{key}": value for key, value in state.items()} | {"criterion.weight": torch.ones(2)}
+    torch.save({"state_dict": own, "hyper_parameters": {"args": argparse.Namespace(lr=0.1)}}, tmp_path / "a.ckpt")
+    start = ("fit", out / "softmax/recipe.yaml", "--dry-run")
+    run = lt_train(*start, f"model.weights={tmp_path / 'a.ckpt'}", cwd=out.parents[1])
+    assert run.returncode == 0, run.stderr
+    said = " ".join((run.stdout + run.stderr).split())
+    assert "newly initialised: nothing" in said
+    assert "weights under model.*; left aside: criterion.weight" in said
+    torch.save({"state_dict": {"neck.lateral_convs.0.conv.weight": torch.ones(2)}, "meta": {}}, tmp_path / "b.pth")
+    run = lt_train(*start, f"model.weights={tmp_path / 'b.pth'}", cwd=out.parents[1])
+    assert run.returncode == 1
+    assert "they are mmdetection's, of another detector" in " ".join(run.stderr.split())
+    assert "Traceback" not in run.stderr
 
 
 def test_eval_of_a_checkpoint_elsewhere(quickstart):

@@ -19,7 +19,8 @@ from lt_train.detectors import build_detector, initialise_from, load_weights
 from lt_train.detectors import weights as weights_module
 from lt_train.detectors.norm import StoredStatsBatchNorm2d, fold_zero_eps
 from lt_train.detectors.table import DETECTORS
-from lt_train.detectors.weights import checkpoint_categories, published_file, read_state_dict
+from lt_train.detectors.weight_files import checkpoint_categories, read_state_dict
+from lt_train.detectors.weights import published_file
 from lt_train.heads import make_head
 from lt_train.runs.checkpoint import load_checkpoint
 from tests.lt_train.detectors.scenes import COUNTS, batch, small
@@ -262,6 +263,9 @@ def test_files_that_are_no_weights(tmp_path, capsys):
     (tmp_path / "cut.pt").write_bytes((tmp_path / "whole.pt").read_bytes()[:2000])
     torch.save([1, 2], tmp_path / "list.pt")
     torch.save({"model": {"a": 1}}, tmp_path / "numbers.pt")
+    torch.save({"model": {3: torch.zeros(1)}}, tmp_path / "unnamed.pt")
+    torch.save({"state_dict": {"a": torch.zeros(2, 2).to_sparse()}}, tmp_path / "sparse.pt")
+    torch.save({"a": torch.zeros(2, dtype=torch.complex64)}, tmp_path / "complex.pt")
     for name, message in [
         ("text.pt", "is no file of tensors"),
         ("empty.pt", "is no file of tensors"),
@@ -270,6 +274,9 @@ def test_files_that_are_no_weights(tmp_path, capsys):
         ("cut.pt", "is no file of tensors"),
         ("list.pt", "holds no state dict"),
         ("numbers.pt", "holds no state dict"),
+        ("unnamed.pt", "holds no state dict"),
+        ("sparse.pt", "holds no state dict of dense, real tensors"),
+        ("complex.pt", "holds no state dict of dense, real tensors"),
         ("absent.pt", "cannot read .*allowed are none, imagenet, coco"),
     ]:
         assert re.search(message, refusal(read_state_dict, tmp_path / name))

@@ -1,0 +1,75 @@
+"""Settings of other tools that change what weights mean and not their shapes, compared with what this model has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from reprlib import Repr
+from typing import Any
+
+ABSENT = object()
+# of a list that is compared: an alias in a file can make a short text long
+MOST_PARTS = 16
+# of a value in a message
+MOST_CHARACTERS = 80
+_SHORT = Repr()
+_SHORT.maxlevel, _SHORT.maxother = 3, 60
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting that has to be as it is here.
+
+    Attributes:
+        path: Its keys, joined by dots.
+        value: What it is here.
+        meaning: What that is, for messages.
+    """
+
+    path: str
+    value: Any
+    meaning: str
+
+
+def setting(config: object, path: str) -> Any:
+    """The value under the keys of a path, or ``ABSENT``."""
+    for key in path.split("."):
+        if not isinstance(config, Mapping) or key not in config:
+            return ABSENT
+        config = config[key]
+    return config
+
+
+def other_settings(config: object, needed: Sequence[Setting], *, where: str) -> list[str]:
+    """One line for each setting that is there with another value."""
+    found = [(row, setting(config, row.path)) for row in needed]
+    return [
+        f"weights {where}: they were trained with {row.path}={cut(value)}; allowed is {cut(row.value)}, since this "
+        f"model has {row.meaning}"
+        for row, value in found
+        if value is not ABSENT and plain(value) != plain(row.value)
+    ]
+
+
+def mappings(config: object) -> Iterator[Mapping[Any, Any]]:
+    """Every mapping in a configuration, the outer one first."""
+    if isinstance(config, Mapping):
+        yield config
+    parts = config.values() if isinstance(config, Mapping) else config if isinstance(config, list | tuple) else ()
+    for part in parts:
+        yield from mappings(part)
+
+
+def plain(value: Any, levels: int = 3) -> Any:
+    """Tuples as lists, so that configurations of both kinds compare; ``ABSENT`` for lists that no setting has."""
+    if not isinstance(value, list | tuple):
+        return value
+    if not levels or len(value) > MOST_PARTS:
+        return ABSENT
+    return [plain(part, levels - 1) for part in value]
+
+
+def cut(value: object) -> str:
+    """A value for a message, whatever its length."""
+    text = _SHORT.repr(value)
+    return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}..."
