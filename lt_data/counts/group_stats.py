@@ -40,7 +40,17 @@ By = Literal["instances", "images", "frequency"]
 BYS: Final[tuple[By, ...]] = get_args(By)
 # what is printed, in the order of the contract
 _FIGURES: Final = (
-    *("by", "categories", "images", "images_with_annotations", "instances", "groups", "frequency", "frequency_source"),
+    *(
+        "by",
+        "categories",
+        "images",
+        "images_with_annotations",
+        "images_with_crowds_only",
+        "instances",
+        "groups",
+        "frequency",
+        "frequency_source",
+    ),
 )
 
 

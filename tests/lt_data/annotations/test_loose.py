@@ -58,7 +58,7 @@ def test_whole_floats_are_ids_everywhere(tmp_path, as_usual):
     assert file.image_ids.tolist() == [1, 2, 3, 4]
     assert file.annotation_ids.tolist() == [1, 2, 3, 4, 5, 6]
     assert counted(path) == as_usual
-    assert {f.code for f in check_file(path).findings} == {"LT208", "LT209"}
+    assert {f.code for f in check_file(path).findings} == {"LT109", "LT208", "LT209"}
 
 
 @pytest.mark.parametrize("value", [1.5, 2.0**54, "1", None, True, [1]])
@@ -98,7 +98,7 @@ def test_text_is_never_the_number_that_it_shows(tmp_path):
     with pytest.raises(DataError, match=r"LT007: .*annotations\[0\]: image_id is '1'.*image_id as images has it"):
         group_stats(path)
     # that images are without annotations, or categories without instances, would only follow from it
-    assert {f.code for f in check_file(path).findings} == {"LT007", "LT209"}
+    assert {f.code for f in check_file(path).findings} == {"LT007", "LT109", "LT209"}
     changed = with_image_ids(str)
     changed["annotations"][0]["image_id"] = 1
     with pytest.raises(DataError, match=r"LT007: .*annotations\[0\]: image_id is 1 "):

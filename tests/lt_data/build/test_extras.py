@@ -284,8 +284,8 @@ def test_images_of_lvis_05_are_put_beside_under_their_file_names(tmp_path):
     path = save(as_lvis_05(content, folder), tmp_path / "pool.json")
     options = BuildOptions(scale="0.0005", on_shortage="cap")
     build = build_coco_lt(path, tmp_path / "lt", options=options, extras=Extras(images=folder))
-    assert len(build.notes) == 1
-    assert "were found by the path in their coco_url" in build.notes[0]
+    assert len(build.image_notes) == 1
+    assert "were found by the path in their coco_url" in build.image_notes[0]
     written = json.loads((tmp_path / "lt/annotations.json").read_text())["images"]
     assert written
     for image in written:

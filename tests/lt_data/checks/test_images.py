@@ -70,7 +70,7 @@ def test_an_orientation_is_mentioned_where_the_file_has_one(tmp_path, images):
     content = base()
     content["images"][2].update(width=48, height=64)
     (example,) = found(tmp_path, content, images=images)["LT503"].examples
-    assert example.endswith("the record says 48 x 64 (turned: see its EXIF orientation)")
+    assert example.endswith("the record says 48 x 64 (turned: see its EXIF orientation; data.exif=apply reads it so)")
 
 
 def test_names_that_no_file_can_have_are_missing_files(tmp_path, images):

@@ -221,7 +221,7 @@ REMOVE = shutil.rmtree
 
 
 def test_force_over_a_read_only_directory_leaves_no_copy(small_pool, built, monkeypatch):
-    monkeypatch.setattr("lt_data.files.writing.shutil.rmtree", as_a_user_without_rights)
+    monkeypatch.setattr("lt_data.files.leftovers.shutil.rmtree", as_a_user_without_rights)
     (built / "images").chmod(0o555)
     built.chmod(0o555)
     build_coco_lt(small_pool, built, options=OTHER, force=True)
@@ -230,7 +230,7 @@ def test_force_over_a_read_only_directory_leaves_no_copy(small_pool, built, monk
 
 
 def test_a_copy_that_cannot_be_removed_is_named(small_pool, built, monkeypatch):
-    monkeypatch.setattr("lt_data.files.writing.shutil.rmtree", lambda *_, **__: None)
+    monkeypatch.setattr("lt_data.files.leftovers.shutil.rmtree", lambda *_, **__: None)
     with pytest.raises(OutputError, match=r"is written, but what it replaces cannot be removed; remove .*-lt yourself"):
         build_coco_lt(small_pool, built, options=OTHER, force=True)
     assert json.loads((built / "build.json").read_text())["seed"] == 1

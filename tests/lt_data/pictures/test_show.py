@@ -185,11 +185,11 @@ def test_a_name_that_is_the_id_of_another_category_is_told(folder):
         Image.new("RGB", (64, 48), COLOURS[image["id"]]).save(folder / image["file_name"])
     save(content, folder / "pool.json")
     lines = []
-    draw(folder, "a.png", category="1", told=lines.append)
+    draw(folder, "a.png", category="1", note=lines.append)
     assert lines == ["--category 1: taken as the name of id 2; the category with id 1 is '0'"]
     lines.clear()
-    draw(folder, "b.png", category="2", told=lines.append)
-    draw(folder, "c.png", category="0", told=lines.append)
+    draw(folder, "b.png", category="2", note=lines.append)
+    draw(folder, "c.png", category="0", note=lines.append)
     assert lines == []
 
 
