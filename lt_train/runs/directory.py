@@ -177,13 +177,17 @@ def check_run_dir(path: Path, *, force: bool) -> None:
             f"{path}: holds files that no run wrote ({', '.join((foreign or names)[:3])}), so it is never replaced; "
             "choose another --out"
         )
-    if run.is_resumable and not force:
-        raise OutputError(f"{path}: holds a run; continue it with --resume, or choose another --out")
-    if _has_steps(run) and not force:
-        raise OutputError(
-            f"{path}: holds a run; it has no checkpoint to resume from; replace it with --force, or choose another "
-            "--out"
-        )
+    if not force and (run.is_resumable or _has_steps(run)):
+        raise OutputError(f"{path}: holds a run; {_ways(run)}, or choose another --out")
+
+
+def _ways(run: RunDir) -> str:
+    """What can be done about a run that is in the way; one that can be resumed is not to be replaced."""
+    if not run.is_resumable:
+        return "it has no checkpoint to resume from; replace it with --force"
+    if run.metrics.is_file() and not _has_steps(run):
+        return "a calibration, which takes no steps to resume; replace it with --force"
+    return "continue it with --resume"
 
 
 def _is_own(name: str) -> bool:
@@ -193,7 +197,7 @@ def _is_own(name: str) -> bool:
 
 
 def _has_steps(run: RunDir) -> bool:
-    """Whether a run without a checkpoint came as far as a line of numbers; before that there is nothing to lose."""
+    """Whether a run came as far as a line of numbers; before that, and without a checkpoint, nothing is lost."""
     return run.metrics.is_file() and run.metrics.stat().st_size > 0
 
 

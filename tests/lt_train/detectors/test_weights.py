@@ -22,8 +22,9 @@ from lt_train.detectors.table import DETECTORS
 from lt_train.detectors.weight_files import checkpoint_categories, read_state_dict
 from lt_train.detectors.weights import published_file
 from lt_train.heads import make_head
-from lt_train.runs.checkpoint import load_checkpoint
+from lt_train.runs.checkpoint import load_checkpoint, save_checkpoint
 from tests.lt_train.detectors.scenes import COUNTS, batch, small
+from tests.lt_train.runs.checkpoints import content
 
 torch.set_num_threads(1)
 
@@ -184,9 +185,10 @@ OTHERS = {
 
 
 def saved_run(path, model, categories):
-    """A file with what a run's checkpoint holds about model and categories."""
-    entry = {"ids": [i for i, _ in categories], "names": [name for _, name in categories], "instances": COUNTS}
-    torch.save({"format": 1, "model": model.state_dict(), "categories": entry}, path)
+    """A run's checkpoint of a model and categories."""
+    ids, names = ([category[part] for category in categories] for part in (0, 1))
+    counts = {"instances": COUNTS, "images": COUNTS, "frequencies": ["f"] * len(COUNTS), "frequency_source": "counted"}
+    save_checkpoint(path, content(model=model.state_dict(), categories={"ids": ids, "names": names, **counts}))
     return path
 
 
@@ -271,7 +273,7 @@ def test_files_that_are_no_weights(tmp_path, capsys):
         ("empty.pt", "is no file of tensors"),
         ("bare.pt", "is no file of tensors .*save a state dict"),
         ("harmful.pt", "is no file of tensors .*save a state dict"),
-        ("cut.pt", "is no file of tensors"),
+        ("cut.pt", "is damaged or cut short"),
         ("list.pt", "holds no state dict"),
         ("numbers.pt", "holds no state dict"),
         ("unnamed.pt", "holds no state dict"),

@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from click.testing import CliRunner
 
 import lt_train.engine.fit as engine
+from cli.train import main
 from lt_data.errors import DataError, OutputError
 from lt_train.engine import step as stepping
 from lt_train.engine.fit import fit
@@ -22,6 +24,7 @@ from lt_train.inference.detect import load_trained
 from lt_train.inference.evaluate_run import evaluate_run
 from lt_train.runs.checkpoint import load_checkpoint, save_checkpoint
 from lt_train.runs.directory import RunDir
+from lt_train.runs.lock import writing_run
 from lt_train.runs.log import RunLog
 from tests.lt_train.engine.stepping import assert_same
 
@@ -166,6 +169,33 @@ def test_weights_of_another_detector_are_not_evaluated(copy, tiny_recipe):
     changed(copy, lambda c: c["model"].popitem())
     with pytest.raises(DataError, match="does not hold the weights of the run's model"):
         load_trained(copy, "last")
+
+
+def test_the_same_through_the_command_line(copy, tiny_recipe, tmp_path):
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(tiny_recipe(*OPTIONS).to_plain()))
+
+    def run(*arguments):
+        done = CliRunner().invoke(main, [*map(str, arguments)])
+        assert not done.exception or isinstance(done.exception, SystemExit), done.exception
+        return done.exit_code, done.output
+
+    flip(copy.last)
+    code, said = run("eval", copy.path)
+    assert (code, said.count("\n")) == (1, 1)
+    assert said.startswith(f"error: {copy.last}: is damaged or cut short")
+    code, said = run("fit", file, "--out", copy.path)
+    assert (code, said.count("\n")) == (1, 1)
+    assert "continue it with --resume" in said
+    assert "--force" not in said
+    with writing_run(copy.path):
+        code, said = run("fit", file, "--out", copy.path, "--resume")
+        assert (code, said.count("\n")) == (1, 1)
+        assert said.startswith(f"error: {copy.path}: is being written by process {os.getpid()} on ")
+    code, said = run("fit", file, "--out", copy.path, "--resume")
+    assert code == 0
+    assert "the run goes on from best.pt, the checkpoint of step 4" in said
+    assert run("eval", copy.path)[0] == 0
 
 
 # --- data that changes -----------------------------------------------------------------------------------------------
