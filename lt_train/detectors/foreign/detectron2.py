@@ -84,7 +84,7 @@ def from_detectron2(state: Mapping[str, Tensor], path: Path) -> Converted:
 
 
 def names(*, masks: bool) -> dict[str, str]:
-    """detectron2's name of each weight -> torchvision's.
+    """The name that detectron2 gives each weight -> torchvision's.
 
     Args:
         masks: Of Mask R-CNN.

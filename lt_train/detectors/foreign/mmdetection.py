@@ -83,7 +83,7 @@ def from_mmdetection(state: Mapping[str, Tensor], meta: object, *, where: str) -
 
 
 def names(*, masks: bool, first: bool) -> dict[str, str]:
-    """Mmdetection's name of each weight -> torchvision's.
+    """The name that mmdetection gives each weight -> torchvision's.
 
     Args:
         masks: Of Mask R-CNN.
