@@ -16,7 +16,7 @@ import msgspec
 from lt_data.counts.categories import CategoryCounts
 from lt_data.counts.training import UNKNOWN
 from lt_data.errors import DataError, OutputError
-from lt_data.files.writing import write_whole
+from lt_data.files.writing import adding_files, write_whole
 from lt_data.groups import Group
 from lt_train.evaluation.engines.protocols import Protocol
 from lt_train.evaluation.figures.per_class import Cell, per_class_csv
@@ -38,7 +38,7 @@ def write_evaluation(
     *,
     inputs: EvaluationInputs | None = None,
 ) -> None:
-    """Writes the files of one evaluation, replacing older ones.
+    """Writes the files of one evaluation, replacing older ones: all of them, or none if one cannot be written.
 
     Args:
         out_dir: Made if it does not exist.
@@ -50,13 +50,13 @@ def write_evaluation(
     Raises:
         OutputError: The directory or a file cannot be written.
     """
-    out = Path(out_dir)
-    _write(out / METRICS, (json.dumps(metrics, indent=2, allow_nan=False) + "\n").encode())
-    write_per_class(out / PER_CLASS, per_class)
-    if inputs is not None:
-        _write(out / INPUTS, inputs_to_json(inputs))
-    if results is not None:
-        write_results(out / PREDICTIONS, results)
+    with adding_files(Path(out_dir)) as out:
+        _write(out / METRICS, (json.dumps(metrics, indent=2, allow_nan=False) + "\n").encode())
+        write_per_class(out / PER_CLASS, per_class)
+        if inputs is not None:
+            _write(out / INPUTS, inputs_to_json(inputs))
+        if results is not None:
+            write_results(out / PREDICTIONS, results)
 
 
 def write_per_class(path: Path | str, rows: Sequence[Mapping[str, Cell]]) -> None:

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -61,3 +62,21 @@ def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path, monkeypatch):
     with pytest.raises(OutputError, match=r"metrics\.json: cannot be written \(No space left"):
         write_evaluation(tmp_path, {"schema": 2}, [])
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_a_full_disk_leaves_the_whole_older_evaluation(tmp_path, monkeypatch):
+    """Figures of the new one beside detections of the old one would be no evaluation at all."""
+    write_evaluation(tmp_path, METRICS, ROWS, RESULTS)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    original = Path.write_bytes
+
+    def full(path, content):
+        if path.name.endswith("predictions.json"):
+            raise OSError(28, "No space left on device")
+        return original(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OutputError) as error:
+        write_evaluation(tmp_path, {"schema": 2}, [], [])
+    assert str(error.value).startswith(f"{tmp_path}/predictions.json: cannot be written (No space left on device)")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
