@@ -160,7 +160,8 @@ def test_search(decided_run, case, tmp_path, monkeypatch):
         metrics = json.loads((one.evaluation / "metrics.json").read_text())["bbox"]
         assert float(row["AP"]) == pytest.approx(metrics["AP"], abs=1e-12)
         assert [float(row[g]) for g in metrics["groups"]] == pytest.approx([*metrics["groups"].values()], abs=1e-12)
-    assert len({detections.scores.tobytes() for detections in found}) == len(values)
+    # neighbouring values may find the same; all of them would mean that the value reaches nothing
+    assert len({detections.scores.tobytes() for detections in found}) > 1
     best = values[int(np.argmax([float(row["AP"]) for row in rows]))]
     assert getattr(run.load_recipe().calibration, option) == best
     ours, wanted = load_checkpoint(run.last), load_checkpoint(alone[best].last)
