@@ -38,3 +38,30 @@ def tiny_recipe(tiny_pool):
         "device": "cpu",
     }
     return lambda *overrides: make_recipe(content, overrides)
+
+
+@pytest.fixture(scope="module")
+def _module_cache():
+    """Runs that the tests of a module share."""
+    return {}
+
+
+@pytest.fixture
+def softmax_run(tiny_recipe, _module_cache, tmp_path_factory):
+    """A baseline run of the tiny recipe."""
+    from lt_train.engine.fit import fit
+
+    if "run" not in _module_cache:
+        _module_cache["run"] = fit(tiny_recipe(), tmp_path_factory.mktemp("runs") / "softmax")
+    return _module_cache["run"]
+
+
+@pytest.fixture
+def bags_run(softmax_run, tiny_recipe, _module_cache, tmp_path_factory):
+    """Stage 2 of BAGS from it."""
+    from lt_train.engine.fit import fit
+
+    if "bags" not in _module_cache:
+        recipe, out = tiny_recipe("method=bags-train-cls", "data.val=null"), tmp_path_factory.mktemp("runs") / "bags"
+        _module_cache["bags"] = fit(recipe, out, init_from=softmax_run.path)
+    return _module_cache["bags"]
