@@ -296,7 +296,7 @@ def test_output_that_takes_nothing_is_one_line(command, arguments):
         assert run.returncode == 2
         assert "No such command" in run.stderr
     else:
-        assert (run.returncode, run.stderr) == (1, "error: No space left on device\n")
+        assert (run.returncode, run.stderr) == (1, "error: standard output: No space left on device\n")
 
 
 @pytest.mark.parametrize("method", ["parse_args", "resolve_command", "invoke"])
