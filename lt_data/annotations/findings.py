@@ -160,6 +160,11 @@ CODES: Final[dict[str, Code]] = {
     "LT506": Code(
         "info", "an image file is not there under its file_name", "nothing; every command finds it by this name too"
     ),
+    "LT507": Code(
+        "error",
+        "an image file is there under nearly its file_name",
+        "write file_name as the folder has it, or give the folder that it is relative to",
+    ),
     "LT601": Code("error", "an image is in both files", "remove it from one: scores would be of trained images"),
     "LT602": Code("warning", "images of both files share a file name", "nothing if they are different pictures"),
     "LT603": Code("error", "a category id has another name in the other file", "give both files the same categories"),

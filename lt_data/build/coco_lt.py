@@ -30,7 +30,7 @@ from lt_data.dataset.directory import check_output
 from lt_data.dataset.names import annotations_path
 from lt_data.dataset.options import BuildOptions, Order
 from lt_data.errors import DataError
-from lt_data.files.image_files import FoundImages, find_images, normal_name, refuse_images_inside
+from lt_data.files.image_files import FoundImages, check_folder, normal_name, refuse_images_inside, refuse_links_out
 from lt_data.files.writing import refuse_inputs_inside
 from lt_data.groups import make_groups
 from lt_data.progress import SILENT, Progress
@@ -72,7 +72,7 @@ def build_coco_lt(
     else:
         check_targets(targets)
     if extras.images is not None:
-        find_images(extras.images, [])
+        check_folder(extras.images)
     if out is not None:
         check_output(out, force=force)
         given = (coco, reference, targets, extras.val, extras.images)
@@ -220,4 +220,6 @@ def _found_images(build: Build, folder: Path | None) -> FoundImages:
             f"{build.pool.path}: {len(twice)} image file names occur more than once ('{twice[0]}'); "
             "give every image a file of its own to use --images"
         )
-    return build.pool.find_images(folder, rows)
+    found = build.pool.find_images(folder, rows)
+    refuse_links_out(folder, found.paths)
+    return found

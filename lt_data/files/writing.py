@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from lt_data.errors import OutputError
+from lt_data.errors import DataError, OutputError
 from lt_data.files.leftovers import beside, claimed, remove_folder, remove_leftovers
 
 
@@ -87,6 +87,8 @@ def write_whole(
             os.replace(work, path)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror or error}); {advice}") from None
+    except (DataError, OutputError) as error:
+        raise _by_final_name(error, work, path) from None
     finally:
         with suppress(OSError):
             work.unlink(missing_ok=True)
@@ -113,7 +115,7 @@ def adding_files(out: Path) -> Iterator[Path]:
                 os.replace(path, out / path.name)
     except OSError as error:
         raise OutputError(f"{out}: cannot be written ({error.strerror or error}); choose another --out") from None
-    except OutputError as error:
+    except (DataError, OutputError) as error:
         raise _by_final_name(error, work, out) from None
     finally:
         remove_folder(work)
@@ -155,15 +157,16 @@ def replacing_directory(out: Path, *, force: bool = True, check: Callable[[], No
     except OSError as error:
         reason = error.strerror or error
         raise OutputError(f"{out}: cannot be written ({reason}); nothing was changed; choose another --out") from None
-    except OutputError as error:
+    except (DataError, OutputError) as error:
         raise _by_final_name(error, work, out) from None
     finally:
         remove_folder(work)
 
 
-def _by_final_name(error: OutputError, work: Path, out: Path) -> OutputError:
-    """What is said of files in a passing folder, by the name that the folder was going to have."""
-    return OutputError(problem.replace(str(work), str(out)) for problem in error.problems)
+def _by_final_name(error: DataError | OutputError, work: Path, out: Path) -> DataError | OutputError:
+    """What is said of a passing file or folder, by the name that it was going to have; the kind of error stays."""
+    kind = DataError if isinstance(error, DataError) else OutputError
+    return kind(problem.replace(str(work), str(out)) for problem in error.problems)
 
 
 def _put(work: Path, out: Path) -> None:

@@ -208,16 +208,46 @@ def test_images_that_lead_into_the_output_are_refused(path, tmp_path, copy):
         (tmp_path / f"images/{i:012d}.jpg").write_bytes(b"image")
     build_coco_lt(path, tmp_path / "lt", options=options, extras=Extras(images=tmp_path / "images", copy_images=True))
     inside = {p.name for p in (tmp_path / "lt/images").iterdir()}
-    (tmp_path / "links").mkdir()
     for image in (tmp_path / "images").iterdir():
         source = tmp_path / ("lt/images" if image.name in inside else "images")
-        (tmp_path / "links" / image.name).symlink_to(source / image.name)
-    extras = Extras(images=tmp_path / "links", copy_images=copy)
+        (tmp_path / image.name).symlink_to(source / image.name)
+    extras = Extras(images=tmp_path, copy_images=copy)
     with pytest.raises(OutputError, match=f"holds {len(inside)} of the images of --images") as error:
         build_coco_lt(path, tmp_path / "lt", options=options, extras=extras, force=True)
     assert len(error.value.problems) == 1
     assert {p.name for p in (tmp_path / "lt/images").iterdir()} == inside
     build_coco_lt(path, tmp_path / "other", options=options, extras=extras)
+
+
+@pytest.mark.parametrize("copy", [False, True])
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_links_out_of_the_image_folder_are_not_followed(path, tmp_path, copy, kind):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    for i in range(1, 21):
+        (outside / f"{i:012d}.jpg").write_bytes(b"private")
+    images = tmp_path / "images"
+    images.mkdir()
+    if kind == "folder":
+        (images / "val2017").symlink_to(outside)
+    else:
+        for file in outside.iterdir():
+            (images / file.name).symlink_to(file)
+    extras = Extras(images=images, copy_images=copy)
+    with pytest.raises(DataError, match="lead out of the folder by a link .* give the folder that holds the files"):
+        build_coco_lt(path, tmp_path / "lt", options=BuildOptions(scale="0.0002", on_shortage="cap"), extras=extras)
+    assert not (tmp_path / "lt").exists()
+
+
+def test_links_within_the_image_folder_and_to_it_are_followed(path, tmp_path):
+    (tmp_path / "all/files").mkdir(parents=True)
+    for i in range(1, 21):
+        (tmp_path / f"all/files/{i}").write_bytes(b"image")
+        (tmp_path / f"all/{i:012d}.jpg").symlink_to(f"files/{i}")
+    (tmp_path / "images").symlink_to("all")
+    extras = Extras(images=tmp_path / "images", copy_images=True)
+    build_coco_lt(path, tmp_path / "lt", options=BuildOptions(scale="0.0002", on_shortage="cap"), extras=extras)
+    assert all(file.read_bytes() == b"image" for file in (tmp_path / "lt/images").iterdir())
 
 
 def test_data_card(path, tmp_path):
