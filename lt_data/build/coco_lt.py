@@ -27,11 +27,11 @@ from lt_data.build.shortage import refuse_shortage
 from lt_data.build.write import write_build
 from lt_data.counts.categories import CategoryCounts, Reference, count_categories
 from lt_data.dataset.directory import check_output
-from lt_data.dataset.names import annotations_path
+from lt_data.dataset.names import ENVIRONMENT, annotations_path
 from lt_data.dataset.options import BuildOptions, Order
 from lt_data.errors import DataError
 from lt_data.files.image_files import FoundImages, check_folder, normal_name, refuse_images_inside, refuse_links_out
-from lt_data.files.writing import refuse_inputs_inside
+from lt_data.files.writing import refuse_inputs_inside, refuse_unnamable
 from lt_data.groups import make_groups
 from lt_data.progress import SILENT, Progress
 
@@ -76,6 +76,7 @@ def build_coco_lt(
     if out is not None:
         check_output(out, force=force)
         given = (coco, reference, targets, extras.val, extras.images)
+        refuse_unnamable([Path(path) for path in (*given, out) if path is not None], ENVIRONMENT)
         refuse_inputs_inside(out, [Path(path) for path in given if path is not None and Path(path).exists()])
 
     def read(path: Path) -> AnnotationFile:

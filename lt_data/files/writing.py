@@ -26,6 +26,37 @@ def refuse_inputs_inside(out: Path, inputs: Iterable[Path]) -> None:
             raise OutputError(f"{out}: holds the input {path}, which would be replaced; choose another --out")
 
 
+def refuse_unnamable(paths: Iterable[Path], record: str) -> None:
+    """Refuses paths that a file in UTF-8 cannot name: the system takes any bytes for a name, text does not.
+
+    Args:
+        paths: What is going to be named, in full.
+        record: What names them.
+
+    Raises:
+        OutputError: A path is not UTF-8.
+    """
+    wrong = [path for path in paths if not (_is_text(path.absolute()) and _is_text(path.resolve()))]
+    if wrong:
+        raise OutputError(
+            f"{as_text(path)}: the path is not UTF-8, so {record} cannot name it; rename it, or choose another"
+            for path in wrong
+        )
+
+
+def as_text(path: Path) -> str:
+    r"""A path as it can be shown: bytes that are not UTF-8 as ``\xff``."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _is_text(path: Path) -> bool:
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def check_output_file(path: Path, *, force: bool, inputs: Iterable[Path] = (), suffixes: Sequence[str] = ()) -> None:
     """Refuses an output file that must not be replaced.
 

@@ -250,6 +250,19 @@ def test_links_within_the_image_folder_and_to_it_are_followed(path, tmp_path):
     assert all(file.read_bytes() == b"image" for file in (tmp_path / "lt/images").iterdir())
 
 
+def test_paths_that_are_not_utf_8_are_refused_before_the_build(path, tmp_path):
+    options = BuildOptions(scale="0.0005", on_shortage="cap")
+    odd = tmp_path / os.fsdecode(b"odd\xff")
+    says = r"odd\\xff: the path is not UTF-8, so environment.json cannot name it"
+    with pytest.raises(OutputError, match=says):
+        build_coco_lt(path, odd, options=options)
+    odd.symlink_to(path)
+    with pytest.raises(OutputError, match=says):
+        build_coco_lt(odd, tmp_path / "lt", options=options)
+    assert not (tmp_path / "lt").exists()
+    build_coco_lt(odd, None, options=options)
+
+
 def test_data_card(path, tmp_path):
     build_coco_lt(path, tmp_path / "lt", options=BuildOptions(3, "0.0005", on_shortage="cap"))
     card = (tmp_path / "lt/README.md").read_text()

@@ -409,6 +409,17 @@ def test_an_evaluation_that_fails_loses_no_weights(tiny_recipe, tmp_path, monkey
     assert load_checkpoint(tmp_path / "run/checkpoints/last.pt")["done"] == 3
 
 
+def test_resume_names_metrics_that_are_not_utf_8(tiny_recipe, tmp_path):
+    recipe = tiny_recipe("data.val=null", "trackers=[]")
+    run = fit(recipe, tmp_path / "run")
+    whole = run.metrics.read_bytes()
+    run.metrics.write_bytes(whole + b"\xff\n")
+    with pytest.raises(DataError, match=r"metrics.jsonl: line 4 is not UTF-8; remove this line"):
+        fit(recipe, run.path, resume=True)
+    run.metrics.write_bytes(whole)
+    fit(recipe, run.path, resume=True)
+
+
 def test_resume_survives_a_line_that_was_cut_off(tiny_recipe, tmp_path):
     run = fit(tiny_recipe("data.val=null"), tmp_path / "run")
     before = losses(run)
