@@ -65,7 +65,7 @@ def _refused(title: str, fix: str) -> Code:
 CODES: Final[dict[str, Code]] = {
     "LT001": _refused("a member is missing", "a COCO or LVIS file has images, annotations and categories"),
     "LT002": _refused("a member is not a list", "make images, annotations and categories lists of records"),
-    "LT003": _refused("a record cannot be read", "write a JSON object in UTF-8 for it, or remove it"),
+    "LT003": _refused("a record cannot be read", "write it as a JSON object in UTF-8"),
     "LT004": _refused("NaN or Infinity stands for a number", "JSON has no such numbers; write real ones"),
     "LT005": _refused("the list of categories is empty", "list at least one category"),
     "LT006": _refused("a record lacks id, image_id or category_id", "add the field, or remove the record"),

@@ -17,6 +17,7 @@ from lt_data.build.result import Extras, totals
 from lt_data.counts.categories import count_categories
 from lt_data.dataset.options import BuildOptions
 from lt_data.errors import DataError, OutputError
+from lt_data.verify.verify import verify_directory
 from tests.lt_data.pools import as_lvis_05, pool, save
 
 IMAGES = st.dictionaries(
@@ -250,6 +251,28 @@ def test_links_within_the_image_folder_and_to_it_are_followed(path, tmp_path):
     assert all(file.read_bytes() == b"image" for file in (tmp_path / "lt/images").iterdir())
 
 
+@pytest.mark.parametrize(
+    ("members", "says"),
+    [
+        ({"info": {"url": "http://cocodataset.org"}}, "COCO and LVIS annotations are CC BY 4.0"),
+        ({"info": {"url": "http://mscoco.org"}}, "COCO and LVIS annotations are CC BY 4.0"),
+        ({"info": {"url": "www.lvisdataset.org"}}, "COCO and LVIS annotations are CC BY 4.0"),
+        ({"info": {"url": "http://cocodataset.org.example"}, "licenses": [{"id": 1}]}, "which the member `licenses` l"),
+        ({"info": {"url": 7}, "licenses": []}, "which the file does not name"),
+        ({"info": "COCO", "licenses": None}, "which the file does not name"),
+        ({"info": {"url": "http://[", "description": "COCO 2017"}}, "which the file does not name"),
+    ],
+)
+def test_the_card_claims_the_licence_of_coco_for_files_of_coco_only(tmp_path, members, says):
+    path = save(small() | members, tmp_path / "pool.json")
+    out = tmp_path / "lt"
+    build_coco_lt(path, out, options=BuildOptions(scale="0.0005", on_shortage="cap"))
+    card = (out / "README.md").read_text()
+    assert says in card
+    assert ("CC BY" in card) == ("CC BY" in says)
+    assert verify_directory(out).problems == ()
+
+
 def test_paths_that_are_not_utf_8_are_refused_before_the_build(path, tmp_path):
     options = BuildOptions(scale="0.0005", on_shortage="cap")
     odd = tmp_path / os.fsdecode(b"odd\xff")
@@ -268,7 +291,7 @@ def test_data_card(path, tmp_path):
     card = (tmp_path / "lt/README.md").read_text()
     assert "lt-data build-coco-lt --coco pool.json --out OUT --reference lvis-v0.5 --seed 3 --scale 0.0005" in card
     assert "| group | categories | instances |" in card
-    assert "CC BY 4.0" in card
+    assert "under its licences, which the file does not name: ask whoever made it." in card
     assert str(tmp_path) not in card
 
 
