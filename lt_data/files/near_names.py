@@ -104,6 +104,7 @@ def _key(name: str, kept: tuple[str, ...]) -> str:
 
 
 def _difference(name: str, found: str) -> str:
-    """Every difference without which the two would not be the same."""
+    """The one difference, or each without which the two would not be the same."""
+    alone = [what for what, without in _DIFFERENCES if without(name) == without(found)]
     needed = [what for what, _ in _DIFFERENCES if _key(name, (what,)) != _key(found, (what,))]
-    return ", ".join(needed) or "another spelling"
+    return alone[0] if alone else ", ".join(needed) or "another spelling"

@@ -392,7 +392,7 @@ def test_names_that_are_not_utf_8_and_digests_that_nobody_wrote(folder, tmp_path
     )
     assert not os.path.exists(odd)
     half = tmp_path / "half.json"
-    half.write_text((folder / POOL).read_text().replace('"file_name": "', '"file_name": "\\ud83d', 1))
+    half.write_text((folder / POOL).read_text().replace('"file_name":"', '"file_name":"\\ud83d', 1))
     (line,) = refusal("group-stats", half, cwd=folder)
     assert r"LT003: a record cannot be read: 1 (images[0]: file_name has '\ud83d" in line
     out = tmp_path / "lt"
