@@ -79,17 +79,18 @@ def broken_texts(record: bytes) -> list[str]:
     text, is_utf_8 = record.decode("utf-8", "surrogateescape"), _is_utf_8(record)
     try:
         content = json.loads(text, parse_int=str, parse_float=str)
+        fields = content.items() if isinstance(content, dict) else [("", content)]
+        found = [(name, broken) for name, value in fields for broken in _broken([name, value])]
     except (ValueError, RecursionError):
         return []
-    found = []
-    for name, value in content.items() if isinstance(content, dict) else [("", content)]:
-        for broken in _broken([name, value]):
-            if is_utf_8:
-                found.append(f"{name} has {shown(broken)}: half of a surrogate pair".lstrip())
-            else:
-                # a byte that is no text stands there as half of a pair
-                found.append(f"{name} has {shown(broken).replace(_BYTE, _BYTE_SHOWN)}: not UTF-8".lstrip())
-    return found
+    return [f"{name} has {_shown_text(broken, is_utf_8=is_utf_8)}".lstrip() for name, broken in found]
+
+
+def _shown_text(text: str, *, is_utf_8: bool) -> str:
+    """The text, and what is wrong with it; a byte that is none stands there as half of a pair."""
+    if is_utf_8:
+        return f"{shown(text)}: half of a surrogate pair"
+    return f"{shown(text).replace(_BYTE, _BYTE_SHOWN)}: not UTF-8"
 
 
 def _is_utf_8(record: bytes) -> bool:

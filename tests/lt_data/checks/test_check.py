@@ -568,6 +568,17 @@ def test_pairs_escapes_and_other_members_are_told_from_half_pairs(tmp_path):
     assert findings["LT003"].examples == (r"'info': author has '\udc00': half of a surrogate pair",)
 
 
+@pytest.mark.parametrize("depth", [3, 300, 800])
+def test_what_is_no_text_in_deep_records_is_a_finding_too(tmp_path, depth):
+    content = base()
+    content["images"][1]["file_name"] = "HERE"
+    path = tmp_path / "a.json"
+    deep = b'x\xff", "note": ' + b"[" * depth + b"]" * depth + b', "more": "'
+    path.write_bytes(save(content, path).read_bytes().replace(b"HERE", deep))
+    (finding,) = (f for f in check_file(path).findings if f.code == "LT003")
+    assert finding.examples[0].startswith("images[1]: ")
+
+
 def test_findings_that_only_follow_are_left_out(tmp_path):
     """Sizes of a wrong type, equal records of one category, a file of crowds: each is told once."""
     content = base()
