@@ -270,8 +270,25 @@ def empty_groups_sentence(groups: Sequence[Group]) -> str:
     return f"groups {', '.join(empty[:-1])} and {empty[-1]} are empty: no category lies in them"
 
 
+def names_sentence(names: Sequence[str], what: str = "instances") -> str:
+    """One sentence that explains the names of groups as they are in the literature; empty for other names.
+
+    Args:
+        names: Of all groups, the one with the fewest first.
+        what: What their bounds count.
+    """
+    if not names_are_bounds(names):
+        return ""
+    edges = _edges_of(names)
+    return f"{names[0]} holds categories of 0 to {edges[0] - 1} {what}, {names[-1]} of {edges[-1]} and more"
+
+
 def names_are_bounds(names: Sequence[str]) -> bool:
     """Whether groups of these names, in this order, are those that some edges make."""
-    edges = [int(match[1]) for name in names if (match := _LOWER_BOUND.match(name))]
+    edges = _edges_of(names)
     ascending = bool(edges) and edges[0] > 0 and all(a < b for a, b in pairwise(edges))
     return ascending and [name for name, _, _ in group_bounds(edges)] == list(names)
+
+
+def _edges_of(names: Sequence[str]) -> list[int]:
+    return [int(match[1]) for name in names if (match := _LOWER_BOUND.match(name))]

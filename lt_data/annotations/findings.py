@@ -65,7 +65,7 @@ def _refused(title: str, fix: str) -> Code:
 CODES: Final[dict[str, Code]] = {
     "LT001": _refused("a member is missing", "a COCO or LVIS file has images, annotations and categories"),
     "LT002": _refused("a member is not a list", "make images, annotations and categories lists of records"),
-    "LT003": _refused("a record cannot be read", "write a JSON object in UTF-8 for it, or remove it"),
+    "LT003": _refused("a record cannot be read", "write it as a JSON object in UTF-8"),
     "LT004": _refused("NaN or Infinity stands for a number", "JSON has no such numbers; write real ones"),
     "LT005": _refused("the list of categories is empty", "list at least one category"),
     "LT006": _refused("a record lacks id, image_id or category_id", "add the field, or remove the record"),
@@ -159,6 +159,11 @@ CODES: Final[dict[str, Code]] = {
     ),
     "LT506": Code(
         "info", "an image file is not there under its file_name", "nothing; every command finds it by this name too"
+    ),
+    "LT507": Code(
+        "error",
+        "an image file is there under nearly its file_name",
+        "write file_name as the folder has it, or give the folder that it is relative to",
     ),
     "LT601": Code("error", "an image is in both files", "remove it from one: scores would be of trained images"),
     "LT602": Code("warning", "images of both files share a file name", "nothing if they are different pictures"),

@@ -9,7 +9,6 @@ Shapes: N images, A annotations, C categories.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -27,6 +26,7 @@ from lt_data.annotations.loose import (
     name_of,
     number_texts,
 )
+from lt_data.annotations.no_json import as_json, broken_texts, float_of, members_of, number_of
 from lt_data.annotations.other_files import other_file
 from lt_data.annotations.records import (
     LARGEST_ID,
@@ -35,6 +35,7 @@ from lt_data.annotations.records import (
     CategoryRecord,
     GeometryRecord,
     ImageRecord,
+    places_of,
     repeated_members,
     span_of,
     split_records,
@@ -48,14 +49,11 @@ from lt_data.progress import Progress
 
 # stands for an id that is missing or unusable; below every allowed one
 NO_ID: Final = -(2**63)
+# stands for a width or height of a wrong type, which has its own finding
+NO_SIDE: Final = 1 - 2**63
 # records decoded at a time: few enough that their polygons stay in the processor's cache
 _CHUNK: Final = 512
 _NO_BOX: Final = (float("nan"),) * 4
-# strings are matched first, so that a NaN within one is left alone
-_STRING_OR_NO_NUMBER: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|-?Infinity|NaN', re.DOTALL)
-# numbers that are valid JSON and too large for every float; the one for NaN is no number that anybody writes
-_NAN: Final = "7.625e88888"
-_BEYOND_FLOATS: Final = {b"NaN": _NAN.encode(), b"Infinity": b"1e999", b"-Infinity": b"-1e999"}
 
 
 class _Image(ImageRecord, gc=False):
@@ -102,7 +100,13 @@ _FIELD_CODES: Final = {
     **dict.fromkeys(_IDS, "LT007"),
 }
 # what a field of a wrong type becomes, so that it is not reported as missing too
-_UNUSABLE: Final[dict[str, Any]] = {"bbox": (float("inf"),) * 4, "area": float("inf"), "segmentation": ()}
+_UNUSABLE: Final[dict[str, Any]] = {
+    "bbox": (float("inf"),) * 4,
+    "area": float("inf"),
+    "segmentation": (),
+    "width": NO_SIDE,
+    "height": NO_SIDE,
+}
 
 
 @dataclass(frozen=True)
@@ -161,7 +165,7 @@ def split_leniently(
         only: Lists that are looked for.
 
     Returns:
-        The bytes that the records lie in (a changed copy where NaN or Infinity stood for numbers), and the records.
+        The bytes that the records lie in (a changed copy where JSON does not allow what stood there), and the records.
 
     Raises:
         DataError: The file is not JSON, or no annotation file at all.
@@ -175,22 +179,20 @@ def split_leniently(
         raise DataError(f"{path}: {kind}")
     if refused is None:
         return data, records
-    members = _members(data)
+    members = members_of(data)
     if members is None:
-        changed = _without_nan(data, log)
-        members, data = (_members(changed), changed) if changed is not None else (None, data)
-    if members is None or not any(key in members for key in LISTS):
+        changed = as_json(data, log)
+        if changed is None:
+            raise refused
+        data, original = changed
+        members = members_of(data) or {}
+        if data != original:
+            _add_half_pairs(members, data, original, log)
+    if not any(key in members for key in LISTS):
         raise refused
     spans = [span_of(data, [value]) for value in members.values()]
     log.add_many("LT009", repeated_members(data, spans), shown)
     return data, {key: _records(key, members, log) if key in only else None for key in LISTS}
-
-
-def _members(data: Bytes) -> dict[str, msgspec.Raw] | None:
-    try:
-        return msgspec.json.decode(data, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
 
 
 def _records(key: str, members: Mapping[str, msgspec.Raw], log: FindingList) -> list[msgspec.Raw] | None:
@@ -207,25 +209,26 @@ def _records(key: str, members: Mapping[str, msgspec.Raw], log: FindingList) -> 
         return None
 
 
-def _without_nan(data: Bytes, log: FindingList) -> bytes | None:
-    """The bytes with each NaN and Infinity outside of strings replaced; ``None`` if there is none."""
-    places: list[int] = []
+def _add_half_pairs(members: Mapping[str, msgspec.Raw], data: bytes, original: bytes, log: FindingList) -> None:
+    """Where texts hold half of a surrogate pair, by record and field.
 
-    def replace(match: re.Match[bytes]) -> bytes:
-        if match[0].startswith(b'"'):
-            return match[0]
-        places.append(match.start())
-        return _BEYOND_FLOATS[match[0]]
-
-    changed = _STRING_OR_NO_NUMBER.sub(replace, data)
-    if not places or _members(changed) is None:
-        return None
-    log.add_many("LT004", places, lambda place: f"byte {place}: {_around(data, place)}")
-    return changed
-
-
-def _around(data: Bytes, place: int) -> str:
-    return bytes(data[max(place - 24, 0) : place + 12]).decode("utf-8", "replace")
+    Args:
+        members: Of the bytes in which they are replaced.
+        data: These bytes.
+        original: What stood there, byte for byte.
+        log: Takes what is found.
+    """
+    for name, member in members.items():
+        try:
+            values = msgspec.json.decode(member, type=list[msgspec.Raw]) if name in LISTS else [member]
+        except msgspec.DecodeError:
+            values = [member]
+        first, _ = places_of(data, values)
+        for i, (start, value) in enumerate(zip(first.tolist(), values, strict=True)):
+            stood = original[start : start + len(memoryview(value))]
+            where = f"{name}[{i}]" if name in LISTS else shown(name)
+            if stood != bytes(value):
+                log.add_many("LT003", broken_texts(stood), lambda text, where=where: f"{where}: {text}")
 
 
 class RecordReader:
@@ -334,7 +337,7 @@ class RecordReader:
                 return _filled(kind, {})
             usable, problems = _usable_fields(content, kind)
             if not any(CODES[code].structural for code, _ in problems) and not _is_strictly_readable(record, kind):
-                problems.append(("LT003", str(error)))
+                problems += [("LT003", text) for text in broken_texts(bytes(record)) or [str(error)]]
             for code, text in problems:
                 self.log.add(code, f"{where}: {text}")
             return _filled(kind, usable)
@@ -351,18 +354,9 @@ def numbers_of_texts(images: Sequence[msgspec.Raw]) -> dict[str, int]:
 def _content(record: msgspec.Raw) -> Any:
     """A record as Python values; ``None`` if it is nested too deeply."""
     try:
-        return json.loads(bytes(record).decode("utf-8", "replace"), parse_int=_number, parse_float=_float)
+        return json.loads(bytes(record).decode("utf-8", "replace"), parse_int=number_of, parse_float=float_of)
     except (RecursionError, ValueError):
         return None
-
-
-def _float(digits: str) -> float:
-    return float("nan") if digits == _NAN else float(digits)
-
-
-def _number(digits: str) -> int | float:
-    """Python refuses to convert thousands of digits; so many are no number that anything could use."""
-    return int(digits) if len(digits) < 400 else float("inf")
 
 
 def _usable_fields(content: Mapping[str, Any], kind: type[_Record]) -> tuple[dict[str, Any], list[tuple[str, str]]]:

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 
 from lt_data.annotations.findings import FindingList, shown
-from lt_data.annotations.lenient import NO_ID, AnnotationColumns, CategoryColumns, ImageColumns
+from lt_data.annotations.lenient import NO_ID, NO_SIDE, AnnotationColumns, CategoryColumns, ImageColumns
 from lt_data.arrays import BoolArray, IntArray
 from lt_data.groups import FREQUENCY_NAMES, frequency_of
 
@@ -143,7 +143,8 @@ def _check_images(file: FileColumns, log: FindingList) -> None:
     leaving = [rows[0] for name, rows in by_name.items() if leaves_folder(name)]
     log.add_many("LT202", leaving, lambda row: f"{file.image(row)}: {shown(names[row])}")
     sizes = file.images.sizes
-    without = np.flatnonzero(((sizes <= 0) | (sizes > LARGEST_SIDE)).any(1))
+    unusable = ((sizes <= 0) | (sizes > LARGEST_SIDE)).any(1) & (sizes != NO_SIDE).all(1)
+    without = np.flatnonzero(unusable)
     log.add_many("LT204", without, lambda row: f"{file.image(row)}: width {sizes[row, 0]}, height {sizes[row, 1]}")
 
 
@@ -157,7 +158,8 @@ def _check_categories(file: FileColumns, log: FindingList) -> None:
     log.add_many("LT206", by_name.pop("", []), file.category)
     log.add_many(
         "LT205",
-        [rows for rows in by_name.values() if len(rows) > 1],
+        # records of one id have their own finding
+        [rows for rows in by_name.values() if len(rows) > 1 and len(set(categories.ids[rows].tolist())) > 1],
         lambda rows: ", ".join(file.category(row) for row in rows[:3]),
     )
 
@@ -179,17 +181,19 @@ def _check_use(file: FileColumns, log: FindingList) -> None:
     if NO_ID in used or NO_ID in annotations.image_ids or shift_of(used, file.categories.ids):
         return
     instances, images = _counts(file)
-    log.add_many("LT207", np.flatnonzero(instances == 0), lambda row: file.category(row) + _groups_all(file, row))
+    # of a file without any object it follows for all of them
+    if not crowd.all():
+        log.add_many("LT207", np.flatnonzero(instances == 0), partial(_unused, file))
     _check_header(file, instances, images, log)
     _check_frequencies(file, images, log)
 
 
-def _groups_all(file: FileColumns, row: int) -> str:
-    """What to add to a category that no object has because it only groups the others."""
+def _unused(file: FileColumns, row: int) -> str:
+    """A category that no object has, and whether that is because it only groups the others."""
     categories = file.categories
     others = [parent for i, parent in enumerate(categories.supercategories) if i != row]
     is_root = bool(others) and all(parent == categories.names[row] for parent in others)
-    return ": the supercategory of all others, as Roboflow writes it" if is_root else ""
+    return file.category(row) + (": the supercategory of all others, as Roboflow writes it" if is_root else "")
 
 
 def _counts(file: FileColumns) -> tuple[IntArray, IntArray]:

@@ -5,14 +5,34 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
+from urllib.parse import urlsplit
 
+import msgspec
+
+from lt_data.annotations.file import AnnotationFile
+from lt_data.annotations.records import UNREADABLE
 from lt_data.build.lvis_fields import NOTHING_REWRITTEN
 from lt_data.build.result import Build, left_over_counts, shortages, totals
 from lt_data.counts.categories import CategoryCounts
 from lt_data.dataset.names import ALIGNMENT_PLOT, ANNOTATIONS, BUILD, CATEGORIES, ENVIRONMENT, GROUPS, REPEAT_FACTORS
 from lt_data.dataset.options import BuildOptions
 from lt_data.errors import one_line
+from lt_data.groups import names_sentence
+
+Licences = Literal["coco", "listed", "nothing"]
+# hosts that official files of COCO and LVIS name in their info
+_COCO_HOSTS: Final = ("cocodataset.org", "mscoco.org", "lvisdataset.org")
+_LICENCES: Final[dict[Licences, str]] = {
+    "coco": ", of COCO by its member `info`: COCO and LVIS annotations are CC BY 4.0; each image has the licence that "
+    "the member `licenses` names",
+    "listed": ", which the member `licenses` lists",
+    "nothing": ", which the file does not name: ask whoever made it",
+}
+
+
+class _Info(msgspec.Struct):
+    url: str | None = None
 
 
 @dataclass(frozen=True)
@@ -29,10 +49,12 @@ class CardFacts:
         total: Images, instances and categories.
         left_over: Surplus instances and crowds of taken images.
         groups: Name, number of categories and instances of each group.
+        group_names: What their names mean.
         categories: Name, instances and images of each category, by rank.
         short: Categories whose target is beyond what the pool holds.
         unranked: Categories without an instance in the pool; they take no rank.
         rewritten: Whether LVIS fields say what the dataset holds, not what the pool said.
+        licences: What the pool says of its licences, see :func:`stated_licences`.
     """
 
     pool: str
@@ -44,10 +66,34 @@ class CardFacts:
     total: Mapping[str, int]
     left_over: tuple[int, int]
     groups: tuple[tuple[str, int, int], ...]
+    group_names: str
     categories: tuple[tuple[str, int, int], ...]
     short: int
     unranked: int
     rewritten: bool
+    licences: Licences
+
+
+def stated_licences(file: AnnotationFile) -> Licences:
+    """What a file says of its licences: that it is of COCO or LVIS, that it lists licences, or nothing.
+
+    Args:
+        file: The pool, or a dataset made from it, which has the same members ``info`` and ``licenses``.
+    """
+    if _url(file.members.get("info")).removeprefix("www.") in _COCO_HOSTS:
+        return "coco"
+    listed = file.members.get("licenses")
+    return "nothing" if listed is None or bytes(listed).strip(b"[] \t\r\n") in (b"", b"null") else "listed"
+
+
+def _url(info: msgspec.Raw | None) -> str:
+    """The host of the ``url`` in a member ``info``; empty where there is none."""
+    try:
+        url = msgspec.json.decode(info or b"{}", type=_Info).url or ""
+        return urlsplit(url if "//" in url else f"//{url}").hostname or ""
+    # text that is no URL
+    except (*UNREADABLE, ValueError):
+        return ""
 
 
 def data_card(build: Build, counts: CategoryCounts) -> str:
@@ -70,6 +116,7 @@ def data_card(build: Build, counts: CategoryCounts) -> str:
         total=totals(build),
         left_over=left_over_counts(build),
         groups=tuple((g.name, len(g.category_ids), sum(by_id[c] for c in g.category_ids)) for g in build.groups),
+        group_names=names_sentence([group.name for group in build.groups]),
         categories=tuple(
             (counts.names[row], int(counts.instances[row]), int(counts.images[row]))
             for row in build.alignment.order[: build.alignment.ranked].tolist()
@@ -77,6 +124,7 @@ def data_card(build: Build, counts: CategoryCounts) -> str:
         short=len(shortages(build.pool_counts, build.alignment)),
         unranked=len(build.alignment.order) - build.alignment.ranked,
         rewritten=build.rewritten != NOTHING_REWRITTEN,
+        licences=stated_licences(build.pool),
     )
     return render_card(facts)
 
@@ -108,8 +156,8 @@ def render_card(facts: CardFacts) -> str:
         "the data files.",
         "## Sources and licences",
         f"Annotations and images are those of the pool ({one_line(facts.pool)}, sha256 {facts.pool_sha256}) and stay "
-        "under its licences: COCO and LVIS annotations are CC BY 4.0; each image has the licence that the member "
-        "`licenses` names. Long-tail recipe: Li et al., Balanced Group Softmax, CVPR 2020, supplement 4.1.",
+        f"under its licences{_LICENCES[facts.licences]}. Long-tail recipe: Li et al., Balanced Group Softmax, CVPR "
+        "2020, supplement 4.1.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -143,6 +191,7 @@ def _group_table(facts: CardFacts) -> str:
     lines = ["| group | categories | instances |", "|---|---|---|"]
     lines += [f"| {name} | {categories} | {instances:,} |" for name, categories, instances in facts.groups]
     notes = [
+        f"A bound belongs to the group above it: {facts.group_names}." if facts.group_names else "",
         f"{facts.short} categories are below their target: the pool has no more." if facts.short else "",
         f"{facts.unranked} categories have no instance in the pool and take no rank." if facts.unranked else "",
     ]

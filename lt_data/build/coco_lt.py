@@ -27,11 +27,11 @@ from lt_data.build.shortage import refuse_shortage
 from lt_data.build.write import write_build
 from lt_data.counts.categories import CategoryCounts, Reference, count_categories
 from lt_data.dataset.directory import check_output
-from lt_data.dataset.names import annotations_path
+from lt_data.dataset.names import ENVIRONMENT, annotations_path
 from lt_data.dataset.options import BuildOptions, Order
 from lt_data.errors import DataError
-from lt_data.files.image_files import FoundImages, find_images, normal_name, refuse_images_inside
-from lt_data.files.writing import refuse_inputs_inside
+from lt_data.files.image_files import FoundImages, check_folder, normal_name, refuse_images_inside, refuse_links_out
+from lt_data.files.writing import refuse_inputs_inside, refuse_unnamable
 from lt_data.groups import make_groups
 from lt_data.progress import SILENT, Progress
 
@@ -72,10 +72,11 @@ def build_coco_lt(
     else:
         check_targets(targets)
     if extras.images is not None:
-        find_images(extras.images, [])
+        check_folder(extras.images)
     if out is not None:
         check_output(out, force=force)
         given = (coco, reference, targets, extras.val, extras.images)
+        refuse_unnamable([Path(path) for path in (*given, out) if path is not None], ENVIRONMENT)
         refuse_inputs_inside(out, [Path(path) for path in given if path is not None and Path(path).exists()])
 
     def read(path: Path) -> AnnotationFile:
@@ -220,4 +221,6 @@ def _found_images(build: Build, folder: Path | None) -> FoundImages:
             f"{build.pool.path}: {len(twice)} image file names occur more than once ('{twice[0]}'); "
             "give every image a file of its own to use --images"
         )
-    return build.pool.find_images(folder, rows)
+    found = build.pool.find_images(folder, rows)
+    refuse_links_out(folder, found.paths)
+    return found

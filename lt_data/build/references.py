@@ -110,6 +110,16 @@ def check_targets(source: str | Path) -> None:
         _read_targets(Path(source))
 
 
+def is_named(kind: str, name: str) -> bool:
+    """Whether a name stands for a reference or targets by itself: those of the package, and laws.
+
+    Args:
+        kind: ``reference`` or ``targets``.
+        name: What was given.
+    """
+    return name in NAMED_TARGETS if kind == "targets" else name in EMBEDDED or _is_law(name)
+
+
 def _is_csv(source: str | Path) -> bool:
     return Path(source).suffix.lower() == ".csv" and Path(source).exists()
 

@@ -16,6 +16,7 @@ import numpy as np
 from lt_data.annotations.records import UNREADABLE, GeometryRecord
 from lt_data.build.result import Build, left_over_counts, shortages, source_name, totals
 from lt_data.build.shortage import short_categories
+from lt_data.groups import names_sentence
 
 # categories that a line names
 NAMED: Final = 5
@@ -107,6 +108,7 @@ def _as_table(build: Build) -> str:
         )
     lines.append("{:<14}{:>12}{:>12}".format("group", "categories", "instances"))
     lines += [f"{name:<14}{categories:>12,}{instances:>12,}" for name, categories, instances in _group_rows(build)]
+    lines.append(names_sentence([name for name, _, _ in _group_rows(build)]))
     return "\n".join([*lines, *_shortage_lines(build), *_rewritten_lines(build)])
 
 

@@ -55,6 +55,7 @@ from lt_data.dataset.record import (
     Rule,
     Shortage,
 )
+from lt_data.errors import DataError
 from lt_data.files.writing import replacing_directory, sha256_of, write_csv, write_json
 from lt_data.groups import group_name_of, groups_to_json
 from lt_data.progress import SILENT, Progress
@@ -260,6 +261,16 @@ def _put_images(build: Build, folder: Path, *, copy: bool) -> None:
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if copy:
-            shutil.copyfile(source, target)
+            _copy(source, target)
         else:
             os.symlink(source.absolute(), target)
+
+
+def _copy(source: Path, target: Path) -> None:
+    try:
+        shutil.copyfile(source, target)
+    except OSError as error:
+        # what cannot be written is told of the whole directory
+        if error.filename == str(source) or error.filename == source:
+            raise DataError(f"{source}: cannot be read ({error.strerror}); the image folder must be readable") from None
+        raise

@@ -131,9 +131,9 @@ def _as_table(report: CheckReport) -> str:
     lines = []
     for f in report.findings:
         lines.append(f"{f.severity:<8} {f.code} {f.count:>9,}  {f.title}")
-        lines += [f"{'':26}{example}" for example in f.examples]
         if f.severity != "info":
             lines.append(f"{'':26}fix: {f.fix}")
+        lines += [f"{'':26}{example}" for example in f.examples]
     found = ", ".join(f"{severity} {count}" for severity, count in _counts(report).items())
     lines.append(
         f"{report.path.name}: {report.images:,} images, {report.annotations:,} annotations, "

@@ -15,9 +15,10 @@ from lt_data.annotations.findings import FindingList, shown
 from lt_data.annotations.lists import FileColumns, leaves_folder
 from lt_data.errors import DataError
 from lt_data.files.image_content import not_an_image
-from lt_data.files.image_files import find_images
+from lt_data.files.image_files import check_folder, find_image
 from lt_data.files.image_survey import spans_little
-from lt_data.files.pixels import deep_kind, deep_values, exif_turn, is_deep, range_of, turned_size
+from lt_data.files.near_names import NearNames
+from lt_data.files.pixels import Size, deep_kind, deep_values, exif_turn, is_deep, range_of, turned_size
 from lt_data.progress import Progress
 
 if TYPE_CHECKING:
@@ -40,29 +41,30 @@ def check_image_files(file: FileColumns, folder: Path, log: FindingList, progres
     Raises:
         DataError: There is no such folder.
     """
-    find_images(folder, [])
+    check_folder(folder)
     sizes = file.images.sizes
     count = len(file.images.names)
+    near = NearNames(folder)
     with warnings.catch_warnings():
         # odd metadata is no finding
         warnings.simplefilter("ignore")
         for row, name in enumerate(file.images.names):
             if name and not leaves_folder(name):
                 size = int(sizes[row, 0]), int(sizes[row, 1])
-                for code, text in _problems(folder, name, file.images.urls[row], size):
+                for code, text in _problems(folder, near, name, file.images.urls[row], size):
                     log.add(code, f"{file.image(row)}: {shown(name)}{text}")
             if progress is not None:
                 progress(row + 1, count)
 
 
-def _problems(folder: Path, name: str, url: str, size: tuple[int, int]) -> Iterator[tuple[str, str]]:
+def _problems(folder: Path, near: NearNames, name: str, url: str, size: Size) -> Iterator[tuple[str, str]]:
     """Codes and explanations of what is wrong with a file; ``size`` is width and height, 0 where not known."""
-    try:
-        (path,), notes = find_images(folder, [name], url_of=lambda _: url)
-    except (DataError, OSError):
-        yield "LT501", " (write '/' for the backslash)" if "\\" in name else ""
+    found = find_image(folder, name, url)
+    if found is None:
+        yield _missing(near, name)
         return
-    if notes:
+    path = found.path
+    if not found.as_given:
         yield "LT506", f": {shown(path.relative_to(folder).as_posix())}"
     try:
         actual = image_size(path)
@@ -77,6 +79,14 @@ def _problems(folder: Path, name: str, url: str, size: tuple[int, int]) -> Itera
             by_exif = turned_size(turn, actual) == size
             turned = " (turned: see its EXIF orientation; data.exif=apply reads it so)" if by_exif else " (turned)"
         yield "LT503", f": {actual[0]} x {actual[1]} px, the record says {size[0]} x {size[1]}{turned}"
+
+
+def _missing(near: NearNames, name: str) -> tuple[str, str]:
+    """A file that is not there, or called nearly so."""
+    other = near.find(name)
+    if other is not None:
+        return "LT507", f": {shown(other.name)} ({other.difference})"
+    return "LT501", " (write '/' for the backslash)" if "\\" in name else ""
 
 
 def _unusual(path: Path) -> tuple[int, list[tuple[str, str]]]:

@@ -43,4 +43,5 @@ def check_objects(file: FileColumns, log: FindingList) -> None:
     log.add_many("LT219", np.flatnonzero(columns.ignored & ~columns.crowd), file.annotation)
     if "annotations" not in file.missing and columns.crowd.all():
         count = len(columns.crowd)
-        log.add("LT220", f"annotations: all {count:,} are crowds" if count else "annotations: []")
+        crowds = f"all {count:,} are crowds (CVAT writes brush masks so); if they are objects, set iscrowd: 0"
+        log.add("LT220", f"annotations: {crowds if count else '[]'}")

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from lt_data.annotations.findings import FindingList, shown
 from lt_data.annotations.lists import FileColumns, leaves_folder
-from lt_data.errors import DataError
-from lt_data.files.image_files import find_images, normal_name
+from lt_data.files.image_files import find_image, normal_name
 
 
 def name_key(name: str) -> str:
@@ -66,10 +65,9 @@ def _linked(names: Sequence[str], folder: Path) -> list[list[int]]:
     by_file: dict[tuple[int, int], list[int]] = defaultdict(list)
     for row, name in enumerate(names):
         if name and not leaves_folder(name):
-            try:
-                status = find_images(folder, [name]).paths[0].stat()
+            file = find_image(folder, name)
             # a missing file has its own finding
-            except (DataError, OSError):
-                continue
-            by_file[status.st_dev, status.st_ino].append(row)
+            if file is not None:
+                status = file.path.stat()
+                by_file[status.st_dev, status.st_ino].append(row)
     return _differing(list(by_file.values()), names)

@@ -33,6 +33,7 @@ from lt_data.groups import (
     check_edges,
     empty_groups_sentence,
     groups_to_json,
+    names_sentence,
 )
 from lt_data.progress import Progress
 
@@ -263,6 +264,8 @@ def _as_table(stats: GroupStats) -> str:
     empty = stats.images - stats.images_with_annotations - crowds
     line = f"{stats.images:,} images in the file, {empty:,} of them without annotations"
     lines.append(f"{line}, {crowds:,} with crowds only" if crowds else line)
+    if explained := names_sentence([g.name for g in stats.groups], "images" if stats.by == "images" else "instances"):
+        lines.append(explained)
     empty_groups = [Group(g.name, g.lower, g.upper, ()) for g in stats.groups if not g.categories]
     lines += [empty_groups_sentence(empty_groups)] if empty_groups else []
     lines += _without_instances_lines(stats)

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
 from lt_data.errors import DataError, OutputError
+from lt_data.files.near_names import NearName, NearNames
 
 # LVIS v1 names an image by its URL only; its images lie in both folders of COCO 2017
 SUBFOLDERS = ("", "train2017", "val2017", "train2014", "val2014")
@@ -23,6 +24,13 @@ LONGEST_SHOWN = 200
 # COCO 2014 puts the split in front of the image's number; COCO 2017 calls the same image by the number alone
 _COCO_2014 = re.compile(r"COCO_[a-z]+\d{4}_(\d{12}\.[A-Za-z]+)")
 _BY_URL, _BY_NUMBER = "by the path in their coco_url", "by what follows the last underscore of their file_name"
+
+
+class FoundImage(NamedTuple):
+    """The file of one image, and whether it is there under its name as given."""
+
+    path: Path
+    as_given: bool
 
 
 class FoundImages(NamedTuple):
@@ -50,11 +58,11 @@ def find_images(
         most: How many missing files to name in the error.
 
     Raises:
-        DataError: The folder is missing, a name would leave it, or files are missing.
+        DataError: The folder is missing, a name would leave it, or files are missing; near misses of their names that
+            lie in the folder are shown.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; give the folder that the image file names are relative to")
+    check_folder(folder)
     names = list(file_names)
     listed = _listed(folder) if len(names) >= MANY else {}
     found = [listed.get(name) or _find(folder, name) for name in names]
@@ -67,12 +75,54 @@ def find_images(
                 break
     missing = [name for name, path in zip(names, found, strict=True) if path is None]
     if missing:
-        raise DataError(
-            [f"{folder / _shown(name)}: image is missing{_hint(name)}" for name in missing[:most]]
-            + [f"{folder}: {len(missing)} of {len(names)} images are missing; check the image folder"]
-        )
+        raise DataError(_missing_lines(folder, missing, len(names), most))
     paths = [path for path in found if path is not None]
     return FoundImages(paths, tuple(_note(folder, way, rows, names, paths) for way, rows in by.items() if rows))
+
+
+def find_image(folder: Path, name: str, url: str = "") -> FoundImage | None:
+    """The file of one image by the lookup of :func:`find_images`; ``None`` if it is missing.
+
+    Args:
+        folder: The image folder.
+        name: Relative to it.
+        url: Its ``coco_url``, empty where there is none.
+
+    Raises:
+        DataError: The name would leave the folder.
+    """
+    path = _find(folder, name)
+    if path is not None:
+        return FoundImage(path, as_given=True)
+    others = (_first_file(folder, other) for _, other in _other_names(name, url))
+    other = next((path for path in others if path is not None), None)
+    return None if other is None else FoundImage(other, as_given=False)
+
+
+def check_folder(folder: Path) -> None:
+    """Refuses an image folder that is none.
+
+    Raises:
+        DataError: There is no such folder.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; give the folder that the image file names are relative to")
+
+
+def _missing_lines(folder: Path, missing: Sequence[str], count: int, most: int) -> list[str]:
+    """What to say of missing images: how many and what to do first, then examples."""
+    near = NearNames(folder)
+    found = [(name, near.find(name)) for name in missing]
+    close = sum(other is not None for _, other in found)
+    what, advice = f"{folder}: {len(missing)} of {count} images are missing", "check the image folder"
+    if close:
+        what += f", {close} of them are there under nearly their name"
+        advice = "write file_name as the folder has it, or give the folder that it is relative to"
+    # those that show what to do first
+    shown = sorted(found, key=lambda pair: pair[1] is None)[:most]
+    return [f"{what}; {advice}"] + [
+        f"{folder / _shown(name)}: image is missing{_hint(name, other)}" for name, other in shown
+    ]
 
 
 def normal_name(name: str) -> str:
@@ -92,6 +142,31 @@ def refuse_images_inside(out: Path, images: Sequence[Path]) -> None:
         raise OutputError(
             f"{out}: holds {len(inside)} of the images of --images ({_shown(str(inside[0]))} leads there), which would "
             "be replaced; choose another --out"
+        )
+
+
+def refuse_links_out(folder: Path, images: Sequence[Path]) -> None:
+    """Refuses images that are links out of the image folder, or lie beyond one: a copy would hold any file of the disk.
+
+    Args:
+        folder: The image folder; it may be a link itself.
+        images: Files in it.
+
+    Raises:
+        DataError: An image lies elsewhere.
+    """
+    place = folder.resolve()
+    parents = {parent: parent.resolve().is_relative_to(place) for parent in {path.parent for path in images}}
+    out = [
+        path
+        for path in images
+        if not parents[path.parent] or (path.is_symlink() and not path.resolve().is_relative_to(place))
+    ]
+    if out:
+        raise DataError(
+            f"{folder}: {len(out):,} of {len(images):,} images lead out of the folder by a link ({_shown(str(out[0]))} "
+            f"to {_shown(str(out[0].resolve()))}), which is not followed; give the folder that holds the files, or put "
+            "the files in this one"
         )
 
 
@@ -156,7 +231,9 @@ def _note(folder: Path, way: str, rows: Sequence[int], names: Sequence[str], pat
     )
 
 
-def _hint(name: str) -> str:
+def _hint(name: str, near: NearName | None) -> str:
+    if near is not None:
+        return f"; there is '{_shown(near.name)}' ({near.difference})"
     return "; its file_name has a backslash, folders are separated by '/'" if "\\" in name else ""
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from lt_data.errors import OutputError
+from lt_data.errors import DataError, OutputError
 from lt_data.files.leftovers import beside, claimed, remove_folder, remove_leftovers
 
 
@@ -24,6 +24,37 @@ def refuse_inputs_inside(out: Path, inputs: Iterable[Path]) -> None:
     for path in inputs:
         if path.resolve().is_relative_to(out.resolve()):
             raise OutputError(f"{out}: holds the input {path}, which would be replaced; choose another --out")
+
+
+def refuse_unnamable(paths: Iterable[Path], record: str) -> None:
+    """Refuses paths that a file in UTF-8 cannot name: the system takes any bytes for a name, text does not.
+
+    Args:
+        paths: What is going to be named, in full.
+        record: What names them.
+
+    Raises:
+        OutputError: A path is not UTF-8.
+    """
+    wrong = [path for path in paths if not (_is_text(path.absolute()) and _is_text(path.resolve()))]
+    if wrong:
+        raise OutputError(
+            f"{as_text(path)}: the path is not UTF-8, so {record} cannot name it; rename it, or choose another"
+            for path in wrong
+        )
+
+
+def as_text(path: Path) -> str:
+    r"""A path as it can be shown: bytes that are not UTF-8 as ``\xff``."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _is_text(path: Path) -> bool:
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_output_file(path: Path, *, force: bool, inputs: Iterable[Path] = (), suffixes: Sequence[str] = ()) -> None:
@@ -87,6 +118,8 @@ def write_whole(
             os.replace(work, path)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror or error}); {advice}") from None
+    except (DataError, OutputError) as error:
+        raise _by_final_name(error, work, path) from None
     finally:
         with suppress(OSError):
             work.unlink(missing_ok=True)
@@ -113,7 +146,7 @@ def adding_files(out: Path) -> Iterator[Path]:
                 os.replace(path, out / path.name)
     except OSError as error:
         raise OutputError(f"{out}: cannot be written ({error.strerror or error}); choose another --out") from None
-    except OutputError as error:
+    except (DataError, OutputError) as error:
         raise _by_final_name(error, work, out) from None
     finally:
         remove_folder(work)
@@ -155,15 +188,16 @@ def replacing_directory(out: Path, *, force: bool = True, check: Callable[[], No
     except OSError as error:
         reason = error.strerror or error
         raise OutputError(f"{out}: cannot be written ({reason}); nothing was changed; choose another --out") from None
-    except OutputError as error:
+    except (DataError, OutputError) as error:
         raise _by_final_name(error, work, out) from None
     finally:
         remove_folder(work)
 
 
-def _by_final_name(error: OutputError, work: Path, out: Path) -> OutputError:
-    """What is said of files in a passing folder, by the name that the folder was going to have."""
-    return OutputError(problem.replace(str(work), str(out)) for problem in error.problems)
+def _by_final_name(error: DataError | OutputError, work: Path, out: Path) -> DataError | OutputError:
+    """What is said of a passing file or folder, by the name that it was going to have; the kind of error stays."""
+    kind = DataError if isinstance(error, DataError) else OutputError
+    return kind(problem.replace(str(work), str(out)) for problem in error.problems)
 
 
 def _put(work: Path, out: Path) -> None:

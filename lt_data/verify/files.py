@@ -15,12 +15,13 @@ from typing import Final
 
 from lt_data import __version__
 from lt_data.annotations.file import AnnotationFile, read_annotations
-from lt_data.build.card import CardFacts, render_card
+from lt_data.build.card import CardFacts, render_card, stated_licences
 from lt_data.dataset.names import ALIGNMENT_PLOT, ANNOTATIONS, BUILD, CARD, ENVIRONMENT, IMAGES, OWN_FILES, VALIDATION
 from lt_data.dataset.record import BuildRecord, read_environment
 from lt_data.errors import DataError
+from lt_data.files.image_content import why_unreadable
 from lt_data.files.image_files import find_images
-from lt_data.groups import make_groups
+from lt_data.groups import make_groups, names_sentence
 from lt_data.progress import Progress
 from lt_data.verify.mismatch import Mismatch, differing_bytes
 from lt_data.verify.report import Checks, Dataset
@@ -80,7 +81,7 @@ def _check_picture(path: Path) -> Iterator[Mismatch]:
         *(OSError, SyntaxError, ValueError, EOFError, zlib.error),
         *(Image.DecompressionBombError, Image.DecompressionBombWarning),
     ) as error:
-        yield Mismatch(path.name, "content", f"{type(error).__name__}: {error}", "a PNG picture")
+        yield Mismatch(path.name, "content", why_unreadable(error, data[:100]), "a PNG picture")
         return
     if not data.endswith(PNG_END):
         yield Mismatch(path.name, "content", "bytes after the end of the picture", "a PNG picture")
@@ -162,10 +163,12 @@ def _card_facts(data: Dataset) -> CardFacts:
         groups=tuple(
             (g.name, len(g.category_ids), sum(int(counts.instances[place[c]]) for c in g.category_ids)) for g in groups
         ),
+        group_names=names_sentence([group.name for group in groups]),
         categories=tuple((counts.names[i], int(counts.instances[i]), int(counts.images[i])) for i in ranked),
         short=sum(row.target > row.pool_instances for row in data.rows),
         unranked=len(data.rows) - len(ranked),
         rewritten=data.record.rewritten is not None,
+        licences=stated_licences(data.file),
     )
 
 

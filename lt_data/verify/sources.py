@@ -5,18 +5,21 @@ Shapes: A annotations, C categories.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import numpy as np
 
 from lt_data.annotations.file import AnnotationFile
+from lt_data.annotations.findings import shown
 from lt_data.annotations.records import CHUNK, UNREADABLE, span_of
 from lt_data.arrays import IntArray
 from lt_data.build.alignment import reference_positions
 from lt_data.build.lvis_fields import NOTHING_REWRITTEN, Rewritten, rewritten, with_edits
-from lt_data.build.references import Targets, load_reference, load_targets
+from lt_data.build.references import Targets, is_named, load_reference, load_targets
 from lt_data.build.result import Build, left_over_counts
 from lt_data.counts.categories import CategoryCounts, Reference, count_categories
 from lt_data.dataset.names import ANNOTATIONS, BUILD, CATEGORIES
@@ -24,6 +27,7 @@ from lt_data.dataset.record import BuildRecord, CategoryRow, Input
 from lt_data.errors import DataError
 from lt_data.verify.mismatch import Mismatch, differing_bytes, differing_fields, differing_ids
 
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 # what the builder writes for a region that training ignores
 CROWD = msgspec.Raw(b"1")
 Members = dict[str, msgspec.Raw]
@@ -56,6 +60,26 @@ def refuse_unused(record: BuildRecord, given: Path | None, directory: Path) -> N
             f"--reference: got '{given}'; {directory} has its {kind} from the name '{recorded.name}', not from a file; "
             "leave --reference out"
         )
+
+
+def check_inputs(record: BuildRecord, given: Path | None) -> Iterator[Mismatch]:
+    """Every input that is a file has a digest, and what is a name or a law by itself has none.
+
+    Args:
+        record: What the directory says.
+        given: The file that the reference or the targets came from; its digest is compared elsewhere.
+    """
+    kind, _, _ = source_of(record, None)
+    inputs = {"pool": record.inputs.pool, "val": record.inputs.val, kind: getattr(record.inputs, kind)}
+    for key, recorded in inputs.items():
+        where = f"inputs: {key}: sha256"
+        named = key == kind and is_named(kind, recorded.name)
+        if recorded is None or (recorded.sha256 is None and key == kind):
+            continue
+        if recorded.sha256 is None or not _DIGEST.fullmatch(recorded.sha256):
+            yield Mismatch(BUILD, where, shown(recorded.sha256), "64 hexadecimal digits")
+        elif named and given is None:
+            yield Mismatch(BUILD, where, recorded.sha256, f"nothing, as {recorded.name} is no file")
 
 
 def load_source(

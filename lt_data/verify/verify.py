@@ -24,6 +24,7 @@ from lt_data.verify.mismatch import Mismatch
 from lt_data.verify.record import check_digests, check_record
 from lt_data.verify.report import Checks, Dataset, Unchecked, read_dataset
 from lt_data.verify.sources import (
+    check_inputs,
     check_origin,
     check_pool_counts,
     check_records,
@@ -109,6 +110,7 @@ def verify_directory(
 def _check_source(data: Dataset, given: Path | None, checks: Checks) -> None:
     """The reference ranks and counts, or the explicit targets, against where they came from; and the warnings."""
     kind, recorded, source = source_of(data.record, given)
+    checks.run(BUILD, "inputs: which have a digest", check_inputs(data.record, given))
     loaded = None
     if isinstance(source, Path):
         loaded = load_source(kind, source, data.rows, data.counts)

@@ -5,7 +5,6 @@ Labels are 1..C, 0 is the background; boxes are xyxy in pixels of the (flipped, 
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +22,8 @@ from lt_train.data.images import fast_jpeg_decoder, read_image, resized_size
 from lt_train.data.instance_masks import InstanceMasks
 from lt_train.data.plan import Draw
 from lt_train.data.target import Target
-from lt_train.data.worker_memory import TRIM_EVERY, return_free_memory, settle_worker
+from lt_train.data.worker_memory import TRIM_EVERY, return_free_memory
+from lt_train.data.workers import start_worker, started
 from lt_train.randomness import draw_seed, keyed_generator
 
 Sample = tuple[Tensor, Target]
@@ -192,24 +192,14 @@ def make_loader(
         _Guarded(dataset),
         batch_sampler=draws,  # type: ignore[arg-type]
         num_workers=workers,
-        worker_init_fn=_start_worker,
+        worker_init_fn=start_worker,
         collate_fn=_collate,
         pin_memory=pin_memory,
     )
-    for batch in loader:
+    for batch in started(loader):
         if isinstance(batch, LtError):
             raise batch
         yield batch
-
-
-def _start_worker(worker: int) -> None:
-    """Settles a process that outlives the first signal to its whole group: the step under way needs its images."""
-    settle_worker(worker)
-    for name in ("SIGINT", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-    # a parent that ends sends it again to those that have not left by themselves
-    signal.signal(signal.SIGTERM, lambda number, _: signal.signal(number, signal.SIG_DFL))
 
 
 class _Guarded(Dataset[Any]):

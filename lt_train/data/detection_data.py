@@ -24,6 +24,7 @@ from lt_data.errors import DataError
 from lt_data.files.image_survey import survey_images
 from lt_data.files.pixels import AS_STORED, ImageReading
 from lt_train.data.instance_masks import MaskKind, mask_kinds
+from lt_train.data.workers import ignore_interrupts
 
 # categories that a line names
 MOST_NAMED = 10
@@ -183,6 +184,7 @@ _shared: list[AnnotationFile] = []
 
 
 def _share(file: AnnotationFile) -> None:
+    ignore_interrupts()
     _shared[:] = [file]
 
 

@@ -26,7 +26,7 @@ from lt_train.runs.compute import prepare
 from lt_train.runs.content import check_progress, load_optimizer, load_scaler, load_weights_into
 from lt_train.runs.data import RunData, check_unchanged
 from lt_train.runs.directory import RunDir, write_text
-from lt_train.runs.log import drop_later_metrics
+from lt_train.runs.log import drop_later_metrics, metric_lines
 from lt_train.runs.metadata import check_resumed
 from lt_train.runs.model import make_model, model_from_run
 
@@ -328,8 +328,7 @@ def _last_evaluation(run: RunDir) -> int:
 
 
 def _records(run: RunDir) -> list[dict[str, Any]]:
-    lines = run.metrics.read_text(encoding="utf-8").splitlines() if run.metrics.is_file() else []
-    return [json.loads(line) for line in lines]
+    return [json.loads(line) for line in metric_lines(run)]
 
 
 def _is_evaluation(record: dict[str, Any]) -> bool:

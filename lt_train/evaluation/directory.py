@@ -16,7 +16,7 @@ import msgspec
 from lt_data.counts.categories import CategoryCounts
 from lt_data.counts.training import UNKNOWN
 from lt_data.errors import DataError, OutputError
-from lt_data.files.writing import adding_files, write_whole
+from lt_data.files.writing import adding_files, refuse_unnamable, write_whole
 from lt_data.groups import Group
 from lt_train.evaluation.engines.protocols import Protocol
 from lt_train.evaluation.figures.per_class import Cell, per_class_csv
@@ -120,7 +120,8 @@ def check_evaluation_dir(out: Path, *, force: bool, inputs: Sequence[Path] = ())
         inputs: Files that are read, which are never replaced.
 
     Raises:
-        OutputError: It is a file, cannot be written, or holds an evaluation or an input.
+        OutputError: It is a file, cannot be written, or holds an evaluation or an input; the path of an input is not
+            UTF-8.
     """
     # Path.exists raises in a directory that one may not look into
     there_already = next(path for path in (out, *out.absolute().parents) if os.path.exists(path))
@@ -129,6 +130,7 @@ def check_evaluation_dir(out: Path, *, force: bool, inputs: Sequence[Path] = ())
     if not os.access(there_already, os.W_OK | os.X_OK):
         raise OutputError(f"{out}: cannot be written (no permission in {there_already}); choose another --out")
     names = [out / name for name in EVALUATION_FILES if (out / name).exists()]
+    refuse_unnamable(inputs, INPUTS)
     for path in inputs:
         if any(path.exists() and path.resolve() == name.resolve() for name in names):
             raise OutputError(f"{out}: holds {path.name}, which is read; choose another --out")

@@ -206,7 +206,7 @@ def evaluate_predictions(
         OutputError: The output exists, or cannot be written.
     """
     if out is not None:
-        check_evaluation_dir(out, force=force, inputs=[predictions])
+        check_evaluation_dir(out, force=force, inputs=[Path(predictions), Path(annotations)])
     path = annotations_path(Path(annotations))
     counts = None
     if train_counts is not None:

@@ -109,7 +109,7 @@ def _output(run: RunDir, checkpoint: str, files: Files | None, out: Path | None,
     if out is None:
         stem = f"-{files.annotations.stem}" if files else ""
         out = run.path / f"eval-{checkpoint}{stem}"
-    check_evaluation_dir(out, force=force)
+    check_evaluation_dir(out, force=force, inputs=[files.annotations] if files else [])
     return out
 
 

@@ -17,7 +17,7 @@ import torch
 
 from lt_data.errors import DataError, OutputError
 from lt_data.files.leftovers import belongs_to, remove_abandoned
-from lt_data.files.writing import write_whole
+from lt_data.files.writing import refuse_unnamable, write_whole
 from lt_data.versions import PACKAGE, version_of
 from lt_train.recipe.load import read_recipe_file, resolved_recipe
 from lt_train.recipe.origins import format_yaml
@@ -163,9 +163,10 @@ def check_run_dir(path: Path, *, force: bool) -> None:
             run that stopped before its first line of numbers is replaced unasked.
 
     Raises:
-        OutputError: Something is there that must not be lost.
+        OutputError: Something is there that must not be lost, or the path is not UTF-8.
     """
     run = RunDir(path)
+    refuse_unnamable([path], run.environment.name)
     if path.exists() and not path.is_dir():
         raise OutputError(f"{path}: is a file; choose another --out")
     names = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []

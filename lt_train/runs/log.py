@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from lt_data.errors import OutputError
+from lt_data.errors import DataError, OutputError
 from lt_data.terminal import terminal
 from lt_train.runs.directory import RunDir, write_text
 from lt_train.runs.live import LiveTable, duration, figures
@@ -23,9 +23,21 @@ from lt_train.runs.trackers import Tracker
 def drop_later_metrics(run: RunDir, done: int) -> None:
     """Removes the lines of ``metrics.jsonl`` beyond a step: a resumed run writes them again."""
     if run.metrics.is_file():
-        lines = run.metrics.read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if _step_of(line) <= done]
+        kept = [line for line in metric_lines(run) if _step_of(line) <= done]
         write_text(run.metrics, "".join(f"{line}\n" for line in kept))
+
+
+def metric_lines(run: RunDir) -> list[str]:
+    """The lines of ``metrics.jsonl``; none where there is no such file.
+
+    Raises:
+        DataError: It is not UTF-8.
+    """
+    try:
+        return run.metrics.read_text(encoding="utf-8").splitlines() if run.metrics.is_file() else []
+    except UnicodeDecodeError as error:
+        number = error.object.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{run.metrics}: line {number} is not UTF-8; remove this line") from None
 
 
 def _step_of(line: str) -> float:

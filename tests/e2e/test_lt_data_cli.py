@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -350,3 +351,55 @@ def test_with_a_terminal_a_bar_shows_bytes_and_results_stay_in_their_file(folder
     assert b"reading" in shown
     assert b"kB" in shown
     assert json.loads((tmp_path / "out.json").read_text())["categories"] == 24
+
+
+BUILD = ("build-coco-lt", "--coco", POOL, "--reference", "exp:2", "--on-shortage", "cap")
+
+
+def refusal(*arguments, cwd):
+    """The lines of an error, without their first word."""
+    run = subprocess.run([LT_DATA, *arguments], capture_output=True, cwd=cwd, check=False)
+    said = run.stderr.decode()
+    assert run.returncode == 1
+    assert "Traceback" not in said
+    return [line.removeprefix("error: ") for line in said.splitlines() if line.startswith("error: ")]
+
+
+def test_images_that_are_called_nearly_so_or_lie_elsewhere(folder, tmp_path):
+    images = tmp_path / "images"
+    shutil.copytree(folder / "pool/images", images)
+    names = sorted(path.name for path in images.iterdir())
+    (images / names[0]).rename(images / names[0].upper())
+    first, second = refusal(*BUILD, "--images", images, "--out", tmp_path / "lt", cwd=folder)
+    assert first.startswith(f"{images}: 1 of 40 images are missing, 1 of them are there under nearly their name; ")
+    assert second == f"{images}/{names[0]}: image is missing; there is '{names[0].upper()}' (upper and lower case)"
+    check = lt_data("check", POOL, "--images", images, cwd=folder)
+    assert check.returncode == 1
+    assert "LT507" in check.stdout
+    (tmp_path / "private").write_bytes(b"")
+    (images / names[0]).symlink_to(tmp_path / "private")
+    for way in ("--copy", "--link"):
+        (line,) = refusal(*BUILD, "--images", images, way, "--out", tmp_path / "lt", cwd=folder)
+        assert line.startswith(f"{images}: 1 of 40 images lead out of the folder by a link ({images}/{names[0]} to ")
+    assert not (tmp_path / "lt").exists()
+
+
+def test_names_that_are_not_utf_8_and_digests_that_nobody_wrote(folder, tmp_path):
+    odd = os.path.join(os.fsencode(tmp_path), b"odd\xff")
+    (line,) = refusal(*BUILD, "--out", odd, cwd=folder)
+    assert line.endswith(
+        r"odd\xff: the path is not UTF-8, so environment.json cannot name it; rename it, or choose another"
+    )
+    assert not os.path.exists(odd)
+    half = tmp_path / "half.json"
+    half.write_text((folder / POOL).read_text().replace('"file_name":"', '"file_name":"\\ud83d', 1))
+    (line,) = refusal("group-stats", half, cwd=folder)
+    assert r"LT003: a record cannot be read: 1 (images[0]: file_name has '\ud83d" in line
+    out = tmp_path / "lt"
+    assert lt_data(*BUILD, "--out", out, cwd=folder).returncode == 0
+    content = json.loads((out / "build.json").read_text())
+    content["inputs"]["reference"]["sha256"] = "ab" * 32
+    (out / "build.json").write_text(json.dumps(content))
+    verified = lt_data("verify", out, cwd=folder)
+    assert verified.returncode == 1
+    assert f"inputs: reference: sha256: got {'ab' * 32}; expected nothing, as exp:2 is no file" in verified.stdout

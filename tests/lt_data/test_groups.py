@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lt_data.errors import DataError
-from lt_data.groups import frequency_of, group_name_of, groups_from_json, groups_to_json, make_groups
+from lt_data.groups import frequency_of, group_name_of, groups_from_json, groups_to_json, make_groups, names_sentence
 
 EDGES = st.lists(st.integers(1, 10_000), min_size=1, max_size=8, unique=True).map(sorted)
 COUNTS = st.lists(st.integers(0, 20_000), min_size=1, max_size=60)
@@ -63,3 +63,16 @@ def test_lvis_v05_group_sizes():
     counts = embedded_reference("lvis-v0.5").instances
     sizes = [len(g.category_ids) for g in make_groups(np.arange(1230), counts)]
     assert sizes == [294, 453, 302, 181]
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (["(0, 10)", "[10, 100)", "[100, ~)"], "(0, 10) holds categories of 0 to 9 images, [100, ~) of 100 and more"),
+        (["(0, 1)", "[1, ~)"], "(0, 1) holds categories of 0 to 0 images, [1, ~) of 1 and more"),
+        (["rare", "frequent"], ""),
+        ([], ""),
+    ],
+)
+def test_names_are_explained(names, says):
+    assert names_sentence(names, "images") == says

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lt_data.groups import names_sentence
 from lt_train.evaluation.engines.protocols import describe
 from lt_train.evaluation.figures.metrics import FREQUENCIES
 from lt_train.evaluation.predictions.columns import IOU_TYPES
@@ -32,7 +33,8 @@ def format_metrics(metrics: Mapping[str, Any]) -> str:
         if title.endswith("fixed"):
             values[len(_COLUMNS) - 1] = None  # recall of other detections than the column's
         lines.append(_row(title, [percent(value) for value in values], header))
-    lines += [_identity(metrics), *_untrained(counts)]
+    explained = names_sentence(list(counts["groups"]), "training instances")
+    lines += [_identity(metrics), *([explained] if explained else []), *_untrained(counts)]
     return "\n".join(lines) + "\n"
 
 

@@ -17,6 +17,7 @@ from lt_data.build.result import Extras, totals
 from lt_data.counts.categories import count_categories
 from lt_data.dataset.options import BuildOptions
 from lt_data.errors import DataError, OutputError
+from lt_data.verify.verify import verify_directory
 from tests.lt_data.pools import as_lvis_05, pool, save
 
 IMAGES = st.dictionaries(
@@ -208,11 +209,10 @@ def test_images_that_lead_into_the_output_are_refused(path, tmp_path, copy):
         (tmp_path / f"images/{i:012d}.jpg").write_bytes(b"image")
     build_coco_lt(path, tmp_path / "lt", options=options, extras=Extras(images=tmp_path / "images", copy_images=True))
     inside = {p.name for p in (tmp_path / "lt/images").iterdir()}
-    (tmp_path / "links").mkdir()
     for image in (tmp_path / "images").iterdir():
         source = tmp_path / ("lt/images" if image.name in inside else "images")
-        (tmp_path / "links" / image.name).symlink_to(source / image.name)
-    extras = Extras(images=tmp_path / "links", copy_images=copy)
+        (tmp_path / image.name).symlink_to(source / image.name)
+    extras = Extras(images=tmp_path, copy_images=copy)
     with pytest.raises(OutputError, match=f"holds {len(inside)} of the images of --images") as error:
         build_coco_lt(path, tmp_path / "lt", options=options, extras=extras, force=True)
     assert len(error.value.problems) == 1
@@ -220,12 +220,78 @@ def test_images_that_lead_into_the_output_are_refused(path, tmp_path, copy):
     build_coco_lt(path, tmp_path / "other", options=options, extras=extras)
 
 
+@pytest.mark.parametrize("copy", [False, True])
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_links_out_of_the_image_folder_are_not_followed(path, tmp_path, copy, kind):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    for i in range(1, 21):
+        (outside / f"{i:012d}.jpg").write_bytes(b"private")
+    images = tmp_path / "images"
+    images.mkdir()
+    if kind == "folder":
+        (images / "val2017").symlink_to(outside)
+    else:
+        for file in outside.iterdir():
+            (images / file.name).symlink_to(file)
+    extras = Extras(images=images, copy_images=copy)
+    with pytest.raises(DataError, match="lead out of the folder by a link .* give the folder that holds the files"):
+        build_coco_lt(path, tmp_path / "lt", options=BuildOptions(scale="0.0002", on_shortage="cap"), extras=extras)
+    assert not (tmp_path / "lt").exists()
+
+
+def test_links_within_the_image_folder_and_to_it_are_followed(path, tmp_path):
+    (tmp_path / "all/files").mkdir(parents=True)
+    for i in range(1, 21):
+        (tmp_path / f"all/files/{i}").write_bytes(b"image")
+        (tmp_path / f"all/{i:012d}.jpg").symlink_to(f"files/{i}")
+    (tmp_path / "images").symlink_to("all")
+    extras = Extras(images=tmp_path / "images", copy_images=True)
+    build_coco_lt(path, tmp_path / "lt", options=BuildOptions(scale="0.0002", on_shortage="cap"), extras=extras)
+    assert all(file.read_bytes() == b"image" for file in (tmp_path / "lt/images").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("members", "says"),
+    [
+        ({"info": {"url": "http://cocodataset.org"}}, "COCO and LVIS annotations are CC BY 4.0"),
+        ({"info": {"url": "http://mscoco.org"}}, "COCO and LVIS annotations are CC BY 4.0"),
+        ({"info": {"url": "www.lvisdataset.org"}}, "COCO and LVIS annotations are CC BY 4.0"),
+        ({"info": {"url": "http://cocodataset.org.example"}, "licenses": [{"id": 1}]}, "which the member `licenses` l"),
+        ({"info": {"url": 7}, "licenses": []}, "which the file does not name"),
+        ({"info": "COCO", "licenses": None}, "which the file does not name"),
+        ({"info": {"url": "http://[", "description": "COCO 2017"}}, "which the file does not name"),
+    ],
+)
+def test_the_card_claims_the_licence_of_coco_for_files_of_coco_only(tmp_path, members, says):
+    path = save(small() | members, tmp_path / "pool.json")
+    out = tmp_path / "lt"
+    build_coco_lt(path, out, options=BuildOptions(scale="0.0005", on_shortage="cap"))
+    card = (out / "README.md").read_text()
+    assert says in card
+    assert ("CC BY" in card) == ("CC BY" in says)
+    assert verify_directory(out).problems == ()
+
+
+def test_paths_that_are_not_utf_8_are_refused_before_the_build(path, tmp_path):
+    options = BuildOptions(scale="0.0005", on_shortage="cap")
+    odd = tmp_path / os.fsdecode(b"odd\xff")
+    says = r"odd\\xff: the path is not UTF-8, so environment.json cannot name it"
+    with pytest.raises(OutputError, match=says):
+        build_coco_lt(path, odd, options=options)
+    odd.symlink_to(path)
+    with pytest.raises(OutputError, match=says):
+        build_coco_lt(odd, tmp_path / "lt", options=options)
+    assert not (tmp_path / "lt").exists()
+    build_coco_lt(odd, None, options=options)
+
+
 def test_data_card(path, tmp_path):
     build_coco_lt(path, tmp_path / "lt", options=BuildOptions(3, "0.0005", on_shortage="cap"))
     card = (tmp_path / "lt/README.md").read_text()
     assert "lt-data build-coco-lt --coco pool.json --out OUT --reference lvis-v0.5 --seed 3 --scale 0.0005" in card
     assert "| group | categories | instances |" in card
-    assert "CC BY 4.0" in card
+    assert "under its licences, which the file does not name: ask whoever made it." in card
     assert str(tmp_path) not in card
 
 

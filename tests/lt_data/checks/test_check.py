@@ -305,7 +305,7 @@ def test_polygons_of_another_nesting_are_told_as_such(tmp_path, shape):
 
 
 def test_every_code_has_a_case():
-    of_other_files = {"LT501", "LT502", "LT503", "LT504", "LT505", "LT506", "LT601", "LT602", "LT603", "LT604"}
+    of_other_files = {"LT501", "LT502", "LT503", "LT504", "LT505", "LT506", "LT507", "LT601", "LT602", "LT603", "LT604"}
     assert set(CASES) | of_other_files == set(CODES)
 
 
@@ -379,8 +379,8 @@ def test_table_and_json(tmp_path):
     report = check_file(save(CASES["LT104"][0](), tmp_path / "a.json"))
     table = format_report(report).splitlines()
     assert table[0] == "error    LT104         1  an image_id is not listed in images"
-    assert table[1].strip() == "annotations[1] (id 2): image_id 17"
-    assert table[2].strip() == "fix: add the image records, or remove these annotations"
+    assert table[1].strip() == "fix: add the image records, or remove these annotations"
+    assert table[2].strip() == "annotations[1] (id 2): image_id 17"
     content = json.loads(format_report(report, "json"))
     assert content["kinds"] == {"error": 1, "warning": 0, "info": 0}
     assert (
@@ -528,3 +528,70 @@ def test_what_is_wrong_with_the_other_file(tmp_path, change, code, says):
         assert told[code].count == 1
     assert ("LT601" in findings) == ("'images'" not in says)
     assert "LT604" not in findings or code in ("LT005", "LT103")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (rb"a\udcff.jpg", r"'a\udcff.jpg': half of a surrogate pair"),
+        (rb"\ud83d", r"'\ud83d': half of a surrogate pair"),
+        (b"caf\xe9.jpg", r"'caf\xe9.jpg': not UTF-8"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("key", "field"), [("images", "file_name"), ("categories", "name"), ("images", "author"), ("annotations", "note")]
+)
+def test_what_is_no_text_names_its_record_and_field(tmp_path, key, field, text, shown):
+    if text.startswith(b"caf") and field in ("author", "note"):
+        pytest.skip("bytes in fields that nothing reads stay as they are")
+    content = base()
+    content[key][1][field] = "HERE"
+    path = tmp_path / "a.json"
+    path.write_bytes(save(content, path).read_bytes().replace(b"HERE", text))
+    (finding,) = check_file(path).findings
+    assert (finding.code, finding.count) == ("LT003", 1)
+    assert finding.examples == (f"{key}[1]: {field} has {shown}",)
+    with pytest.raises(DataError, match="LT003") as error:
+        read_annotations(path)
+    assert f"{key}[1]: {field} has {shown}" in str(error.value)
+
+
+def test_pairs_escapes_and_other_members_are_told_from_half_pairs(tmp_path):
+    content = base()
+    content["images"][0]["copyright"] = "\\ud83d and \U0001f600"
+    content["info"] = {"author": ["HERE"]}
+    content["annotations"][0]["area"] = float("nan")
+    path = tmp_path / "a.json"
+    path.write_bytes(save(content, path).read_bytes().replace(b"HERE", rb"\uDC00"))
+    findings = {finding.code: finding for finding in check_file(path).findings}
+    assert set(findings) == {"LT003", "LT004", "LT303"}
+    assert findings["LT003"].examples == (r"'info': author has '\udc00': half of a surrogate pair",)
+
+
+@pytest.mark.parametrize("depth", [3, 300, 800])
+def test_what_is_no_text_in_deep_records_is_a_finding_too(tmp_path, depth):
+    content = base()
+    content["images"][1]["file_name"] = "HERE"
+    path = tmp_path / "a.json"
+    deep = b'x\xff", "note": ' + b"[" * depth + b"]" * depth + b', "more": "'
+    path.write_bytes(save(content, path).read_bytes().replace(b"HERE", deep))
+    (finding,) = (f for f in check_file(path).findings if f.code == "LT003")
+    assert finding.examples[0].startswith("images[1]: ")
+
+
+def test_findings_that_only_follow_are_left_out(tmp_path):
+    """Sizes of a wrong type, equal records of one category, a file of crowds: each is told once."""
+    content = base()
+    content["images"][0]["width"] = "64"
+    assert set(found(tmp_path, content)) == {"LT011"}
+    content = base()
+    content["categories"] += content["categories"]
+    assert set(found(tmp_path, content)) == {"LT103"}
+    content = base()
+    for record in content["annotations"]:
+        record["iscrowd"] = 1
+    findings = found(tmp_path, content)
+    assert set(findings) == {"LT209", "LT220"}
+    assert findings["LT220"].examples == (
+        "annotations: all 4 are crowds (CVAT writes brush masks so); if they are objects, set iscrowd: 0",
+    )

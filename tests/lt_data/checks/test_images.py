@@ -98,8 +98,16 @@ def test_images_of_another_name_are_looked_at_and_told(tmp_path, images):
 
 def test_a_backslash_in_a_name_is_pointed_out(tmp_path, images):
     content = base()
-    content["images"][1]["file_name"] = "sub\\000000000002.jpg"
+    content["images"][1]["file_name"] = "sub\\x.jpg"
     assert "(write '/' for the backslash)" in found(tmp_path, content, images=images)["LT501"].examples[0]
+
+
+def test_near_misses_of_names_are_shown(tmp_path, images):
+    content = base()
+    content["images"][1]["file_name"] = "000000000002.JPEG"
+    finding = found(tmp_path, content, images=images)["LT507"]
+    assert (finding.severity, finding.count) == ("error", 1)
+    assert finding.examples == ("images[1] (id 2): '000000000002.JPEG': '000000000002.jpg' (another ending)",)
 
 
 def test_images_of_more_than_8_bits_are_told_with_their_values(tmp_path, images):

@@ -77,7 +77,58 @@ def test_urls_never_lead_out_of_the_folder(folder, url):
 
 def test_a_backslash_in_a_name_is_pointed_out(folder):
     with pytest.raises(DataError, match="missing; its file_name has a backslash, folders are separated by '/'"):
-        find_images(folder, ["val2017\\b.jpg"])
+        find_images(folder, ["val2017\\c.jpg"])
+
+
+@pytest.mark.parametrize(
+    ("name", "there", "difference"),
+    [
+        ("sub/caf\u00e9.jpg", "sub/cafe\u0301.jpg", "another Unicode form"),
+        ("Sub/X.JPG", "sub/x.jpg", "upper and lower case"),
+        ("x.jpg", "sub/x.jpg", "another folder"),
+        ("wrong/x.jpg", "sub/x.jpg", "another folder"),
+        ("sub/x.jpg", "x.jpg", "another folder"),
+        ("sub\\x.jpg", "sub/x.jpg", "a backslash for '/'"),
+        ("all\\sub\\x.jpg", "sub/x.jpg", "a backslash for '/', another folder"),
+        ("x%20y.jpg", "x y.jpg", "%20 and its like for characters"),
+        ("x y.jpg", "x%20y.jpg", "%20 and its like for characters"),
+        ("x.png", "x.jpg", "another ending"),
+        ("x", "x.jpg", "another ending"),
+        ("x.jpg ", "x.jpg", "spaces around it"),
+        ("X.jpg", "x.jpg ", "upper and lower case, spaces around it"),
+    ],
+)
+def test_near_misses_in_the_folder_are_shown(folder, name, there, difference):
+    (folder / there).parent.mkdir(exist_ok=True)
+    (folder / there).touch()
+    with pytest.raises(DataError) as error:
+        find_images(folder, ["a.jpg", "none.jpg", name])
+    assert error.value.problems == [
+        f"{folder}: 2 of 3 images are missing, 1 of them are there under nearly their name; write file_name as the "
+        "folder has it, or give the folder that it is relative to",
+        f"{folder / name}: image is missing; there is '{there}' ({difference})",
+        f"{folder / 'none.jpg'}: image is missing",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "others"),
+    [("x.jpg", ["p/x.jpg", "q/x.jpg"]), ("x.jpg", ["x.txt", "x.jpg.txt"]), ("p/x.png", ["x.jpg"])],
+)
+def test_what_may_be_any_of_several_files_or_another_one_is_not_guessed(folder, name, others):
+    for other in others:
+        (folder / other).parent.mkdir(exist_ok=True)
+        (folder / other).touch()
+    with pytest.raises(DataError) as error:
+        find_images(folder, [name])
+    assert error.value.problems[1] == f"{folder / name}: image is missing"
+
+
+def test_a_link_that_leads_nowhere_is_no_near_miss(folder):
+    (folder / "x.jpg").symlink_to("nowhere")
+    with pytest.raises(DataError) as error:
+        find_images(folder, ["x.jpg"])
+    assert error.value.problems[1] == f"{folder / 'x.jpg'}: image is missing"
 
 
 def test_folders_are_no_images_and_links_are(folder):
@@ -99,7 +150,7 @@ def test_missing_images_are_listed_and_counted(folder):
     with pytest.raises(DataError) as error:
         find_images(folder, ["a.jpg", *(f"{i}.jpg" for i in range(9))])
     assert len(error.value.problems) == 6
-    assert "9 of 10 images are missing" in error.value.problems[-1]
+    assert "9 of 10 images are missing; check the image folder" in error.value.problems[0]
     with pytest.raises(DataError, match="no such folder"):
         find_images(folder / "none", [])
 
@@ -108,7 +159,7 @@ def test_missing_images_are_listed_and_counted(folder):
 def test_names_that_no_file_can_have_are_missing_in_one_short_line(folder, name):
     with pytest.raises(DataError, match="image is missing") as error:
         find_images(folder, ["a.jpg", name])
-    line, _ = error.value.problems
+    _, line = error.value.problems
     assert len(line) < len(str(folder)) + 300
     assert line.isprintable()
 

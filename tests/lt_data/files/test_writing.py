@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from lt_data.errors import OutputError
+from lt_data.errors import DataError, OutputError
 from lt_data.files.writing import adding_files, replacing_directory, write_whole
 
 
@@ -102,3 +102,18 @@ def test_errors_name_a_file_where_it_was_going_to_be(tmp_path, folder):
         write_whole(work / "a.png", full)
     assert str(error.value).startswith(f"{tmp_path}/out/a.png: cannot be written (No space left on device)")
     assert contents(tmp_path) == {}
+
+
+@pytest.mark.parametrize("kind", [DataError, OutputError])
+def test_no_message_names_a_passing_place(tmp_path, kind):
+    def refused(path):
+        raise kind(f"{path}: no")
+
+    with pytest.raises(kind) as error:
+        write_whole(tmp_path / "a", refused)
+    assert error.value.problems == [f"{tmp_path / 'a'}: no"]
+    for writing in (adding_files, replacing_directory):
+        with pytest.raises(kind) as error, writing(tmp_path / "b") as work:
+            refused(work / "c")
+        assert error.value.problems == [f"{tmp_path / 'b/c'}: no"]
+    assert list(tmp_path.iterdir()) == []

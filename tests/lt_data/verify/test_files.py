@@ -299,3 +299,9 @@ def test_odd_names_keep_the_card_whole(tmp_path):
     assert r"| 1 | a\n\n# b\|c\u202e | 8 | 8 |" in lines
     assert [line for line in lines if line.startswith("# ")] == [r"# Long-tailed subset of po\nol.json"]
     assert verify_directory(tmp_path / "lt", pool=source).problems == ()
+
+
+def test_a_picture_that_is_none_is_called_by_what_it_holds(built):
+    (built / "alignment.png").write_text("<html>")
+    (picture,) = (problem for problem in verify_directory(built).problems if problem.file == "alignment.png")
+    assert picture.got == "the file holds an HTML page, as failed downloads leave; fetch the image again"

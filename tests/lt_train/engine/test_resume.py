@@ -91,3 +91,14 @@ def test_resume_survives_a_line_that_was_cut_off(tiny_recipe, tmp_path):
         handle.write('{"step": 4, "lo')
     fit(tiny_recipe("data.val=null"), run.path, resume=True)
     assert losses(run) == before
+
+
+def test_resume_names_metrics_that_are_not_utf_8(tiny_recipe, tmp_path):
+    recipe = tiny_recipe("data.val=null", "trackers=[]")
+    run = fit(recipe, tmp_path / "run")
+    whole = run.metrics.read_bytes()
+    run.metrics.write_bytes(whole + b"\xff\n")
+    with pytest.raises(DataError, match=r"metrics.jsonl: line 4 is not UTF-8; remove this line"):
+        fit(recipe, run.path, resume=True)
+    run.metrics.write_bytes(whole)
+    fit(recipe, run.path, resume=True)

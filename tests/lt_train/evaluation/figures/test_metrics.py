@@ -175,7 +175,8 @@ def test_table_and_frequencies_of_lvis():
     """r, c and f come from the annotation file and have columns."""
     metrics = summarise(federated(), groups=GROUPS)
     assert metrics["bbox"]["frequency"] == {"r": pytest.approx(0.5), "c": pytest.approx(0.4), "f": None}
-    first, header, classes, box, _ = format_metrics(metrics).splitlines()
+    first, header, classes, box, _, names = format_metrics(metrics).splitlines()
+    assert names == "(0, 10) holds categories of 0 to 9 training instances, [100, ~) of 100 and more"
     assert first.startswith("protocol lvis (300 detections per image), engine hotcoco ")
     assert header.split()[6:10] == ["AR@300", "APr", "APc", "APf"]
     assert classes.split() == ["classes", "3", "2", "1", "0", "2", "1", "0"]
@@ -190,7 +191,7 @@ def test_fixed_ap_stands_beside_ap():
     lines = format_metrics(metrics).splitlines()
     assert lines[4].startswith("bbox fixed ")
     assert lines[4].split()[8] == "-"  # its recall is of other detections than the column says
-    assert "bbox fixed 46.7 = 46.7" in lines[-1]
+    assert "bbox fixed 46.7 = 46.7" in lines[-2]
     with pytest.raises(ValueError, match="fixed=True"):
         summarise(federated(), groups=GROUPS, fixed=federated())
 
