@@ -19,13 +19,34 @@ FILE = FilePath()
 PATH = click.argument("path", type=FILE)
 PRESETS = "numbers such as 10,100,1000, or a preset: bags, bags-2, bags-8, simcal"
 THRESHOLD = "categories in a smaller share of the images than this are repeated."
-EDGES = click.option("--edges", help=f"Bounds between the groups: {PRESETS}  [default: the directory's, else bags].")
+
+
+class GroupsOption(click.Option):
+    """``--groups``, which was called ``--edges`` and is still taken by that name; the help has the one it has now."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """The name and what it is for."""
+        record = super().get_help_record(ctx)
+        return record and (record[0].replace("--edges, ", "").replace(", --edges", ""), record[1])
+
+    def get_error_hint(self, ctx: click.Context | None) -> str:
+        """The name in messages."""
+        return "'--groups'"
+
+
+GROUPS = click.option(
+    "--groups",
+    "--edges",
+    "edges",
+    cls=GroupsOption,
+    help=f"Bounds between the groups: {PRESETS}  [default: the directory's, else bags].",
+)
 BY = click.option(
     "--by",
     type=click.Choice(["instances", "images", "frequency"]),
     default="instances",
     show_default=True,
-    help="What the bounds count; frequency: rare, common and frequent, as in LVIS, without --edges.",
+    help="What the bounds count; frequency: rare, common and frequent, as in LVIS, without --groups.",
 )
 TABLE_OR_JSON = click.option(
     "--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True
@@ -61,7 +82,15 @@ def main() -> None:
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the order in which images are visited.")
 @click.option("--scale", default="1.0", show_default=True, help="Factor on the targets, 0 < scale <= 1.")
-@click.option("--edges", default="10,100,1000", show_default=True, help=f"Bounds between the groups: {PRESETS}.")
+@click.option(
+    "--groups",
+    "--edges",
+    "edges",
+    cls=GroupsOption,
+    default="10,100,1000",
+    show_default=True,
+    help=f"Bounds between the groups: {PRESETS}.",
+)
 @click.option("--threshold", type=float, default=0.001, show_default=True, help=f"For repeat_factors.csv: {THRESHOLD}")
 @click.option(
     "--on-shortage",
@@ -150,7 +179,7 @@ def build_coco_lt(
 @main.command(short_help="Count categories, images and instances per group.")
 @PATH
 @TABLE_CSV_OR_JSON
-@EDGES
+@GROUPS
 @BY
 @click.option("--plot", type=FILE, help="Draw the groups as bars too, into this .png or .svg file.")
 @click.option(
@@ -361,7 +390,7 @@ def _weights_of(method: str, variant: str) -> dict[str, Any]:
     help="Which picture; alignment needs a dataset directory.",
 )
 @click.option("--out", type=FILE, required=True, help="Folder for the PNG and SVG files.")
-@EDGES
+@GROUPS
 @BY
 @click.option("--force", is_flag=True, help="Replace pictures that exist.")
 def plot(path: Path, kind: str, out: Path, edges: str | None, by: str, force: bool) -> None:

@@ -31,7 +31,7 @@ def folder(tmp_path_factory):
 
 
 def test_build_then_stats(folder):
-    build = ("build-coco-lt", "--coco", "pool/annotations.json", "--out", "lt", "--scale", "0.001", "--edges", "2,5")
+    build = ("build-coco-lt", "--coco", "pool/annotations.json", "--out", "lt", "--scale", "0.001", "--groups", "2,5")
     run = lt_data(*build, cwd=folder)
     assert run.returncode == 0, run.stderr
     assert "written: lt" in run.stdout
@@ -108,17 +108,17 @@ def test_a_note_where_a_category_is_meant_in_two_ways(folder, tmp_path):
         (("build-coco-lt", "--coco", "none.json", "--out", "x"), 1, "error: none.json: cannot be read"),
         (("build-coco-lt", "--coco", "pool/annotations.json", "--out", "x"), 1, "largest --scale that works is"),
         (
-            ("build-coco-lt", "--coco", "a", "--out", "x", "--edges", "10,x"),
+            ("build-coco-lt", "--coco", "a", "--out", "x", "--groups", "10,x"),
             1,
             "allowed are the presets bags (10,100,1000)",
         ),
-        (("build-coco-lt", "--coco", "a", "--out", "x", "--edges", "10,5"), 1, "ascending order"),
+        (("build-coco-lt", "--coco", "a", "--out", "x", "--groups", "10,5"), 1, "ascending order"),
         (("build-coco-lt", "--coco", "a", "--out", "x", "--scale", "2"), 1, "0 < scale <= 1"),
         (("build-coco-lt", "--coco", "a", "--out", "x", "--reference", "lvis-v9"), 1, "lvis-v0.5, lvis-v1, zipf:ALPHA"),
         (("build-coco-lt", "--coco", "a", "--out", "x", "--lvis", "b", "--reference", "c"), 2, "exclude each other"),
         (("group-stats", "."), 1, "give a dataset directory or an annotation file"),
         (("group-stats", "pool", "--plot", "a.jpg"), 1, "a.jpg: is written as .png or .svg"),
-        (("group-stats", "pool", "--by", "frequency", "--edges", "5"), 1, "leave it out, or use --by images"),
+        (("group-stats", "pool", "--by", "frequency", "--groups", "5"), 1, "leave it out, or use --by images"),
         (("build-coco-lt", "--coco", ".", "--out", "x"), 1, "give a dataset directory or an annotation file"),
         (("build-coco-lt", "--coco", "pool/annotations.json", "--out", "pool", "--force"), 1, "no build wrote"),
         (("group-stats", "pool/annotations.json", "--format", "xml"), 2, "'xml' is not one of"),
@@ -134,14 +134,14 @@ def test_a_note_where_a_category_is_meant_in_two_ways(folder, tmp_path):
         (("build-coco-lt", "--coco", POOL, "--out", "x", "--targets", ""), 1, "--targets: is empty"),
         (("build-coco-lt", "--coco", POOL, "--out", "x", "--lvis", ""), 2, "'--lvis': the path is empty"),
         (("build-coco-lt", "--coco", POOL, "--out", ""), 2, "'--out': the path is empty"),
-        (("group-stats", POOL, "--edges", ""), 1, "edges: got ''"),
+        (("group-stats", POOL, "--groups", ""), 1, "--groups: got ''"),
         (("group-stats", POOL, "--write", POOL, "--force"), 1, "is read by this command; choose another file"),
         (("class-weights", POOL, "--variant", "text"), 2, "--variant is of a method; give --method too"),
         (("class-weights", POOL, "--method", "bags"), 2, "'bags' is not one of 'reweight', 'reweight-cls'"),
         (("build-coco-lt", "--coco", POOL, "--out", "x", "--copy"), 2, "they need --images"),
         (("build-coco-lt", "--coco", POOL, "--out", "x", "--link"), 2, "they need --images"),
         (
-            ("plot", POOL, "--kind", "groups", "--by", "frequency", "--edges", "10", "--out", "x"),
+            ("plot", POOL, "--kind", "groups", "--by", "frequency", "--groups", "10", "--out", "x"),
             1,
             "leave it out, or use --by images",
         ),
@@ -158,7 +158,7 @@ def test_mistakes(folder, arguments, code, says):
 
 @pytest.fixture(scope="module")
 def dataset(folder):
-    command = ("build-coco-lt", "--coco", "pool/annotations.json", "--out", "ds", "--scale", "0.001", "--edges", "2,5")
+    command = ("build-coco-lt", "--coco", "pool/annotations.json", "--out", "ds", "--scale", "0.001", "--groups", "2,5")
     assert lt_data(*command, "--images", "pool/images", "--val", "pool/annotations.json", cwd=folder).returncode == 0
     return folder
 
@@ -182,7 +182,7 @@ def dataset(folder):
         ),
         (("plot", "ds", "--out", "plots"), "written: plots/alignment.svg"),
         (("show", "ds", "--category", "plain-disc", "--images", "ds/images", "--out", "disc.png"), "written: disc.png"),
-        (("group-stats", "ds", "--edges", "bags-2"), "[100, ~)"),
+        (("group-stats", "ds", "--groups", "bags-2"), "[100, ~)"),
         (("group-stats", "ds", "--write", "groups.json"), "(0, 2)"),
         (("repeat-factors", "ds", "--threshold", "0.5", "--out", "factors.csv"), "images per epoch"),
         (("group-stats", "pool", "--by", "images", "--plot", "by_images.svg"), "by images"),
