@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 from click.core import ParameterSource
 
 from lt_data import __version__
 from lt_data.terminal import Bar
+from lt_data.versions import install_command
 from lt_train.recipe.methods import REWEIGHTED, VARIANTS
 
-from .options import CommandGroup, FilePath
+from .options import CommandGroup, FilePath, tell
 
 FILE = FilePath()
 PATH = click.argument("path", type=FILE)
@@ -56,7 +58,20 @@ TABLE_CSV_OR_JSON = click.option(
 )
 
 
-@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class _Commands(CommandGroup):
+    other_names: ClassVar = {
+        **dict.fromkeys(("build", "coco-lt", "make", "create"), "build-coco-lt"),
+        **dict.fromkeys(("stats", "statistics", "groups", "count"), "group-stats"),
+        **dict.fromkeys(("validate", "lint"), "check"),
+        **dict.fromkeys(("demo", "synthetic"), "demo-pool"),
+        **dict.fromkeys(("weights", "reweight"), "class-weights"),
+        **dict.fromkeys(("rfs", "factors"), "repeat-factors"),
+        **dict.fromkeys(("view", "browse", "visualise", "visualize"), "show"),
+        **dict.fromkeys(("compare",), "diff"),
+    }
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="lt-data")
 def main() -> None:
     """Build long-tailed detection datasets and look at them.
@@ -169,9 +184,9 @@ def build_coco_lt(
             click.echo(shortage_json(error))
         raise
     for warning in (*built.warnings, *built.notes, *remarks(built)):
-        click.echo(f"warning: {warning}", err=True)
+        tell("warning", warning)
     for note in built.image_notes:
-        _note(note)
+        tell("note", note)
     click.echo(format_build(built, style))
     click.echo("dry run: nothing written" if dry_run else f"written: {out}", err=style == "json")
 
@@ -374,7 +389,7 @@ def class_weights(path: Path, method: str | None, variant: str | None, style: st
 def _weights_of(method: str, variant: str) -> dict[str, Any]:
     """Options of ``class_weight_table`` as a method of lt-train has them."""
     if importlib.util.find_spec("pydantic") is None:
-        raise click.ClickException("--method needs pydantic, not installed; run: pip install 'lt-detection[train]'")
+        raise click.ClickException(f"--method needs pydantic, not installed; run: {install_command('train')}")
     from lt_train.recipe.load import class_weight_options
 
     return class_weight_options(method, variant)
@@ -448,14 +463,10 @@ def show(path: Path, category: str, images: Path, out: Path, image_range: Any, e
     from lt_data.files.pixels import ImageReading
     from lt_data.pictures.show import show_category
 
-    options |= {"reading": ImageReading(image_range, exif), "note": _note}
+    options |= {"reading": ImageReading(image_range, exif), "note": partial(tell, "note")}
     with Bar("reading", "bytes") as progress:
         show_category(path, category, images, out, progress=progress, **options)
     click.echo(f"written: {out}")
-
-
-def _note(line: str) -> None:
-    click.echo(f"note: {line}", err=True)
 
 
 def exit_unless(good: bool) -> None:

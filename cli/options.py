@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import click
 
 from lt_data.errors import LtError
+from lt_data.text_tables import wrapped
 
 INPUT_IS_WRONG = 1
 # EX_TEMPFAIL of sysexits.h: the same command can go on later
@@ -40,7 +42,23 @@ class FilePath(click.Path):
 
 
 class CommandGroup(click.Group):
-    """Commands whose errors are lines, from parsing and their first import on."""
+    """Commands whose errors are lines, from parsing and their first import on.
+
+    Attributes:
+        other_names: What other tools call a command, and what it is called here.
+    """
+
+    other_names: ClassVar[Mapping[str, str]] = {}
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Finds the command; one that is called otherwise elsewhere is named."""
+        name = args[0].lower().replace("_", "-")
+        known = self.other_names.get(name) or (name if name in self.commands else None)
+        if args[0] not in self.commands and known is not None:
+            ctx.fail(f"No such command '{args[0]}'. Did you mean '{known}'?")
+        return super().resolve_command(ctx, args)
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Parses and runs."""
@@ -106,12 +124,12 @@ def error_lines() -> Iterator[None]:
     except MemoryError:
         leave("out of memory; close other programs, or use a machine with more")
     except Terminated:
-        leave("terminated")
+        stop("terminated")
     except KeyboardInterrupt:
         # a terminal shows ^C and leaves the cursor after it
         if sys.stderr.isatty():
             click.echo(err=True)
-        leave("interrupted")
+        stop("interrupted")
 
 
 def _where_raised(error: OSError) -> str:
@@ -128,6 +146,21 @@ def leave(*problems: str, code: int = INPUT_IS_WRONG) -> NoReturn:
             click.echo(f"error: {problem}", err=True)
     _drop_unwritten()
     sys.exit(code)
+
+
+def stop(word: str, code: int = INPUT_IS_WRONG) -> NoReturn:
+    """Ends the process because somebody asked for it, which is no error."""
+    with suppress(OSError):
+        click.echo(word, err=True)
+    leave(code=code)
+
+
+def tell(kind: str, text: str) -> None:
+    """A note or a warning on standard error: in a terminal it breaks at words, elsewhere it is one line."""
+    line = f"{kind}: {text}"
+    if sys.stderr.isatty():
+        line = wrapped(line, "  ", shutil.get_terminal_size().columns)
+    click.echo(line, err=True)
 
 
 def _drop_unwritten() -> None:

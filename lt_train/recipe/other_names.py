@@ -85,3 +85,14 @@ def _keys() -> dict[str, str]:
 
 
 OTHER_NAMES: Final = OtherNames(_keys(), OTHER_VALUES)
+
+
+def key_of(name: str) -> str | None:
+    """The key of a recipe that a name means: one of ours as it is, or what other tools call it; ``None`` for others.
+
+    Args:
+        name: As somebody types it for an option, such as ``learning-rate``.
+    """
+    plain = name.lower().replace("-", "_")
+    ours = {key.rpartition(".")[2]: key for key in _KEYS} | {key: key for key in _KEYS}
+    return OTHER_NAMES.keys.get(plain) or ours.get(plain)

@@ -139,7 +139,8 @@ class RunLog:
     def line(self, text: str) -> None:
         """A line for people; above the table, if there is one."""
         self._write_line(text)
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        # at words in a terminal, and one line where somebody reads a file
+        self.console.print(text, markup=False, highlight=False, soft_wrap=not self.console.is_terminal)
 
     def _write_line(self, text: str) -> None:
         self._log.add(f"{datetime.now().isoformat(timespec='seconds')} {text}")
