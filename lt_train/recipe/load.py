@@ -244,6 +244,11 @@ def read_recipe_file(source: str | Path) -> dict[str, Any]:
             text = _read_text(Path(source))
         except (OSError, ValueError) as error:
             _answer_former_name(name, shipped)
+            if "=" in name:
+                raise RecipeError(
+                    f"recipe {shown(name)}: the first word is the recipe, and this is an override; write "
+                    f"lt-train fit RECIPE {shown(name)[1:-1]}"
+                ) from None
             close = difflib.get_close_matches(name, shipped, n=3, cutoff=0.3)
             raise RecipeError(
                 f"recipe {shown(name)}: no such shipped recipe and not a readable file ({_reason(error)}); "

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -266,7 +267,7 @@ def test_a_signal_is_one_line_and_leaves_nothing(large_pool, tmp_path, step, num
     output, rest = run.communicate()
     assert run.returncode == 1
     assert output == ""
-    assert rest.splitlines()[-1] == f"error: {says}"
+    assert rest.splitlines()[-1] == says
     assert "Traceback" not in rest
     assert "Aborted" not in rest
     assert list(tmp_path.iterdir()) == []
@@ -306,7 +307,7 @@ def test_ctrl_c_while_parsing_is_one_line(monkeypatch, method):
 
     monkeypatch.setattr(click.Group, method, interrupt)
     result = CliRunner().invoke(main, ["group-stats", "a.json"])
-    assert (result.exit_code, result.stderr) == (1, "error: interrupted\n")
+    assert (result.exit_code, result.stderr) == (1, "interrupted\n")
 
 
 def test_a_file_that_may_not_be_read_is_one_line(tmp_path):
@@ -350,3 +351,32 @@ def test_with_a_terminal_a_bar_shows_bytes_and_results_stay_in_their_file(folder
     assert b"reading" in shown
     assert b"kB" in shown
     assert json.loads((tmp_path / "out.json").read_text())["categories"] == 24
+
+
+def test_bounds_are_called_groups_and_their_former_name_is_taken(dataset):
+    now, former = (lt_data("group-stats", "ds", name, "2,5", cwd=dataset) for name in ("--groups", "--edges"))
+    assert (now.returncode, now.stdout) == (0, former.stdout)
+    for command in ("group-stats", "build-coco-lt", "plot"):
+        text = lt_data(command, "--help", cwd=dataset).stdout
+        assert "--groups" in text
+        assert "--edges" not in text
+    wrong = lt_data("group-stats", "ds", "--edges", "5,2", cwd=dataset)
+    assert wrong.returncode == 1
+    assert wrong.stderr.endswith(
+        "--groups: got 5,2; allowed are positive whole numbers in ascending order, for example 2,5\n"
+    )
+
+
+def test_a_card_with_the_former_name_is_whole(dataset, tmp_path):
+    shutil.copytree(dataset / "ds", tmp_path / "ds")
+    card = tmp_path / "ds/README.md"
+    card.write_text(card.read_text().replace(" --groups ", " --edges "))
+    assert " --edges " in card.read_text()
+    assert lt_data("verify", "ds", cwd=tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize(("name", "ours"), [("build", "build-coco-lt"), ("stats", "group-stats"), ("Check", "check")])
+def test_names_of_other_tools_are_answered(tmp_path, name, ours):
+    run = lt_data(name, "x", cwd=tmp_path)
+    assert run.returncode == 2
+    assert f"Did you mean '{ours}'?" in run.stderr
