@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import click
 from click.core import ParameterSource
@@ -15,7 +15,7 @@ from lt_data.terminal import Bar
 from lt_data.versions import install_command
 from lt_train.recipe.methods import REWEIGHTED, VARIANTS
 
-from .options import CommandGroup, FilePath, tell
+from .options import HELP, OTHER_DATA_COMMANDS, CommandGroup, FilePath, groups_option, tell
 
 FILE = FilePath()
 PATH = click.argument("path", type=FILE)
@@ -23,26 +23,7 @@ PRESETS = "numbers such as 10,100,1000, or a preset: bags, bags-2, bags-8, simca
 THRESHOLD = "categories in a smaller share of the images than this are repeated."
 
 
-class GroupsOption(click.Option):
-    """``--groups``, which was called ``--edges`` and is still taken by that name; the help has the one it has now."""
-
-    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """The name and what it is for."""
-        record = super().get_help_record(ctx)
-        return record and (record[0].replace("--edges, ", "").replace(", --edges", ""), record[1])
-
-    def get_error_hint(self, ctx: click.Context | None) -> str:
-        """The name in messages."""
-        return "'--groups'"
-
-
-GROUPS = click.option(
-    "--groups",
-    "--edges",
-    "edges",
-    cls=GroupsOption,
-    help=f"Bounds between the groups: {PRESETS}  [default: the directory's, else bags].",
-)
+GROUPS = groups_option(help=f"Bounds between the groups: {PRESETS}  [default: the directory's, else bags].")
 BY = click.option(
     "--by",
     type=click.Choice(["instances", "images", "frequency"]),
@@ -58,20 +39,11 @@ TABLE_CSV_OR_JSON = click.option(
 )
 
 
-class _Commands(CommandGroup):
-    other_names: ClassVar = {
-        **dict.fromkeys(("build", "coco-lt", "make", "create"), "build-coco-lt"),
-        **dict.fromkeys(("stats", "statistics", "groups", "count"), "group-stats"),
-        **dict.fromkeys(("validate", "lint"), "check"),
-        **dict.fromkeys(("demo", "synthetic"), "demo-pool"),
-        **dict.fromkeys(("weights", "reweight"), "class-weights"),
-        **dict.fromkeys(("rfs", "factors"), "repeat-factors"),
-        **dict.fromkeys(("view", "browse", "visualise", "visualize"), "show"),
-        **dict.fromkeys(("compare",), "diff"),
-    }
-
-
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=CommandGroup,
+    other_names=OTHER_DATA_COMMANDS,
+    context_settings=HELP,
+)
 @click.version_option(__version__, prog_name="lt-data")
 def main() -> None:
     """Build long-tailed detection datasets and look at them.
@@ -97,15 +69,7 @@ def main() -> None:
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the order in which images are visited.")
 @click.option("--scale", default="1.0", show_default=True, help="Factor on the targets, 0 < scale <= 1.")
-@click.option(
-    "--groups",
-    "--edges",
-    "edges",
-    cls=GroupsOption,
-    default="10,100,1000",
-    show_default=True,
-    help=f"Bounds between the groups: {PRESETS}.",
-)
+@groups_option(default="10,100,1000", show_default=True, help=f"Bounds between the groups: {PRESETS}.")
 @click.option("--threshold", type=float, default=0.001, show_default=True, help=f"For repeat_factors.csv: {THRESHOLD}")
 @click.option(
     "--on-shortage",

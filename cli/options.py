@@ -8,11 +8,11 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any, ClassVar, NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 
@@ -22,6 +22,28 @@ from lt_data.text_tables import wrapped
 INPUT_IS_WRONG = 1
 # EX_TEMPFAIL of sysexits.h: the same command can go on later
 RESUMABLE = 75
+HELP: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+OTHER_DATA_COMMANDS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("build", "coco-lt", "make", "create"), "build-coco-lt"),
+    **dict.fromkeys(("stats", "statistics", "groups", "count"), "group-stats"),
+    **dict.fromkeys(("validate", "lint"), "check"),
+    **dict.fromkeys(("demo", "synthetic"), "demo-pool"),
+    **dict.fromkeys(("weights", "reweight"), "class-weights"),
+    **dict.fromkeys(("rfs", "factors"), "repeat-factors"),
+    **dict.fromkeys(("view", "browse", "visualise", "visualize"), "show"),
+    **dict.fromkeys(("compare",), "diff"),
+}
+OTHER_TRAIN_COMMANDS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("train", "training", "run", "finetune", "tune"), "fit"),
+    **dict.fromkeys(("test", "val", "validate", "evaluate", "evaluation", "metrics"), "eval"),
+    **dict.fromkeys(("infer", "inference", "detect", "demo-image"), "predict"),
+    **dict.fromkeys(("demo", "example"), "quickstart"),
+    **dict.fromkeys(("check", "env", "info", "checks"), "doctor"),
+    **dict.fromkeys(("calibration", "post-hoc"), "calibrate"),
+    **dict.fromkeys(("models", "list", "zoo", "configs"), "recipes"),
+    **dict.fromkeys(("show", "cfg"), "config"),
+    **dict.fromkeys(("diff",), "compare"),
+}
 
 
 class Terminated(KeyboardInterrupt):
@@ -41,14 +63,34 @@ class FilePath(click.Path):
         return super().convert(value, param, ctx)
 
 
+class GroupsOption(click.Option):
+    """``--groups``, which was called ``--edges`` and is still taken by that name; the help has the one it has now."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """The name and what it is for."""
+        record = super().get_help_record(ctx)
+        return record and (record[0].replace("--edges, ", "").replace(", --edges", ""), record[1])
+
+    def get_error_hint(self, ctx: click.Context | None) -> str:
+        """The name in messages."""
+        return "'--groups'"
+
+
+def groups_option(**attributes: Any) -> Callable[[Any], Any]:
+    """The option ``--groups`` of commands whose functions call it ``edges``."""
+    return click.option("--groups", "--edges", "edges", cls=GroupsOption, **attributes)
+
+
 class CommandGroup(click.Group):
     """Commands whose errors are lines, from parsing and their first import on.
 
-    Attributes:
-        other_names: What other tools call a command, and what it is called here.
+    Args:
+        other_names: What other tools call a command, in small letters with hyphens, and what it is called here.
     """
 
-    other_names: ClassVar[Mapping[str, str]] = {}
+    def __init__(self, *args: Any, other_names: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.other_names = other_names or {}
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

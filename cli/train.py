@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,7 +14,7 @@ from lt_data.terminal import Bar
 from lt_data.versions import install_command
 from lt_train.recipe.methods import POST_HOC
 
-from .options import RESUMABLE, CommandGroup, FilePath, tell
+from .options import HELP, OTHER_TRAIN_COMMANDS, RESUMABLE, CommandGroup, FilePath, tell
 from .options import stop as end
 
 if TYPE_CHECKING:
@@ -43,20 +43,6 @@ def with_method(overrides: tuple[str, ...], method: str | None) -> tuple[str, ..
     return (f"method={method}", *overrides)
 
 
-class _Commands(CommandGroup):
-    other_names: ClassVar = {
-        **dict.fromkeys(("train", "training", "run", "finetune", "tune"), "fit"),
-        **dict.fromkeys(("test", "val", "validate", "evaluate", "evaluation", "metrics"), "eval"),
-        **dict.fromkeys(("infer", "inference", "detect", "demo-image"), "predict"),
-        **dict.fromkeys(("demo", "example"), "quickstart"),
-        **dict.fromkeys(("check", "env", "info", "checks"), "doctor"),
-        **dict.fromkeys(("calibration", "post-hoc"), "calibrate"),
-        **dict.fromkeys(("models", "list", "zoo", "configs"), "recipes"),
-        **dict.fromkeys(("show", "cfg"), "config"),
-        **dict.fromkeys(("diff",), "compare"),
-    }
-
-
 class OverriddenCommand(click.Command):
     """Takes keys of the recipe as ``KEY=VALUE``, and says so where one is typed as an option."""
 
@@ -73,7 +59,11 @@ class OverriddenCommand(click.Command):
             raise click.UsageError(f"No such option '{error.option_name}'; write {key}=VALUE.", ctx) from None
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=CommandGroup,
+    other_names=OTHER_TRAIN_COMMANDS,
+    context_settings=HELP,
+)
 @click.version_option(__version__, prog_name="lt-train")
 def main() -> None:
     """Train torchvision detectors on long-tailed data and measure AP per group."""

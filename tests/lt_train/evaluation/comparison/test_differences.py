@@ -100,8 +100,8 @@ def test_table(systems, comparison):
     assert gains[0].split()[:6] == ["seven,", "rare", "(0,", "10)", "4", "4"]
     assert gains[0].endswith("?")
     assert gains[1].startswith("c2")
-    assert "not the seed of the training" in text
-    assert "200 paired resamples of the 40 images (seed 3)" in text
+    assert "not the seed of the training" in words
+    assert "200 paired resamples of the 40 images (seed 3)" in words
     shortest = format_comparison(comparison, top=1)
     assert "c2 " not in shortest
     assert text.endswith("\n")
