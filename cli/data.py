@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +12,24 @@ from click.core import ParameterSource
 
 from lt_data import __version__
 from lt_data.terminal import Bar
+from lt_data.versions import install_command
 from lt_train.recipe.methods import REWEIGHTED, VARIANTS
 
-from .options import CommandGroup, FilePath
+from .options import HELP, OTHER_DATA_COMMANDS, CommandGroup, FilePath, groups_option, tell
 
 FILE = FilePath()
 PATH = click.argument("path", type=FILE)
 PRESETS = "numbers such as 10,100,1000, or a preset: bags, bags-2, bags-8, simcal"
 THRESHOLD = "categories in a smaller share of the images than this are repeated."
-EDGES = click.option("--edges", help=f"Bounds between the groups: {PRESETS}  [default: the directory's, else bags].")
+
+
+GROUPS = groups_option(help=f"Bounds between the groups: {PRESETS}  [default: the directory's, else bags].")
 BY = click.option(
     "--by",
     type=click.Choice(["instances", "images", "frequency"]),
     default="instances",
     show_default=True,
-    help="What the bounds count; frequency: rare, common and frequent, as in LVIS, without --edges.",
+    help="What the bounds count; frequency: rare, common and frequent, as in LVIS, without --groups.",
 )
 TABLE_OR_JSON = click.option(
     "--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True
@@ -35,7 +39,11 @@ TABLE_CSV_OR_JSON = click.option(
 )
 
 
-@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=CommandGroup,
+    other_names=OTHER_DATA_COMMANDS,
+    context_settings=HELP,
+)
 @click.version_option(__version__, prog_name="lt-data")
 def main() -> None:
     """Build long-tailed detection datasets and look at them.
@@ -61,7 +69,7 @@ def main() -> None:
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the order in which images are visited.")
 @click.option("--scale", default="1.0", show_default=True, help="Factor on the targets, 0 < scale <= 1.")
-@click.option("--edges", default="10,100,1000", show_default=True, help=f"Bounds between the groups: {PRESETS}.")
+@groups_option(default="10,100,1000", show_default=True, help=f"Bounds between the groups: {PRESETS}.")
 @click.option("--threshold", type=float, default=0.001, show_default=True, help=f"For repeat_factors.csv: {THRESHOLD}")
 @click.option(
     "--on-shortage",
@@ -140,9 +148,9 @@ def build_coco_lt(
             click.echo(shortage_json(error))
         raise
     for warning in (*built.warnings, *built.notes, *remarks(built)):
-        click.echo(f"warning: {warning}", err=True)
+        tell("warning", warning)
     for note in built.image_notes:
-        _note(note)
+        tell("note", note)
     click.echo(format_build(built, style))
     click.echo("dry run: nothing written" if dry_run else f"written: {out}", err=style == "json")
 
@@ -150,7 +158,7 @@ def build_coco_lt(
 @main.command(short_help="Count categories, images and instances per group.")
 @PATH
 @TABLE_CSV_OR_JSON
-@EDGES
+@GROUPS
 @BY
 @click.option("--plot", type=FILE, help="Draw the groups as bars too, into this .png or .svg file.")
 @click.option(
@@ -345,7 +353,7 @@ def class_weights(path: Path, method: str | None, variant: str | None, style: st
 def _weights_of(method: str, variant: str) -> dict[str, Any]:
     """Options of ``class_weight_table`` as a method of lt-train has them."""
     if importlib.util.find_spec("pydantic") is None:
-        raise click.ClickException("--method needs pydantic, not installed; run: pip install 'lt-detection[train]'")
+        raise click.ClickException(f"--method needs pydantic, not installed; run: {install_command('train')}")
     from lt_train.recipe.load import class_weight_options
 
     return class_weight_options(method, variant)
@@ -361,7 +369,7 @@ def _weights_of(method: str, variant: str) -> dict[str, Any]:
     help="Which picture; alignment needs a dataset directory.",
 )
 @click.option("--out", type=FILE, required=True, help="Folder for the PNG and SVG files.")
-@EDGES
+@GROUPS
 @BY
 @click.option("--force", is_flag=True, help="Replace pictures that exist.")
 def plot(path: Path, kind: str, out: Path, edges: str | None, by: str, force: bool) -> None:
@@ -419,14 +427,10 @@ def show(path: Path, category: str, images: Path, out: Path, image_range: Any, e
     from lt_data.files.pixels import ImageReading
     from lt_data.pictures.show import show_category
 
-    options |= {"reading": ImageReading(image_range, exif), "note": _note}
+    options |= {"reading": ImageReading(image_range, exif), "note": partial(tell, "note")}
     with Bar("reading", "bytes") as progress:
         show_category(path, category, images, out, progress=progress, **options)
     click.echo(f"written: {out}")
-
-
-def _note(line: str) -> None:
-    click.echo(f"note: {line}", err=True)
 
 
 def exit_unless(good: bool) -> None:

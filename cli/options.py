@@ -3,23 +3,47 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 
 from lt_data.errors import LtError
+from lt_data.text_tables import wrapped
 
 INPUT_IS_WRONG = 1
 # EX_TEMPFAIL of sysexits.h: the same command can go on later
 RESUMABLE = 75
+HELP: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+OTHER_DATA_COMMANDS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("build", "coco-lt", "make", "create"), "build-coco-lt"),
+    **dict.fromkeys(("stats", "statistics", "groups", "count"), "group-stats"),
+    **dict.fromkeys(("validate", "lint"), "check"),
+    **dict.fromkeys(("demo", "synthetic"), "demo-pool"),
+    **dict.fromkeys(("weights", "reweight"), "class-weights"),
+    **dict.fromkeys(("rfs", "factors"), "repeat-factors"),
+    **dict.fromkeys(("view", "browse", "visualise", "visualize"), "show"),
+    **dict.fromkeys(("compare",), "diff"),
+}
+OTHER_TRAIN_COMMANDS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("train", "training", "run", "finetune", "tune"), "fit"),
+    **dict.fromkeys(("test", "val", "validate", "evaluate", "evaluation", "metrics"), "eval"),
+    **dict.fromkeys(("infer", "inference", "detect", "demo-image"), "predict"),
+    **dict.fromkeys(("demo", "example"), "quickstart"),
+    **dict.fromkeys(("check", "env", "info", "checks"), "doctor"),
+    **dict.fromkeys(("calibration", "post-hoc"), "calibrate"),
+    **dict.fromkeys(("models", "list", "zoo", "configs"), "recipes"),
+    **dict.fromkeys(("show", "cfg"), "config"),
+    **dict.fromkeys(("diff",), "compare"),
+}
 
 
 class Terminated(KeyboardInterrupt):
@@ -39,8 +63,44 @@ class FilePath(click.Path):
         return super().convert(value, param, ctx)
 
 
+class GroupsOption(click.Option):
+    """``--groups``, which was called ``--edges`` and is still taken by that name; the help has the one it has now."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """The name and what it is for."""
+        record = super().get_help_record(ctx)
+        return record and (record[0].replace("--edges, ", "").replace(", --edges", ""), record[1])
+
+    def get_error_hint(self, ctx: click.Context | None) -> str:
+        """The name in messages."""
+        return "'--groups'"
+
+
+def groups_option(**attributes: Any) -> Callable[[Any], Any]:
+    """The option ``--groups`` of commands whose functions call it ``edges``."""
+    return click.option("--groups", "--edges", "edges", cls=GroupsOption, **attributes)
+
+
 class CommandGroup(click.Group):
-    """Commands whose errors are lines, from parsing and their first import on."""
+    """Commands whose errors are lines, from parsing and their first import on.
+
+    Args:
+        other_names: What other tools call a command, in small letters with hyphens, and what it is called here.
+    """
+
+    def __init__(self, *args: Any, other_names: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.other_names = other_names or {}
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Finds the command; one that is called otherwise elsewhere is named."""
+        name = args[0].lower().replace("_", "-")
+        known = self.other_names.get(name) or (name if name in self.commands else None)
+        if args[0] not in self.commands and known is not None:
+            ctx.fail(f"No such command '{args[0]}'. Did you mean '{known}'?")
+        return super().resolve_command(ctx, args)
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Parses and runs."""
@@ -106,12 +166,12 @@ def error_lines() -> Iterator[None]:
     except MemoryError:
         leave("out of memory; close other programs, or use a machine with more")
     except Terminated:
-        leave("terminated")
+        stop("terminated")
     except KeyboardInterrupt:
         # a terminal shows ^C and leaves the cursor after it
         if sys.stderr.isatty():
             click.echo(err=True)
-        leave("interrupted")
+        stop("interrupted")
 
 
 def _where_raised(error: OSError) -> str:
@@ -128,6 +188,21 @@ def leave(*problems: str, code: int = INPUT_IS_WRONG) -> NoReturn:
             click.echo(f"error: {problem}", err=True)
     _drop_unwritten()
     sys.exit(code)
+
+
+def stop(word: str, code: int = INPUT_IS_WRONG) -> NoReturn:
+    """Ends the process because somebody asked for it, which is no error."""
+    with suppress(OSError):
+        click.echo(word, err=True)
+    leave(code=code)
+
+
+def tell(kind: str, text: str) -> None:
+    """A note or a warning on standard error: in a terminal it breaks at words, elsewhere it is one line."""
+    line = f"{kind}: {text}"
+    if sys.stderr.isatty():
+        line = wrapped(line, "  ", shutil.get_terminal_size().columns)
+    click.echo(line, err=True)
 
 
 def _drop_unwritten() -> None:

@@ -11,9 +11,11 @@ import click
 
 from lt_data import __version__
 from lt_data.terminal import Bar
+from lt_data.versions import install_command
 from lt_train.recipe.methods import POST_HOC
 
-from .options import RESUMABLE, CommandGroup, FilePath, leave
+from .options import HELP, OTHER_TRAIN_COMMANDS, RESUMABLE, CommandGroup, FilePath, tell
+from .options import stop as end
 
 if TYPE_CHECKING:
     from lt_train.evaluation.measure import Choices, Measured
@@ -28,7 +30,7 @@ def need_training() -> None:
     """Says in one line what is missing when the package was installed without training."""
     if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
         raise click.ClickException(
-            f"this command needs {', '.join(missing)}, not installed here; run: pip install 'lt-detection[train]'"
+            f"this command needs {', '.join(missing)}, not installed here; run: {install_command('train')}"
         )
 
 
@@ -41,7 +43,27 @@ def with_method(overrides: tuple[str, ...], method: str | None) -> tuple[str, ..
     return (f"method={method}", *overrides)
 
 
-@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class OverriddenCommand(click.Command):
+    """Takes keys of the recipe as ``KEY=VALUE``, and says so where one is typed as an option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parses; an option that does not exist may be a key."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            from lt_train.recipe.other_names import key_of
+
+            key = key_of(error.option_name.lstrip("-"))
+            if key is None:
+                raise
+            raise click.UsageError(f"No such option '{error.option_name}'; write {key}=VALUE.", ctx) from None
+
+
+@click.group(
+    cls=CommandGroup,
+    other_names=OTHER_TRAIN_COMMANDS,
+    context_settings=HELP,
+)
 @click.version_option(__version__, prog_name="lt-train")
 def main() -> None:
     """Train torchvision detectors on long-tailed data and measure AP per group."""
@@ -49,7 +71,7 @@ def main() -> None:
         logging.lastResort.setFormatter(logging.Formatter("warning: %(message)s"))
 
 
-@main.command()
+@main.command(short_help="Everything once in a few minutes, without any download.")
 @click.option("--out", type=FILE, help="New directory  [default: runs/quickstart, or the next free number].")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="First seed.")
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="How many seeds to run.")
@@ -68,7 +90,7 @@ def quickstart(out: Path | None, **options: Any) -> None:
     click.echo(f"\nwritten: {directory}")
 
 
-class FitCommand(click.Command):
+class FitCommand(OverriddenCommand):
     """Lets ``--resume`` stand alone: only ``auto`` or ``=PATH`` is taken for its value."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -79,7 +101,7 @@ class FitCommand(click.Command):
         return super().parse_args(ctx, spelled)
 
 
-@main.command(cls=FitCommand)
+@main.command(cls=FitCommand, short_help="Train a recipe, with overrides such as method=bags.")
 @click.argument("recipe", metavar="RECIPE")
 @OVERRIDES
 @METHOD
@@ -134,7 +156,7 @@ def fit(
     try:
         start_or_resume(recipe, overrides, out, resume=how, init_from=init_from, force=force)
     except Interrupted as stop:
-        leave(f"{out}: interrupted {stop}", code=RESUMABLE)
+        end(f"{out}: interrupted {stop}", code=RESUMABLE)
     click.echo(f"written: {out}")
 
 
@@ -149,7 +171,7 @@ def _dry_run(recipe: str, overrides: tuple[str, ...], init_from: Path | None) ->
         click.echo(line)
 
 
-@main.command(name="eval")
+@main.command(name="eval", short_help="Measure AP of boxes and masks: overall, per group, per class.")
 @click.argument("run", type=FILE, required=False)
 @click.option("--predictions", type=FILE, help="Measure this COCO results file of any framework instead of a RUN.")
 @click.option("--annotations", type=FILE, help="What to measure against  [default: the recipe's data.val].")
@@ -255,11 +277,11 @@ def _evaluate_predictions(
 
 def _show(measured: Measured, out: Path | None) -> None:
     for problem in measured.skipped:
-        click.echo(f"warning: left out: {problem.line}", err=True)
+        tell("warning", f"left out: {problem.line}")
     for note in measured.notes:
-        click.echo(f"note: {note}", err=True)
+        tell("note", note)
     for warning in measured.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        tell("warning", warning)
     click.echo(measured.text)
     click.echo(f"written: {out}" if out is not None else "nothing written; give --out for the per-class table")
 
@@ -271,7 +293,7 @@ def _score(ctx: click.Context, param: click.Parameter, value: float) -> float:
     return value
 
 
-@main.command()
+@main.command(short_help="Detect objects in a folder or a file.")
 @click.argument("run", type=FILE)
 @click.argument("images", type=FILE)
 @click.option("--out", type=FILE, required=True, help="Directory for predictions.json, images.json and pictures/.")
@@ -297,7 +319,7 @@ def predict(run: Path, images: Path, out: Path, **options: Any) -> None:
     if done is None:
         return
     for line in done.notes:
-        click.echo(f"note: {line}", err=True)
+        tell("note", line)
     for line in done.unreadable:
         click.echo(f"error: {line}", err=True)
     click.echo(done.text)
@@ -306,7 +328,7 @@ def predict(run: Path, images: Path, out: Path, **options: Any) -> None:
         raise SystemExit(1)
 
 
-@main.command()
+@main.command(short_help="Compare evaluated runs: differences and which are noise.")
 @click.argument("systems", type=FILE, nargs=-1, required=True, metavar="A B ...")
 @click.option("--annotations", type=FILE, help="Where the annotation file or dataset is now  [default: where it was].")
 @click.option("--resamples", type=click.IntRange(1), default=1000, show_default=True, help="Of the paired bootstrap.")
@@ -320,7 +342,7 @@ def compare(systems: tuple[Path, ...], **options: Any) -> None:
     click.echo(compare_evaluations(systems, **options), nl=False)
 
 
-@main.command()
+@main.command(cls=OverriddenCommand, short_help="Give a trained run other scores without training.")
 @click.argument("run", type=FILE)
 @OVERRIDES
 @click.option("--method", required=True, metavar="METHOD", help=f"{', '.join(POST_HOC[:-1])} or {POST_HOC[-1]}.")
@@ -356,7 +378,7 @@ def calibrate(
     click.echo(f"written: {calibrate_run(run, method, overrides=overrides, search=search, **options).path}")
 
 
-@main.command()
+@main.command(short_help="List the methods: what each does, trains and needs.")
 def methods() -> None:
     """List the methods: what each does and trains, what it needs, what was published."""
     from lt_train.report.methods import format_methods
@@ -364,7 +386,7 @@ def methods() -> None:
     click.echo(format_methods())
 
 
-@main.command()
+@main.command(short_help="Try out what this machine has for a run.")
 def doctor() -> None:
     """Try out what this machine has: versions, devices, shared memory, decoding, one training step on each device."""
     need_training()
@@ -383,7 +405,7 @@ def config() -> None:
     """Look at recipes."""
 
 
-@config.command(name="show")
+@config.command(name="show", cls=OverriddenCommand)
 @click.argument("recipe", metavar="RECIPE")
 @OVERRIDES
 @METHOD
@@ -399,7 +421,7 @@ def show_config(recipe: str, overrides: tuple[str, ...], method: str | None, as_
     click.echo(format_yaml(loaded) if as_yaml else format_settings(settings), nl=not as_yaml)
 
 
-@main.command()
+@main.command(short_help="List the recipes that come with the package.")
 @click.argument("text", required=False)
 def recipes(text: str | None) -> None:
     """List the recipes that come with the package, those with TEXT in their name if given.

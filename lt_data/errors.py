@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from reprlib import Repr
+from typing import Final
+
+# characters of a value in a message
+MOST_SHOWN: Final = 80
+_SHORT: Final = Repr()
+_SHORT.maxlevel, _SHORT.maxother, _SHORT.maxstring = 3, 60, MOST_SHOWN
 
 
 def one_line(text: str) -> str:
     """Text that may quote a file, as one line that every terminal can show."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def shown(value: object) -> str:
+    """A value for a message, as Python spells it; cut, whatever its length and depth."""
+    text = _SHORT.repr(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
 
 
 class LtError(Exception):

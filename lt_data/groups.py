@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from lt_data.errors import DataError
+from lt_data.errors import DataError, shown
 
 Frequency = Literal["r", "c", "f"]
 
@@ -30,6 +30,8 @@ FREQUENCY_BOUNDS: Final[Mapping[Frequency, tuple[int, int | None]]] = {
     "f": (MOST_COMMON + 1, None),
 }
 GROUPS_SCHEMA = 1
+# bounds in a message
+_MOST_LISTED: Final = 10
 _WRITE_ANEW: Final = "mend it, or write it anew with lt-data group-stats PATH --write FILE"
 
 
@@ -54,8 +56,12 @@ class Group:
         return (self.lower is None or self.lower <= instances) and (self.upper is None or instances < self.upper)
 
 
-def check_edges(edges: Sequence[int]) -> tuple[int, ...]:
+def check_edges(edges: Sequence[int], where: str = "edges") -> tuple[int, ...]:
     """Edges as a tuple, once they are known to be positive and ascending.
+
+    Args:
+        edges: Bounds between groups.
+        where: What the message calls them.
 
     Raises:
         DataError: The edges are empty, not positive, or not strictly ascending.
@@ -63,11 +69,17 @@ def check_edges(edges: Sequence[int]) -> tuple[int, ...]:
     edges = tuple(int(edge) for edge in edges)
     ascending = all(a < b for a, b in pairwise(edges))
     if not edges or edges[0] <= 0 or not ascending:
+        sorted_ones = sorted({edge for edge in edges if edge > 0}) or BAGS_EDGES
         raise DataError(
-            f"edges: got {','.join(map(str, edges)) or 'none'}; "
-            "allowed are positive whole numbers in ascending order, for example 10,100,1000"
+            f"{where}: got {_listed(edges) or 'none'}; "
+            f"allowed are positive whole numbers in ascending order, for example {_listed(sorted_ones)}"
         )
     return edges
+
+
+def _listed(edges: Sequence[int]) -> str:
+    """Bounds as they are typed; the first ones of many."""
+    return ",".join(map(str, edges[:_MOST_LISTED])) + ",..." * (len(edges) > _MOST_LISTED)
 
 
 def group_bounds(edges: Sequence[int]) -> list[tuple[str, int, int | None]]:
@@ -240,6 +252,11 @@ _NUMBERS = re.compile(r"\s*\d{1,15}\s*(,\s*\d{1,15}\s*)*", re.ASCII)
 _LOWER_BOUND = re.compile(r"\[(\d{1,15}), ", re.ASCII)
 
 
+def are_edges(text: str) -> bool:
+    """Whether a text is meant as bounds: a preset's name, or whole numbers with commas, in whatever order."""
+    return text.strip() in PRESETS or _NUMBERS.fullmatch(text) is not None
+
+
 def parse_edges(text: str) -> tuple[int, ...]:
     """Ascending bounds between groups from a preset's name or from numbers.
 
@@ -254,10 +271,10 @@ def parse_edges(text: str) -> tuple[int, ...]:
     if not _NUMBERS.fullmatch(text):
         presets = ", ".join(f"{name} ({','.join(map(str, edges))})" for name, edges in PRESETS.items())
         raise DataError(
-            f"edges: got '{text}'; allowed are the presets {presets}, "
+            f"--groups: got {shown(text)}; allowed are the presets {presets}, "
             "or positive whole numbers in ascending order, for example 10,100,1000"
         )
-    return check_edges([int(part) for part in text.split(",")])
+    return check_edges([int(part) for part in text.split(",")], "--groups")
 
 
 def empty_groups_sentence(groups: Sequence[Group]) -> str:

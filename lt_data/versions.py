@@ -30,3 +30,25 @@ def version_of(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
+
+
+def install_command(extra: str) -> str:
+    """What to type for an optional part of this package: from the folder that it was installed from, if there is one.
+
+    Args:
+        extra: Such as ``train``.
+    """
+    import json
+    from importlib import metadata
+    from pathlib import Path
+    from urllib.parse import unquote, urlsplit
+
+    checkout = Path(__file__).resolve().parents[1]
+    if (checkout / "pyproject.toml").is_file():
+        return f"pip install -e '{checkout}[{extra}]'"
+    try:
+        origin = json.loads(metadata.distribution(PACKAGE).read_text("direct_url.json") or "{}").get("url", "")
+    except (metadata.PackageNotFoundError, ValueError):
+        origin = ""
+    folder = unquote(urlsplit(origin).path) if origin.startswith("file:") else ""
+    return f"pip install '{folder if Path(folder).is_dir() and folder else PACKAGE}[{extra}]'"

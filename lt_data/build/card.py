@@ -167,7 +167,7 @@ def command(facts: CardFacts) -> str:
     options = facts.options
     words = ["lt-data", "build-coco-lt", "--coco", facts.pool, "--out", "OUT", f"--{facts.kind}", facts.source]
     words += ["--seed", str(options.seed), "--scale", options.scale]
-    words += ["--edges", ",".join(map(str, options.edges)), "--threshold", str(float(options.threshold))]
+    words += ["--groups", ",".join(map(str, options.edges)), "--threshold", str(float(options.threshold))]
     words += ["--on-shortage", options.on_shortage, "--surplus", options.surplus, "--order", options.order]
     words += ["--val", facts.val] if facts.val is not None else []
     return shlex.join(words)

@@ -35,13 +35,13 @@ def check_options(options: BuildOptions) -> None:
     ]
     if problems:
         raise DataError(problems)
-    check_edges(options.edges)
+    check_edges(options.edges, _flag("edges"))
     parse_scale(options.scale)
     check_threshold(options.threshold)
 
 
 def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+    return f"--{'groups' if name == 'edges' else name.replace('_', '-')}"
 
 
 def _is_whole(value: object) -> bool:

@@ -121,7 +121,9 @@ def group_stats(
     path = Path(path)
     check_by(by)
     if by == "frequency" and edges is not None:
-        raise DataError("--edges: rare, common and frequent have bounds of their own; leave it out, or use --by images")
+        raise DataError(
+            "--groups: rare, common and frequent have bounds of their own; leave it out, or use --by images"
+        )
     own = path / GROUPS if edges is None and is_dataset_dir(path) else None
     file = read_annotations(annotations_path(path), only_matched=True, progress=progress)
     return stats_of(file, edges, by, own=own)

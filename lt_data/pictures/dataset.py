@@ -94,7 +94,9 @@ def plot_dataset(
     kinds = _kinds(kind)
     check_by(by)
     if kinds == ("groups",) and by == "frequency" and edges is not None:
-        raise DataError("--edges: rare, common and frequent have bounds of their own; leave it out, or use --by images")
+        raise DataError(
+            "--groups: rare, common and frequent have bounds of their own; leave it out, or use --by images"
+        )
     path, out = Path(path), Path(out)
     _refuse_overwrite([out / name for name in _file_names(kinds)], out, force=force)
     source = _Source(path, None if edges is None else check_edges(edges), by, progress)

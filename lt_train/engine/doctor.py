@@ -17,7 +17,7 @@ import torch
 import torch.distributed
 from PIL import Image
 
-from lt_data.versions import PACKAGE, version_of
+from lt_data.versions import PACKAGE, install_command, version_of
 from lt_train.data.images import decode_image, fast_jpeg_decoder
 from lt_train.data.instance_masks import InstanceMasks
 from lt_train.detectors import build_detector, set_trainable
@@ -31,10 +31,11 @@ PACKAGES = (PACKAGE, "torch", "torchvision", "numpy", "pillow", "pycocotools")
 OPTIONAL = {
     "hotcoco": "evaluation is slow without it",
     "lvis": "only for --engine official on LVIS",
-    "torchcodec": "JPEGs are decoded more slowly without it; run: pip install 'lt-detection[decode]'",
-    "tensorboard": "only for trackers=tensorboard, the default; run: pip install 'lt-detection[train]'",
-    "wandb": "only for trackers=wandb; run: pip install 'lt-detection[wandb]'",
+    "torchcodec": "JPEGs are decoded more slowly without it; run: {install}",
+    "tensorboard": "only for trackers=tensorboard, the default; run: {install}",
+    "wandb": "only for trackers=wandb; run: {install}",
 }
+EXTRAS = {"torchcodec": "decode", "wandb": "wandb"}
 SHARED_MEMORY = Path("/dev/shm")
 # loader processes pass batches of 16 images of 1333 x 800 through it
 LEAST_SHARED = 2**30
@@ -75,7 +76,8 @@ def _packages() -> Iterator[Observation]:
             yield Observation(name, version)
         else:
             needed = name not in OPTIONAL
-            text = "run: pip install 'lt-detection[train]'" if needed else OPTIONAL[name]
+            install = install_command(EXTRAS.get(name, "train"))
+            text = f"run: {install}" if needed else OPTIONAL[name].format(install=install)
             yield Observation(name, f"not installed; {text}", "broken" if needed else "note")
 
 
@@ -141,7 +143,7 @@ def _decoding() -> str:
     for _ in range(DECODED):
         decode_image(file.getvalue())
     ms = 1000 * (time.perf_counter() - start) / DECODED
-    decoder = "torchcodec" if fast_jpeg_decoder() else "Pillow (torchcodec is faster: pip install '.[decode]')"
+    decoder = "torchcodec" if fast_jpeg_decoder() else f"Pillow (torchcodec is faster: {install_command('decode')})"
     return f"{ms:.1f} ms for a JPEG of 640 x 480 pixels in one process, by {decoder}"
 
 

@@ -126,7 +126,7 @@ def _ended(error: KeyboardInterrupt, state: RunState, total: int) -> KeyboardInt
 def _train(recipe: Recipe, data: RunData, plan: Plan, state: RunState, run: RunDir, log: RunLog) -> None:
     """Every step of the plan that is not done, with checkpoints and evaluations between them."""
     memory = named_memory("training", training_advice(recipe))
-    with Interrupts() as interrupts, memory, name_lost_workers(recipe.data.workers):
+    with Interrupts(log.show_below) as interrupts, memory, name_lost_workers(recipe.data.workers):
         if not state.last_is_whole:
             _save_last(recipe, data, state, run)
         if _owes_evaluation(recipe, plan, state):

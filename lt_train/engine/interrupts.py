@@ -12,7 +12,7 @@ from typing import Any, Self
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 STANDARD_ERROR = 2
-TOLD = b"\ninterrupted: the run ends after this step; a second time ends it at once, without a new checkpoint\n"
+TOLD = "interrupted: the run ends after this step; a second time ends it at once, without a new checkpoint"
 
 
 class Interrupted(KeyboardInterrupt):
@@ -24,9 +24,14 @@ class Interrupts:
 
     A signal acts by its own handler, the one that was there before. One that has none in Python (ignored by ``nohup``,
     or the system's default) is left alone, and so are all of them outside of the main thread, where none arrives.
+
+    Args:
+        show: Shows a line where people look, if something is drawn there that a line of our own would tear apart, and
+            says whether it did; called by the signal's handler, so it may set something and no more.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, show: Callable[[str], bool] = lambda _: False) -> None:
+        self._show = show
         self._handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
         self._waiting: int | None = None
         self._at_once = False
@@ -77,6 +82,8 @@ class Interrupts:
             self._handlers[number](number, frame)
             return
         self._waiting = number
+        if self._show(TOLD):
+            return
         # nothing that is buffered: the signal may have come in the middle of a write
         with suppress(OSError):
-            os.write(STANDARD_ERROR, TOLD)
+            os.write(STANDARD_ERROR, f"\n{TOLD}\n".encode())

@@ -6,10 +6,11 @@ is made of sections, and ``make_head`` and ``make_calibration`` check what they 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from lt_data.errors import DataError, RecipeError
 from lt_data.groups import check_edges
@@ -20,6 +21,40 @@ class Section(BaseModel):
     """Options that belong together: frozen, unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _true_is_no_number(cls, content: Any) -> Any:
+        """Refuses what Python would count as 1 and 0: ``yes`` and ``off`` are booleans in YAML."""
+        if not isinstance(content, Mapping):
+            return content
+        wrong = [
+            InitErrorDetails(type=PydanticCustomError("float_type", "a number is needed"), loc=(name,), input=value)
+            for name, value in content.items()
+            if name in cls.model_fields and _has_boolean(value) and _is_number(cls.model_fields[name].annotation)
+        ]
+        if wrong:
+            raise ValidationError.from_exception_data(cls.__name__, wrong)
+        return content
+
+
+def _has_boolean(value: Any) -> bool:
+    return any(isinstance(part, bool) for part in (value if isinstance(value, list | tuple) else [value]))
+
+
+def _is_number(annotation: Any) -> bool:
+    """Whether numbers are taken, alone or in a list, and booleans are not."""
+    types = set(_types_in(annotation))
+    return bool(types & {int, float}) and bool not in types
+
+
+def _types_in(annotation: Any) -> Iterator[Any]:
+    """The types that an annotation is made of."""
+    parts = get_args(annotation)
+    if not parts:
+        yield annotation
+    for part in parts:
+        yield from _types_in(part)
 
 
 S = TypeVar("S", bound=Section)

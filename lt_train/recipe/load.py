@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
@@ -11,16 +10,20 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
 from pydantic import ValidationError
 
-from lt_data.errors import RecipeError
+from lt_data.errors import RecipeError, shown
 from lt_train.options.errors import close_names, error_lines
 from lt_train.options.section import plain_defaults, sections_of
 from lt_train.recipe.fill import Defaults, Preset, beaten_keys, change_preset, fill
 from lt_train.recipe.methods import METHODS, fills
 from lt_train.recipe.options import NAMED
+from lt_train.recipe.other_names import OTHER_NAMES
 from lt_train.recipe.sections import Recipe
+from lt_train.recipe.text import DEEPEST, MOST_CHARACTERS, parse_yaml
+
+# what a file may hold instead of a mapping, for people
+_KINDS = {type(None): "nothing", str: "text", list: "a list", bool: "true or false", int: "a number", float: "a number"}
 
 
 class Override(NamedTuple):
@@ -29,15 +32,6 @@ class Override(NamedTuple):
     key: str
     value: Any
     text: str
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads ``1e-4`` as text; here it is a number."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
 
 
 def recipe_names(text: str = "") -> list[str]:
@@ -140,7 +134,7 @@ def resolved_recipe(content: Mapping[str, Any], *, where: str = "recipe") -> Rec
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        raise RecipeError([f"{where}: {line}" for line in error_lines(error, Recipe, content)]) from None
+        raise RecipeError([f"{where}: {line}" for line in error_lines(error, Recipe, content, OTHER_NAMES)]) from None
 
 
 def parse_overrides(overrides: Sequence[str]) -> list[Override]:
@@ -247,12 +241,17 @@ def read_recipe_file(source: str | Path) -> dict[str, Any]:
         text = shipped[name].read_text(encoding="utf-8")
     else:
         try:
-            text = Path(source).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            text = _read_text(Path(source))
+        except (OSError, ValueError) as error:
             _answer_former_name(name, shipped)
+            if "=" in name:
+                raise RecipeError(
+                    f"recipe {shown(name)}: the first word is the recipe, and this is an override; write "
+                    f"lt-train fit RECIPE {shown(name)[1:-1]}"
+                ) from None
             close = difflib.get_close_matches(name, shipped, n=3, cutoff=0.3)
             raise RecipeError(
-                f"recipe '{name}': no such shipped recipe and not a readable file ({error}); "
+                f"recipe {shown(name)}: no such shipped recipe and not a readable file ({_reason(error)}); "
                 f"{len(shipped)} are shipped, for example {', '.join(close or sorted(shipped)[:3])}; "
                 "lt-train recipes lists them"
             ) from None
@@ -276,26 +275,33 @@ def _answer_former_name(name: str, shipped: Iterable[str]) -> None:
             )
 
 
+def _read_text(path: Path) -> str:
+    """The text of a file, or as much as says that it is too long: a device has no end."""
+    with path.open(encoding="utf-8") as file:
+        return file.read(MOST_CHARACTERS + 1)
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return error.strerror or "" if isinstance(error, OSError) else "not text in UTF-8"
+
+
 def _parse_mapping(text: str, name: str) -> dict[str, Any]:
-    try:
-        content = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{name}: not YAML ({' '.join(str(error).split())})") from None
+    content = parse_yaml(text, name)
     if not isinstance(content, dict):
-        raise RecipeError(f"{name}: a recipe is a mapping of keys to values; got {type(content).__name__}")
+        raise RecipeError(f"{name}: a recipe is a mapping of keys to values; got {_KINDS[type(content)]}")
     return content
 
 
 def _parse_override(text: str) -> Override:
     key, sign, value = text.partition("=")
-    if not sign or not key:
-        raise RecipeError(f"override '{text}': write it as key=value, for example optim.lr=0.01")
-    try:
-        parsed = yaml.load(value, Loader=_Loader)
-    except yaml.YAMLError:
-        raise RecipeError(f"override '{text}': the value is not YAML; put it in quotes") from None
+    parts = key.split(".")
+    if not sign or not all(parts) or len(parts) > DEEPEST:
+        raise RecipeError(f"override {shown(text)}: write it as key=value, for example optim.lr=0.01")
+    parsed = parse_yaml(value, f"override {shown(text)}")
     if key in NAMED and parsed is None:
-        raise RecipeError(f"override '{text}': {key} is never null; allowed are {', '.join(sections_of(NAMED[key]))}")
+        raise RecipeError(
+            f"override {shown(text)}: {key} is never null; allowed are {', '.join(sections_of(NAMED[key]))}"
+        )
     return Override(key, _written_out(key, parsed), text)
 
 
@@ -313,5 +319,5 @@ def _with_value(content: Mapping[str, Any], keys: list[str], override: Override)
     if len(keys) == 1:
         return {**content, keys[0]: override.value}
     if inner is not None and not isinstance(inner, dict):
-        raise RecipeError(f"override '{override.text}': '{keys[0]}' is not a section, it is {inner!r}")
+        raise RecipeError(f"override {shown(override.text)}: '{keys[0]}' is not a section, it is {shown(inner)}")
     return {**content, keys[0]: _with_value(inner or {}, keys[1:], override)}

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from lt_data.text_tables import WIDTH
 from lt_train.recipe.load import chosen_content, make_noted, parse_overrides, preset_of, read_recipe_file
 from lt_train.recipe.sections import Recipe
 
@@ -65,7 +66,9 @@ def _leaves(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 def format_settings(settings: Sequence[Setting]) -> str:
     """A line for each value: key, value, origin."""
     cells = [(setting.key, _as_yaml(setting.value), setting.origin) for setting in settings]
-    widths = [max(len(row[i]) for row in cells) for i in (0, 1)]
+    widths = [max(len(row[i]) for row in cells) for i in range(3)]
+    # a long path is nobody's column
+    widths[1] = min(widths[1], max(1, WIDTH - widths[0] - widths[2] - 4))
     return "\n".join(f"{key:<{widths[0]}}  {value:<{widths[1]}}  {origin}" for key, value, origin in cells)
 
 

@@ -6,36 +6,49 @@ fills the keys that neither names, then the whole is validated. Paths are relati
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WrapValidator, field_validator, model_validator
 
-from lt_data.errors import DataError
+from lt_data.errors import DataError, shown
 from lt_data.files.pixels import ImageReading, parse_range
+from lt_data.groups import are_edges, parse_edges
 from lt_train.calibration import CalibrationOptions
 from lt_train.calibration.options import NoCalibration
 from lt_train.data.sampler_options import SamplerOptions, ShuffleSampler
 from lt_train.detectors.table import DETECTORS
 from lt_train.heads import HeadOptions
 from lt_train.heads.options.softmax import SoftmaxOptions
+from lt_train.options.errors import closest
 from lt_train.options.section import Edges, Section
 from lt_train.recipe.methods import METHODS, Variant
+from lt_train.recipe.other_names import OTHER_METHODS
 
 Side = Annotated[int, Field(ge=32, le=10_000)]
 Part = Literal["all", "head", "head+reg", "classifier", "none"]
 TrackerName = Literal["tensorboard", "wandb"]
 # steps; the warm-up of the released code of BAGS, whose runs have tens of thousands
 LONGEST_WARMUP = 500
+# each is a process with a copy of its own of what it writes to
+MOST_WORKERS = 256
+# beyond what anybody trains with: a larger number is a slip, and the first step would not end
+MOST_IMAGES, MOST_EPOCHS, MOST_STEPS = 65_536, 100_000, 10_000_000
 
 
 def _bounds_or_file(value: Any, bounds: Callable[[Any], Any]) -> Any:
-    """A text is a file; what is neither that nor null is judged as bounds, so that one line says what is wrong."""
+    """A text is bounds as on the command line, or a file; all else is judged as bounds, so that one line says why."""
     if value is None or isinstance(value, Path):
         return value
-    return Path(value) if isinstance(value, str) else bounds(value)
+    if not isinstance(value, str):
+        return bounds(value)
+    if not are_edges(value):
+        return Path(value)
+    try:
+        return parse_edges(value)
+    except DataError as error:
+        raise ValueError(error.problems[0].removeprefix("--groups: ")) from None
 
 
 if TYPE_CHECKING:
@@ -92,7 +105,7 @@ class DataSection(Section):
     aspect_ratio_grouping: bool = Field(
         False, description="Upright images in batches of their own, for less padding; as detectron2 and mmdetection do."
     )
-    workers: int = Field(2, ge=0, description="Processes that load images.")
+    workers: int = Field(2, ge=0, le=MOST_WORKERS, description="Processes that load images.")
 
     @property
     def reading(self) -> ImageReading:
@@ -126,8 +139,8 @@ class OptimSection(Section):
     lr: float = Field(0.01, gt=0, description="Learning rate for base_batch images per step.")
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(1e-4, ge=0)
-    batch: int = Field(16, ge=1, description="Images per forward pass.")
-    accumulate: int = Field(1, ge=1, description="Forward passes per optimiser step.")
+    batch: int = Field(16, ge=1, le=MOST_IMAGES, description="Images per forward pass.")
+    accumulate: int = Field(1, ge=1, le=MOST_IMAGES, description="Forward passes per optimiser step.")
     base_batch: int = Field(16, ge=1, description="Images per step that lr is meant for.")
     clip: float | None = Field(None, gt=0, description="Largest gradient norm.")
     ema: float | None = Field(
@@ -161,12 +174,12 @@ class ComputeSection(Section):
 class ScheduleSection(Section):
     """How long, and how the learning rate changes."""
 
-    epochs: int = Field(12, ge=1)
+    epochs: int = Field(12, ge=1, le=MOST_EPOCHS)
     epoch: Literal["dataset", "sampler"] = Field(
         "dataset", description="Images in an epoch: those of the data, for every sampler; or one pass of the sampler."
     )
     iterations: int | None = Field(
-        None, ge=1, description="Optimiser steps instead of epochs; decay counts steps then."
+        None, ge=1, le=MOST_STEPS, description="Optimiser steps instead of epochs; decay counts steps then."
     )
     decay: tuple[int, ...] = Field(
         (8, 11), description="Epochs (or steps) after which lr is multiplied by decay_factor."
@@ -180,10 +193,15 @@ class ScheduleSection(Section):
     @field_validator("warmup", mode="before")
     @classmethod
     def _auto_or_steps(cls, value: Any) -> Any:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if value != "auto" and not (number and float(value).is_integer() and value >= 0):
-            raise ValueError(f"got {value!r}; allowed are auto and a number of steps, 0 or more")
-        return value
+        if value == "auto":
+            return value
+        if isinstance(value, bool | str | None) or not isinstance(value, int | float) or not 0 <= value < 2**63:
+            whole = False
+        else:
+            whole = float(value).is_integer()
+        if not whole:
+            raise ValueError(f"got {shown(value)}; allowed are auto and a number of steps, 0 or more")
+        return int(value)
 
     @model_validator(mode="after")
     def _decay_in_steps(self) -> ScheduleSection:
@@ -255,9 +273,9 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _known_method(self) -> Recipe:
         if self.method not in METHODS:
-            close = difflib.get_close_matches(self.method, METHODS, n=1)
-            hint = f"; did you mean '{close[0]}'?" if close else ""
-            raise ValueError(f"method: got '{self.method}'; allowed are {', '.join(METHODS)}{hint}")
+            close = closest(self.method, METHODS, OTHER_METHODS)
+            hint = f"; did you mean '{close}'?" if close else ""
+            raise ValueError(f"method: got {shown(self.method)}; allowed are {', '.join(METHODS)}{hint}")
         return self
 
     @model_validator(mode="after")

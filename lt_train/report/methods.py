@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from importlib import resources
 
+from lt_data.text_tables import WIDTH, wrapped
 from lt_train.recipe.methods import METHODS, MODEL, TRAINED, Method
 
 
@@ -22,10 +24,12 @@ def format_methods() -> str:
             f"trains {TRAINED[method.equal['train']]}; needs {method.needs}",
             f"{method.source}{_published(method, rows)}",
         ]
-        blocks.append("\n".join([f"{name:<{width}}  {lines[0]}", *(f"{'':<{width}}  {line}" for line in lines[1:])]))
+        indent = " " * (width + 2)
+        block = "\n".join(wrapped(line, width=WIDTH - len(indent)) for line in lines)
+        blocks.append(textwrap.indent(block, indent).replace(indent, f"{name:<{width}}  ", 1))
     intro = f"Numbers in brackets are the models of BAGS (CVPR 2020); published figures are box AP in percent, {MODEL}."
     variants = "variant=code and variant=text fill what the paper's released code and its text have otherwise."
-    return "\n".join([*blocks, "", intro, variants])
+    return "\n".join([*blocks, "", wrapped(intro), wrapped(variants)])
 
 
 def _published(method: Method, rows: Sequence[Mapping[str, str]]) -> str:

@@ -9,6 +9,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 REFRESHES_PER_SECOND = 4
 # what is no loss: its name and text for people
@@ -50,6 +51,7 @@ class LiveTable:
         self.epoch: int | None = None
         self.seconds_left: float | None = None
         self.values: Mapping[str, float] = {}
+        self.below = ""
         self._live: Live | None = None
 
     def start(self) -> None:
@@ -57,15 +59,22 @@ class LiveTable:
         self._live = Live(self, console=self.console, refresh_per_second=REFRESHES_PER_SECOND)
         self._live.start()
 
+    @property
+    def is_shown(self) -> bool:
+        """Whether the table is on the screen."""
+        return self._live is not None
+
     def stop(self, *, keep: bool) -> None:
         """Draws the table a last time, and leaves it on the screen or takes it away; nothing if it is not shown."""
         if self._live is not None:
             self._live.transient = not keep
+            # what is going to happen has happened when the table is drawn the last time
+            self.below = ""
             self._live.stop()
             self._live = None
 
     def __rich__(self) -> Group:
-        return Group(self._progress(), self._figures())
+        return Group(self._progress(), self._figures(), *[Text(self.below)] * bool(self.below))
 
     def _progress(self) -> Table:
         row = Table.grid(padding=(0, 2), expand=True)

@@ -148,10 +148,16 @@ class RunLog:
         if self._has_table:
             self._table.start()
 
+    def show_below(self, text: str) -> bool:
+        """A line below the table from now on, until the run ends; ``False`` where no table is shown."""
+        self._table.below = text
+        return self._table.is_shown
+
     def line(self, text: str) -> None:
         """A line for people; above the table, if there is one."""
         self._write_line(text)
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        # at words in a terminal, and one line where somebody reads a file
+        self.console.print(text, markup=False, highlight=False, soft_wrap=not self.console.is_interactive)
 
     def _write_line(self, text: str) -> None:
         self._log.add(f"{datetime.now().isoformat(timespec='seconds')} {text}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lt_data.errors import OutputError, RecipeError
+from lt_data.versions import install_command
 
 
 class Tracker(Protocol):
@@ -129,5 +130,5 @@ def _imported(module: str, *, tracker: str, extra: str) -> Any:
     except ImportError as error:
         raise RecipeError(
             f"trackers: '{tracker}' cannot be imported here ({' '.join(str(error).split())}); run: "
-            f"pip install '.[{extra}]', or take it out of trackers"
+            f"{install_command(extra)}, or take it out of trackers"
         ) from None

@@ -32,7 +32,7 @@ def folder(tmp_path_factory):
 
 
 def test_build_then_stats(folder):
-    build = ("build-coco-lt", "--coco", "pool/annotations.json", "--out", "lt", "--scale", "0.001", "--edges", "2,5")
+    build = ("build-coco-lt", "--coco", "pool/annotations.json", "--out", "lt", "--scale", "0.001", "--groups", "2,5")
     run = lt_data(*build, cwd=folder)
     assert run.returncode == 0, run.stderr
     assert "written: lt" in run.stdout
@@ -109,17 +109,17 @@ def test_a_note_where_a_category_is_meant_in_two_ways(folder, tmp_path):
         (("build-coco-lt", "--coco", "none.json", "--out", "x"), 1, "error: none.json: cannot be read"),
         (("build-coco-lt", "--coco", "pool/annotations.json", "--out", "x"), 1, "largest --scale that works is"),
         (
-            ("build-coco-lt", "--coco", "a", "--out", "x", "--edges", "10,x"),
+            ("build-coco-lt", "--coco", "a", "--out", "x", "--groups", "10,x"),
             1,
             "allowed are the presets bags (10,100,1000)",
         ),
-        (("build-coco-lt", "--coco", "a", "--out", "x", "--edges", "10,5"), 1, "ascending order"),
+        (("build-coco-lt", "--coco", "a", "--out", "x", "--groups", "10,5"), 1, "ascending order"),
         (("build-coco-lt", "--coco", "a", "--out", "x", "--scale", "2"), 1, "0 < scale <= 1"),
         (("build-coco-lt", "--coco", "a", "--out", "x", "--reference", "lvis-v9"), 1, "lvis-v0.5, lvis-v1, zipf:ALPHA"),
         (("build-coco-lt", "--coco", "a", "--out", "x", "--lvis", "b", "--reference", "c"), 2, "exclude each other"),
         (("group-stats", "."), 1, "give a dataset directory or an annotation file"),
         (("group-stats", "pool", "--plot", "a.jpg"), 1, "a.jpg: is written as .png or .svg"),
-        (("group-stats", "pool", "--by", "frequency", "--edges", "5"), 1, "leave it out, or use --by images"),
+        (("group-stats", "pool", "--by", "frequency", "--groups", "5"), 1, "leave it out, or use --by images"),
         (("build-coco-lt", "--coco", ".", "--out", "x"), 1, "give a dataset directory or an annotation file"),
         (("build-coco-lt", "--coco", "pool/annotations.json", "--out", "pool", "--force"), 1, "no build wrote"),
         (("group-stats", "pool/annotations.json", "--format", "xml"), 2, "'xml' is not one of"),
@@ -135,14 +135,14 @@ def test_a_note_where_a_category_is_meant_in_two_ways(folder, tmp_path):
         (("build-coco-lt", "--coco", POOL, "--out", "x", "--targets", ""), 1, "--targets: is empty"),
         (("build-coco-lt", "--coco", POOL, "--out", "x", "--lvis", ""), 2, "'--lvis': the path is empty"),
         (("build-coco-lt", "--coco", POOL, "--out", ""), 2, "'--out': the path is empty"),
-        (("group-stats", POOL, "--edges", ""), 1, "edges: got ''"),
+        (("group-stats", POOL, "--groups", ""), 1, "--groups: got ''"),
         (("group-stats", POOL, "--write", POOL, "--force"), 1, "is read by this command; choose another file"),
         (("class-weights", POOL, "--variant", "text"), 2, "--variant is of a method; give --method too"),
         (("class-weights", POOL, "--method", "bags"), 2, "'bags' is not one of 'reweight', 'reweight-cls'"),
         (("build-coco-lt", "--coco", POOL, "--out", "x", "--copy"), 2, "they need --images"),
         (("build-coco-lt", "--coco", POOL, "--out", "x", "--link"), 2, "they need --images"),
         (
-            ("plot", POOL, "--kind", "groups", "--by", "frequency", "--edges", "10", "--out", "x"),
+            ("plot", POOL, "--kind", "groups", "--by", "frequency", "--groups", "10", "--out", "x"),
             1,
             "leave it out, or use --by images",
         ),
@@ -159,7 +159,7 @@ def test_mistakes(folder, arguments, code, says):
 
 @pytest.fixture(scope="module")
 def dataset(folder):
-    command = ("build-coco-lt", "--coco", "pool/annotations.json", "--out", "ds", "--scale", "0.001", "--edges", "2,5")
+    command = ("build-coco-lt", "--coco", "pool/annotations.json", "--out", "ds", "--scale", "0.001", "--groups", "2,5")
     assert lt_data(*command, "--images", "pool/images", "--val", "pool/annotations.json", cwd=folder).returncode == 0
     return folder
 
@@ -183,7 +183,7 @@ def dataset(folder):
         ),
         (("plot", "ds", "--out", "plots"), "written: plots/alignment.svg"),
         (("show", "ds", "--category", "plain-disc", "--images", "ds/images", "--out", "disc.png"), "written: disc.png"),
-        (("group-stats", "ds", "--edges", "bags-2"), "[100, ~)"),
+        (("group-stats", "ds", "--groups", "bags-2"), "[100, ~)"),
         (("group-stats", "ds", "--write", "groups.json"), "(0, 2)"),
         (("repeat-factors", "ds", "--threshold", "0.5", "--out", "factors.csv"), "images per epoch"),
         (("group-stats", "pool", "--by", "images", "--plot", "by_images.svg"), "by images"),
@@ -267,7 +267,7 @@ def test_a_signal_is_one_line_and_leaves_nothing(large_pool, tmp_path, step, num
     output, rest = run.communicate()
     assert run.returncode == 1
     assert output == ""
-    assert rest.splitlines()[-1] == f"error: {says}"
+    assert rest.splitlines()[-1] == says
     assert "Traceback" not in rest
     assert "Aborted" not in rest
     assert list(tmp_path.iterdir()) == []
@@ -307,7 +307,7 @@ def test_ctrl_c_while_parsing_is_one_line(monkeypatch, method):
 
     monkeypatch.setattr(click.Group, method, interrupt)
     result = CliRunner().invoke(main, ["group-stats", "a.json"])
-    assert (result.exit_code, result.stderr) == (1, "error: interrupted\n")
+    assert (result.exit_code, result.stderr) == (1, "interrupted\n")
 
 
 def test_a_file_that_may_not_be_read_is_one_line(tmp_path):
@@ -403,3 +403,32 @@ def test_names_that_are_not_utf_8_and_digests_that_nobody_wrote(folder, tmp_path
     verified = lt_data("verify", out, cwd=folder)
     assert verified.returncode == 1
     assert f"inputs: reference: sha256: got {'ab' * 32}; expected nothing, as exp:2 is no file" in verified.stdout
+
+
+def test_bounds_are_called_groups_and_their_former_name_is_taken(dataset):
+    now, former = (lt_data("group-stats", "ds", name, "2,5", cwd=dataset) for name in ("--groups", "--edges"))
+    assert (now.returncode, now.stdout) == (0, former.stdout)
+    for command in ("group-stats", "build-coco-lt", "plot"):
+        text = lt_data(command, "--help", cwd=dataset).stdout
+        assert "--groups" in text
+        assert "--edges" not in text
+    wrong = lt_data("group-stats", "ds", "--edges", "5,2", cwd=dataset)
+    assert wrong.returncode == 1
+    assert wrong.stderr.endswith(
+        "--groups: got 5,2; allowed are positive whole numbers in ascending order, for example 2,5\n"
+    )
+
+
+def test_a_card_with_the_former_name_is_whole(dataset, tmp_path):
+    shutil.copytree(dataset / "ds", tmp_path / "ds")
+    card = tmp_path / "ds/README.md"
+    card.write_text(card.read_text().replace(" --groups ", " --edges "))
+    assert " --edges " in card.read_text()
+    assert lt_data("verify", "ds", cwd=tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize(("name", "ours"), [("build", "build-coco-lt"), ("stats", "group-stats"), ("Check", "check")])
+def test_names_of_other_tools_are_answered(tmp_path, name, ours):
+    run = lt_data(name, "x", cwd=tmp_path)
+    assert run.returncode == 2
+    assert f"Did you mean '{ours}'?" in run.stderr

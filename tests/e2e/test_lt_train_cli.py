@@ -1,8 +1,10 @@
 """``lt-train`` as people type it."""
 
 import argparse
+import contextlib
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -157,6 +159,13 @@ def test_eval_of_a_checkpoint_elsewhere(quickstart):
         (("fit", "quickstart", "--out", "x", "--resume=y"), 2, "leave out --out"),
         (("fit", "quickstart", "--dry-run", "--resume"), 2, "leave out --resume and --force"),
         (("fit", "quickstart", "--dry-run", "--out", "x", "--force"), 2, "leave out --resume and --force"),
+        (("train", "quickstart"), 2, "Did you mean 'fit'?"),
+        (("Test", "x"), 2, "Did you mean 'eval'?"),
+        (("fit", "quickstart", "--lr", "0.1", "--out", "x"), 2, "No such option '--lr'; write optim.lr=VALUE."),
+        (("fit", "quickstart", "--batch-size=2", "--out", "x"), 2, "write optim.batch=VALUE."),
+        (("fit", "quickstart", "--ouut", "x"), 2, "No such option '--ouut'"),
+        (("fit", "method=bags", "--out", "x"), 1, "the first word is the recipe"),
+        (("fit", "quickstart", "data.groups=100,5", "--out", "x"), 1, "data.groups: got 100,5; "),
         (("eval", "none"), 1, "not a run directory"),
         (("eval", "none", "--annotations", "a.json"), 2, "give both or neither"),
         (("quickstart", "--out", "."), 1, "never overwrites"),
@@ -175,6 +184,62 @@ def test_methods_are_listed(tmp_path):
     assert run.returncode == 0
     for name in ("softmax", "bags", "rfs"):
         assert f"\n{name} " in f"\n{run.stdout}"
+
+
+def test_lists_fit_a_terminal_and_help_has_whole_sentences(tmp_path):
+    """Alone a path or a word that is longer stays whole."""
+    for arguments in (("methods",), ("config", "show", "mask_rcnn_r50_fpn_coco_lt"), ("--help",), ("fit", "--help")):
+        lines = lt_train(*arguments, cwd=tmp_path).stdout.splitlines()
+        long = [line for line in lines if len(line) > 80]
+        assert len(long) <= (2 if "show" in arguments else 0), long
+        assert not [line for line in lines if line.endswith("...") and "help" in arguments[-1] and "Usage" not in line]
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_a_terminal_leaves_one_table(quickstart, tmp_path):
+    """The screen of a terminal of 80 columns after the run has ended, as far as that takes lines up and down."""
+    code, screen = typed_ctrl_c(["fit", "quickstart", *ENDLESS, "--out", tmp_path / "run"], quickstart[0].parents[1])
+    assert code == 75
+    assert len([line for line in screen if line.startswith("step ")]) == 1
+    assert ": interrupted after step " in [line for line in screen if line.strip()][-1]
+    assert not [line for line in screen if "error" in line]
+
+
+def typed_ctrl_c(arguments, folder):
+    """Exit code and screen of a command in a terminal, into which Ctrl-C is typed at its first step."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(folder)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.environ |= {"TERM": "xterm", "COLUMNS": "80", "LINES": "50"}
+        os.execv(LT_TRAIN, [str(LT_TRAIN), *map(str, arguments)])
+    shown, asked = b"", False
+    with contextlib.suppress(OSError):  # a terminal whose process has ended
+        while part := os.read(terminal, 65536):
+            shown += part
+            if not asked and re.search(rb"loss  +\d", shown):
+                os.write(terminal, b"\x03")
+                asked = True
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), on_screen(shown.decode())
+
+
+def on_screen(text):
+    """Lines that a terminal shows after control sequences that move up and erase lines."""
+    lines, row, column = [""], 0, 0
+    for token in re.split(r"(\x1b\[[0-9;?]*[A-Za-z]|\r|\n)", text):
+        if token == "\n":
+            row += 1
+            lines += [""] * (row + 1 - len(lines))
+        elif token == "\r":
+            column = 0
+        elif token == "\x1b[2K":
+            lines[row] = ""
+        elif token.startswith("\x1b"):
+            row -= int(token[2:-1] or 1) if token.endswith("A") else 0
+        else:
+            lines[row] = lines[row].ljust(column)[:column] + token + lines[row][column + len(token) :]
+            column += len(token)
+    return lines
 
 
 def test_calibrate(quickstart, tmp_path):
@@ -289,12 +354,12 @@ def test_a_signal_to_all_processes_of_a_run_leaves_it_resumable(quickstart, tmp_
     assert run.returncode == 75, rest
     line = rest.splitlines()[-1]
     pattern = r"interrupted after step (\d+) of 100000; continue with --resume, from the checkpoint of step (\d+)"
-    found = re.fullmatch(f"error: {tmp_path}/run: {pattern}", line)
+    found = re.fullmatch(f"{tmp_path}/run: {pattern}", line)
     assert found, rest
     assert found[1] == found[2]
     assert "Traceback" not in rest
     log = (tmp_path / "run/train.log").read_text()
-    assert log.rstrip().endswith(line.removeprefix(f"error: {tmp_path}/run: interrupted "))
+    assert log.rstrip().endswith(line.removeprefix(f"{tmp_path}/run: interrupted "))
     assert f"step {found[1]}/" in log
     assert f"step {int(found[1]) + 1}/" not in log
 

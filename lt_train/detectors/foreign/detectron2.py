@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from torch import Tensor
 
-from lt_data.errors import DataError
+from lt_data.errors import DataError, shown
 from lt_train.detectors.foreign.names import (
     BOX_LAYERS,
     CLASSIFIER,
@@ -37,7 +37,7 @@ from lt_train.detectors.foreign.names import (
 from lt_train.detectors.foreign.outcome import POOLING, Converted
 from lt_train.detectors.foreign.pixels import Pixels, pixels, with_own_pixels
 from lt_train.detectors.foreign.rows import background_first, check_rows
-from lt_train.detectors.foreign.settings import ABSENT, Setting, cut, other_settings, setting
+from lt_train.detectors.foreign.settings import ABSENT, Setting, other_settings, setting
 
 TOOL = "detectron2"
 CONFIG = "config.yaml"
@@ -157,7 +157,7 @@ def _config(path: Path, *, masks: bool) -> Mapping[str, Any]:
 def _pixels(config: Mapping[str, Any], where: str) -> Pixels:
     order = setting(config, "INPUT.FORMAT")
     if order not in ("BGR", "RGB"):
-        found = "missing" if order is ABSENT else cut(order)
+        found = "missing" if order is ABSENT else shown(order)
         raise DataError(f"weights {where}: INPUT.FORMAT in its {CONFIG} is {found}; allowed are BGR and RGB")
     mean, std = (setting(config, f"MODEL.PIXEL_{part}") for part in ("MEAN", "STD"))
     return pixels(mean, std, bgr=order == "BGR", where=where)

@@ -13,9 +13,8 @@ from math import isfinite
 import torch
 from torch import Tensor
 
-from lt_data.errors import DataError
+from lt_data.errors import DataError, shown
 from lt_train.detectors.foreign.names import STEM, STEM_NORM
-from lt_train.detectors.foreign.settings import cut
 
 # of ImageNet, for R, G and B in 0..255
 MEAN = (123.675, 116.28, 103.53)
@@ -48,7 +47,7 @@ def pixels(mean: object, std: object, *, bgr: bool, where: str) -> Pixels:
     means, stds = (_three(value) for value in (mean, std))
     wanted = MEAN[::-1] if bgr else MEAN
     if means is None or stds is None or min(stds) <= 0:
-        found = f"mean {cut(mean)}, std {cut(std)}"
+        found = f"mean {shown(mean)}, std {shown(std)}"
         raise DataError(f"weights {where}: its pixels have {found}; needed are three numbers each, std above 0")
     # another mean would be a constant, which the padding of the first convolution does not have
     if max(abs(a - b) for a, b in zip(means, wanted, strict=True)) > TOLERANCE:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from reprlib import Repr
 from typing import Any
+
+from lt_data.errors import shown
 
 ABSENT = object()
 # of a list that is compared: an alias in a file can make a short text long
 MOST_PARTS = 16
-# of a value in a message
-MOST_CHARACTERS = 80
-_SHORT = Repr()
-_SHORT.maxlevel, _SHORT.maxother = 3, 60
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ def other_settings(config: object, needed: Sequence[Setting], *, where: str) -> 
     """One line for each setting that is there with another value."""
     found = [(row, setting(config, row.path)) for row in needed]
     return [
-        f"weights {where}: they were trained with {row.path}={cut(value)}; allowed is {cut(row.value)}, since this "
+        f"weights {where}: they were trained with {row.path}={shown(value)}; allowed is {shown(row.value)}, since this "
         f"model has {row.meaning}"
         for row, value in found
         if value is not ABSENT and plain(value) != plain(row.value)
@@ -67,9 +64,3 @@ def plain(value: Any, levels: int = 3) -> Any:
     if not levels or len(value) > MOST_PARTS:
         return ABSENT
     return [plain(part, levels - 1) for part in value]
-
-
-def cut(value: object) -> str:
-    """A value for a message, whatever its length."""
-    text = _SHORT.repr(value)
-    return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}..."

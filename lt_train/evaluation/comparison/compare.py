@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from lt_data.errors import RecipeError
+from lt_data.text_tables import table, wrapped
 from lt_train.evaluation.comparison.differences import FEWEST_IMAGES, LEVEL, Change, Comparison, Row, compare
 from lt_train.evaluation.comparison.published import Paper, format_published
 from lt_train.evaluation.comparison.systems import load_systems, read_all, shared_groups
@@ -121,7 +122,7 @@ def _figures(iou_type: str, names: Sequence[str], rows: Sequence[Row]) -> str:
     for row in rows:
         changes = [_interval(change) for change in row.changes]
         lines.append([row.name, str(row.classes), *map(percent, row.values), *changes])
-    return _table([header, *lines], left=1)
+    return table([header, *lines], left=1)
 
 
 def _extremes(title: str, classes: Sequence[Row], system: int, top: int) -> list[str]:
@@ -133,12 +134,15 @@ def _extremes(title: str, classes: Sequence[Row], system: int, top: int) -> list
     gains = [row for value, row in reversed(ranked) if value > 0][:top]
     losses = [row for value, row in ranked if value < 0][:top]
     blocks = [
-        f"{title}: {beyond} of {judged} classes changed beyond noise ({(1 - LEVEL) * judged:.0f} would by chance alone)"
+        wrapped(
+            f"{title}: {beyond} of {judged} classes changed beyond noise "
+            f"({(1 - LEVEL) * judged:.0f} would by chance alone)"
+        )
     ]
     for label, rows in (("largest gains", gains), ("largest losses", losses)):
         if rows:
             header = [label, "group", "images", "instances", "from", "to", "change"]
-            blocks.append(_table([header, *(_class_cells(row, system) for row in rows)], left=2))
+            blocks.append(table([header, *(_class_cells(row, system) for row in rows)], left=2))
     return blocks
 
 
@@ -159,23 +163,13 @@ def _interval(change: Change) -> str:
 
 
 def _legend(comparison: Comparison) -> str:
-    return "\n".join(
-        [
-            f"changes in points, in brackets {100 * LEVEL:.0f} % of {comparison.resamples:,} paired resamples of the "
-            f"{comparison.images:,} images (seed {comparison.seed})",
-            "they cover which images were collected, not the seed of the training",
-            f"~ within noise: the interval holds 0; ? cannot be told: ground truth in under {FEWEST_IMAGES} images",
-        ]
-    )
-
-
-def _table(lines: Sequence[Sequence[str]], *, left: int) -> str:
-    """Columns of fixed width, the first ``left`` of them to the left, the others to the right."""
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if i < left else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
+    return wrapped(
+        "\n".join(
+            [
+                f"changes in points, in brackets {100 * LEVEL:.0f} % of {comparison.resamples:,} paired resamples of "
+                f"the {comparison.images:,} images (seed {comparison.seed})",
+                "they cover which images were collected, not the seed of the training",
+                f"~ within noise: the interval holds 0; ? cannot be told: ground truth in under {FEWEST_IMAGES} images",
+            ]
+        )
     )

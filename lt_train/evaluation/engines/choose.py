@@ -14,7 +14,7 @@ import sys
 from typing import Final, Literal
 
 from lt_data.errors import RecipeError
-from lt_data.versions import version_of
+from lt_data.versions import install_command, version_of
 from lt_train.evaluation.engines.curves import Curves
 from lt_train.evaluation.engines.fast import run_hotcoco
 from lt_train.evaluation.engines.lvis_package import find_lvis
@@ -28,8 +28,6 @@ EngineName = Literal["auto", "fast", "official"]
 Engine = Literal["hotcoco", "pycocotools", "lvis"]
 
 _OFFICIAL: Final[dict[Protocol, Engine]] = {"coco": "pycocotools", "lvis": "lvis"}
-_INSTALL_FAST: Final = "pip install 'lt-detection[eval]'"
-_INSTALL_LVIS: Final = "pip install 'lt-detection[official]'"
 
 log = logging.getLogger(__name__)
 
@@ -53,18 +51,20 @@ def choose_engine(engine: EngineName, protocol: Protocol) -> Engine:
     if engine == "official":
         if not has_official:
             raise RecipeError(
-                f"evaluation engine 'official' needs the package lvis for the protocol lvis: {_INSTALL_LVIS}, or "
-                "choose 'fast'"
+                f"evaluation engine 'official' needs the package lvis for the protocol lvis: "
+                f"{install_command('official')}, or choose 'fast'"
             )
         return official
     installed = importlib.util.find_spec("hotcoco") is not None
-    reason = disagreement(protocol) if installed else f"hotcoco is not installed ({_INSTALL_FAST})"
+    reason = disagreement(protocol) if installed else f"hotcoco is not installed ({install_command('eval')})"
     if not reason:
         return "hotcoco"
     if engine == "fast":
         raise RecipeError(f"evaluation engine 'fast': {reason}; choose official or auto")
     if not has_official:
-        raise RecipeError(f"nothing can evaluate the protocol lvis: {reason}, and lvis is not there ({_INSTALL_LVIS})")
+        raise RecipeError(
+            f"nothing can evaluate the protocol lvis: {reason}, and lvis is not there ({install_command('official')})"
+        )
     _warn(official, reason)
     return official
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lt_data.groups import names_sentence
+from lt_data.text_tables import WIDTH, table, wrapped
 from lt_train.evaluation.engines.protocols import describe
 from lt_train.evaluation.figures.metrics import FREQUENCIES
 from lt_train.evaluation.predictions.columns import IOU_TYPES
 
 _COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR")
-_NAMES = 12
+_NAMES, _FIGURE = 10, 5
 
 
 def format_metrics(metrics: Mapping[str, Any]) -> str:
@@ -19,7 +21,8 @@ def format_metrics(metrics: Mapping[str, Any]) -> str:
 
     The protocol and the engine stand first. Then one row per IoU type (and one with its fixed AP), one column per
     figure, group and, by the protocol ``lvis``, frequency; below their names stands the number of classes that each
-    mean is over. Measured classes without training instances are counted in a line at the end.
+    mean is over. Groups and frequencies are a table of their own where all columns are wider than a terminal. Measured
+    classes without training instances are counted in a line at the end.
     """
     counts = metrics["counts"]["classes"]
     parts = [("groups", name, name) for name in counts["groups"]]
@@ -27,15 +30,27 @@ def format_metrics(metrics: Mapping[str, Any]) -> str:
         parts = [("frequency", name, f"AP{name}") for name in FREQUENCIES] + parts
     header = [*_COLUMNS[:-1], f"AR@{metrics['max_detections']}", *(title for _, _, title in parts)]
     sizes = [str(counts["AP"]), *[""] * (len(_COLUMNS) - 1), *(str(counts[kind][name]) for kind, name, _ in parts)]
-    lines = [_measured_by(metrics), _row("", header, header), _row("classes", sizes, header)]
+    rows = [["", *header], ["classes", *sizes]]
     for title, block in _blocks(metrics):
         values = [block[column] for column in _COLUMNS] + [block[kind][name] for kind, name, _ in parts]
         if title.endswith("fixed"):
             values[len(_COLUMNS) - 1] = None  # recall of other detections than the column's
-        lines.append(_row(title, [percent(value) for value in values], header))
+        rows.append([title, *map(percent, values)])
+    # equal widths, so that runs stand below each other
+    rows = [[name.ljust(_NAMES), *(cell.rjust(_FIGURE) for cell in cells)] for name, *cells in rows]
     explained = names_sentence(list(counts["groups"]), "training instances")
-    lines += [_identity(metrics), *([explained] if explained else []), *_untrained(counts)]
-    return "\n".join(lines) + "\n"
+    below = [_identity(metrics), *([explained] if explained else []), *_untrained(counts)]
+    return "\n".join([wrapped(_measured_by(metrics)), _tables(rows), *map(wrapped, below)]) + "\n"
+
+
+def _tables(rows: Sequence[Sequence[str]]) -> str:
+    """One table where it fits, else the figures, then the parts."""
+    together = table(rows, width=sys.maxsize)
+    if max(map(len, together.splitlines())) <= WIDTH:
+        return together
+    figures = [row[: 1 + len(_COLUMNS)] for row in rows]
+    parts = [[name, *cells[len(_COLUMNS) :]] for name, *cells in rows]
+    return f"{table(figures)}\n\n{table(parts)}"
 
 
 def percent(fraction: float | None) -> str:
@@ -56,11 +71,6 @@ def _blocks(metrics: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
             if "fixed" in metrics[name]:
                 blocks.append((f"{name} fixed", metrics[name]["fixed"]))
     return blocks
-
-
-def _row(name: str, cells: list[str], header: list[str]) -> str:
-    widths = [max(len(title), 5) for title in header]
-    return (name.ljust(_NAMES) + "  ".join(cell.rjust(w) for cell, w in zip(cells, widths, strict=True))).rstrip()
 
 
 def _untrained(classes: Mapping[str, Any]) -> list[str]:

@@ -224,8 +224,8 @@ def test_bad_scale(small_pool, scale):
         ({"seed": 1.5}, "--seed: got 1.5"),
         ({"seed": True}, "--seed: got True"),
         ({"scale": 0.1}, "--scale: got 0.1; allowed is decimal text"),
-        ({"edges": "10"}, "--edges: got '10'; allowed is whole numbers"),
-        ({"edges": (1.5,)}, "--edges: got (1.5,)"),
+        ({"edges": "10"}, "--groups: got '10'; allowed is whole numbers"),
+        ({"edges": (1.5,)}, "--groups: got (1.5,)"),
         ({"threshold": "x"}, "--threshold: got 'x'; allowed is a number"),
     ],
 )

@@ -104,7 +104,7 @@ def test_groups_may_be_made_by_images_or_by_frequency(annotations, tmp_path):
     drawn = text("frequency", None)
     assert "LVIS frequency of a category" in drawn
     assert "frequent" in drawn
-    with pytest.raises(DataError, match="--edges: .* leave it out, or use --by images"):
+    with pytest.raises(DataError, match="--groups: .* leave it out, or use --by images"):
         plot_dataset(annotations, "groups", tmp_path / "no", edges=(2, 4), by="frequency")
     # the other pictures have bands by these bounds
     assert plot_dataset(annotations, "all", tmp_path / "all", edges=(2, 4), by="frequency").files

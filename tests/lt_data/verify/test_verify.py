@@ -398,7 +398,7 @@ def test_no_record_no_verdict(built, content, words):
     [
         (lambda c: c.update(schema=2), "schema is 2; this version reads schema 1"),
         (lambda c: c["options"].pop("edges"), "edges missing"),
-        (lambda c: c["options"].update(edges=[5, 2]), "options: edges: got 5,2"),
+        (lambda c: c["options"].update(edges=[5, 2]), "options: --groups: got 5,2"),
         (lambda c: c["options"].update(scale="2"), "options: --scale: got '2'"),
         (lambda c: c["options"].update(threshold="x"), "options: Expected `float`"),
         (lambda c: c["options"].update(order="by-name"), "options: Invalid enum value 'by-name'"),

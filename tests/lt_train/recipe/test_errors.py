@@ -6,6 +6,8 @@ import yaml
 from lt_data.errors import RecipeError
 from lt_train.recipe.load import load_recipe, recipe_names
 from lt_train.recipe.methods import METHODS
+from lt_train.recipe.origins import resolve
+from lt_train.recipe.other_names import OTHER_NAMES
 
 BASE = "faster_rcnn_r50_fpn_lvis_v0.5"
 # words of the library that validates, which say nothing to a user
@@ -56,9 +58,20 @@ def problem(source, *overrides):
         ("seed=a", "seed: got 'a'; a valid integer is needed"),
         ("model.weights=3", "model.weights: got 3; text is needed"),
         ("data.keep_empty=7", "data.keep_empty: got 7; allowed are true and false"),
-        ("model.name=mask_rcnn", "did you mean 'mask_rcnn_small'?"),
+        ("model.name=mask_rcnn", "did you mean 'mask_rcnn_r50_fpn'?"),
         ("method=bag", "did you mean 'bags'?"),
         ("bags=3", "unknown key 'bags'"),
+        ("optim.batch=true", "optim.batch: got True; a number is needed"),
+        ("optim.lr=yes", "optim.lr: got True; a number is needed"),
+        ("schedule.decay=[true]", "schedule.decay: got [True]; a number is needed"),
+        ("head={name: focal, gamma: on}", "head.gamma: got True; a number is needed"),
+        ("model.min_size=[[1]]", "model.min_size.0: got [1]; a valid integer is needed"),
+        ("model.min_size=[]", "model.min_size: got []; at least one value is needed"),
+        ("data.workers=100000", "data.workers: got 100000; input should be less than or equal to 256"),
+        ("seed=1:30", "seed: got '1:30'; a valid integer is needed"),
+        ("seed=2020-01-01", "seed: got '2020-01-01'; a valid integer is needed"),
+        ("optim.lr=1e400", "optim.lr: got inf; a finite number is needed"),
+        ("schedule.warmup=1e300", "schedule.warmup: got 1e+300; allowed are auto and a number of steps"),
     ],
 )
 def test_values_of_the_wrong_kind(override, says):
@@ -158,3 +171,70 @@ def test_a_method_where_a_recipe_belongs_is_answered_with_the_command():
             RecipeError, match="this is a method, an option of every recipe; write RECIPE method=tau-norm"
         ):
             ask("tau-norm")
+
+
+@pytest.mark.parametrize(
+    ("override", "ours"),
+    [
+        ("lr=0.1", "optim.lr"),
+        ("optim.learning_rate=0.1", "optim.lr"),
+        ("lr0=0.1", "optim.lr"),
+        ("solver.base_lr=0.1", "optim.lr"),
+        ("SOLVER.IMS_PER_BATCH=16", "optim.batch"),
+        ("epochs=12", "schedule.epochs"),
+        ("train.max_epochs=12", "schedule.epochs"),
+        ("batch=16", "optim.batch"),
+        ("batch-size=16", "optim.batch"),
+        ("imgsz=640", "model.min_size"),
+        ("num_workers=4", "data.workers"),
+        ("data.train.ann_file=a.json", "data.train.annotations"),
+        ("data.val.img_dir=a", "data.val.images"),
+        ("pretrained=coco", "model.weights"),
+        ("optimizer.lr=0.1", "optim"),
+    ],
+)
+def test_names_of_other_tools_are_answered_with_ours(override, ours):
+    override = override.removeprefix("train.")  # train is a value here
+    assert problem(BASE, override).endswith(f"; did you mean '{ours}'?")
+
+
+def test_a_key_that_is_in_two_sections_is_not_guessed():
+    assert problem(BASE, "annotations=x").endswith("did you mean 'data.train.annotations' or 'data.val.annotations'?")
+
+
+@pytest.mark.parametrize(
+    ("override", "ours"),
+    [
+        ("method=BAGS", "bags"),
+        ("method=balanced_group_softmax", "bags"),
+        ("method=repeat-factor", "rfs"),
+        ("method=RFS", "rfs"),
+        ("method=baseline", "softmax"),
+        ("head=Focal_Loss", "focal"),
+        ("sampler=rfs", "repeat-factor"),
+        ("sampler=RepeatFactorTrainingSampler", "repeat-factor"),
+        ("model.name=fasterrcnn_resnet50_fpn", "faster_rcnn_r50_fpn"),
+        ("train=HEAD", "head"),
+    ],
+)
+def test_values_of_other_tools_are_answered_with_ours(override, ours):
+    assert problem(BASE, override).endswith(f"; did you mean '{ours}'?")
+
+
+def test_every_other_name_leads_to_a_key_of_a_recipe_and_is_none_itself():
+    known = {setting.key for setting in resolve(BASE, ["head=bags", "data.val.images=x"])[1]}
+    sections = {key.rpartition(".")[0] for key in known}
+    for name, key in OTHER_NAMES.keys.items():
+        assert key in known | sections, (name, key)
+        assert name not in known
+        assert name == name.lower()
+
+
+def test_a_file_of_something_else_has_twenty_lines_and_a_count(tmp_path):
+    path = tmp_path / "other.yaml"
+    path.write_text("".join(f"key_{i}: {i}\n" for i in range(1000)))
+    with pytest.raises(RecipeError) as error:
+        load_recipe(path)
+    assert len(error.value.problems) == 21
+    assert error.value.problems[-1].endswith(" more mistakes like these")
+    assert sum("unknown key" in line for line in error.value.problems) == 19

@@ -133,7 +133,7 @@ def test_the_step_of_decay_that_is_offered_can_be_typed(warmup):
     assert make_recipe(MINIMAL, [*options, *offered]).schedule.decay == (80,)
 
 
-@pytest.mark.parametrize("value", ["soon", "-1", "1.5", ".inf", ".nan", "true", "null", "[5]"])
+@pytest.mark.parametrize("value", ["soon", "-1", "1.5", ".inf", ".nan", "null", "[5]"])
 def test_a_warm_up_is_a_number_of_steps_or_left_open(value):
     with pytest.raises(RecipeError, match=r"schedule.warmup: got .*; allowed are auto and a number of steps") as error:
         make_recipe(MINIMAL, [f"schedule.warmup={value}"])

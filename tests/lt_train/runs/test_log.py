@@ -101,6 +101,32 @@ def test_other_lines_go_above_the_table(run):
     assert "AP [bbox] 12.3" in run.log.read_text()
 
 
+def test_a_line_of_a_signal_is_drawn_with_the_table_and_goes_with_it(run):
+    """A line of its own would tear the table: what was drawn above it would stay on the screen."""
+    console = console_of()
+    with shown_on(console), RunLog(run, total=50, every=10) as log:
+        log.advance(1, epoch=0, seconds_left=None)
+        assert log.show_below("ends soon")
+        with console.capture() as drawn:
+            console.print(log._table)
+        assert drawn.get().splitlines()[-1].strip() == "ends soon"
+    assert printed(console).strip().splitlines()[-1].strip() != "ends soon"
+    assert not log.show_below("too late")
+    with shown_on(console_of(terminal=False)), RunLog(run, total=50, every=10) as log:
+        assert not log.show_below("no table")
+
+
+def test_lines_break_at_words_in_a_terminal_and_nowhere_else(run):
+    text = "a sentence of words " * 10
+    for terminal in (True, False):
+        console = console_of(terminal=terminal)
+        with shown_on(console), RunLog(run, total=0, every=1) as log:
+            log.line(text)
+        lines = [line.split() for line in console.file.getvalue().splitlines()]
+        assert (len(lines) > 1) is terminal
+        assert [word for line in lines for word in line] == text.split()
+
+
 def test_a_paused_table_draws_nothing(run):
     console = console_of()
     with shown_on(console), RunLog(run, total=50, every=10) as log:

@@ -11,6 +11,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lt_data.errors import LtError, OutputError, RecipeError
+from lt_data.versions import install_command
 from lt_train.engine.dry_run import dry_run
 from lt_train.engine.fit import fit
 from lt_train.recipe.origins import Setting
@@ -202,7 +203,7 @@ def test_a_tracker_that_is_not_installed(tiny_recipe, tmp_path, monkeypatch, mod
             start()
         (line,) = error.value.problems
         assert line.startswith(f"trackers: '{tracker}' cannot be imported here")
-        assert f"pip install '.[{extra}]'" in line
+        assert f"run: {install_command(extra)}, or take it out" in line
         assert "\n" not in line
     assert list(tmp_path.iterdir()) == []
 

@@ -93,13 +93,15 @@ def test_table(systems, comparison):
     percents = [f"{100 * v:.1f}" for v in ap.values]
     interval = f"{100 * change.value:+.1f} [{100 * change.low:+.1f}, {100 * change.high:+.1f}]"
     assert lines[1].split(maxsplit=4) == ["AP", "3", *percents, interval]
-    assert "bbox, other against base: 1 of 2 classes changed beyond noise (0 would by chance alone)" in lines
+    words = " ".join(text.split())
+    assert "bbox, other against base: 1 of 2 classes changed beyond noise (0 would by chance alone)" in words
+    assert max(map(len, lines)) <= 80
     gains = lines[next(i for i, line in enumerate(lines) if line.startswith("largest gains")) + 1 :]
     assert gains[0].split()[:6] == ["seven,", "rare", "(0,", "10)", "4", "4"]
     assert gains[0].endswith("?")
     assert gains[1].startswith("c2")
-    assert "not the seed of the training" in text
-    assert "200 paired resamples of the 40 images (seed 3)" in text
+    assert "not the seed of the training" in words
+    assert "200 paired resamples of the 40 images (seed 3)" in words
     shortest = format_comparison(comparison, top=1)
     assert "c2 " not in shortest
     assert text.endswith("\n")

@@ -306,7 +306,7 @@ def test_unknown_or_missing_engine(truth, lists, results, monkeypatch):
     with pytest.raises(RecipeError, match="allowed are bbox, segm"):
         evaluate(truth, results, iou_type="keypoints")
     monkeypatch.setattr(engines, "find_lvis", lambda: None)
-    with pytest.raises(RecipeError, match=r"pip install 'lt-detection\[official\]'"):
+    with pytest.raises(RecipeError, match=r"pip install .*\[official\]'"):
         evaluate(lists, results, iou_type="bbox", engine="official")
     monkeypatch.setitem(sys.modules, "hotcoco", None)
     with pytest.raises(RecipeError, match="pip install"):
