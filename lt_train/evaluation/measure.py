@@ -155,7 +155,7 @@ def _warnings(
     annotations: AnnotationFile, found: CheckedDetections, predictions: Predictions, choices: Choices
 ) -> tuple[str, ...]:
     """What is odd about the inputs; detections in memory were made here and now."""
-    lines = truth_notes(annotations, found.truth, protocol=choices.protocol)
+    lines = [*truth_notes(annotations, found.truth, protocol=choices.protocol), *found.warnings]
     if isinstance(predictions, str | Path):
         lines += prediction_notes(found, source=Path(predictions).name)
     return tuple(lines)
