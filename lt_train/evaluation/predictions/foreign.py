@@ -110,7 +110,7 @@ def _are_polygons(found: Sequence[Sequence[float]]) -> bool:
 def _bad_polygons(bad: Sequence[int], source: str, total: int) -> list[Problem]:
     if not bad:
         return []
-    shown = ", ".join(map(str, bad[:3]))
+    shown = ", ".join(map(str, list(dict.fromkeys(bad))[:3]))
     line = (
         f"{source}: {len(bad):,} of {total:,} predictions have polygons that cannot be encoded (image ids {shown}); "
         "each polygon is x1, y1, x2, y2, ... of three points or more, in pixels"

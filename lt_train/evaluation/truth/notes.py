@@ -57,10 +57,28 @@ def _area_notes(file: AnnotationFile, truth: GroundTruth) -> list[str]:
 def _missing_lists(truth: GroundTruth, protocol: Asked) -> list[str]:
     if not truth.images_without_lists or protocol != "auto":
         return []
+    fault = f" or hold no category ids there ({truth.list_fault})" if truth.list_fault else ""
     return [
         f"{truth.source}: {truth.images_without_lists:,} of {len(truth.image_ids):,} images lack neg_category_ids or "
-        "not_exhaustive_category_ids, which the others have, so that it is measured by COCO's rules, not LVIS's; give "
-        "every image both ([] where there is none), or say --protocol coco"
+        f"not_exhaustive_category_ids{fault}, so that it is measured by COCO's rules, not LVIS's; give every image "
+        "both ([] where there is none), or say --protocol coco"
+    ]
+
+
+def frequency_notes(file: AnnotationFile, *, counted: bool) -> list[str]:
+    """A line if categories lack a frequency, or have another than r, c and f, in a file that states them.
+
+    Args:
+        file: The annotations.
+        counted: Whether those of the training set stand in for them.
+    """
+    count = file.categories.without_frequency
+    if not count:
+        return []
+    rest = "those of the training set" if counted else "not measured"
+    return [
+        f"{file.path.name}: {count:,} of {len(file.categories.ids):,} categories have no usable frequency (r, c or f), "
+        f"so that APr, APc and APf are {rest}; give every category one"
     ]
 
 

@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner
 from lt_cli.train import main
 
+from lt_data.errors import DataError
 from lt_train.evaluation.measure import Choices, evaluate_predictions
 
 WIDTH, HEIGHT = 100, 80
@@ -93,6 +94,71 @@ def test_an_lvis_file_in_which_some_images_lack_the_lists(tmp_path):
     (line,) = result.warnings
     assert line.startswith("val.json: 2 of 6 images lack neg_category_ids or not_exhaustive_category_ids")
     assert measured(tmp_path, content, results(content), choices=Choices(protocol="coco")).warnings == ()
+
+
+def without_negatives(content):
+    for image in content["images"]:
+        del image["neg_category_ids"]
+
+
+def half_of_each(content):
+    for number, image in enumerate(content["images"]):
+        del image["neg_category_ids" if number % 2 else "not_exhaustive_category_ids"]
+
+
+@pytest.mark.parametrize("spoil", [without_negatives, half_of_each])
+def test_an_lvis_file_in_which_no_image_has_both_lists(tmp_path, spoil):
+    content = lvis()
+    spoil(content)
+    (line,) = measured(tmp_path, content, results(content)).warnings
+    assert line.startswith("val.json: 6 of 6 images lack neg_category_ids or not_exhaustive_category_ids")
+
+
+@pytest.mark.parametrize("wrong", [["yak"], [2**63], [7.5], "[7]"])
+def test_lists_that_hold_no_ids_stop_only_who_reads_them(tmp_path, wrong):
+    content = lvis()
+    # the images stand in another order than their ids
+    content["images"].reverse()
+    content["images"][1]["neg_category_ids"] = wrong
+    result = measured(tmp_path, content, results(content))
+    (line,) = result.warnings
+    assert "1 of 6 images lack" in line
+    assert "or hold no category ids there (images[1]: " in line
+    assert measured(tmp_path, content, results(content), choices=Choices(protocol="coco")).warnings == ()
+    with pytest.raises(DataError, match=r"not every image has .*\(images\[1\]: "):
+        measured(tmp_path, content, results(content), choices=Choices(protocol="lvis"))
+
+
+def test_lists_of_whole_floats_are_lists(tmp_path):
+    content = lvis()
+    for image in content["images"]:
+        image["neg_category_ids"] = [7.0]
+    result = measured(tmp_path, content, results(content))
+    assert result.metrics["protocol"] == "lvis"
+    assert result.warnings == ()
+
+
+@pytest.mark.parametrize("letters", [("r", None), ("r", "F"), ("R", "C"), ("r", 3)])
+def test_a_frequency_that_one_category_lacks(tmp_path, letters):
+    content = lvis()
+    for category, letter in zip(content["categories"], letters, strict=True):
+        category["frequency"] = letter
+    lines = measured(tmp_path, content, results(content)).warnings
+    count = sum(letter not in ("r", "c", "f") for letter in letters)
+    assert lines[0].startswith(f"val.json: {count} of 2 categories have no usable frequency")
+    assert "APr, APc and APf are not measured" in lines[0]
+    (tmp_path / "counts.csv").write_text("category_id,instances,images\n3,500,5\n7,500,500\n")
+    lines = measured(tmp_path, content, results(content), train_counts=tmp_path / "counts.csv").warnings
+    assert "APr, APc and APf are those of the training set" in lines[0]
+
+
+def test_images_of_annotations_without_a_box_are_named_once(tmp_path):
+    content = truth()
+    found = results(content)
+    for annotation in content["annotations"][:7]:
+        del annotation["bbox"]
+    with pytest.raises(DataError, match=r"7 annotations have no bbox \(in images 1, 2\)"):
+        measured(tmp_path, content, found)
 
 
 def test_lists_of_lvis_that_contradict_the_annotations(tmp_path):
