@@ -11,11 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final, NamedTuple
 
+import numpy as np
+
+from lt_data.checks.masks import mask_notes
 from lt_train.evaluation.predictions.columns import Problem
 from lt_train.evaluation.predictions.image_ids import match_images
 from lt_train.evaluation.truth.columns import GroundTruth
 from lt_train.evaluation.truth.masks import FAR, require_sizes
 
+_NO_BOX: Final = (math.nan,) * 4
 # a mask of an image that is not there, which is a problem of its own
 _NO_MASK: Final[Mapping[str, Any]] = {"size": (0, 0), "counts": "0"}
 
@@ -53,13 +57,16 @@ def turned(
         fields = {name: getattr(row, name) for name in row.__struct_fields__}
         fields["image_id"] = float(number)
         if "segmentation" in fields:
-            fields["segmentation"] = None if encoder is None else encoder.run_lengths(fields["segmentation"], number)
+            fields["segmentation"] = (
+                None if encoder is None else encoder.run_lengths(fields["segmentation"], number, fields.get("bbox"))
+            )
         if encoder is not None and fields["segmentation"] is None:
             bad.append(number)
         else:
             records.append(make(**fields))
     if encoder is not None:
         notes = [*notes, *encoder.notes(source, total)]
+        warnings = [*warnings, *encoder.warnings(source)]
     return Turned(records, [*problems, *_bad_polygons(bad, source, total)], notes, warnings)
 
 
@@ -68,7 +75,8 @@ class _Encoder:
 
     def __init__(self, truth: GroundTruth) -> None:
         self._truth = truth
-        self._encoded = 0
+        self._extents: list[tuple[float, ...]] = []
+        self._boxes: list[Sequence[float]] = []
 
     @cached_property
     def _sizes(self) -> dict[int, list[int]]:
@@ -76,7 +84,7 @@ class _Encoder:
         require_sizes(self._truth.image_sizes, self._truth.source)
         return dict(zip(self._truth.image_ids.tolist(), self._truth.image_sizes.tolist(), strict=True))
 
-    def run_lengths(self, mask: Any, image_id: int) -> Any:
+    def run_lengths(self, mask: Any, image_id: int, box: Sequence[float] | None) -> Any:
         """Run lengths as they are, polygons encoded; ``None`` for polygons that cannot be drawn."""
         from pycocotools import mask as rle
 
@@ -84,7 +92,9 @@ class _Encoder:
             return mask
         if not _are_polygons(mask):
             return None
-        self._encoded += 1
+        x, y = ([v for polygon in mask for v in polygon[axis::2]] for axis in (0, 1))
+        self._extents.append((min(x), min(y), max(x), max(y)))
+        self._boxes.append(box or _NO_BOX)
         if image_id not in self._sizes:
             return _NO_MASK
         height, width = self._sizes[image_id]
@@ -93,12 +103,17 @@ class _Encoder:
 
     def notes(self, source: str, total: int) -> list[str]:
         """A line, if any were polygons."""
-        if not self._encoded:
+        if not self._extents:
             return []
         return [
-            f"{source}: {self._encoded:,} of {total:,} predictions have polygons for a mask; they become run lengths "
-            f"of the size that {self._truth.source} gives for the image"
+            f"{source}: {len(self._extents):,} of {total:,} predictions have polygons for a mask; they become run "
+            f"lengths of the size that {self._truth.source} gives for the image"
         ]
+
+    def warnings(self, source: str) -> list[str]:
+        """A line, if the polygons are no pixels or lie beside their boxes."""
+        boxes, extents = (np.array(rows, np.float64).reshape(-1, 4) for rows in (self._boxes, self._extents))
+        return mask_notes(extents, boxes, source)
 
 
 def _are_polygons(found: Sequence[Sequence[float]]) -> bool:

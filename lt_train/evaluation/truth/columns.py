@@ -65,6 +65,7 @@ class GroundTruth:
         list_fault: Where a list first holds no ids, and what; empty text where none does.
         rows: [A] int64, where the annotations stand in the file; None for all of it. Boxes of no size are left out,
             as in training.
+        mask_extents: [A, 4] float64, x1, y1, x2, y2 of the masks in pixels; None if they were not asked for.
         notes: What of the file is not measured, one line each.
     """
 
@@ -87,6 +88,7 @@ class GroundTruth:
     images_without_lists: int = 0
     list_fault: str = ""
     rows: IntArray | None = None
+    mask_extents: FloatArray | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -133,7 +135,8 @@ def with_masks(ground_truth: GroundTruth, file: AnnotationFile) -> GroundTruth:
     """
     if ground_truth.segmentations is not None:
         return ground_truth
-    return replace(ground_truth, segmentations=read_masks(file, ground_truth.source, ground_truth.rows))
+    found = read_masks(file, ground_truth.source, ground_truth.rows)
+    return replace(ground_truth, segmentations=found.masks, mask_extents=found.extents)
 
 
 def _columns(file: AnnotationFile, source: str, *, masks: bool) -> GroundTruth:
@@ -142,6 +145,7 @@ def _columns(file: AnnotationFile, source: str, *, masks: bool) -> GroundTruth:
     frequencies = file.categories.frequencies
     sized = has_size(file.boxes[:, 2:])
     rows, boxes, areas = np.flatnonzero(sized), file.boxes[sized], file.areas[sized]
+    found = read_masks(file, source, rows) if masks else None
     return GroundTruth(
         source=source,
         image_ids=file.image_ids[image_order],
@@ -153,7 +157,8 @@ def _columns(file: AnnotationFile, source: str, *, masks: bool) -> GroundTruth:
         boxes=boxes,
         areas=np.where(np.isnan(areas), boxes[:, 2:].prod(axis=1), areas),
         crowd=file.crowd[sized],
-        segmentations=read_masks(file, source, rows) if masks else None,
+        segmentations=None if found is None else found.masks,
+        mask_extents=None if found is None else found.extents,
         negatives=lists.negatives,
         not_exhaustive=lists.not_exhaustive,
         frequencies=None if frequencies is None else tuple(frequencies[i] for i in category_order),
