@@ -56,6 +56,7 @@ class Categories:
         frequencies: LVIS ``frequency`` field (r, c, f), or ``None`` unless every category has one.
         header_instances: LVIS ``instance_count`` fields, shape [C], -1 where missing.
         states_counts: Whether any category has a frequency or counts of its own, as LVIS has them.
+        without_frequency: Categories without r, c or f in a file in which any has a frequency, whatever it is.
     """
 
     ids: IntArray
@@ -63,6 +64,7 @@ class Categories:
     frequencies: tuple[str, ...] | None
     header_instances: IntArray
     states_counts: bool = False
+    without_frequency: int = 0
 
 
 @dataclass(frozen=True)
@@ -336,10 +338,12 @@ def _explained(error: DataError, path: Path, data: Bytes, *, only_matched: bool 
 def _categories(rows: Sequence[CategoryRecord]) -> Categories:
     counts = [row.instance_count for row in rows]
     frequencies = [row.frequency for row in rows if row.frequency in ("r", "c", "f")]
+    states_frequency = any(row.frequency is not None for row in rows)
     return Categories(
         ids=np.array([row.id for row in rows], np.int64),
         names=tuple(row.name or str(int(row.id)) for row in rows),
         frequencies=tuple(frequencies) if len(frequencies) == len(rows) else None,
         header_instances=np.array([-1 if n is None else whole(n) for n in counts], np.int64),
         states_counts=any((row.frequency, row.image_count, row.instance_count) != (None,) * 3 for row in rows),
+        without_frequency=len(rows) - len(frequencies) if states_frequency else 0,
     )

@@ -23,6 +23,8 @@ _EXPLAINED: Final = 0.95
 # share of the boxes that must reach beyond their image as they are, and how many at least; of COCO's own none does
 _BEYOND: Final = 0.05
 _FEWEST_BEYOND: Final = 2
+# share of its side by which a box may lie over the edge where boxes are not cut off there
+_OVER_EDGE: Final = 0.1
 # factor by which area may be above that of the box, and the px^2 that never count
 _AREA_FACTOR: Final = 2.0
 _AREA_TOLERANCE: Final = 64.0
@@ -75,6 +77,20 @@ def _lies_inside(form: Form, boxes: FloatArray, sizes: IntArray) -> BoolArray:
         high = second
     inside = (low >= -IMAGE_TOLERANCE) & (high <= sizes + IMAGE_TOLERANCE) & (high >= low)
     return np.asarray(inside.all(1), bool)
+
+
+def beyond_image(boxes: FloatArray, sizes: IntArray) -> BoolArray:
+    """Boxes that lie outside their image, or over its edge by more than a tenth of their side, [A].
+
+    Args:
+        boxes: [A, 4].
+        sizes: Width and height of the image of each, [A, 2].
+    """
+    low, sides = boxes[:, :2], boxes[:, 2:]
+    with np.errstate(over="ignore", invalid="ignore"):
+        known = np.isfinite(boxes).all(1) & (sides > 0).all(1) & (sizes > 0).all(1)
+        over = np.maximum(-low, low + sides - sizes)
+        return np.asarray(known & (over > np.maximum(IMAGE_TOLERANCE, _OVER_EDGE * sides)).any(1), bool)
 
 
 def under_a_pixel(boxes: FloatArray) -> BoolArray:

@@ -13,10 +13,9 @@ from lt_data.annotations.findings import FindingList
 from lt_data.annotations.lists import FileColumns
 from lt_data.arrays import BoolArray, FloatArray, IntArray
 from lt_data.checks.boxes import IMAGE_TOLERANCE, BoxForm, Form, box_form, contradicting_areas, under_a_pixel
+from lt_data.checks.masks import MASK_TOLERANCE, outside_box
 from lt_data.masks.measure import BROKEN, BYTES_TEXT, EMPTY, ODD, SHORT, WRONG_SUM
 
-# px by which mask and box may differ
-MASK_TOLERANCE: Final = 2.0
 # share of the box's side by which it may be wider than its mask
 LOOSE_SHARE: Final = 0.1
 # factor by which area may differ from the area of the mask, and the px^2 that never count
@@ -123,12 +122,11 @@ def _check_masks(file: FileColumns, boxes: FloatArray, log: FindingList) -> None
     extents = file.annotations.masks.extents
     comparable = np.isfinite(boxes).all(1) & (boxes[:, 2:] > boxes[:, :2]).all(1) & np.isfinite(extents).all(1)
     low, high = extents[:, :2] - boxes[:, :2], boxes[:, 2:] - extents[:, 2:]
-    apart = np.maximum(extents[:, :2] - boxes[:, 2:], boxes[:, :2] - extents[:, 2:]).max(1, initial=-np.inf)
     # positive: the box is wider than the mask; negative: the mask is wider than the box
     slack = np.concatenate([low, high], 1)
     sides = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
     loose = (slack > np.maximum(MASK_TOLERANCE, LOOSE_SHARE * sides)).any(1)
-    outside = comparable & (apart > MASK_TOLERANCE)
+    outside = comparable & outside_box(extents, file.annotations.boxes)
     beyond = comparable & ~outside & (slack < -MASK_TOLERANCE).any(1)
 
     def describe(row: int) -> str:

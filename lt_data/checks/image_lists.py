@@ -12,6 +12,7 @@ import numpy as np
 
 from lt_data.annotations.findings import FindingList, shown
 from lt_data.annotations.lists import FileColumns
+from lt_data.annotations.records import LARGEST_ID
 from lt_data.arrays import BoolArray, IntArray
 
 NEGATIVE: Final = "neg_category_ids"
@@ -25,7 +26,7 @@ class Entries(NamedTuple):
     ids: IntArray
 
 
-def entries_of(lists: Sequence[list[int] | None]) -> Entries:
+def entries_of(lists: Sequence[Sequence[float] | None]) -> Entries:
     """All ids of N lists as two columns.
 
     Args:
@@ -78,7 +79,10 @@ def check_image_lists(file: FileColumns, log: FindingList) -> None:
 
 
 def _holds_ids(value: Any) -> bool:
-    return isinstance(value, list) and all(type(entry) is int and abs(entry) < 2**62 for entry in value)
+    """Whether readers take it for a list of ids: whole numbers, as floats too, that JSON keeps exactly."""
+    return isinstance(value, list) and all(
+        type(entry) in (int, float) and entry % 1 == 0 and abs(entry) <= LARGEST_ID for entry in value
+    )
 
 
 def _check_annotated(entries: Entries, file: FileColumns, log: FindingList) -> None:

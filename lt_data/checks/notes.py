@@ -13,7 +13,7 @@ import numpy as np
 
 from lt_data.annotations.file import AnnotationFile
 from lt_data.arrays import BoolArray, FloatArray, IntArray, examples
-from lt_data.checks.boxes import Form, box_form, under_a_pixel
+from lt_data.checks.boxes import Form, beyond_image, box_form, under_a_pixel
 from lt_data.checks.objects import repeated_objects
 from lt_data.checks.twins import category_twins, file_twins
 
@@ -56,6 +56,8 @@ def file_notes(file: AnnotationFile) -> list[str]:
     notes = form_notes(boxes, sizes, file.path.name)
     rows = np.arange(len(boxes))
     if not notes:
+        reach = "lie outside their image, or far over its edge: are they of another form, or of another image?"
+        notes += _line(file, rows, beyond_image(boxes, sizes), reach)
         notes += _line(file, rows, under_a_pixel(boxes), "have a box that is narrower than one pixel")
     return [*notes, *object_notes(file, rows, boxes, file.ignored), *name_notes(file)]
 

@@ -37,7 +37,7 @@ from lt_train.evaluation.predictions.notes import prediction_notes
 from lt_train.evaluation.predictions.reading import Predictions, read_detections
 from lt_train.evaluation.trained_on import Match, match_counts
 from lt_train.evaluation.truth.columns import GroundTruth, load_ground_truth
-from lt_train.evaluation.truth.notes import truth_notes
+from lt_train.evaluation.truth.notes import frequency_notes, truth_notes
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,10 @@ def measure(
         text=format_metrics(metrics),
         skipped=found.skipped,
         notes=(*truth.notes, *found.notes),
-        warnings=_warnings(annotations, found, predictions, choices),
+        warnings=(
+            *_warnings(annotations, found, predictions, choices),
+            *frequency_notes(annotations, counted=_frequencies(train_counts) is not None),
+        ),
     )
 
 
@@ -155,7 +158,7 @@ def _warnings(
     annotations: AnnotationFile, found: CheckedDetections, predictions: Predictions, choices: Choices
 ) -> tuple[str, ...]:
     """What is odd about the inputs; detections in memory were made here and now."""
-    lines = truth_notes(annotations, found.truth, protocol=choices.protocol)
+    lines = [*truth_notes(annotations, found.truth, protocol=choices.protocol), *found.warnings]
     if isinstance(predictions, str | Path):
         lines += prediction_notes(found, source=Path(predictions).name)
     return tuple(lines)

@@ -44,9 +44,10 @@ def choose_protocol(protocol: ProtocolChoice, ground_truth: GroundTruth) -> Prot
     if protocol not in LIMITS:
         raise RecipeError(f"evaluation protocol {protocol!r} is unknown; allowed are auto, coco, lvis")
     if protocol == "lvis" and ground_truth.protocol != "lvis":
+        fault = f" ({ground_truth.list_fault})" if ground_truth.list_fault else ""
         raise DataError(
-            f"{ground_truth.source}: not every image has neg_category_ids and not_exhaustive_category_ids, which the "
-            "protocol lvis needs; give an LVIS annotation file, or choose the protocol coco"
+            f"{ground_truth.source}: not every image has neg_category_ids and not_exhaustive_category_ids{fault}, "
+            "which the protocol lvis needs; give an LVIS annotation file, or choose the protocol coco"
         )
     return protocol
 

@@ -118,12 +118,14 @@ class CheckedDetections(Detections):
         iou_types: What was checked.
         skipped: What was left out because it is invalid.
         notes: What was read in another way than it is written, one line each.
+        warnings: What could have been meant in another way than it was read, one line each.
     """
 
     truth: GroundTruth = field(repr=False, compare=False)
     iou_types: tuple[IouType, ...]
     skipped: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def with_truth_masks(self, file: AnnotationFile) -> CheckedDetections:
         """The same with the masks of the annotations, which nothing that was checked depends on.

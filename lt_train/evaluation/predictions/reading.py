@@ -18,7 +18,6 @@ from lt_data.arrays import IntArray
 from lt_data.errors import DataError
 from lt_data.masks.rle import areas_of
 from lt_train.evaluation.predictions.columns import IOU_TYPES, CheckedDetections, Detections, IouType, Problem, Results
-from lt_train.evaluation.predictions.foreign import with_numbers_of_names
 from lt_train.evaluation.predictions.problems import find_problems
 from lt_train.evaluation.predictions.records import decode_results
 from lt_train.evaluation.truth.columns import GroundTruth, load_ground_truth
@@ -76,12 +75,11 @@ def read_detections(
         if isinstance(predictions, Detections):
             types = _given(predictions, iou_types, source)
             columns, total, problems, notes = predictions, len(predictions), list[Problem](), list[str]()
+            warnings = list[str]()
         else:
-            columns, total, problems, types, notes = decode_results(
+            columns, total, problems, types, notes, warnings = decode_results(
                 predictions, iou_types, truth=ground_truth, source=source
             )
-            columns, by_number = with_numbers_of_names(columns, ground_truth, source)
-            notes += by_number
         if isinstance(predictions, str | Path) and not total:
             raise DataError(f"{source}: holds no predictions at all; if the model really finds nothing, AP is 0")
         if "segm" in types:
@@ -106,6 +104,7 @@ def read_detections(
         iou_types=types,
         skipped=tuple(problems),
         notes=tuple(notes),
+        warnings=tuple(warnings),
     )
 
 

@@ -22,8 +22,10 @@ from lt_data.annotations.records import CHUNK, LARGEST_ID, UNREADABLE
 from lt_data.arrays import FloatArray
 from lt_data.errors import DataError
 from lt_data.files.reading import map_file, why_no_json
+from lt_data.masks.measure import is_no_mask
 from lt_train.evaluation.predictions.columns import Detections, IouType, Problem, Results
 from lt_train.evaluation.predictions.foreign import turned
+from lt_train.evaluation.predictions.image_ids import match_numbers
 from lt_train.evaluation.truth.columns import GroundTruth, plain_number
 
 # ids are read as floats, which hold them exactly: writers that keep all numbers as floats write 42.0
@@ -108,13 +110,14 @@ _LOOSE: Final[Mapping[type[Any], type[Any]]] = {
 
 
 class Decoded(NamedTuple):
-    """What was read: the whole records, number of all, those that are none, what the file holds, and remarks on it."""
+    """What was read: the whole records, number of all, those that are none, what the file holds, remarks and doubts."""
 
     columns: Detections
     total: int
     problems: list[Problem]
     iou_types: tuple[IouType, ...]
     notes: list[str]
+    warnings: list[str]
 
 
 def decode_results(
@@ -143,6 +146,7 @@ def decode_results(
         rows, faults, total = _from_records(predictions, kinds, source)
     mixed: list[Problem] = []
     notes: list[str] = []
+    warnings: list[str] = []
     given = iou_types
     iou_types = _types_of(rows) if given is None else given
     rows, missing = _with_all(rows, iou_types, why=", which the first record has" if given is None else "")
@@ -152,10 +156,14 @@ def decode_results(
     problems = [_no_records(faults, total, iou_types, source)] if faults else []
     if truth is not None and rows and (isinstance(rows[0], _LooseRecord) or truth.image_names is not None):
         masks = "segm" in iou_types
-        rows, more, notes = turned(rows, truth, make=kind, masks=masks, source=source, total=total)
+        rows, more, notes, warnings = turned(rows, truth, make=kind, masks=masks, source=source, total=total)
         problems += more
-    columns = _columns(rows, iou_types)
-    return Decoded(columns, total, problems + mixed, tuple(iou_types), notes)
+        columns = _columns(rows, iou_types)
+    else:
+        columns = _columns(rows, iou_types)
+        if truth is not None:
+            columns, notes, warnings = match_numbers(columns, truth, source)
+    return Decoded(columns, total, problems + mixed, tuple(iou_types), notes, warnings)
 
 
 def _kind(iou_types: Sequence[IouType] | None) -> type[Any]:
@@ -233,15 +241,25 @@ def _types_of(rows: Sequence[_AnyRecord]) -> tuple[IouType, ...]:
     if not rows:
         return ("bbox",)
     given: list[tuple[IouType, object]] = [("bbox", rows[0].bbox), ("segm", rows[0].segmentation)]
-    return tuple(name for name, value in given if value) or ("bbox",)
+    return tuple(name for name, value in given if _is_there(value)) or ("bbox",)
+
+
+def _is_there(value: object) -> bool:
+    """Whether a record has a box or a mask; an empty list is none, nor is one without a polygon."""
+    return bool(value) and not (type(value) is list and is_no_mask(value))
 
 
 def _with_all(rows: list[Any], iou_types: Sequence[IouType], *, why: str) -> tuple[list[Any], dict[int, str]]:
     names = [_FIELDS[name] for name in iou_types]
     # where the first record has neither, boxes are looked for
-    has_any = bool(rows) and any(getattr(rows[0], name) for name in names)
+    has_any = bool(rows) and any(_is_there(getattr(rows[0], name)) for name in names)
     text = f"missing `{{}}`{why}" if has_any else "neither `bbox` nor `segmentation`"
-    missing = {number: text.format(name) for number, row in enumerate(rows) for name in names if not getattr(row, name)}
+    missing = {
+        number: text.format(name)
+        for number, row in enumerate(rows)
+        for name in names
+        if not _is_there(getattr(row, name))
+    }
     return [row for number, row in enumerate(rows) if number not in missing] if missing else rows, missing
 
 
@@ -249,7 +267,7 @@ def _with_more(rows: Sequence[_AnyRecord], iou_types: Sequence[IouType], total: 
     """Boxes or masks that would go unmeasured without a word, because the first record has none."""
     problems = []
     for kind, name in _FIELDS.items():
-        count = 0 if kind in iou_types else sum(bool(getattr(row, name)) for row in rows)
+        count = 0 if kind in iou_types else sum(_is_there(getattr(row, name)) for row in rows)
         if count:
             line = f"{source}: {count:,} of {total:,} predictions have a {name}, which the first has not, so that it is"
             fix = f"give all of them a {name}, or none"

@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
 
 from lt_data.annotations.file import AnnotationFile, parse_annotations, read_annotations
+from lt_data.annotations.records import Id
 from lt_data.annotations.unusable import has_size, left_out
-from lt_data.arrays import BoolArray, FloatArray, IntArray
+from lt_data.arrays import BoolArray, FloatArray, IntArray, examples, sorted_unique
 from lt_data.errors import DataError
 from lt_train.evaluation.truth.masks import read_masks
 
@@ -24,8 +25,17 @@ from lt_train.evaluation.truth.masks import read_masks
 class _ImageLists(msgspec.Struct):
     """What an LVIS image has beside its size."""
 
-    neg_category_ids: list[int] | None = None
-    not_exhaustive_category_ids: list[int] | None = None
+    neg_category_ids: list[Id] | None = None
+    not_exhaustive_category_ids: list[Id] | None = None
+
+
+class _Federated(NamedTuple):
+    """Both lists of each image, how many images lack them though the file has some, and what is wrong with one."""
+
+    negatives: list[list[int]] | None
+    not_exhaustive: list[list[int]] | None
+    without: int
+    fault: str
 
 
 @dataclass(frozen=True)
@@ -50,9 +60,12 @@ class GroundTruth:
         frequencies: ``r``, ``c`` or ``f`` of each of K categories (LVIS); None unless every category has one.
         file_names: N file names of the images.
         image_names: The N image ids as the file has them, where they are text; ``image_ids`` are 1..N then.
-        images_without_lists: Images that lack one of the two lists, or both, where others have both.
+        images_without_lists: Images that lack one of the two lists, or both, or have no ids there, in a file that has
+            any such list.
+        list_fault: Where a list first holds no ids, and what; empty text where none does.
         rows: [A] int64, where the annotations stand in the file; None for all of it. Boxes of no size are left out,
             as in training.
+        mask_extents: [A, 4] float64, x1, y1, x2, y2 of the masks in pixels; None if they were not asked for.
         notes: What of the file is not measured, one line each.
     """
 
@@ -73,7 +86,9 @@ class GroundTruth:
     file_names: tuple[str, ...] = ()
     image_names: tuple[str, ...] | None = None
     images_without_lists: int = 0
+    list_fault: str = ""
     rows: IntArray | None = None
+    mask_extents: FloatArray | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -120,15 +135,17 @@ def with_masks(ground_truth: GroundTruth, file: AnnotationFile) -> GroundTruth:
     """
     if ground_truth.segmentations is not None:
         return ground_truth
-    return replace(ground_truth, segmentations=read_masks(file, ground_truth.source, ground_truth.rows))
+    found = read_masks(file, ground_truth.source, ground_truth.rows)
+    return replace(ground_truth, segmentations=found.masks, mask_extents=found.extents)
 
 
 def _columns(file: AnnotationFile, source: str, *, masks: bool) -> GroundTruth:
     image_order, category_order = np.argsort(file.image_ids), np.argsort(file.categories.ids)
-    negatives, not_exhaustive, without = _federated_lists(file, image_order, source)
+    lists = _federated_lists(file, image_order)
     frequencies = file.categories.frequencies
     sized = has_size(file.boxes[:, 2:])
     rows, boxes, areas = np.flatnonzero(sized), file.boxes[sized], file.areas[sized]
+    found = read_masks(file, source, rows) if masks else None
     return GroundTruth(
         source=source,
         image_ids=file.image_ids[image_order],
@@ -140,53 +157,52 @@ def _columns(file: AnnotationFile, source: str, *, masks: bool) -> GroundTruth:
         boxes=boxes,
         areas=np.where(np.isnan(areas), boxes[:, 2:].prod(axis=1), areas),
         crowd=file.crowd[sized],
-        segmentations=read_masks(file, source, rows) if masks else None,
-        negatives=negatives,
-        not_exhaustive=not_exhaustive,
+        segmentations=None if found is None else found.masks,
+        mask_extents=None if found is None else found.extents,
+        negatives=lists.negatives,
+        not_exhaustive=lists.not_exhaustive,
         frequencies=None if frequencies is None else tuple(frequencies[i] for i in category_order),
         file_names=tuple(file.file_names[i] for i in image_order),
         # ids that are text are numbered in the order of the file
         image_names=file.image_names,
-        images_without_lists=without,
+        images_without_lists=lists.without,
+        list_fault=lists.fault,
         rows=rows,
         notes=left_out(source, file.annotation_ids, ~sized, "have a box of no size"),
     )
 
 
-def _federated_lists(
-    file: AnnotationFile, order: IntArray, source: str
-) -> tuple[list[list[int]] | None, list[list[int]] | None, int]:
+def _federated_lists(file: AnnotationFile, order: IntArray) -> _Federated:
     """Negative and not exhaustive categories of each image in this order; None unless every image has both.
 
-    Returns:
-        The lists, and how many images lack one where others have both.
-
-    Raises:
-        DataError: A list that is no list of ids.
+    Lists that cannot be used stop nobody here: COCO's rules do not read them.
     """
     decoder = msgspec.json.Decoder(_ImageLists)
     records = file.image_records
     negatives: list[list[int]] = []
     not_exhaustive: list[list[int]] = []
+    has_any, fault = False, ""
     for i in order.tolist():
         try:
             lists = decoder.decode(records[i])
         except msgspec.ValidationError as error:
-            raise DataError(f"{source}: images[{i}]: {error}; both lists of an LVIS image hold category ids") from None
-        if lists.neg_category_ids is None or lists.not_exhaustive_category_ids is None:
+            has_any, fault = True, fault or f"images[{i}]: {error}"
             continue
-        negatives.append(lists.neg_category_ids)
-        not_exhaustive.append(lists.not_exhaustive_category_ids)
+        pair = lists.neg_category_ids, lists.not_exhaustive_category_ids
+        has_any |= pair != (None, None)
+        if pair[0] is not None and pair[1] is not None:
+            negatives.append([int(entry) for entry in pair[0]])
+            not_exhaustive.append([int(entry) for entry in pair[1]])
     without = len(order) - len(negatives)
     if without or not negatives:
-        return None, None, without if negatives else 0
-    return negatives, not_exhaustive, 0
+        return _Federated(None, None, without if has_any else 0, fault)
+    return _Federated(negatives, not_exhaustive, 0, "")
 
 
 def _require_boxes(file: AnnotationFile, source: str) -> None:
     without = np.flatnonzero(np.isnan(file.boxes).any(axis=1))
     if len(without):
-        images = ", ".join(str(i) for i in file.annotation_image_ids[without[:3]].tolist())
+        images = examples(sorted_unique(file.annotation_image_ids[without]))
         raise DataError(f"{source}: {len(without)} annotations have no bbox (in images {images}); add it")
 
 

@@ -7,14 +7,14 @@ Shapes: A annotations.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
 
 from lt_data.annotations.file import AnnotationFile
 from lt_data.annotations.records import CHUNK
-from lt_data.arrays import BoolArray, IntArray
+from lt_data.arrays import BoolArray, FloatArray, IntArray
 from lt_data.errors import DataError
 from lt_data.masks.measure import EMPTY, MaskColumns, RunLengths, Segmentation, is_no_mask, measure_masks
 
@@ -29,8 +29,15 @@ _UNUSABLE: Final = ()
 FAR: Final = 1e6
 
 
-def read_masks(file: AnnotationFile, source: str, rows: IntArray | None = None) -> list[Any]:
-    """A segmentations, polygons or run lengths, as evaluators take them.
+class ReadMasks(NamedTuple):
+    """A segmentations, polygons or run lengths, as evaluators take them, and their x1, y1, x2, y2, [A, 4]."""
+
+    masks: list[Any]
+    extents: FloatArray
+
+
+def read_masks(file: AnnotationFile, source: str, rows: IntArray | None = None) -> ReadMasks:
+    """The masks of annotations.
 
     Args:
         file: The annotations.
@@ -46,7 +53,9 @@ def read_masks(file: AnnotationFile, source: str, rows: IntArray | None = None) 
     records = file.annotation_records
     masks = [_decoded(decoder, records[row]) for row in rows.tolist()]
     without = np.array([is_no_mask(mask) for mask in masks], bool)
-    broken = ~without & _unreadable(masks, file.image_sizes[file.image_index()[rows]][:, ::-1])
+    sizes, columns = file.image_sizes[file.image_index()[rows]][:, ::-1], _measured(masks)
+    broken = ~without & _unreadable(masks, columns, sizes)
+    empty = ~without & ~broken & _without_pixel(masks, columns, sizes)
     ids, problems = file.annotation_ids[rows], []
     if without.any():
         fix = "evaluate boxes only, or drop them"
@@ -57,9 +66,12 @@ def read_masks(file: AnnotationFile, source: str, rows: IntArray | None = None) 
             "fill it; lt-data check says more"
         )
         problems.append(_line(ids, source, broken, f"have a segmentation that cannot be read; {fix}"))
+    if empty.any():
+        fix = "no detection can hit them; evaluate boxes only, or drop them"
+        problems.append(_line(ids, source, empty, f"have a mask without a pixel; {fix}"))
     if problems:
         raise DataError(problems)
-    return [_plain(mask) for mask in masks]
+    return ReadMasks([_plain(mask) for mask in masks], columns.extents)
 
 
 def require_sizes(image_sizes: IntArray, source: str) -> None:
@@ -85,12 +97,29 @@ def _decoded(decoder: msgspec.json.Decoder[_MaskRecord], record: msgspec.Raw) ->
         return _UNUSABLE
 
 
-def _unreadable(masks: list[Segmentation], sizes: IntArray) -> BoolArray:
-    """Masks that evaluators would take for something else, [A]; ``sizes`` [A, 2] are the images' heights and widths."""
+def _measured(masks: list[Segmentation]) -> MaskColumns:
     columns = MaskColumns.empty(len(masks))
     for start in range(0, len(masks), CHUNK):
         part = slice(start, min(start + CHUNK, len(masks)))
         measure_masks(masks[part], columns.part(part))
+    return columns
+
+
+def _without_pixel(masks: list[Segmentation], columns: MaskColumns, sizes: IntArray) -> BoolArray:
+    """Masks that are drawn without a pixel, [A]: of those whose outline has no area, as few as there are."""
+    from pycocotools import mask as rle
+
+    empty = np.zeros(len(masks), bool)
+    for row in np.flatnonzero(columns.faults == EMPTY).tolist():
+        mask = masks[row]
+        height, width = sizes[row].tolist()
+        drawn = rle.area(rle.merge(rle.frPyObjects(mask, height, width))) if isinstance(mask, list) else 0
+        empty[row] = drawn == 0
+    return empty
+
+
+def _unreadable(masks: list[Segmentation], columns: MaskColumns, sizes: IntArray) -> BoolArray:
+    """Masks that evaluators would take for something else, [A]; ``sizes`` [A, 2] are the images' heights and widths."""
     other_size = (columns.rle_sizes[:, 0] >= 0) & (columns.rle_sizes != sizes).any(axis=1)
     unusable = np.array([mask == _UNUSABLE for mask in masks], bool)
     far = (np.abs(columns.extents) > FAR).any(axis=1)

@@ -85,3 +85,13 @@ def test_an_annotation_of_another_image_is_no_contradiction(tmp_path):
     findings = found(tmp_path, content)
     assert findings["LT216"].examples == ("images[1] (id 2): neg_category_ids has 1",)
     assert findings["LT215"].examples == ("images[1] (id 2): neg_category_ids has 77",)
+
+
+def test_whole_floats_in_a_list_are_ids(tmp_path):
+    content = base()
+    for image in content["images"]:
+        image.update(neg_category_ids=[77.0], not_exhaustive_category_ids=[])
+    content["images"][1]["neg_category_ids"] = [1.5]
+    findings = found(tmp_path, content)
+    assert findings["LT217"].examples == ("images[1] (id 2): neg_category_ids is [1.5]",)
+    assert findings["LT215"].examples[0] == "images[0] (id 1): neg_category_ids has 77"

@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner
 from lt_cli.train import main
 
+from lt_data.errors import DataError
 from lt_train.evaluation.measure import Choices, evaluate_predictions
 
 WIDTH, HEIGHT = 100, 80
@@ -95,6 +96,71 @@ def test_an_lvis_file_in_which_some_images_lack_the_lists(tmp_path):
     assert measured(tmp_path, content, results(content), choices=Choices(protocol="coco")).warnings == ()
 
 
+def without_negatives(content):
+    for image in content["images"]:
+        del image["neg_category_ids"]
+
+
+def half_of_each(content):
+    for number, image in enumerate(content["images"]):
+        del image["neg_category_ids" if number % 2 else "not_exhaustive_category_ids"]
+
+
+@pytest.mark.parametrize("spoil", [without_negatives, half_of_each])
+def test_an_lvis_file_in_which_no_image_has_both_lists(tmp_path, spoil):
+    content = lvis()
+    spoil(content)
+    (line,) = measured(tmp_path, content, results(content)).warnings
+    assert line.startswith("val.json: 6 of 6 images lack neg_category_ids or not_exhaustive_category_ids")
+
+
+@pytest.mark.parametrize("wrong", [["yak"], [2**63], [7.5], "[7]"])
+def test_lists_that_hold_no_ids_stop_only_who_reads_them(tmp_path, wrong):
+    content = lvis()
+    # the images stand in another order than their ids
+    content["images"].reverse()
+    content["images"][1]["neg_category_ids"] = wrong
+    result = measured(tmp_path, content, results(content))
+    (line,) = result.warnings
+    assert "1 of 6 images lack" in line
+    assert "or hold no category ids there (images[1]: " in line
+    assert measured(tmp_path, content, results(content), choices=Choices(protocol="coco")).warnings == ()
+    with pytest.raises(DataError, match=r"not every image has .*\(images\[1\]: "):
+        measured(tmp_path, content, results(content), choices=Choices(protocol="lvis"))
+
+
+def test_lists_of_whole_floats_are_lists(tmp_path):
+    content = lvis()
+    for image in content["images"]:
+        image["neg_category_ids"] = [7.0]
+    result = measured(tmp_path, content, results(content))
+    assert result.metrics["protocol"] == "lvis"
+    assert result.warnings == ()
+
+
+@pytest.mark.parametrize("letters", [("r", None), ("r", "F"), ("R", "C"), ("r", 3)])
+def test_a_frequency_that_one_category_lacks(tmp_path, letters):
+    content = lvis()
+    for category, letter in zip(content["categories"], letters, strict=True):
+        category["frequency"] = letter
+    lines = measured(tmp_path, content, results(content)).warnings
+    count = sum(letter not in ("r", "c", "f") for letter in letters)
+    assert lines[0].startswith(f"val.json: {count} of 2 categories have no usable frequency")
+    assert "APr, APc and APf are not measured" in lines[0]
+    (tmp_path / "counts.csv").write_text("category_id,instances,images\n3,500,5\n7,500,500\n")
+    lines = measured(tmp_path, content, results(content), train_counts=tmp_path / "counts.csv").warnings
+    assert "APr, APc and APf are those of the training set" in lines[0]
+
+
+def test_images_of_annotations_without_a_box_are_named_once(tmp_path):
+    content = truth()
+    found = results(content)
+    for annotation in content["annotations"][:7]:
+        del annotation["bbox"]
+    with pytest.raises(DataError, match=r"7 annotations have no bbox \(in images 1, 2\)"):
+        measured(tmp_path, content, found)
+
+
 def test_lists_of_lvis_that_contradict_the_annotations(tmp_path):
     content = lvis()
     content["images"][0]["neg_category_ids"] = [3, 7, 90]
@@ -123,6 +189,93 @@ def test_areas_that_contradict_their_boxes(tmp_path):
         annotation["area"] = 25_000
     (line,) = measured(tmp_path, content, results(content)).warnings
     assert line.startswith("val.json: 36 of 36 areas contradict their boxes")
+
+
+@pytest.mark.parametrize(
+    ("area", "says"), [(0, "are not above 0"), (-1, "are not above 0"), (1e12, "are above 10,000")]
+)
+@pytest.mark.parametrize("every", [1, 10])
+def test_areas_that_take_objects_out_of_figures(tmp_path, area, says, every):
+    content = truth()
+    for annotation in content["annotations"][::every]:
+        annotation["area"] = area
+    lines = measured(tmp_path, content, results(content)).warnings
+    assert sum(f"val.json: {36 // every + (every > 1)} of 36 areas {says}" in line for line in lines) == 1
+
+
+def test_areas_that_contradict_and_boxes_without_a_size(tmp_path):
+    content = truth()
+    found = results(content)
+    content["annotations"][0]["bbox"] = [1, 1, 0, 5]
+    for annotation in content["annotations"]:
+        annotation["area"] = 25_000
+    (line,) = measured(tmp_path, content, found).warnings
+    assert line.startswith("val.json: 35 of 35 areas contradict their boxes")
+
+
+def outlined(content, scale=1.0, shift=0.0):
+    """The same with a polygon along each box."""
+    for record in content["annotations"] if isinstance(content, dict) else content:
+        x, y, w, h = record["bbox"]
+        outline = [x, y, x + w, y, x + w, y + h, x, y + h]
+        record["segmentation"] = [[shift + v / scale for v in outline]]
+    return content
+
+
+def test_masks_that_are_fractions_of_their_image(tmp_path):
+    sound = outlined(truth())
+    assert measured(tmp_path, sound, outlined(results(truth()))).warnings == ()
+    (line,) = measured(tmp_path, outlined(truth(), 640.0), outlined(results(truth()))).warnings
+    assert line.startswith("val.json: 36 of 36 masks have polygons that lie within 0..1")
+    (line,) = measured(tmp_path, sound, outlined(results(truth()), 640.0)).warnings
+    assert line.startswith("found.json: 36 of 36 masks have polygons that lie within 0..1")
+
+
+def test_masks_outside_their_boxes(tmp_path):
+    content = outlined(truth())
+    outlined(content["annotations"][::2], shift=40.0)
+    (line,) = measured(tmp_path, content, outlined(results(truth()))).warnings
+    assert line.startswith("val.json: 18 of 36 masks lie outside their box")
+    found = outlined(results(truth()))
+    outlined(found[::2], shift=40.0)
+    (line,) = measured(tmp_path, outlined(truth()), found).warnings
+    assert line.startswith("found.json: 18 of 36 masks lie outside their box")
+
+
+@pytest.mark.parametrize("mask", [[[5, 5, 5, 5, 5, 5]], {"size": [HEIGHT, WIDTH], "counts": [HEIGHT * WIDTH]}])
+def test_masks_without_a_pixel_are_none(tmp_path, mask):
+    content = outlined(truth())
+    content["annotations"][4]["segmentation"] = mask
+    with pytest.raises(DataError, match=r"1 of 36 annotations \(ids 5\) have a mask without a pixel"):
+        measured(tmp_path, content, outlined(results(truth())))
+
+
+def test_an_outline_whose_halves_cancel_is_a_mask(tmp_path):
+    content = outlined(truth())
+    content["annotations"][0]["segmentation"] = [[5, 5, 25, 25, 25, 5, 5, 25]]
+    assert measured(tmp_path, content, outlined(results(truth()))).warnings == ()
+
+
+def test_some_boxes_of_another_form(tmp_path):
+    content = truth()
+    for annotation in content["annotations"][::2]:
+        x, y, w, h = annotation["bbox"]
+        annotation["bbox"] = [x + 60, y, x + w, y + h]
+    (line,) = measured(tmp_path, content, results(truth())).warnings
+    assert "annotations lie outside" in line
+
+
+def test_some_predictions_of_another_form(tmp_path):
+    found = results(truth())
+    for record in found[:30]:
+        record["bbox"] = [v / WIDTH for v in record["bbox"]]
+    (line,) = measured(tmp_path, truth(), found).warnings
+    assert line.startswith("found.json: 30 of 36 boxes are narrower than one pixel")
+    found = results(truth())
+    for record in found[::3]:
+        record["bbox"][0] += 200
+    (line,) = measured(tmp_path, truth(), found).warnings
+    assert line.startswith("found.json: 12 of 36 boxes lie outside their image, or far over its edge")
 
 
 def test_the_command_prints_each_line_once_on_standard_error(tmp_path):
@@ -160,3 +313,10 @@ def test_official_files_give_no_line(shared_data, tmp_path):
         ]
         (tmp_path / "found.json").write_text(json.dumps(found))
         assert evaluate_predictions(tmp_path / "found.json", path).notes == ()
+        masks = [a["segmentation"] for a in content["annotations"] if not a.get("iscrowd")]
+        (tmp_path / "found.json").write_text(
+            json.dumps([{**record, "segmentation": mask} for record, mask in zip(found, masks, strict=True)])
+        )
+        result = evaluate_predictions(tmp_path / "found.json", path)
+        assert result.warnings == ()
+        assert "segm" in result.metrics

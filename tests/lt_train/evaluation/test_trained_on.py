@@ -67,7 +67,7 @@ def test_matching_by_names(files):
     assert [row["train_instances"] for row in result.per_class] == [500, 5, 50]
     assert [row["group"] for row in result.per_class] == ["[10, ~)", "(0, 10)", "[10, ~)"]
     assert result.metrics["bbox"]["groups"] == {"(0, 10)": 0.0, "[10, ~)": 0.5}
-    assert result.notes == ()
+    assert result.warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -88,12 +88,12 @@ def test_counts_without_names_go_by_ids(files):
     (files / "counts.csv").write_text("category_id,instances\n1,5\n2,50\n3,500\n")
     result = measured(files, files / "counts.csv")
     assert [row["train_instances"] for row in result.per_class] == [5, 50, 500]
-    assert result.notes == ()
+    assert result.warnings == ()
 
 
 def test_categories_without_counts_are_said(files):
     result = measured(files, counts_csv(files, [(1, "cup", 5)]))
-    (line,) = result.notes
+    (line,) = result.warnings
     assert "2 of 3 categories of val.json are not in" in line
     assert "('yak', 'gnu'): they are in no group" in line
 
@@ -121,5 +121,5 @@ def test_the_command(files):
 
 
 def test_counts_of_the_file_that_is_measured_are_asked_about(files):
-    (line,) = measured(files, files / "val.json").notes
+    (line,) = measured(files, files / "val.json").warnings
     assert "is the file that is measured" in line

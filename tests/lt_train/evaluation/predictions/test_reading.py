@@ -233,7 +233,7 @@ def test_sizes_of_masks_may_be_whole_floats():
     assert str(found.segmentations[0]["size"]) == "(20, 30)"
 
 
-@pytest.mark.parametrize("none", [[], None])
+@pytest.mark.parametrize("none", [[], None, [[]]])
 def test_an_empty_segmentation_is_none(none, tmp_path):
     path = tmp_path / "r.json"
     path.write_text(json.dumps([prediction(segmentation=none)] * 1), encoding="utf-8")
@@ -317,10 +317,46 @@ def test_text_ids_of_the_annotations_come_before_names():
     assert found.notes == ()
 
 
-def test_a_number_is_never_the_place_of_an_image_whose_id_is_text():
-    truth = named(("1", "2"))
-    with pytest.raises(DataError, match=r"2 of 2 predictions name an image .* does not list: image_id \(1, 2\)"):
-        check_results(spread([prediction(image_id=1), prediction(image_id=2)]), truth)
+def read_images(ids, names, given):
+    truth = load_ground_truth(named(ids, names), masks=False)
+    found = read_detections(spread([prediction(image_id=i) for i in given]), truth, iou_types=("bbox",))
+    return found.images.tolist(), found.notes, found.warnings
+
+
+@pytest.mark.parametrize("ids", [("2", "1"), ("02", "01")])
+def test_a_number_is_the_text_that_writes_it_not_a_place(ids):
+    images, notes, warnings = read_images(ids, ("a.jpg", "b.jpg"), [1, 2])
+    assert images == [2, 1]
+    assert "2 of 2 predictions have numbers for image_id where annotations has text" in notes[0]
+    assert warnings == ()
+
+
+def test_a_text_is_the_number_that_it_writes_unless_it_is_a_name():
+    images, notes, _ = read_images((1, 2), ("a.jpg", "b.jpg"), ["2", "1"])
+    assert images == [2, 1]
+    assert "2 of 2 predictions have text for image_id where annotations has numbers" in notes[0]
+    images, notes, warnings = read_images((1, 2), ("2.jpg", "1.jpg"), ["2", "1"])
+    assert images == [1, 2]
+    assert "2 of 2 predictions have the name of an image file" in notes[0]
+    assert "they are taken for names of files. If they are ids" in warnings[0]
+
+
+@pytest.mark.parametrize("ids", [(1, 2), ("1", "2")])
+def test_numbers_that_are_ids_and_names_of_other_images_are_ids_with_a_warning(ids):
+    images, _, (line,) = read_images(ids, ("2.jpg", "1.jpg"), [2, 1])
+    assert images == [2, 1]
+    assert "image_id of 2 of 2 predictions is the id of one image of annotations and the file name of another" in line
+    assert "they are taken for ids" in line
+    # one reading fits all: nothing is in doubt
+    assert read_images(ids, ("2.jpg", "9.jpg"), [2, 1])[2] == ()
+    assert read_images(ids, ("1.jpg", "0002.jpg"), [2, 1])[2] == ()
+
+
+def test_numbers_that_are_all_names_are_names_though_some_are_ids():
+    images, notes, warnings = read_images((1, 2), ("2.jpg", "3.jpg"), [2, 3])
+    assert images == [1, 2]
+    assert "2 of 2 predictions have the name of an image file" in notes[0]
+    assert warnings == ()
 
 
 def test_numbers_that_are_all_names_and_no_ids_are_matched_by_name():
