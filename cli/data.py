@@ -111,7 +111,7 @@ def build_coco_lt(
     with the reference's.
     """
     from lt_data.build.coco_lt import build_coco_lt as build
-    from lt_data.build.report import format_build, remarks
+    from lt_data.build.report import all_warnings, format_build
     from lt_data.build.result import Extras
     from lt_data.build.shortage import ShortageError, shortage_json
     from lt_data.dataset.options import BuildOptions
@@ -139,7 +139,7 @@ def build_coco_lt(
         if style == "json":
             click.echo(shortage_json(error))
         raise
-    for warning in (*built.warnings, *built.notes, *remarks(built)):
+    for warning in all_warnings(built):
         click.echo(f"warning: {warning}", err=True)
     for note in built.image_notes:
         _note(note)

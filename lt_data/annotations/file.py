@@ -226,7 +226,8 @@ class AnnotationFile:
         return find_images(folder, [self.file_names[row] for row in chosen], url_of=lambda i: self._url(chosen[i]))
 
     def _url(self, row: int) -> str:
-        return _URL.decode(self.image_records[row]).coco_url or ""
+        url = _URL.decode(self.image_records[row]).coco_url
+        return url if isinstance(url, str) else ""
 
     def segmentation(self, index: int) -> Any:
         """The ``segmentation`` of annotation ``index`` as in the file: polygons, an RLE dict, or ``None``.

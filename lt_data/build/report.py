@@ -21,6 +21,11 @@ from lt_data.build.shortage import short_categories
 NAMED: Final = 5
 
 
+def all_warnings(build: Build) -> list[str]:
+    """Everything that the maker of a build should know: of the reference, of what was taken, of the result."""
+    return [*build.warnings, *build.notes, *remarks(build)]
+
+
 def remarks(build: Build) -> list[str]:
     """What makes the result another than its maker may think, one line each; nothing where all is as asked."""
     found = (_unranked(build), _short_reference(build), _unchanged(build), _unusable_boxes(build))
@@ -147,7 +152,7 @@ def _as_json(build: Build) -> str:
         "shortage": [asdict(one) for one in short_categories(counts, alignment)],
         "without_instances": _ids(build, alignment.order[alignment.ranked :].tolist()),
         "rewritten": {"category_fields": build.rewritten.fields, "images": len(build.rewritten.images)},
-        "warnings": [*build.warnings, *remarks(build)],
+        "warnings": all_warnings(build),
     }
     return json.dumps(content, indent=2, ensure_ascii=False)
 
