@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from lt_data.annotations.loose import decode_loosely
+from lt_data.annotations.loose import decode_loosely, without_not_finite
 from lt_data.annotations.problems import structural_problems
 from lt_data.annotations.records import (
     UNREADABLE,
@@ -249,7 +249,7 @@ def read_annotations(path: Path, *, only_matched: bool = False, progress: Progre
     Args:
         path: A JSON file with the members ``images``, ``annotations`` and ``categories``; may be ``.gz`` or ``.zip``.
         only_matched: For counts and evaluation, which only ask which annotation belongs to which image: image ids may
-            be text then, and annotation ids may repeat.
+            be text then, annotation ids may repeat, and NaN or Infinity may stand in fields beside the ids.
         progress: Called with the bytes read and the bytes in all.
 
     Raises:
@@ -278,7 +278,7 @@ def parse_annotations(
     """
     try:
         with without_cycle_collection():
-            file = _parse(data, path, stamp)
+            file = _parse(data, path, stamp, only_matched=only_matched)
             _refuse_broken_ids(file, only_matched=only_matched)
     except DataError as error:
         check_unchanged(path, stamp)
@@ -287,8 +287,8 @@ def parse_annotations(
     return file
 
 
-def _parse(data: Bytes, path: Path, stamp: FileStamp | None) -> AnnotationFile:
-    records, names = _decode(path, data)
+def _parse(data: Bytes, path: Path, stamp: FileStamp | None, *, only_matched: bool) -> AnnotationFile:
+    records, names = _decode(path, data, only_matched=only_matched)
     images, annotations = image_columns(records.images), annotation_columns(records.annotations)
     return AnnotationFile(
         path=path,
@@ -306,12 +306,13 @@ def _parse(data: Bytes, path: Path, stamp: FileStamp | None) -> AnnotationFile:
     )
 
 
-def _decode(path: Path, data: Bytes) -> tuple[Records, tuple[str, ...] | None]:
+def _decode(path: Path, data: Bytes, *, only_matched: bool) -> tuple[Records, tuple[str, ...] | None]:
     """The records, fast where they are as most files have them, and the image ids that are text."""
     try:
         return decode_records(path, data), None
     except DataError:
-        return decode_loosely(path, data)
+        # who copies or measures records finds NaN in them later, and refuses it
+        return decode_loosely(path, without_not_finite(data) if only_matched else data)
 
 
 def _refuse_broken_ids(file: AnnotationFile, *, only_matched: bool) -> None:

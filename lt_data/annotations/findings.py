@@ -166,8 +166,8 @@ CODES: Final[dict[str, Code]] = {
     "LT604": Code("warning", "a category is in one of the files only", "give both files the same categories"),
 }
 
-# what stops nobody who only matches ids: counts and evaluation
-ONLY_MATCHED: Final = frozenset({"LT010", "LT102"})
+# what stops nobody who only matches ids: counts, and evaluation until it looks at boxes
+ONLY_MATCHED: Final = frozenset({"LT004", "LT010", "LT102", "LT302", "LT303"})
 
 
 class FindingList:

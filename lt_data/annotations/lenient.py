@@ -26,6 +26,7 @@ from lt_data.annotations.loose import (
     LooseImage,
     name_of,
     number_texts,
+    replace_not_finite,
 )
 from lt_data.annotations.other_files import other_file
 from lt_data.annotations.records import (
@@ -51,8 +52,6 @@ NO_ID: Final = -(2**63)
 # records decoded at a time: few enough that their polygons stay in the processor's cache
 _CHUNK: Final = 512
 _NO_BOX: Final = (float("nan"),) * 4
-# strings are matched first, so that a NaN within one is left alone
-_STRING_OR_NO_NUMBER: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|-?Infinity|NaN', re.DOTALL)
 # numbers that are valid JSON and too large for every float; the one for NaN is no number that anybody writes
 _NAN: Final = "7.625e88888"
 _BEYOND_FLOATS: Final = {b"NaN": _NAN.encode(), b"Infinity": b"1e999", b"-Infinity": b"-1e999"}
@@ -207,17 +206,15 @@ def _records(key: str, members: Mapping[str, msgspec.Raw], log: FindingList) -> 
         return None
 
 
-def _without_nan(data: Bytes, log: FindingList) -> bytes | None:
+def _without_nan(data: Bytes, log: FindingList) -> Bytes | None:
     """The bytes with each NaN and Infinity outside of strings replaced; ``None`` if there is none."""
     places: list[int] = []
 
-    def replace(match: re.Match[bytes]) -> bytes:
-        if match[0].startswith(b'"'):
-            return match[0]
+    def text_for(match: re.Match[bytes]) -> bytes:
         places.append(match.start())
         return _BEYOND_FLOATS[match[0]]
 
-    changed = _STRING_OR_NO_NUMBER.sub(replace, data)
+    changed = replace_not_finite(data, text_for)
     if not places or _members(changed) is None:
         return None
     log.add_many("LT004", places, lambda place: f"byte {place}: {_around(data, place)}")
