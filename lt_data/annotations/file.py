@@ -249,7 +249,8 @@ def read_annotations(path: Path, *, only_matched: bool = False, progress: Progre
     Args:
         path: A JSON file with the members ``images``, ``annotations`` and ``categories``; may be ``.gz`` or ``.zip``.
         only_matched: For counts and evaluation, which only ask which annotation belongs to which image: image ids may
-            be text then, annotation ids may repeat, and NaN or Infinity may stand in fields beside the ids.
+            be text then, annotation ids and equal category records may repeat, and NaN or Infinity may stand in fields
+            beside the ids.
         progress: Called with the bytes read and the bytes in all.
 
     Raises:
@@ -300,7 +301,7 @@ def _parse(data: Bytes, path: Path, stamp: FileStamp | None, *, only_matched: bo
         annotation_image_ids=annotations.image_ids,
         annotation_category_ids=annotations.category_ids,
         crowd=annotations.crowd,
-        categories=_categories(records.categories),
+        categories=_categories(_once(records.categories) if only_matched else records.categories),
         stamp=stamp,
         image_names=names,
     )
@@ -333,6 +334,12 @@ def _refuse_broken_ids(file: AnnotationFile, *, only_matched: bool) -> None:
 def _explained(error: DataError, path: Path, data: Bytes, *, only_matched: bool = False) -> DataError:
     """What ``lt-data check`` finds in the file that could not be read."""
     return DataError(structural_problems(path, data, only_matched=only_matched) or error.problems)
+
+
+def _once(rows: Sequence[CategoryRecord]) -> list[CategoryRecord]:
+    """Equal records once, as VIA repeats them; what differs under one id stays, and is refused."""
+    first: dict[float, CategoryRecord] = {}
+    return [row for row in rows if first.setdefault(row.id, row) is row or first[row.id] != row]
 
 
 def _categories(rows: Sequence[CategoryRecord]) -> Categories:

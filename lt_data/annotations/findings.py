@@ -85,7 +85,7 @@ CODES: Final[dict[str, Code]] = {
         "an annotation id occurs more than once",
         "give each an id of its own; only counts and evaluation do without",
     ),
-    "LT103": _refused("a category id occurs more than once", "keep one of equal records, else give each its own id"),
+    "LT103": _refused("categories that differ share an id", "give each its own id, or keep one of the records"),
     "LT104": _refused("an image_id is not listed in images", "add the image records, or remove these annotations"),
     "LT105": _refused("a category_id is not listed", "add the category records, or remove these annotations"),
     "LT106": Code("info", "ids of a list start at 0", "nothing; programs that take 0 for background need other ids"),
@@ -94,6 +94,10 @@ CODES: Final[dict[str, Code]] = {
     "LT109": Code("warning", "an object is listed more than once", "keep one of each; counts take all for objects"),
     "LT110": _refused(
         "all category_ids fit the listed ids when moved by one", "number categories and annotations from the same id"
+    ),
+    "LT111": _refused(
+        "equal records of a category are listed more than once",
+        "keep one of each; only counts and evaluation do without",
     ),
     "LT201": Code("error", "an image file is listed more than once", "merge the image records and their annotations"),
     "LT202": Code("error", "a file_name leaves the image folder", "name files relative to the image folder, no '..'"),
@@ -167,7 +171,7 @@ CODES: Final[dict[str, Code]] = {
 }
 
 # what stops nobody who only matches ids: counts, and evaluation until it looks at boxes
-ONLY_MATCHED: Final = frozenset({"LT004", "LT010", "LT102", "LT302", "LT303"})
+ONLY_MATCHED: Final = frozenset({"LT004", "LT010", "LT102", "LT111", "LT302", "LT303"})
 
 
 class FindingList:

@@ -141,6 +141,20 @@ def test_repeated_annotation_ids_stop_nothing_that_only_counts(tmp_path, as_usua
     assert [line.split(": ")[1] for line in error.value.problems] == ["LT105"]
 
 
+def test_equal_category_records_count_once_and_others_stop(tmp_path, as_usual):
+    changed = content()
+    changed["categories"] = [*changed["categories"], *content()["categories"], *content()["categories"]]
+    path = save(changed, tmp_path / "a.json")
+    assert counted(path) == as_usual
+    with pytest.raises(DataError, match="LT111: equal records of a category"):
+        read_annotations(path)
+    assert {f.code for f in check_file(path).findings} == {"LT109", "LT111", "LT208", "LT209"}
+    changed["categories"][4]["name"] = "another"
+    with pytest.raises(DataError) as error:
+        group_stats(save(changed, path))
+    assert [line.split(": ")[1] for line in error.value.problems] == ["LT103"]
+
+
 SIDE_FIELDS = {
     "images": {"width": "64", "height": 48.5, "file_name": 12, "coco_url": {}},
     "categories": {"name": 10, "frequency": 3, "image_count": "4", "instance_count": 2.5, "supercategory": [1]},

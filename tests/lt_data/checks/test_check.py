@@ -167,6 +167,7 @@ CASES = {
         "(id 9): image 1, category 2, bbox [1, 2, 3, 4]",
     ),
     "LT110": (shifted(1), 1, "listed are 1..2, used 2..3: -1 on every category_id would fit"),
+    "LT111": (appended("categories", base()["categories"][1]), 1, "id 2: categories[1], categories[2]"),
     "LT201": (on_list("images", 1, file_name="000000000001.jpg"), 1, "images[0] (id 1), images[1] (id 2)"),
     "LT202": (on_list("images", 1, file_name="a/../../b.jpg"), 1, "images[1] (id 2): 'a/../../b.jpg'"),
     "LT203": (on_list("images", 1, file_name=None), 1, "images[1] (id 2)"),
