@@ -293,6 +293,16 @@ def test_boxes_without_masks_are_no_mistake(tmp_path, nothing):
     assert found(tmp_path, content) == {}
 
 
+@pytest.mark.parametrize("masks", [True, False])
+def test_areas_that_are_widths_are_told_where_no_mask_says_otherwise(tmp_path, masks):
+    """Thin objects have masks far smaller than their boxes."""
+    content = pool({i: [1] for i in range(1, 21)})
+    for record in content["annotations"]:
+        record.update(bbox=[1, 2, 30, 40], area=30)
+        record["segmentation"] = [[1, 2, 31, 42, 29, 42]] if masks else None
+    assert {code: f.count for code, f in found(tmp_path, content).items()} == ({} if masks else {"LT311": 20})
+
+
 @pytest.mark.parametrize("nothing", NO_MASK, ids=json.dumps)
 def test_no_mask_beside_masks_is_one_warning(tmp_path, nothing):
     findings = found(tmp_path, on_annotation(segmentation=nothing)())

@@ -125,6 +125,18 @@ def test_areas_that_contradict_their_boxes(tmp_path):
     assert line.startswith("val.json: 36 of 36 areas contradict their boxes")
 
 
+@pytest.mark.parametrize("masks", [True, False])
+def test_areas_that_are_the_width_of_the_box(tmp_path, masks):
+    """A mask says otherwise: thin objects have areas that small."""
+    content = truth()
+    for annotation in content["annotations"]:
+        x, y, width, height = annotation["bbox"]
+        annotation.update(area=width, segmentation=[[x, y, x + width, y + height, x, y + 1]] if masks else [])
+    lines = measured(tmp_path, content, results(content)).warnings
+    expected = "val.json: 36 of 36 areas contradict their boxes; APs, APm and APl of boxes go by the areas"
+    assert lines == (() if masks else (expected,))
+
+
 def test_the_command_prints_each_line_once_on_standard_error(tmp_path):
     content = truth()
     content["annotations"].append({**content["annotations"][0], "id": 999})
