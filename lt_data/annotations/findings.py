@@ -18,6 +18,9 @@ SEVERITIES: Final[tuple[Severity, ...]] = ("error", "warning", "info")
 MOST_EXAMPLES: Final = 3
 _LONGEST_TEXT: Final = 80
 
+# what to do about crowds that are none
+CROWDS_OR_OBJECTS: Final = "set iscrowd to 0 if they are objects: CVAT writes brush masks as crowds"
+
 
 @dataclass(frozen=True)
 class Code:
@@ -120,7 +123,12 @@ CODES: Final[dict[str, Code]] = {
     "LT217": Code("error", "a list of an image holds no category ids", "write whole numbers, or [] for none"),
     "LT218": Code("warning", "an image lacks lists that others have", "add both lists; else LVIS's rules do not apply"),
     "LT219": Code("warning", "an annotation says ignore and is no crowd", "set iscrowd: 1; else it is an object"),
-    "LT220": Code("warning", "the file has no annotation of an object", "nothing can be learnt or measured on it"),
+    "LT220": Code(
+        "warning",
+        "the file has no annotation of an object",
+        f"nothing can be learnt or measured on it; if it has crowds, {CROWDS_OR_OBJECTS}",
+    ),
+    "LT221": Code("warning", "most annotations are crowds", CROWDS_OR_OBJECTS),
     "LT301": Code("error", "an annotation has no bbox", "add bbox: x, y, width, height in pixels"),
     "LT302": _refused(
         "a bbox is not four numbers, or area not one",

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 
 from lt_data.annotations.file import AnnotationFile
+from lt_data.annotations.findings import CROWDS_OR_OBJECTS
 from lt_data.arrays import positions_of
 from lt_data.checks.boxes import box_form, contradicting_areas, small_areas
 from lt_data.checks.image_lists import annotated_entries, entries_of, unknown_entries
@@ -40,7 +41,8 @@ def _nothing_to_measure(truth: GroundTruth) -> list[str]:
     if not truth.crowd.all():
         return []
     what = "image" if not len(truth.image_ids) else "annotation" if not len(truth.crowd) else "annotation but crowds"
-    return [f"{truth.source}: has no {what}: nothing will be measured"]
+    fix = f"; {CROWDS_OR_OBJECTS}" if len(truth.crowd) else ""
+    return [f"{truth.source}: has no {what}: nothing will be measured{fix}"]
 
 
 def _area_notes(file: AnnotationFile, truth: GroundTruth) -> list[str]:

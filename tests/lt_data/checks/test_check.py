@@ -123,6 +123,13 @@ def with_boxes(form):
     return make
 
 
+def most_are_crowds():
+    content = base()
+    for record in content["annotations"][:3]:
+        record["iscrowd"] = 1
+    return content
+
+
 def without_masks(**fields):
     """A file without masks whose second annotation has these fields."""
 
@@ -192,6 +199,7 @@ CASES = {
     "LT218": (with_image_lists(neg_category_ids=None), 1, "images[0] (id 1)"),
     "LT219": (on_annotation(ignore=1), 1, "annotations[1] (id 2)"),
     "LT220": (replaced(annotations=[]), 1, "annotations: []"),
+    "LT221": (most_are_crowds, 1, "annotations: 3 of 4 are crowds"),
     "LT301": (on_annotation(bbox=None), 1, "annotations[1] (id 2)"),
     "LT302": (on_annotation(bbox=[1, 2, 3]), 1, "annotations[1]: bbox is [1, 2, 3]"),
     "LT303": (no_numbers, 1, "annotations[1]: bbox is [1.0, 2.0, NaN, 4.0]"),
@@ -242,6 +250,7 @@ ALONG = {
     "LT303": {"LT004"},
     "LT002": {"LT207", "LT208"},
     "LT220": {"LT207"},
+    "LT221": {"LT207"},
     "LT310": {"LT409"},
     "LT005": {"LT105"},
     "LT003": {"LT203", "LT204"},

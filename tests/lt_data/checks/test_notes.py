@@ -67,6 +67,18 @@ def test_a_handful_in_a_large_file_is_no_line(tmp_path):
     assert len(notes(tmp_path, content)) == 1
 
 
+def test_most_are_crowds(tmp_path):
+    content = base()
+    content["annotations"][0]["iscrowd"] = content["annotations"][1]["iscrowd"] = 1
+    assert notes(tmp_path, content) == []
+    content["annotations"][2]["iscrowd"] = 1
+    (line,) = notes(tmp_path, content)
+    assert line.startswith("a.json: 3 of 4 annotations are crowds, which count as no object; set iscrowd to 0")
+    # where all are, nothing is left to do and those who find so say it
+    content["annotations"][3]["iscrowd"] = 1
+    assert notes(tmp_path, content) == []
+
+
 def test_names(tmp_path):
     content = base()
     content["categories"][1]["name"] = "CATEGORY 1"
