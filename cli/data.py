@@ -119,7 +119,7 @@ def build_coco_lt(
     with the reference's.
     """
     from lt_data.build.coco_lt import build_coco_lt as build
-    from lt_data.build.report import format_build, remarks
+    from lt_data.build.report import all_warnings, format_build
     from lt_data.build.result import Extras
     from lt_data.build.shortage import ShortageError, shortage_json
     from lt_data.dataset.options import BuildOptions
@@ -147,7 +147,7 @@ def build_coco_lt(
         if style == "json":
             click.echo(shortage_json(error))
         raise
-    for warning in (*built.warnings, *built.notes, *remarks(built)):
+    for warning in all_warnings(built):
         tell("warning", warning)
     for note in built.image_notes:
         tell("note", note)

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from lt_data.annotations.loose import decode_loosely
+from lt_data.annotations.loose import decode_loosely, without_not_finite
 from lt_data.annotations.problems import structural_problems
 from lt_data.annotations.records import (
     UNREADABLE,
@@ -228,7 +228,8 @@ class AnnotationFile:
         return find_images(folder, [self.file_names[row] for row in chosen], url_of=lambda i: self._url(chosen[i]))
 
     def _url(self, row: int) -> str:
-        return _URL.decode(self.image_records[row]).coco_url or ""
+        url = _URL.decode(self.image_records[row]).coco_url
+        return url if isinstance(url, str) else ""
 
     def segmentation(self, index: int) -> Any:
         """The ``segmentation`` of annotation ``index`` as in the file: polygons, an RLE dict, or ``None``.
@@ -250,7 +251,8 @@ def read_annotations(path: Path, *, only_matched: bool = False, progress: Progre
     Args:
         path: A JSON file with the members ``images``, ``annotations`` and ``categories``; may be ``.gz`` or ``.zip``.
         only_matched: For counts and evaluation, which only ask which annotation belongs to which image: image ids may
-            be text then, and annotation ids may repeat.
+            be text then, annotation ids and equal category records may repeat, and NaN or Infinity may stand in fields
+            beside the ids.
         progress: Called with the bytes read and the bytes in all.
 
     Raises:
@@ -279,7 +281,7 @@ def parse_annotations(
     """
     try:
         with without_cycle_collection():
-            file = _parse(data, path, stamp)
+            file = _parse(data, path, stamp, only_matched=only_matched)
             _refuse_broken_ids(file, only_matched=only_matched)
     except DataError as error:
         check_unchanged(path, stamp)
@@ -288,8 +290,8 @@ def parse_annotations(
     return file
 
 
-def _parse(data: Bytes, path: Path, stamp: FileStamp | None) -> AnnotationFile:
-    records, names = _decode(path, data)
+def _parse(data: Bytes, path: Path, stamp: FileStamp | None, *, only_matched: bool) -> AnnotationFile:
+    records, names = _decode(path, data, only_matched=only_matched)
     images, annotations = image_columns(records.images), annotation_columns(records.annotations)
     return AnnotationFile(
         path=path,
@@ -301,18 +303,19 @@ def _parse(data: Bytes, path: Path, stamp: FileStamp | None) -> AnnotationFile:
         annotation_image_ids=annotations.image_ids,
         annotation_category_ids=annotations.category_ids,
         crowd=annotations.crowd,
-        categories=_categories(records.categories),
+        categories=_categories(_once(records.categories) if only_matched else records.categories),
         stamp=stamp,
         image_names=names,
     )
 
 
-def _decode(path: Path, data: Bytes) -> tuple[Records, tuple[str, ...] | None]:
+def _decode(path: Path, data: Bytes, *, only_matched: bool) -> tuple[Records, tuple[str, ...] | None]:
     """The records, fast where they are as most files have them, and the image ids that are text."""
     try:
         return decode_records(path, data), None
     except DataError:
-        return decode_loosely(path, data)
+        # who copies or measures records finds NaN in them later, and refuses it
+        return decode_loosely(path, without_not_finite(data) if only_matched else data)
 
 
 def _refuse_broken_ids(file: AnnotationFile, *, only_matched: bool) -> None:
@@ -333,6 +336,12 @@ def _refuse_broken_ids(file: AnnotationFile, *, only_matched: bool) -> None:
 def _explained(error: DataError, path: Path, data: Bytes, *, only_matched: bool = False) -> DataError:
     """What ``lt-data check`` finds in the file that could not be read."""
     return DataError(structural_problems(path, data, only_matched=only_matched) or error.problems)
+
+
+def _once(rows: Sequence[CategoryRecord]) -> list[CategoryRecord]:
+    """Equal records once, as VIA repeats them; what differs under one id stays, and is refused."""
+    first: dict[float, CategoryRecord] = {}
+    return [row for row in rows if first.setdefault(row.id, row) is row or first[row.id] != row]
 
 
 def _categories(rows: Sequence[CategoryRecord]) -> Categories:

@@ -18,6 +18,9 @@ SEVERITIES: Final[tuple[Severity, ...]] = ("error", "warning", "info")
 MOST_EXAMPLES: Final = 3
 _LONGEST_TEXT: Final = 80
 
+# what to do about crowds that are none
+CROWDS_OR_OBJECTS: Final = "set iscrowd to 0 if they are objects: CVAT writes brush masks as crowds"
+
 
 @dataclass(frozen=True)
 class Code:
@@ -85,7 +88,7 @@ CODES: Final[dict[str, Code]] = {
         "an annotation id occurs more than once",
         "give each an id of its own; only counts and evaluation do without",
     ),
-    "LT103": _refused("a category id occurs more than once", "keep one of equal records, else give each its own id"),
+    "LT103": _refused("categories that differ share an id", "give each its own id, or keep one of the records"),
     "LT104": _refused("an image_id is not listed in images", "add the image records, or remove these annotations"),
     "LT105": _refused("a category_id is not listed", "add the category records, or remove these annotations"),
     "LT106": Code("info", "ids of a list start at 0", "nothing; programs that take 0 for background need other ids"),
@@ -94,6 +97,10 @@ CODES: Final[dict[str, Code]] = {
     "LT109": Code("warning", "an object is listed more than once", "keep one of each; counts take all for objects"),
     "LT110": _refused(
         "all category_ids fit the listed ids when moved by one", "number categories and annotations from the same id"
+    ),
+    "LT111": _refused(
+        "equal records of a category are listed more than once",
+        "keep one of each; only counts and evaluation do without",
     ),
     "LT201": Code("error", "an image file is listed more than once", "merge the image records and their annotations"),
     "LT202": Code("error", "a file_name leaves the image folder", "name files relative to the image folder, no '..'"),
@@ -116,7 +123,12 @@ CODES: Final[dict[str, Code]] = {
     "LT217": Code("error", "a list of an image holds no category ids", "write whole numbers, or [] for none"),
     "LT218": Code("warning", "an image lacks lists that others have", "add both lists; else LVIS's rules do not apply"),
     "LT219": Code("warning", "an annotation says ignore and is no crowd", "set iscrowd: 1; else it is an object"),
-    "LT220": Code("warning", "the file has no annotation of an object", "nothing can be learnt or measured on it"),
+    "LT220": Code(
+        "warning",
+        "the file has no annotation of an object",
+        f"nothing can be learnt or measured on it; if it has crowds, {CROWDS_OR_OBJECTS}",
+    ),
+    "LT221": Code("warning", "most annotations are crowds", CROWDS_OR_OBJECTS),
     "LT301": Code("error", "an annotation has no bbox", "add bbox: x, y, width, height in pixels"),
     "LT302": _refused(
         "a bbox is not four numbers, or area not one",
@@ -171,8 +183,8 @@ CODES: Final[dict[str, Code]] = {
     "LT604": Code("warning", "a category is in one of the files only", "give both files the same categories"),
 }
 
-# what stops nobody who only matches ids: counts and evaluation
-ONLY_MATCHED: Final = frozenset({"LT010", "LT102"})
+# what stops nobody who only matches ids: counts, and evaluation until it looks at boxes
+ONLY_MATCHED: Final = frozenset({"LT004", "LT010", "LT102", "LT111", "LT302", "LT303"})
 
 
 class FindingList:

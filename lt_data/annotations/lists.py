@@ -62,16 +62,35 @@ def _record(key: str, row: int, ids: IntArray) -> str:
 
 def check_lists(file: FileColumns, log: FindingList) -> None:
     """Everything that needs no pixel coordinates."""
-    _check_ids("images", file.images.ids, "LT101", log, file.image_id)
-    _check_ids("annotations", file.annotations.ids, "LT102", log)
-    _check_ids("categories", file.categories.ids, "LT103", log)
+    differing = _differing_categories(file.categories)
+    _check_ids("images", file.images.ids, lambda _: "LT101", log, file.image_id)
+    _check_ids("annotations", file.annotations.ids, lambda _: "LT102", log)
+    _check_ids("categories", file.categories.ids, lambda i: "LT103" if i in differing else "LT111", log)
     _check_references(file, log)
     _check_images(file, log)
     _check_categories(file, log)
     _check_use(file, log)
 
 
-def _check_ids(key: str, ids: IntArray, code: str, log: FindingList, text: Callable[[int], str] = str) -> None:
+def _differing_categories(categories: CategoryColumns) -> set[int]:
+    """Ids under which there are records that differ; VIA repeats equal ones."""
+    first: dict[int, tuple[object, ...]] = {}
+    differing = set()
+    records = zip(
+        *(categories.names, categories.supercategories, categories.frequencies),
+        *(categories.image_counts.tolist(), categories.instance_counts.tolist()),
+        strict=True,
+    )
+    for number, record in zip(categories.ids.tolist(), records, strict=True):
+        if first.setdefault(number, record) != record:
+            differing.add(number)
+    return differing
+
+
+def _check_ids(
+    key: str, ids: IntArray, code_of: Callable[[int], str], log: FindingList, text: Callable[[int], str] = str
+) -> None:
+    """Ids that occur more than once, by the code that each has then; 0 and gaps."""
     rows = np.flatnonzero(ids != NO_ID)
     known, first, counts = np.unique(ids[rows], return_index=True, return_counts=True)
 
@@ -80,7 +99,8 @@ def _check_ids(key: str, ids: IntArray, code: str, log: FindingList, text: Calla
         more = ", ..." if len(equal) > 3 else ""
         return f"id {text(int(ids[row]))}: {', '.join(f'{key}[{i}]' for i in equal[:3])}{more}"
 
-    log.add_many(code, np.sort(rows[first[counts > 1]]), places)
+    for row in np.sort(rows[first[counts > 1]]).tolist():
+        log.add_many(code_of(int(ids[row])), [row], places)
     if not len(known):
         return
     if known[0] == 0:
@@ -153,8 +173,11 @@ def _check_categories(file: FileColumns, log: FindingList) -> None:
     if not len(categories.ids) and "categories" not in file.missing:
         log.add("LT005", "categories: []")
     by_name: dict[str, list[int]] = defaultdict(list)
-    for row, name in enumerate(categories.names):
-        by_name[name].append(row)
+    first: dict[tuple[int, str], int] = {}
+    for row, (number, name) in enumerate(zip(categories.ids.tolist(), categories.names, strict=True)):
+        # a record that is repeated has a finding of its own
+        if number == NO_ID or first.setdefault((number, name), row) == row:
+            by_name[name].append(row)
     log.add_many("LT206", by_name.pop("", []), file.category)
     log.add_many(
         "LT205",

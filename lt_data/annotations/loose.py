@@ -9,7 +9,8 @@ Shapes: N images, A annotations.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -27,6 +28,9 @@ from lt_data.annotations.records import (
 from lt_data.errors import DataError
 from lt_data.files.reading import Bytes
 
+# strings are matched first, so that a NaN within one is left alone
+_STRING_OR_NOT_FINITE: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|-?Infinity|NaN', re.DOTALL)
+_NOT_FINITE: Final = re.compile(rb"Infinity|NaN")
 # what an unknown text becomes: no image has it
 UNKNOWN_IMAGE: Final = 0
 
@@ -72,6 +76,30 @@ class LooseFile(NamedTuple):
 
     records: Records
     image_names: tuple[str, ...] | None
+
+
+def replace_not_finite(data: Bytes, text_for: Callable[[re.Match[bytes]], bytes]) -> Bytes:
+    """JSON in which other text stands for each NaN and Infinity outside of strings; the same bytes without any.
+
+    Args:
+        data: What Python's ``json`` writes, which no other reader of JSON takes.
+        text_for: The text that takes the place of a match.
+    """
+    if _NOT_FINITE.search(data) is None:
+        return data
+
+    def replace(match: re.Match[bytes]) -> bytes:
+        return match[0] if match[0].startswith(b'"') else text_for(match)
+
+    return _STRING_OR_NOT_FINITE.sub(replace, data)
+
+
+def without_not_finite(data: Bytes) -> Bytes:
+    """The same with an empty list, which no field takes, for each NaN and Infinity.
+
+    A side field then counts as missing; an id or ``iscrowd`` of this kind stays unusable.
+    """
+    return replace_not_finite(data, lambda _: b"[]")
 
 
 def decode_loosely(path: Path, data: Bytes) -> LooseFile:

@@ -13,10 +13,9 @@ from typing import Any, Final
 import msgspec
 
 from lt_data.annotations.findings import FindingList, shown
+from lt_data.annotations.loose import replace_not_finite
 from lt_data.files.reading import Bytes
 
-# strings are matched first, so that a NaN within one is left alone
-_STRING_OR_NO_NUMBER: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|-?Infinity|NaN', re.DOTALL)
 # numbers that are valid JSON and too large for every float; the one for NaN is no number that anybody writes
 _NAN: Final = "7.625e88888"
 _BEYOND_FLOATS: Final = {b"NaN": _NAN.encode(), b"Infinity": b"1e999", b"-Infinity": b"-1e999"}
@@ -47,13 +46,11 @@ def as_json(data: Bytes, log: FindingList) -> tuple[bytes, bytes] | None:
     """
     places: list[int] = []
 
-    def replace(match: re.Match[bytes]) -> bytes:
-        if match[0].startswith(b'"'):
-            return match[0]
+    def text_for(match: re.Match[bytes]) -> bytes:
         places.append(match.start())
         return _BEYOND_FLOATS[match[0]]
 
-    numbers = bytes(_STRING_OR_NO_NUMBER.sub(replace, data))
+    numbers = bytes(replace_not_finite(data, text_for))
     whole = _HALF_PAIR.sub(_without_half, numbers)
     if members_of(whole) is None:
         return None

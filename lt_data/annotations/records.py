@@ -84,9 +84,9 @@ class CategoryRecord(msgspec.Struct):
 
 
 class UrlRecord(msgspec.Struct):
-    """The URL of an image alone."""
+    """The URL of an image alone; what is no text is none."""
 
-    coco_url: str | None = ""
+    coco_url: Any = ""
 
 
 class SegmentationRecord(msgspec.Struct):

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from lt_data.annotations.file import AnnotationFile, read_annotations
+from lt_data.annotations.findings import CROWDS_OR_OBJECTS
 from lt_data.annotations.same_categories import check_same_categories
 from lt_data.build.alignment import Alignment, align, explicit, number_ranked
 from lt_data.build.check_options import check_options, parse_scale
@@ -151,12 +152,7 @@ def _refuse_nothing(pool: AnnotationFile, counts: CategoryCounts, wanted: Target
     """A data set without any instance would be empty tables and a picture of nothing."""
     if not counts.instances.any():
         crowds = int(pool.crowd.sum())
-        why = (
-            f" ({crowds:,} annotations are crowds, which do not count; CVAT writes brush masks so: set iscrowd to 0 if "
-            "they are objects)"
-            if crowds
-            else ""
-        )
+        why = f" ({crowds:,} annotations are crowds, which do not count; {CROWDS_OR_OBJECTS})" if crowds else ""
         raise DataError(f"{pool.path}: no category has an instance{why}; give a pool with annotated objects")
     if wanted is not None and not (wanted.instances[counts.instances > 0] > 0).any():
         raise DataError(

@@ -6,16 +6,17 @@ import msgspec
 import numpy as np
 
 from lt_data.annotations.file import AnnotationFile
+from lt_data.annotations.findings import CROWDS_OR_OBJECTS
 from lt_data.annotations.records import UNREADABLE, GeometryRecord
 from lt_data.build.result import Build
-from lt_data.checks.notes import name_notes, object_notes
+from lt_data.checks.notes import crowd_notes, name_notes, object_notes
 from lt_data.checks.overlap import namesake_notes
 
 
 def build_notes(build: Build) -> list[str]:
     """Lines about what was taken, none where all is sound."""
     pool, val = build.pool, build.val
-    notes = [*_taken_notes(build), *name_notes(pool)]
+    notes = [*_taken_notes(build), *crowd_notes(pool), *name_notes(pool)]
     if val is not None:
         notes += namesake_notes(pool, build.selection.images, val)
         notes += _nothing_to_measure(val)
@@ -42,5 +43,6 @@ def _taken_notes(build: Build) -> list[str]:
 def _nothing_to_measure(val: AnnotationFile) -> list[str]:
     if not val.crowd.all():
         return []
-    what = "annotation but crowds" if len(val.crowd) else "annotation"
-    return [f"{val.path.name}: has no {what}: nothing can be measured on it"]
+    if len(val.crowd):
+        return [f"{val.path.name}: has no annotation but crowds: nothing can be measured on it; {CROWDS_OR_OBJECTS}"]
+    return [f"{val.path.name}: has no annotation: nothing can be measured on it"]

@@ -16,15 +16,27 @@ import numpy as np
 from lt_data.annotations.records import UNREADABLE, GeometryRecord
 from lt_data.build.result import Build, left_over_counts, shortages, source_name, totals
 from lt_data.build.shortage import short_categories
+from lt_data.checks.unusable_masks import unusable_masks
 from lt_data.groups import names_sentence
 
 # categories that a line names
 NAMED: Final = 5
 
 
+def all_warnings(build: Build) -> list[str]:
+    """Everything that the maker of a build should know: of the reference, of what was taken, of the result."""
+    return [*build.warnings, *build.notes, *remarks(build)]
+
+
 def remarks(build: Build) -> list[str]:
     """What makes the result another than its maker may think, one line each; nothing where all is as asked."""
-    found = (_unranked(build), _short_reference(build), _unchanged(build), _unusable_boxes(build))
+    found = (
+        _unranked(build),
+        _short_reference(build),
+        _unchanged(build),
+        _unusable_boxes(build),
+        _unusable_masks(build),
+    )
     return [line for line in found if line]
 
 
@@ -71,12 +83,27 @@ def _unusable_boxes(build: Build) -> str:
             decoder.decode(build.pool.annotation_records[row])
         except UNREADABLE:
             bad.append(int(build.pool.annotation_ids[row]))
-    if not bad:
+    what = "a bbox or area that cannot be read (LT302, LT303"
+    return _refused_later(build, bad, what, "lt-train refuses them")
+
+
+def _unusable_masks(build: Build) -> str:
+    """The same of masks, which only those need who train or measure masks."""
+    pool, rows = build.pool, np.flatnonzero(build.selection.annotations)
+    records = [pool.annotation_records[row] for row in rows.tolist()]
+    wrong = unusable_masks(records, pool.image_sizes[pool.image_index()[rows]])
+    what = "a segmentation that cannot be read or does not fit its image (LT404, LT405"
+    return _refused_later(build, pool.annotation_ids[rows[wrong]].tolist(), what, "lt-train refuses to train masks")
+
+
+def _refused_later(build: Build, ids: Sequence[int], what: str, who: str) -> str:
+    """A line on annotations that are copied and cannot be used, if there are any."""
+    if not ids:
         return ""
-    ids = ", ".join(map(str, bad[:3])) + (", ..." if len(bad) > 3 else "")
+    shown = ", ".join(map(str, ids[:3])) + (", ..." if len(ids) > 3 else "")
     return (
-        f"{build.pool.path.name}: {len(bad):,} of the annotations taken have a bbox or area that cannot be read "
-        f"(LT302, LT303; ids {ids}): lt-train refuses them; mend the pool, lt-data check says how"
+        f"{build.pool.path.name}: {len(ids):,} of the annotations taken have {what}; ids {shown}): {who}; mend the "
+        "pool, lt-data check says how"
     )
 
 
@@ -149,7 +176,7 @@ def _as_json(build: Build) -> str:
         "shortage": [asdict(one) for one in short_categories(counts, alignment)],
         "without_instances": _ids(build, alignment.order[alignment.ranked :].tolist()),
         "rewritten": {"category_fields": build.rewritten.fields, "images": len(build.rewritten.images)},
-        "warnings": [*build.warnings, *remarks(build)],
+        "warnings": all_warnings(build),
     }
     return json.dumps(content, indent=2, ensure_ascii=False)
 

@@ -238,19 +238,19 @@ def _plot(build: Build, path: Path) -> None:
     from lt_data.pictures.figures import plot_alignment
 
     alignment, reference = build.alignment, build.reference
-    # what takes no rank has no place on the axis
-    ranks = np.arange(alignment.ranked)
+    # what takes no rank has no place on the axis, unless a target was given for it
+    ranks = np.flatnonzero((np.arange(len(alignment.order)) < alignment.ranked) | (alignment.targets > 0))
     order = alignment.order[ranks]
     plot_alignment(
         path,
         pool_instances=build.pool_counts.instances[order],
-        # explicit targets are their own reference
-        reference_instances=alignment.reference_instances[ranks] if reference is None else reference.instances,
-        reference_positions=ranks if reference is None else alignment.reference_positions[ranks],
+        # explicit targets are aligned with nothing
+        reference_instances=np.zeros(0, np.int64) if reference is None else reference.instances,
+        reference_positions=alignment.reference_positions[ranks],
         targets=alignment.targets[ranks],
         realised=build.selection.instances[order],
         pool_name=build.pool.path.name,
-        reference_name=build.targets.name if reference is None and build.targets else getattr(reference, "name", ""),
+        reference_name="" if reference is None else reference.name,
     )
 
 

@@ -30,6 +30,10 @@ _AREA_FACTOR: Final = 2.0
 _AREA_TOLERANCE: Final = 64.0
 # share of its box that an object has at least; in COCO and LVIS the thinnest ones have a hundredth
 _LEAST_AREA: Final = 0.001
+# share of their box below which areas are suspected, and how many of them at least, which must be most of the file's;
+# the median of COCO's masks is 0.6
+_SMALL_AREA: Final = 0.2
+_FEWEST_SMALL: Final = 10
 
 
 class BoxForm(NamedTuple):
@@ -113,3 +117,17 @@ def contradicting_areas(boxes: FloatArray, areas: FloatArray) -> BoolArray:
         below = (areas < _LEAST_AREA * of_box) & (of_box - areas > _AREA_TOLERANCE)
         contradicting: BoolArray = known & (above | below)
     return contradicting
+
+
+def small_areas(boxes: FloatArray, areas: FloatArray) -> BoolArray:
+    """Areas below a fifth of the box, [A], if most are; else none: a side or a constant was written for the area.
+
+    Args:
+        boxes: [A, 4], of annotations without a mask: the masks of thin objects may all be so small.
+        areas: px^2, [A]; those that are missing or not above 0 are left out.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        of_box = boxes[:, 2:].prod(1)
+        known = np.isfinite(boxes).all(1) & (boxes[:, 2:] > 0).all(1) & np.isfinite(areas) & (areas > 0)
+        small: BoolArray = known & (areas < _SMALL_AREA * of_box) & (of_box - areas > _AREA_TOLERANCE)
+    return small if small.sum() >= max(_FEWEST_SMALL, known.sum() / 2) else np.zeros_like(small)

@@ -20,6 +20,7 @@ from lt_data.checks.geometry import check_geometry
 from lt_data.checks.image_lists import check_image_lists
 from lt_data.checks.images import check_image_files
 from lt_data.checks.objects import check_objects
+from lt_data.checks.overlap import namesakes
 from lt_data.checks.twins import check_twins
 from lt_data.dataset.names import annotations_path
 from lt_data.files.image_files import normal_name
@@ -64,18 +65,24 @@ def check_file(
 
 
 def _check_pair(file: FileColumns, other: FileColumns, other_name: str, log: FindingList) -> None:
-    rows = {normal_name(name): row for row, name in enumerate(other.images.names) if name}
-    names = map(normal_name, file.images.names)
-    pairs = [(row, rows[name]) for row, name in enumerate(names) if name in rows]
-    same = [pair for pair in pairs if _same_picture(file, other, *pair)]
-
     def describe(pair: tuple[int, int]) -> str:
         return f"{shown(file.images.names[pair[0]])}: {file.image(pair[0])}, {other.image(pair[1])} of {other_name}"
 
-    log.add_many("LT601", same, describe)
-    log.add_many("LT602", sorted(set(pairs) - set(same)), describe)
+    pairs = namesakes(file.images.names, other.images.names)
+    same = [pair for pair in pairs if _same_picture(file, other, *pair)]
+    equal = {pair for pair in pairs if _equally_named(file, other, *pair)}
+    log.add_many("LT601", [pair for pair in same if pair in equal], describe)
+    # with another folder in front, a picture of another size is another picture
+    log.add_many("LT602", sorted((equal - set(same)) | (set(same) - equal)), describe)
     if "categories" not in file.missing | other.missing:
         _check_pair_of_categories(_names_by_id(file), _names_by_id(other), other_name, log)
+
+
+def _equally_named(file: FileColumns, other: FileColumns, row: int, other_row: int) -> bool:
+    """Whether folders are equal too, or the URL is."""
+    urls = file.images.urls[row], other.images.urls[other_row]
+    same_url = bool(urls[0]) and urls[0] == urls[1]
+    return same_url or normal_name(file.images.names[row]) == normal_name(other.images.names[other_row])
 
 
 def _same_picture(file: FileColumns, other: FileColumns, row: int, other_row: int) -> bool:

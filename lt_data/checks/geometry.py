@@ -11,8 +11,16 @@ import numpy as np
 
 from lt_data.annotations.findings import FindingList
 from lt_data.annotations.lists import FileColumns
-from lt_data.arrays import BoolArray, FloatArray, IntArray
-from lt_data.checks.boxes import IMAGE_TOLERANCE, BoxForm, Form, box_form, contradicting_areas, under_a_pixel
+from lt_data.arrays import FloatArray, IntArray
+from lt_data.checks.boxes import (
+    IMAGE_TOLERANCE,
+    BoxForm,
+    Form,
+    box_form,
+    contradicting_areas,
+    small_areas,
+    under_a_pixel,
+)
 from lt_data.checks.masks import MASK_TOLERANCE, outside_box
 from lt_data.masks.measure import BROKEN, BYTES_TEXT, EMPTY, ODD, SHORT, WRONG_SUM
 
@@ -149,11 +157,12 @@ def _check_areas(file: FileColumns, log: FindingList, *, boxes_are_boxes: bool) 
         np.flatnonzero(differs),
         lambda row: f"{file.annotation(row)}: area {areas[row]:g}, mask {masks.areas[row]:g}",
     )
-    # where there is a mask, the area is that of the mask, whatever the box is
-    contradicts: BoolArray = contradicting_areas(file.annotations.boxes, areas) & np.isnan(masks.areas)
     if boxes_are_boxes:
+        # where there is a mask, the area is that of the mask, whatever the box is
+        rows = np.flatnonzero(np.isnan(masks.areas))
+        of_boxes = file.annotations.boxes[rows], areas[rows]
         log.add_many(
             "LT311",
-            np.flatnonzero(contradicts),
+            rows[contradicting_areas(*of_boxes) | small_areas(*of_boxes)],
             lambda row: f"{file.annotation(row)}: area {areas[row]:g}, {_box_text(file, row)}",
         )

@@ -12,9 +12,10 @@ from typing import Final
 import numpy as np
 
 from lt_data.annotations.file import AnnotationFile
+from lt_data.annotations.findings import CROWDS_OR_OBJECTS
 from lt_data.arrays import BoolArray, FloatArray, IntArray, examples
 from lt_data.checks.boxes import Form, beyond_image, box_form, under_a_pixel
-from lt_data.checks.objects import repeated_objects
+from lt_data.checks.objects import mostly_crowds, repeated_objects
 from lt_data.checks.twins import category_twins, file_twins
 
 # share of the annotations that a line needs
@@ -47,7 +48,7 @@ def form_notes(boxes: FloatArray, sizes: IntArray, source: str) -> list[str]:
 def file_notes(file: AnnotationFile) -> list[str]:
     """Lines about an annotation file, none for a sound one.
 
-    They say of boxes, repeated objects, ``ignore``, categories and image files what changes training and figures.
+    They say of boxes, repeated objects, ``ignore``, crowds, categories and image files what changes figures.
 
     Raises:
         DataError: A record has an area or a box of a wrong type.
@@ -59,7 +60,7 @@ def file_notes(file: AnnotationFile) -> list[str]:
         reach = "lie outside their image, or far over its edge: are they of another form, or of another image?"
         notes += _line(file, rows, beyond_image(boxes, sizes), reach)
         notes += _line(file, rows, under_a_pixel(boxes), "have a box that is narrower than one pixel")
-    return [*notes, *object_notes(file, rows, boxes, file.ignored), *name_notes(file)]
+    return [*notes, *object_notes(file, rows, boxes, file.ignored), *crowd_notes(file), *name_notes(file)]
 
 
 def object_notes(
@@ -79,6 +80,17 @@ def object_notes(
     same = "repeat another of the same image, category and box; each counts as an object"
     not_read = "say ignore: 1, which nothing reads, and count as objects; set iscrowd: 1 to leave them out"
     return [*_line(file, rows, repeated, same, of), *_line(file, rows, ignored & ~crowd, not_read, of)]
+
+
+def crowd_notes(file: AnnotationFile) -> list[str]:
+    """A line where most annotations are crowds; that all are is for those to say who then have nothing to do."""
+    crowd = file.crowd
+    if crowd.all() or not mostly_crowds(crowd):
+        return []
+    return [
+        f"{file.path.name}: {int(crowd.sum()):,} of {len(crowd):,} annotations are crowds, which count as no object; "
+        f"{CROWDS_OR_OBJECTS}"
+    ]
 
 
 def name_notes(file: AnnotationFile) -> list[str]:

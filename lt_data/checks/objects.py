@@ -29,8 +29,17 @@ def repeated_objects(image_ids: IntArray, category_ids: IntArray, boxes: FloatAr
     return repeated
 
 
+def mostly_crowds(crowd: BoolArray) -> bool:
+    """Whether more annotations are crowds than objects; of COCO's own one in a hundred is.
+
+    Args:
+        crowd: [A].
+    """
+    return int(crowd.sum()) * 2 > len(crowd)
+
+
 def check_objects(file: FileColumns, log: FindingList) -> None:
-    """Objects that are listed twice or say ``ignore``, and a file without any."""
+    """Objects that are listed twice or say ``ignore``, and a file without any or with more crowds than objects."""
     columns = file.annotations
     twice = repeated_objects(columns.image_ids, columns.category_ids, columns.boxes, columns.crowd)
 
@@ -41,7 +50,9 @@ def check_objects(file: FileColumns, log: FindingList) -> None:
 
     log.add_many("LT109", np.flatnonzero(twice), describe)
     log.add_many("LT219", np.flatnonzero(columns.ignored & ~columns.crowd), file.annotation)
+    count = len(columns.crowd)
     if "annotations" not in file.missing and columns.crowd.all():
-        count = len(columns.crowd)
         crowds = f"all {count:,} are crowds (CVAT writes brush masks so); if they are objects, set iscrowd: 0"
         log.add("LT220", f"annotations: {crowds if count else '[]'}")
+    elif mostly_crowds(columns.crowd):
+        log.add("LT221", f"annotations: {int(columns.crowd.sum()):,} of {count:,} are crowds")

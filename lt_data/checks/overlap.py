@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from lt_data.annotations.file import AnnotationFile
-from lt_data.arrays import BoolArray
+from lt_data.arrays import BoolArray, IntArray
 from lt_data.files.image_files import normal_name
 
 # bytes at each end in which two pictures of one length differ
@@ -66,22 +69,54 @@ def overlap_notes(first: Sequence[Path], second: Sequence[Path], source: str) ->
     ]
 
 
+def namesakes(names: Sequence[str], others: Sequence[str]) -> list[tuple[int, int]]:
+    """Rows of two lists of file names that are one but for folders in front: ``a.jpg`` and ``train/a.jpg``.
+
+    Two different folders make two names: ``train/a.jpg`` and ``val/a.jpg`` usually are two pictures.
+
+    Args:
+        names: File names; empty ones have no namesake.
+        others: The same of the other list.
+    """
+    by_name: dict[str, list[int]] = defaultdict(list)
+    by_tail: dict[str, list[int]] = defaultdict(list)
+    for row, name in enumerate(map(normal_name, others)):
+        by_name[name].append(row)
+        for tail in _tails(name):
+            by_tail[tail].append(row)
+    pairs = []
+    for row, name in enumerate(map(normal_name, names)):
+        if name:
+            found = [other for key in (name, *_tails(name)) for other in by_name.get(key, [])]
+            pairs += [(row, other) for other in (*found, *by_tail.get(name, []))]
+    return pairs
+
+
+def _tails(name: str) -> list[str]:
+    """``b/c.jpg`` and ``c.jpg`` of ``a/b/c.jpg``."""
+    parts = name.split("/")
+    return ["/".join(parts[first:]) for first in range(1, len(parts))]
+
+
 def namesake_notes(pool: AnnotationFile, taken: BoolArray, val: AnnotationFile) -> list[str]:
-    """A line if images that are taken have name and size of validation images.
+    """A line if images that are taken have name and size of validation images, folders in front aside.
 
     Args:
         pool: What is sampled from.
         taken: Its images that are taken, [N].
         val: The validation annotations.
     """
-    images = zip(pool.file_names, pool.image_sizes.tolist(), taken.tolist(), strict=True)
-    sizes = {normal_name(name): size for name, size, is_taken in images if is_taken and name}
-    named = zip(map(normal_name, val.file_names), val.image_sizes.tolist(), strict=True)
-    shared = [name for name, size in named if name in sizes and (sizes[name] == size or 0 in sizes[name] + size)]
+    rows = np.flatnonzero(taken)
+    pairs = namesakes(val.file_names, [pool.file_names[row] for row in rows.tolist()])
+    shared = sorted({row for row, other in pairs if _may_be_one(val.image_sizes[row], pool.image_sizes[rows[other]])})
     if not shared:
         return []
     return [
         f"{val.path.name}: {len(shared):,} of {len(val.file_names):,} validation images have file name and size of "
-        f"images that are taken ({shared[0]!r}, ...); if they are the same pictures, figures of them say nothing about "
-        "new images"
+        f"images that are taken ({val.file_names[shared[0]]!r}, ...); if they are the same pictures, figures of them "
+        "say nothing about new images"
     ]
+
+
+def _may_be_one(size: IntArray, other: IntArray) -> bool:
+    return bool((size == other).all()) or not (size.all() and other.all())

@@ -258,8 +258,10 @@ def _read_categories(path: Path) -> dict[str, IntArray]:
         raise DataError(f"{path}: cannot be read ({reason}); write it anew with lt-data build-coco-lt") from None
     if not rows:
         raise DataError(f"{path}: no category is listed; write it anew with lt-data build-coco-lt")
-    # what has no instance in the pool takes no rank
-    rows = [row for row in rows if row.get("rank") != ""]
+    # what has no instance in the pool takes no rank, and stands behind the others if a target was given for it
+    ranked = [row for row in rows if row.get("rank") != ""]
+    wanted = [row for row in rows if row.get("rank") == "" and row.get("target") != "0"]
+    rows = [*ranked, *({**row, "rank": str(len(ranked) + 1)} for row in wanted)]
     try:
         columns = {key: np.array([int(row[key]) for row in rows], np.int64) for key in _POOL_COLUMNS}
         columns |= {key: np.array([int(row[key] or 0) for row in rows], np.int64) for key in _REFERENCE_COLUMNS}

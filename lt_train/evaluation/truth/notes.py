@@ -7,11 +7,14 @@ from typing import Final, Literal
 import numpy as np
 
 from lt_data.annotations.file import AnnotationFile
+from lt_data.annotations.findings import CROWDS_OR_OBJECTS
 from lt_data.arrays import positions_of
-from lt_data.checks.boxes import box_form, contradicting_areas
+from lt_data.checks.boxes import box_form, contradicting_areas, small_areas
 from lt_data.checks.image_lists import annotated_entries, entries_of, unknown_entries
 from lt_data.checks.masks import mask_notes
 from lt_data.checks.notes import NOISE_SHARE, file_notes
+from lt_data.errors import DataError
+from lt_data.masks.measure import is_no_mask
 from lt_train.evaluation.truth.columns import GroundTruth
 
 # px^2; COCO's and LVIS's range of all areas ends there
@@ -42,7 +45,8 @@ def _nothing_to_measure(truth: GroundTruth) -> list[str]:
     if not truth.crowd.all():
         return []
     what = "image" if not len(truth.image_ids) else "annotation" if not len(truth.crowd) else "annotation but crowds"
-    return [f"{truth.source}: has no {what}: nothing will be measured"]
+    fix = f"; {CROWDS_OR_OBJECTS}" if len(truth.crowd) else ""
+    return [f"{truth.source}: has no {what}: nothing will be measured{fix}"]
 
 
 def _mask_notes(file: AnnotationFile, truth: GroundTruth) -> list[str]:
@@ -77,6 +81,8 @@ def _no_areas(truth: GroundTruth) -> list[str]:
 
 def _contradictions(file: AnnotationFile, truth: GroundTruth) -> list[str]:
     wrong = contradicting_areas(truth.boxes, truth.areas)
+    small = np.flatnonzero(small_areas(truth.boxes, truth.areas))
+    wrong[[row for row in small.tolist() if _has_no_mask(file, row)]] = True
     count = int(wrong.sum())
     few = not count or count < NOISE_SHARE * len(wrong)
     if few or box_form(file.boxes, file.image_sizes[file.image_index()]) is not None:
@@ -85,6 +91,15 @@ def _contradictions(file: AnnotationFile, truth: GroundTruth) -> list[str]:
         f"{truth.source}: {count:,} of {len(wrong):,} areas contradict their boxes; APs, APm and APl of boxes "
         "go by the areas"
     ]
+
+
+def _has_no_mask(file: AnnotationFile, row: int) -> bool:
+    """Whether an area can only be that of the box; the mask of a thin object may be far smaller."""
+    try:
+        return is_no_mask(file.segmentation(row))
+    # who measures masks refuses it
+    except DataError:
+        return False
 
 
 def _missing_lists(truth: GroundTruth, protocol: Asked) -> list[str]:

@@ -141,6 +141,20 @@ def test_repeated_annotation_ids_stop_nothing_that_only_counts(tmp_path, as_usua
     assert [line.split(": ")[1] for line in error.value.problems] == ["LT105"]
 
 
+def test_equal_category_records_count_once_and_others_stop(tmp_path, as_usual):
+    changed = content()
+    changed["categories"] = [*changed["categories"], *content()["categories"], *content()["categories"]]
+    path = save(changed, tmp_path / "a.json")
+    assert counted(path) == as_usual
+    with pytest.raises(DataError, match="LT111: equal records of a category"):
+        read_annotations(path)
+    assert {f.code for f in check_file(path).findings} == {"LT109", "LT111", "LT208", "LT209"}
+    changed["categories"][4]["name"] = "another"
+    with pytest.raises(DataError) as error:
+        group_stats(save(changed, path))
+    assert [line.split(": ")[1] for line in error.value.problems] == ["LT103"]
+
+
 SIDE_FIELDS = {
     "images": {"width": "64", "height": 48.5, "file_name": 12, "coco_url": {}},
     "categories": {"name": 10, "frequency": 3, "image_count": "4", "instance_count": 2.5, "supercategory": [1]},
@@ -170,6 +184,49 @@ def test_side_fields_that_cannot_be_used_count_as_missing(tmp_path):
     assert file.categories.names == ("10", "category 2")
     assert file.categories.frequencies is None
     assert file.categories.header_instances.tolist() == [-1, 9]
+
+
+def not_finite(key, field, value):
+    changed = content()
+    changed[key][0][field] = value
+    # a word within a text is no number
+    changed["images"][1]["file_name"] = "NaN, \\ Infinity.jpg"
+    return changed
+
+
+NAN, MINUS_INFINITY = float("nan"), float("-inf")
+
+
+@pytest.mark.parametrize(
+    ("key", "field", "value"),
+    [
+        ("annotations", "bbox", [NAN, 1, MINUS_INFINITY, 3]),
+        ("annotations", "area", NAN),
+        ("annotations", "segmentation", [[1, 2, NAN, 4, 5, 6]]),
+        ("images", "width", NAN),
+        ("images", "flickr_url", NAN),
+        ("categories", "instance_count", float("inf")),
+        ("categories", "supercategory", NAN),
+    ],
+)
+def test_numbers_that_json_does_not_have_stop_no_counting(tmp_path, as_usual, key, field, value):
+    path = save(not_finite(key, field, value), tmp_path / "a.json")
+    assert counted(path) == as_usual
+    file = read_annotations(path, only_matched=True)
+    assert file.file_names[1] == "NaN, \\ Infinity.jpg"
+    # who looks at records, and who copies them, needs JSON
+    for read in (lambda: file.boxes, lambda: read_annotations(path)):
+        with pytest.raises(DataError, match="LT004: NaN or Infinity stands for a number"):
+            read()
+
+
+@pytest.mark.parametrize("field", ["id", "image_id", "category_id", "iscrowd"])
+def test_ids_that_are_no_numbers_stop_counting_in_one_line(tmp_path, field):
+    path = save(not_finite("annotations", field, NAN), tmp_path / "a.json")
+    with pytest.raises(DataError) as error:
+        group_stats(path)
+    (line,) = error.value.problems
+    assert f"LT007: an id or iscrowd has a wrong type: 1 (annotations[0]: {field} is nan" in line
 
 
 def test_crowd_flags_are_no_side_field(tmp_path):

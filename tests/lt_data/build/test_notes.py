@@ -1,5 +1,7 @@
 """What a build says of the images and objects that it takes, and of its validation file."""
 
+import json
+
 import pytest
 from click.testing import CliRunner
 from lt_cli.data import main
@@ -83,3 +85,14 @@ def test_the_command_says_it_and_the_record_does_not(tmp_path):
     assert "warning: p.json: 1 of 61 annotations of images that are taken repeat another" in run.stderr
     assert "repeat another" not in (out / "build.json").read_text()
     assert CliRunner().invoke(main, ["verify", str(out), "--pool", str(path)]).exit_code == 0
+
+
+def test_json_has_every_warning_that_is_printed(tmp_path):
+    content = distinct()
+    content["annotations"].append(annotation(900, 1, 1, box=(0.125, 2, 3, 4)))
+    content["categories"].append({"id": 3, "name": "empty"})
+    options = ["--coco", save(content, tmp_path / "p.json"), "--reference", "exp:2", "--on-shortage", "cap"]
+    run = CliRunner().invoke(main, ["build-coco-lt", *map(str, options), "--dry-run", "--format", "json"])
+    printed = [line.removeprefix("warning: ") for line in run.stderr.splitlines() if line.startswith("warning: ")]
+    assert len(printed) == 2
+    assert json.loads(run.stdout)["warnings"] == printed

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lt_data.checks.boxes import box_form, contradicting_areas, under_a_pixel
+from lt_data.checks.boxes import box_form, contradicting_areas, small_areas, under_a_pixel
 
 WIDTH, HEIGHT = 640, 480
 
@@ -81,3 +81,13 @@ def test_areas_that_no_mask_in_the_box_has():
     assert contradicting_areas(boxes, areas).tolist() == [False, False, True, False, True, False, False]
     # rounding of a small box
     assert not contradicting_areas(np.array([[0.0, 0, 2, 2]]), np.array([60.0])).any()
+
+
+def test_areas_that_are_a_side_of_the_box():
+    boxes, _ = drawn()
+    assert small_areas(boxes, boxes[:, 2]).sum() > 0.8 * len(boxes)
+    # masks of all sizes, and a few wrong areas among sound ones
+    sound = boxes[:, 2:].prod(1) * np.random.default_rng(1).uniform(0.05, 1, len(boxes))
+    assert not small_areas(boxes, sound).any()
+    assert not small_areas(boxes[:9], boxes[:9, 2]).any()
+    assert not small_areas(boxes, np.full(len(boxes), np.nan)).any()

@@ -123,6 +123,13 @@ def with_boxes(form):
     return make
 
 
+def most_are_crowds():
+    content = base()
+    for record in content["annotations"][:3]:
+        record["iscrowd"] = 1
+    return content
+
+
 def without_masks(**fields):
     """A file without masks whose second annotation has these fields."""
 
@@ -167,6 +174,7 @@ CASES = {
         "(id 9): image 1, category 2, bbox [1, 2, 3, 4]",
     ),
     "LT110": (shifted(1), 1, "listed are 1..2, used 2..3: -1 on every category_id would fit"),
+    "LT111": (appended("categories", base()["categories"][1]), 1, "id 2: categories[1], categories[2]"),
     "LT201": (on_list("images", 1, file_name="000000000001.jpg"), 1, "images[0] (id 1), images[1] (id 2)"),
     "LT202": (on_list("images", 1, file_name="a/../../b.jpg"), 1, "images[1] (id 2): 'a/../../b.jpg'"),
     "LT203": (on_list("images", 1, file_name=None), 1, "images[1] (id 2)"),
@@ -191,6 +199,7 @@ CASES = {
     "LT218": (with_image_lists(neg_category_ids=None), 1, "images[0] (id 1)"),
     "LT219": (on_annotation(ignore=1), 1, "annotations[1] (id 2)"),
     "LT220": (replaced(annotations=[]), 1, "annotations: []"),
+    "LT221": (most_are_crowds, 1, "annotations: 3 of 4 are crowds"),
     "LT301": (on_annotation(bbox=None), 1, "annotations[1] (id 2)"),
     "LT302": (on_annotation(bbox=[1, 2, 3]), 1, "annotations[1]: bbox is [1, 2, 3]"),
     "LT303": (no_numbers, 1, "annotations[1]: bbox is [1.0, 2.0, NaN, 4.0]"),
@@ -241,6 +250,7 @@ ALONG = {
     "LT303": {"LT004"},
     "LT002": {"LT207", "LT208"},
     "LT220": {"LT207"},
+    "LT221": {"LT207"},
     "LT310": {"LT409"},
     "LT005": {"LT105"},
     "LT003": {"LT203", "LT204"},
@@ -290,6 +300,16 @@ def test_boxes_without_masks_are_no_mistake(tmp_path, nothing):
     assert found(tmp_path, content) == {}
     del content["annotations"][0]["segmentation"]
     assert found(tmp_path, content) == {}
+
+
+@pytest.mark.parametrize("masks", [True, False])
+def test_areas_that_are_widths_are_told_where_no_mask_says_otherwise(tmp_path, masks):
+    """Thin objects have masks far smaller than their boxes."""
+    content = pool({i: [1] for i in range(1, 21)})
+    for record in content["annotations"]:
+        record.update(bbox=[1, 2, 30, 40], area=30)
+        record["segmentation"] = [[1, 2, 31, 42, 29, 42]] if masks else None
+    assert {code: f.count for code, f in found(tmp_path, content).items()} == ({} if masks else {"LT311": 20})
 
 
 @pytest.mark.parametrize("nothing", NO_MASK, ids=json.dumps)

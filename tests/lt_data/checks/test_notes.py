@@ -7,9 +7,9 @@ import pytest
 
 from lt_data.annotations.file import read_annotations
 from lt_data.checks.notes import file_notes
-from lt_data.checks.overlap import namesake_notes, shared_files
+from lt_data.checks.overlap import namesake_notes, namesakes, shared_files
 from lt_data.checks.twins import category_twins
-from tests.lt_data.findings import base
+from tests.lt_data.findings import base, found
 from tests.lt_data.pools import annotation, pool, save
 
 
@@ -67,6 +67,18 @@ def test_a_handful_in_a_large_file_is_no_line(tmp_path):
     assert len(notes(tmp_path, content)) == 1
 
 
+def test_most_are_crowds(tmp_path):
+    content = base()
+    content["annotations"][0]["iscrowd"] = content["annotations"][1]["iscrowd"] = 1
+    assert notes(tmp_path, content) == []
+    content["annotations"][2]["iscrowd"] = 1
+    (line,) = notes(tmp_path, content)
+    assert line.startswith("a.json: 3 of 4 annotations are crowds, which count as no object; set iscrowd to 0")
+    # where all are, nothing is left to do and those who find so say it
+    content["annotations"][3]["iscrowd"] = 1
+    assert notes(tmp_path, content) == []
+
+
 def test_names(tmp_path):
     content = base()
     content["categories"][1]["name"] = "CATEGORY 1"
@@ -99,6 +111,30 @@ def test_namesakes(tmp_path):
     (line,) = namesake_notes(files[0], np.array([True, True, True]), files[1])
     assert line.startswith("v.json: 2 of 3 validation images have file name and size of images that are taken")
     assert namesake_notes(files[0], np.array([False, True, False]), files[1]) == []
+
+
+@pytest.mark.parametrize("folders", [("", "val2017/"), ("train/", ""), ("b/", "a/b/")])
+def test_namesakes_behind_folders(tmp_path, folders):
+    train, val = base(), base()
+    for content, folder in zip((train, val), folders, strict=True):
+        for image in content["images"]:
+            image["file_name"] = folder + image["file_name"]
+    files = [read_annotations(save(content, tmp_path / name)) for name, content in (("a.json", train), ("v.json", val))]
+    (line,) = namesake_notes(files[0], np.ones(3, bool), files[1])
+    assert line.startswith("v.json: 3 of 3 validation images have file name and size")
+    findings = found(tmp_path, train, other=tmp_path / "v.json")
+    assert {code: f.count for code, f in findings.items()} == {"LT602": 3}
+    # sizes tell them apart
+    for image in val["images"]:
+        image["width"] = 63
+    val_file = read_annotations(save(val, tmp_path / "v.json"))
+    assert namesake_notes(files[0], np.ones(3, bool), val_file) == []
+    assert found(tmp_path, train, other=tmp_path / "v.json") == {}
+
+
+def test_two_folders_make_two_pictures(tmp_path):
+    assert namesakes(["train/a.jpg", "", "b.jpg"], ["val/a.jpg", "", "c.jpg"]) == []
+    assert namesakes(["x/a.jpg", "./b.jpg"], ["b.jpg", "a.jpg", "y/x/a.jpg"]) == [(0, 1), (0, 2), (1, 0)]
 
 
 def test_official_files_give_no_line(shared_data):

@@ -2,9 +2,11 @@
 
 import pytest
 
+from lt_data.annotations.file import read_annotations
 from lt_data.errors import DataError
 from lt_data.files import image_files
 from lt_data.files.image_files import find_images, normal_name
+from tests.lt_data.pools import pool, save
 
 
 @pytest.fixture(params=["asked one by one", "listed"])
@@ -58,6 +60,15 @@ def test_the_name_as_given_comes_first_then_the_split_of_the_url(folder):
     (folder / "val2014" / LVIS_05).touch()
     found = find_images(folder, [LVIS_05], url_of=lambda _: url)
     assert found == ([folder / "val2014" / LVIS_05], ())
+
+
+@pytest.mark.parametrize("url", [5, 1.5, ["http://host/a.jpg"], {}, True])
+def test_a_url_that_is_no_text_counts_as_none(folder, url):
+    content = pool({1: [1]})
+    content["images"][0].update(file_name="lost.jpg", coco_url=url)
+    file = read_annotations(save(content, folder / "a.json"))
+    with pytest.raises(DataError, match=r"lost\.jpg: image is missing"):
+        file.find_images(folder)
 
 
 @pytest.mark.parametrize("name", ["my_000000266409.jpg", "COCO_val2014_266409.jpg", "COCO_val2014_000000266409_1.jpg"])

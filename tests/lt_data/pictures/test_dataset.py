@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from lt_data.build.coco_lt import build_coco_lt
+from lt_data.build.report import format_build
 from lt_data.dataset.options import BuildOptions
 from lt_data.errors import DataError, OutputError
 from lt_data.pictures.dataset import KINDS, format_plots, plot_dataset
@@ -159,6 +160,26 @@ def test_alignment_without_a_reference_draws_the_targets(dataset, tmp_path):
     drawn = (tmp_path / "out/alignment.svg").read_text(encoding="utf-8")
     assert "instances per category: pool, target, realised" in drawn
     assert "reference rank taken" not in drawn
+
+
+def test_alignment_of_explicit_targets_says_what_the_build_says(tmp_path, monkeypatch):
+    """A category with a target and no instance is wanted and short too, in the build's picture and in ``plot``'s."""
+    import lt_data.pictures.figures as module
+
+    content = pool({i: [1, 1, 2] for i in range(1, 5)}, categories=[1, 2, 3, 4])
+    (tmp_path / "t.csv").write_text("category_id,target\n1,3\n2,5\n3,5\n4,0\n")
+    figures = []
+    monkeypatch.setattr(module, "save_figure", lambda figure, path: figures.append(figure) or path.touch())
+    out = tmp_path / "lt"
+    cap = BuildOptions(on_shortage="cap")
+    build = build_coco_lt(save(content, tmp_path / "p.json"), out, targets=tmp_path / "t.csv", options=cap)
+    assert "capped: 2 categories, 1 of them without any" in format_build(build)
+    plot_dataset(out, "alignment", tmp_path / "plots")
+    (panel,) = figures[0].axes
+    labels = [text.get_text() for text in panel.get_legend().get_texts()]
+    assert labels[1:] == ["target (13 instances)", "realised (7 instances)", "short of instances (2 categories)"]
+    drawn = (tmp_path / "plots/alignment.svg").read_text(encoding="utf-8")
+    assert all(label in drawn for label in labels)
 
 
 def test_a_failure_while_writing_leaves_the_folder_as_it_was(annotations, tmp_path, monkeypatch):

@@ -173,13 +173,16 @@ def test_lists_of_lvis_that_contradict_the_annotations(tmp_path):
     assert measured(tmp_path, content, results(content), choices=Choices(protocol="coco")).warnings == ()
 
 
+CVAT = "; set iscrowd to 0 if they are objects: CVAT writes brush masks as crowds"
+
+
 @pytest.mark.parametrize(("crowds", "what"), [(True, "annotation but crowds"), (False, "annotation")])
 def test_annotations_on_which_nothing_can_be_measured(tmp_path, crowds, what):
     content = truth()
     found = results(content)
     content["annotations"] = [{**a, "iscrowd": 1} for a in content["annotations"]] if crowds else []
     result = measured(tmp_path, content, found)
-    assert result.warnings == (f"val.json: has no {what}: nothing will be measured",)
+    assert result.warnings == (f"val.json: has no {what}: nothing will be measured{CVAT if crowds else ''}",)
     assert result.metrics["bbox"]["AP"] is None
 
 
@@ -276,6 +279,18 @@ def test_some_predictions_of_another_form(tmp_path):
         record["bbox"][0] += 200
     (line,) = measured(tmp_path, truth(), found).warnings
     assert line.startswith("found.json: 12 of 36 boxes lie outside their image, or far over its edge")
+
+
+@pytest.mark.parametrize("masks", [True, False])
+def test_areas_that_are_the_width_of_the_box(tmp_path, masks):
+    """A mask says otherwise: thin objects have areas that small."""
+    content = truth()
+    for annotation in content["annotations"]:
+        x, y, width, height = annotation["bbox"]
+        annotation.update(area=width, segmentation=[[x, y, x + width, y + height, x, y + 1]] if masks else [])
+    lines = measured(tmp_path, content, results(content)).warnings
+    expected = "val.json: 36 of 36 areas contradict their boxes; APs, APm and APl of boxes go by the areas"
+    assert lines == (() if masks else (expected,))
 
 
 def test_the_command_prints_each_line_once_on_standard_error(tmp_path):
