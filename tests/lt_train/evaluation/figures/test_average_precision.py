@@ -325,7 +325,7 @@ def test_annotations_that_cannot_be_used(truth, tmp_path):
     with pytest.raises(DataError, match=r"absent\.json: cannot be read"):
         evaluate(tmp_path / "absent.json", [], iou_type="bbox")
     (tmp_path / "half.json").write_text('{"images": [', encoding="utf-8")
-    with pytest.raises(DataError, match=r"half\.json: not a JSON object"):
+    with pytest.raises(DataError, match=r"half\.json: ends in the middle"):
         evaluate(tmp_path / "half.json", [], iou_type="bbox")
     with pytest.raises(DataError, match=r"5 of 5 annotations \(ids 0, 1, 2\) have no segmentation"):
         evaluate(truth, [], iou_type="segm")
