@@ -170,6 +170,7 @@ class _Record(msgspec.Struct):
 
     groups: dict[str, tuple[int, ...]]
     group_bounds: dict[str, tuple[int | None, int | None]] | None = None
+    groups_source: str | None = None
     repeat_factors: _Source | msgspec.UnsetType | None = msgspec.UNSET
 
 
@@ -199,6 +200,18 @@ def trained_groups(record: Path, recipe: Recipe, counts: CategoryCounts) -> tupl
     found = _read_record(record)
     bounds = found.group_bounds or {}
     return tuple(Group(name, *bounds.get(name, (None, None)), ids) for name, ids in found.groups.items())
+
+
+def trained_groups_source(record: Path) -> str:
+    """Where the groups of a run came from when it was trained, for people; older versions did not note it.
+
+    Args:
+        record: The ``data.json`` of the run.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    return _read_record(record).groups_source or str(record)
 
 
 def check_resumed(

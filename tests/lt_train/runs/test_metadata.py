@@ -12,6 +12,7 @@ from lt_data.dataset.options import BuildOptions
 from lt_data.errors import DataError
 from lt_train.engine.calibrate import calibrate_run
 from lt_train.engine.fit import fit
+from lt_train.evaluation.comparison.compare import compare_evaluations
 from lt_train.inference.evaluate_run import evaluate_run
 from lt_train.inference.predict_images import predict_images
 from lt_train.runs.checkpoint import load_checkpoint
@@ -253,6 +254,28 @@ def test_a_calibration_takes_them_too(dataset, recipe_on, tmp_path):
     calibrated = calibrate_run(run.path, "tau-norm", tmp_path / "tau")
     assert list(json.loads(RunDir(calibrated.path).data.read_text())["groups"]) == ["odd ones", "even ones"]
     assert f"; from {dataset / 'groups.json'}" in calibrated.log.read_text()
+
+
+@pytest.mark.parametrize("method", ["softmax", "bags"])
+def test_a_calibration_keeps_the_groups_of_the_run(dataset, recipe_on, tiny_pool, tmp_path, method):
+    """The file of the groups may change after the training: what is compared with the run has the run's."""
+    files = "{annotations: %s, images: %s}" % (tiny_pool / "annotations.json", tiny_pool / "images")
+    run = fit(recipe_on(f"method={method}", "train=all", f"data.val={files}"), tmp_path / "run")
+    trained = json.loads(run.data.read_text())["groups"]
+    edit(dataset / "groups.json", own_groups)
+    calibrated = calibrate_run(run.path, "ncm-fc", tmp_path / "ncm")
+    assert json.loads(calibrated.data.read_text())["groups"] == trained
+    assert f"groups.json, as {run.path} was trained with\n" in calibrated.log.read_text()
+    assert "bbox" in compare_evaluations([run.path, calibrated.path], resamples=2)
+    if method == "bags":
+        with pytest.raises(DataError, match=r"cls_score does not fit head=bags.* leave out data\.groups"):
+            calibrate_run(run.path, "ncm-fc", tmp_path / "other", overrides=[f"data.groups={dataset / 'groups.json'}"])
+        return
+    other = calibrate_run(run.path, "ncm-fc", tmp_path / "other", overrides=[f"data.groups={dataset / 'groups.json'}"])
+    assert list(json.loads(other.data.read_text())["groups"]) == ["odd ones", "even ones"]
+    # by a recipe that leaves the groups open
+    fitted = fit(recipe_on("method=tau-norm"), tmp_path / "tau", init_from=run.path)
+    assert json.loads(fitted.data.read_text())["groups"] == trained
 
 
 def test_classes_without_training_instances_are_named_and_counted(tiny_recipe, tiny_pool, tmp_path):
