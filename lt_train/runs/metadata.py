@@ -234,7 +234,8 @@ def check_resumed(
     if list(found.groups.items()) != list(now.items()):
         problems.append(
             f"--resume: the groups are not those that the run was started with ({', '.join(found.groups)}; see "
-            f"{record}); put the groups file back, or start a new run from its weights with --init-from"
+            f"{record}); leave out data.groups or put the groups file back, or start a new run from its weights with "
+            "--init-from"
         )
     if factors is not None and factors.sha256 != _recorded_factors(found, was, file):
         problems.append(

@@ -291,7 +291,7 @@ def test_search_of_values_that_are_not_allowed(softmax_run, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-FEW = r"warning: 0 of ([\d,]+) foreground regions in 12 images keep a class above model.score_threshold=0.3, .*; set model"
+FEW = r"warning: 0 of ([\d,]+) foreground regions in 12 images keep a class above model.score_threshold=0.3, .*; set "
 
 
 def test_a_calibration_is_tested_as_its_method_is(decided_run, tmp_path):

@@ -218,10 +218,9 @@ def test_annotations_that_changed_since_the_build_are_named(dataset, recipe_on):
 
 
 def test_resume_keeps_to_groups_and_factors(dataset, recipe_on, tmp_path):
-    asked = ("sampler=repeat-factor", "sampler.threshold=0.3")
-    run = fit(recipe_on(*asked), tmp_path / "run")
-    # the same ones from another place, as runs of older versions have them
-    fit(recipe_on("sampler=repeat-factor", "data.groups=[2,4]"), run.path, resume=True)
+    run = fit(recipe_on("sampler=repeat-factor"), tmp_path / "run")
+    # the same ones from another place
+    fit(recipe_on("sampler=repeat-factor", "sampler.threshold=0.3", "data.groups=[2,4]"), run.path, resume=True)
     edit(dataset / "groups.json", own_groups)
     set_factor(dataset / "repeat_factors.csv", next(iter(factor_rows(dataset / "repeat_factors.csv"))), 7)
     with pytest.raises(DataError) as error:
@@ -246,6 +245,19 @@ def test_runs_of_older_versions(tiny_recipe, tiny_pool, tmp_path):
     assert fit(tiny_recipe(*asked), run.path, resume=True).path == run.path
     with pytest.raises(DataError, match="the repeat factors"):
         fit(tiny_recipe(*asked, "sampler.threshold=0.9"), run.path, resume=True)
+
+
+def test_a_run_goes_on_with_the_bounds_and_the_threshold_it_began_with(dataset, recipe_on, tmp_path):
+    """Recipes of older versions had both where they leave them to the dataset directory now, which has others."""
+    began = ("data.groups=[3]", "sampler.threshold=0.2")
+    run = fit(recipe_on("sampler=repeat-factor", *began), tmp_path / "run")
+    fit(recipe_on("sampler=repeat-factor"), run.path, resume=True)
+    log = run.log.read_text()
+    assert "note: goes on with data.groups=[3], with which the run began" in log
+    assert "note: goes on with sampler.threshold=0.2, with which the run began" in log
+    assert f"; from data.groups=[3], which beats {dataset / 'groups.json'}" in log
+    with pytest.raises(DataError, match="the groups are not those that the run was started with"):
+        fit(recipe_on("sampler=repeat-factor", "data.groups=[2]"), run.path, resume=True)
 
 
 def test_a_calibration_takes_them_too(dataset, recipe_on, tmp_path):
