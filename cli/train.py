@@ -189,6 +189,7 @@ def _dry_run(recipe: str, overrides: tuple[str, ...], init_from: Path | None) ->
 @click.option("--protocol", type=click.Choice(["auto", "coco", "lvis"]), default="auto", show_default=True)
 @click.option("--engine", type=click.Choice(["auto", "fast", "official"]), default="auto", show_default=True)
 @click.option("--fixed-ap", is_flag=True, help="Add AP with 10,000 detections per class over all images.")
+@click.option("--boxes-only", is_flag=True, help="Measure no masks, for annotations that have none.")
 @click.option("--skip-invalid", is_flag=True, help="Leave out invalid predictions instead of refusing all.")
 @click.option("--out", type=FILE, help="Where to write  [default: RUN/eval, which is renewed; else RUN/eval-...].")
 @click.option("--device", help="For a RUN: auto, cpu, cuda or cuda:N  [default: the recipe's].")
@@ -207,7 +208,7 @@ def evaluate(
     force: bool,
     **options: Any,
 ) -> None:
-    """Measure AP of boxes and masks, overall, per group and per class.
+    """Measure AP of boxes and masks (--boxes-only: of boxes), overall, per group and per class.
 
     Of a RUN, or of a results file (--predictions, --annotations), which needs no PyTorch.
     """

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from lt_data.counts.categories import CategoryCounts
 from lt_data.errors import DataError, RecipeError
 from lt_data.terminal import Bar
 from lt_train.calibration import searchable_options
@@ -22,14 +23,15 @@ from lt_train.engine.state import weights_content
 from lt_train.inference.evaluate_run import evaluate_model
 from lt_train.memory import named_memory, training_advice
 from lt_train.processes import refuse_several_processes
-from lt_train.recipe.load import beaten_in, calibration_content, make_noted, make_recipe
+from lt_train.recipe.load import beaten_in, calibration_content, make_noted, make_recipe, parse_overrides
 from lt_train.recipe.sections import Recipe
 from lt_train.report.run_report import draw_run_report
 from lt_train.runs.checkpoint import save_checkpoint
 from lt_train.runs.compute import prepare
-from lt_train.runs.data import RunData, ValidationData, data_record, describe_groups, load_run_data
+from lt_train.runs.data import GroupsFor, RunData, ValidationData, data_record, describe_groups, load_run_data
 from lt_train.runs.directory import RunDir, create_run_dir, new_run, write_environment, write_recipe
 from lt_train.runs.log import RunLog
+from lt_train.runs.metadata import ChosenGroups, trained_groups, trained_groups_source
 from lt_train.runs.model import choose_device, model_from_run
 
 
@@ -60,8 +62,15 @@ def calibrate_run(
     source = RunDir(run)
     content, renewed = calibration_content(source.load_recipe().to_plain(), method, overrides)
     recipe, notes = make_noted(content, overrides, where=f"{run} with {method}")
-    start = source.checkpoint(checkpoint)
-    return calibrate(recipe, out, init_from=start, search=search, force=force, notes=(*renewed, *notes))
+    return calibrate(
+        recipe,
+        out,
+        init_from=source.checkpoint(checkpoint),
+        search=search,
+        force=force,
+        notes=(*renewed, *notes),
+        groups_asked=any(override.key in ("data", "data.groups") for override in parse_overrides(overrides)),
+    )
 
 
 def calibrate(
@@ -72,6 +81,7 @@ def calibrate(
     search: Search | None = None,
     force: bool = False,
     notes: Sequence[str] = (),
+    groups_asked: bool | None = None,
 ) -> RunDir:
     """Fits a calibration to a trained run and writes a run directory.
 
@@ -82,6 +92,8 @@ def calibrate(
         search: Which option to search and where, or ``None``.
         force: Replace a run that exists.
         notes: Lines about the recipe, for the log.
+        groups_asked: Whether ``data.groups`` of the recipe beats the groups that the run was trained with; unless said,
+            it does where it is not null.
 
     Raises:
         DataError: Data or weights cannot be used, or the calibration finds nothing to go by.
@@ -98,17 +110,26 @@ def calibrate(
         )
     if out.resolve() in (init_from.resolve(), *init_from.resolve().parents):
         raise RecipeError(f"{out}: is the run that is calibrated; choose another --out")
+    asked = recipe.data.groups is not None if groups_asked is None else groups_asked
     with new_run(out, force=force) as lock_notes:
-        return _calibrate(recipe, out, init_from=init_from, search=search, force=force, notes=(*notes, *lock_notes))
+        lines = (*notes, *lock_notes)
+        return _calibrate(recipe, out, init_from=init_from, search=search, force=force, notes=lines, groups_asked=asked)
 
 
 def _calibrate(
-    recipe: Recipe, out: Path, *, init_from: Path, search: Search | None, force: bool, notes: Sequence[str]
+    recipe: Recipe,
+    out: Path,
+    *,
+    init_from: Path,
+    search: Search | None,
+    force: bool,
+    notes: Sequence[str],
+    groups_asked: bool,
 ) -> RunDir:
     """The same in a directory that this process alone writes."""
     candidates = _candidates(recipe, search) if search else []
     device = choose_device(recipe.device)
-    data = load_run_data(recipe)
+    data = load_run_data(recipe, None if groups_asked else _groups_of(init_from))
     split = search_split(search, data) if search else None
     trained, odd = _trained_model(recipe, data, init_from)
     model = prepare(trained, recipe.compute, device)
@@ -132,13 +153,32 @@ def _calibrate(
     return run
 
 
+def _groups_of(source: Path) -> GroupsFor | None:
+    """Gives the groups that a run was trained with, whatever became of their file; none for a checkpoint alone."""
+    run = RunDir(source if source.is_dir() else source.parent.parent)
+    if not run.recipe.is_file():
+        return None
+
+    def groups_for(counts: CategoryCounts) -> ChosenGroups | None:
+        groups = trained_groups(run.data, run.load_recipe(), counts)
+        listed = sorted(i for group in groups for i in group.category_ids)
+        # data of other categories has other groups
+        if listed != sorted(counts.category_ids.tolist()):
+            return None
+        return ChosenGroups(groups, f"{trained_groups_source(run.data)}, as {run.path} was trained with")
+
+    return groups_for
+
+
 def _trained_model(recipe: Recipe, data: RunData, source: Path) -> tuple[LongTailDetector, list[str]]:
     """The model of a run, all of it: a fresh layer could not be calibrated; and a warning about its training data."""
     model, report, odd = model_from_run(recipe, data, source)
     if report.reinitialised:
         raise DataError(
-            f"{source}: {', '.join(report.reinitialised)} does not fit head={recipe.head.name} and these categories, "
-            "and would start anew; a calibration needs trained layers: give the run's own head and data"
+            f"{source}: {', '.join(report.reinitialised)} does not fit head={recipe.head.name}, these categories and "
+            "groups, "
+            "and would start anew; a calibration needs trained layers: give the run's own head and data, and leave out "
+            "data.groups"
         )
     set_trainable(model, "none")
     return model, odd

@@ -14,6 +14,7 @@ from lt_train.engine.budget import write_seen, write_trainable
 from lt_train.engine.calibrate import calibrate
 from lt_train.engine.interrupts import Interrupted, Interrupts
 from lt_train.engine.optim import check_schedule, describe_lr, describe_warmup, lr_at
+from lt_train.engine.resume import as_begun, read_begun
 from lt_train.engine.state import RunState, checkpoint_content, restore_state, start_state
 from lt_train.engine.step import Draws, name_lost_workers, train_step
 from lt_train.engine.usage import StepTimer, Waiting, memory_gib
@@ -72,15 +73,21 @@ def _fit(
     """The same in a directory that this process alone writes."""
     trackers = make_trackers(recipe.trackers)
     device = choose_device(recipe.device)
+    begun = read_begun(RunDir(out)) if resume else None
+    if begun is not None:
+        recipe, taken = as_begun(recipe, begun)
+        notes = (*notes, *taken)
     data = load_run_data(recipe)
     plan = make_plan(recipe, data)
-    if not resume:
+    if begun is None:
         # a run that was started by an older version may go on with a warm-up that is refused now
         check_schedule(recipe.schedule, plan)
     state = start_state(recipe, data, device, init_from=init_from, resume=resume)
-    if resume:
+    if begun is not None:
         run = RunDir(out)
-        recipe = restore_state(state, run, recipe, data, steps=plan.total_steps())
+        restore_state(state, run, begun, recipe, data, steps=plan.total_steps())
+        # frees a second copy of the weights
+        begun = None
     else:
         run = create_run_dir(out, recipe, data_record(data), force=force)
     write_environment(run, device)

@@ -50,10 +50,7 @@ def check_schedule(schedule: ScheduleSection, plan: Plan) -> None:
     total = plan.total_steps()
     warmup = schedule.warmup_steps(total)
     if warmup >= max(total, 1):
-        raise RecipeError(
-            f"schedule.warmup: got {warmup} steps, the run has {total}; allowed are fewer than it has; set "
-            "schedule.warmup=auto (a tenth of the run, at most 500), or train for longer"
-        )
+        raise RecipeError(f"schedule.warmup: {schedule.too_long(total)}")
     if schedule.iterations is not None:
         return
     starts = list(accumulate((plan.epoch_steps(epoch) for epoch in range(schedule.epochs)), initial=0))[:-1]

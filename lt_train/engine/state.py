@@ -18,10 +18,9 @@ from lt_train.detectors import LongTailDetector, set_trainable
 from lt_train.detectors.weights import LoadReport
 from lt_train.engine.losses import Losses, TrainingStopped
 from lt_train.engine.optim import make_optimizer
-from lt_train.recipe.load import resolved_recipe
+from lt_train.engine.resume import Begun
 from lt_train.recipe.methods import METHODS
 from lt_train.recipe.sections import Recipe
-from lt_train.runs.checkpoint import load_newest
 from lt_train.runs.compute import prepare
 from lt_train.runs.content import check_progress, load_optimizer, load_scaler, load_weights_into
 from lt_train.runs.data import RunData, check_unchanged
@@ -230,41 +229,36 @@ def weights_content(recipe: Recipe, data: RunData, model: LongTailDetector) -> d
     }
 
 
-def restore_state(state: RunState, run: RunDir, recipe: Recipe, data: RunData, *, steps: int) -> Recipe:
+def restore_state(state: RunState, run: RunDir, begun: Begun, recipe: Recipe, data: RunData, *, steps: int) -> None:
     """Puts a run back to its newest whole checkpoint; anything that cannot be restored is an error.
 
     Args:
         state: A started state; changed.
         run: The run.
+        begun: Its checkpoint.
         recipe: What to go on with.
         data: Likewise.
         steps: Of the whole run.
 
-    Returns:
-        The recipe that it goes on with: the given one, with the warm-up that the run began with.
-
     Raises:
-        DataError: No checkpoint is whole, or the data is not what the run was started with.
+        DataError: The data is not what the run was started with.
         RecipeError: The recipe is another one.
     """
-    content, path, notes = load_newest(run.last, (run.previous, run.best))
-    began = _of_this_version(content["recipe"])
-    recipe = _with_warmup_of(began, recipe, state)
-    _check_same_run(content, began, recipe, data)
+    content, path = begun.content, begun.path
+    _check_same_run(content, begun.plain, recipe, data)
     check_resumed(run.data, content["recipe"], data.train.file, data.groups, data.factors)
     check_progress(content, path, steps=steps, averaged=state.ema is not None)
     _restore(state, content, path)
-    state.notes += notes
+    state.notes += begun.notes
     state.last_is_whole = path == run.last
     drop_later_metrics(run, state.done)
     # older versions did not note it in the checkpoint
     state.evaluated = int(content["evaluated"] if "evaluated" in content else _last_evaluation(run))
     state.saved = state.done
     _drop_lost_evaluation(run, state.evaluated)
-    return recipe
 
 
-def _check_same_run(content: Mapping[str, Any], began: dict[str, Any], recipe: Recipe, data: RunData) -> None:
+def _check_same_run(content: Mapping[str, Any], began: Mapping[str, Any], recipe: Recipe, data: RunData) -> None:
     changed = _differences(began, recipe.to_plain())
     if changed:
         raise RecipeError(
@@ -286,16 +280,6 @@ def _val_sha256(data: RunData) -> str | None:
     return None if data.val is None else data.val.file.sha256
 
 
-def _with_warmup_of(began: dict[str, Any], recipe: Recipe, state: RunState) -> Recipe:
-    """Where the recipe leaves the warm-up open, that of the run: shipped recipes had a number there once."""
-    warmup = began.get("schedule", {}).get("warmup")
-    if recipe.schedule.warmup != "auto" or not isinstance(warmup, int):
-        return recipe
-    state.notes.append(f"note: goes on with schedule.warmup={warmup}, with which the run began")
-    schedule = recipe.schedule.model_copy(update={"warmup": warmup})
-    return recipe.model_copy(update={"schedule": schedule})
-
-
 def _restore(state: RunState, content: Mapping[str, Any], path: Path) -> None:
     if state.ema is not None:
         load_weights_into(state.result, content["model"], path)
@@ -304,15 +288,6 @@ def _restore(state: RunState, content: Mapping[str, Any], path: Path) -> None:
     load_optimizer(state.optimizer, content["optimizer"], path)
     load_scaler(state.scaler, content["scaler"], path)
     state.done, state.best = content["done"], content["best"]
-
-
-def _of_this_version(recipe: dict[str, Any]) -> dict[str, Any]:
-    """A checkpoint's recipe with the defaults of keys that an older version did not have."""
-    try:
-        return resolved_recipe(recipe).to_plain()
-    except RecipeError:
-        # another version's: the differences say which keys
-        return recipe
 
 
 def _drop_lost_evaluation(run: RunDir, evaluated: int) -> None:
@@ -335,7 +310,7 @@ def _is_evaluation(record: dict[str, Any]) -> bool:
     return any(name.startswith("eval/") for name in record)
 
 
-def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
     lines = []
     for key in sorted({*old, *new}):
         name, a, b = prefix + key, old.get(key), new.get(key)

@@ -49,12 +49,14 @@ class Choices:
         engine: ``auto`` (hotcoco if it agrees with the official tool here), ``fast`` (refused if not) or ``official``.
         fixed: Add AP with the best 10,000 detections of a category over all images.
         skip_invalid: Leave out invalid predictions instead of refusing all.
+        boxes_only: Measure boxes, whether there are masks or not.
     """
 
     protocol: ProtocolChoice = "auto"
     engine: EngineName = "auto"
     fixed: bool = False
     skip_invalid: bool = False
+    boxes_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def measure(
         annotations: What they are measured against.
         predictions: A COCO results file, its records, or columns.
         truth: The annotations as columns, where they were read before.
-        iou_types: ``bbox`` and/or ``segm``; what the predictions have, unless given.
+        iou_types: ``bbox`` and/or ``segm``; what the predictions have, unless given or ``choices`` has boxes only.
         groups: Groups of the training set.
         train_counts: Counts of the training set; r, c and f come from them where the annotation file states none.
         choices: How to measure.
@@ -111,6 +113,8 @@ def measure(
     choices = choices or Choices()
     if truth is None:
         truth = load_ground_truth(annotations, masks=False)
+    if choices.boxes_only:
+        iou_types = ("bbox",)
     found = read_detections(predictions, truth, iou_types=iou_types, skip_invalid=choices.skip_invalid)
     if "segm" in found.iou_types:
         # masks take long to decode, so they come last: only if they are measured, and the predictions are whole

@@ -61,7 +61,8 @@ def evaluate_run(
         groups: A preset, bounds such as ``10,100,1000``, ``coco-lt-paper`` or a groups file; those that the run was
             trained with unless given.
         choices: How to measure.
-        out: Where to write; ``eval`` in the run directory for the run's own data and last checkpoint, which is renewed.
+        out: Where to write; ``eval`` in the run directory for the run's own data and last checkpoint, which is renewed
+            (never by boxes alone where there are masks).
         force: Replace an evaluation that exists elsewhere.
         device: Device, the recipe's unless given; several processes have a GPU each where it leaves the choice.
 
@@ -76,13 +77,15 @@ def evaluate_run(
 
     def work(processes: Processes) -> _Predicted | None:
         recipe = run.load_recipe()
-        where = _output(run, checkpoint, files, out, force)
+        masks = has_masks(recipe) and not (choices and choices.boxes_only)
+        part = "-boxes" if has_masks(recipe) and not masks else ""
+        where = _output(run, checkpoint, files, out, part, force)
         source = files or recipe.data.val
         if source is None:
             raise RecipeError(f"{path}: its recipe has no data.val; give --annotations and --images")
         trained = load_trained(run, checkpoint, device=device, processes=processes)
         chosen = trained.groups if groups is None else evaluation_groups(groups, trained.counts)
-        data = load_validation(source, trained.counts, masks=has_masks(recipe), reading=recipe.data.reading)
+        data = load_validation(source, trained.counts, masks=masks, reading=recipe.data.reading)
         found = predict(trained.model, data, recipe, processes=processes)
         if found is None:
             return None
@@ -103,12 +106,12 @@ def _trained_on_notes(data: DetectionData, train_sha256: str) -> tuple[str, ...]
     return (f"{data.file.path.name} is the file that the run was trained on: its figures say nothing about new images",)
 
 
-def _output(run: RunDir, checkpoint: str, files: Files | None, out: Path | None, force: bool) -> Path:
-    if out is None and files is None and checkpoint == "last":
+def _output(run: RunDir, checkpoint: str, files: Files | None, out: Path | None, part: str, force: bool) -> Path:
+    if out is None and files is None and checkpoint == "last" and not part:
         return run.evaluation
     if out is None:
         stem = f"-{files.annotations.stem}" if files else ""
-        out = run.path / f"eval-{checkpoint}{stem}"
+        out = run.path / f"eval-{checkpoint}{stem}{part}"
     check_evaluation_dir(out, force=force, inputs=[files.annotations] if files else [])
     return out
 

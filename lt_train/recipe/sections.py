@@ -208,12 +208,14 @@ class ScheduleSection(Section):
         if self.iterations is None:
             return self
         warmup = self.warmup_steps(self.iterations)
-        if any(step < warmup for step in self.decay):
+        early = [step for step in self.decay if step < warmup]
+        if early and warmup >= self.iterations:
+            raise ValueError(f"warmup: {self.too_long(self.iterations)}")
+        if early:
             raise ValueError(
-                f"decay counts steps when iterations is set; got {list(self.decay)} with a warm-up of {warmup} steps; "
-                f"set schedule.decay too, for example schedule.decay=[{self.example_decay}]"
-                + " schedule.warmup=auto"
-                * (warmup > self.example_decay)
+                f"decay counts steps when iterations is set; got {list(self.decay)}, of which {early[0]} is inside the "
+                f"warm-up of {warmup} steps; allowed are steps from {warmup} on; set a shorter schedule.warmup, or for "
+                f"example schedule.decay=[{max(warmup, self.example_decay)}]"
             )
         return self
 
@@ -225,6 +227,13 @@ class ScheduleSection(Section):
     def warmup_steps(self, total: int) -> int:
         """Steps of warm-up in a run of ``total`` steps."""
         return self.warmup if isinstance(self.warmup, int) else min(LONGEST_WARMUP, total // 10)
+
+    def too_long(self, total: int) -> str:
+        """What is said of a warm-up that is as long as a run of ``total`` steps, without the name of the key."""
+        return (
+            f"got {self.warmup_steps(total)} steps, the run has {total}; allowed are fewer than it has; set "
+            "schedule.warmup=auto (a tenth of the run, at most 500), or train for longer"
+        )
 
 
 class EvalSection(Section):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -27,8 +28,18 @@ from lt_train.data.plan import Plan
 from lt_train.data.sampler_options import ClassAwareSampler, RepeatFactorSampler, SamplerOptions
 from lt_train.evaluation import GroundTruth, load_ground_truth
 from lt_train.recipe.sections import Files, Recipe, has_masks
-from lt_train.runs.metadata import ChosenFactors, choose_factors, choose_groups, groups_to_record, stale_note
+from lt_train.runs.metadata import (
+    ChosenFactors,
+    ChosenGroups,
+    choose_factors,
+    choose_groups,
+    groups_to_record,
+    stale_note,
+)
 from lt_train.runs.notes import data_notes
+
+# groups by the counts of the training file; None leaves them to the recipe
+GroupsFor = Callable[[CategoryCounts], ChosenGroups | None]
 
 
 @dataclass(frozen=True)
@@ -66,15 +77,21 @@ class RunData:
     notes: tuple[str, ...]
 
 
-def load_run_data(recipe: Recipe) -> RunData:
+def load_run_data(recipe: Recipe, groups_for: GroupsFor | None = None) -> RunData:
     """Reads the data of a recipe.
+
+    Args:
+        recipe: The recipe.
+        groups_for: Gives the groups, where they are not those that the recipe says.
 
     Raises:
         DataError: A file cannot be used, images are missing, or the categories of the two files differ.
     """
     reading = recipe.data.reading
     train = load_data(recipe.data.train.annotations, recipe.data.train.images, reading)
-    chosen, factors = choose_groups(recipe, train.file, train.counts), choose_factors(recipe, train.file)
+    given = groups_for(train.counts) if groups_for is not None else None
+    chosen = given or choose_groups(recipe, train.file, train.counts)
+    factors = choose_factors(recipe, train.file)
     own_notes = (*untrained_note(train), *stale_note(recipe, train.file), *chosen.notes)
     if recipe.data.classes_below is not None:
         train = keep_classes_below(train, recipe.data.classes_below)

@@ -170,6 +170,7 @@ class _Record(msgspec.Struct):
 
     groups: dict[str, tuple[int, ...]]
     group_bounds: dict[str, tuple[int | None, int | None]] | None = None
+    groups_source: str | None = None
     repeat_factors: _Source | msgspec.UnsetType | None = msgspec.UNSET
 
 
@@ -201,6 +202,18 @@ def trained_groups(record: Path, recipe: Recipe, counts: CategoryCounts) -> tupl
     return tuple(Group(name, *bounds.get(name, (None, None)), ids) for name, ids in found.groups.items())
 
 
+def trained_groups_source(record: Path) -> str:
+    """Where the groups of a run came from when it was trained, for people; older versions did not note it.
+
+    Args:
+        record: The ``data.json`` of the run.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    return _read_record(record).groups_source or str(record)
+
+
 def check_resumed(
     record: Path, was: Mapping[str, Any], file: AnnotationFile, groups: Sequence[Group], factors: ChosenFactors | None
 ) -> None:
@@ -221,7 +234,8 @@ def check_resumed(
     if list(found.groups.items()) != list(now.items()):
         problems.append(
             f"--resume: the groups are not those that the run was started with ({', '.join(found.groups)}; see "
-            f"{record}); put the groups file back, or start a new run from its weights with --init-from"
+            f"{record}); leave out data.groups or put the groups file back, or start a new run from its weights with "
+            "--init-from"
         )
     if factors is not None and factors.sha256 != _recorded_factors(found, was, file):
         problems.append(

@@ -124,7 +124,7 @@ def _given(columns: Detections, iou_types: Sequence[IouType] | None, source: str
     everything: tuple[IouType, ...] = ("bbox",) if columns.segmentations is None else IOU_TYPES
     types = tuple(iou_types or everything)
     if "segm" in types and columns.segmentations is None:
-        raise DataError(f"{source}: no masks were read or given; evaluate boxes only")
+        raise DataError(f"{source}: no masks were read or given; measure boxes only")
     return types
 
 

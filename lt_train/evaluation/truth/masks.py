@@ -25,6 +25,8 @@ class _MaskRecord(msgspec.Struct):
 
 # for one that is of another type
 _UNUSABLE: Final = ()
+# how masks are left out, by whoever measures them
+BOXES_ONLY: Final = "measure boxes only (lt-train eval --boxes-only; in a recipe another detector, or data.val=null)"
 # pixels; drawing polygons that reach further overflows in pycocotools
 FAR: Final = 1e6
 
@@ -58,7 +60,7 @@ def read_masks(file: AnnotationFile, source: str, rows: IntArray | None = None) 
     empty = ~without & ~broken & _without_pixel(masks, columns, sizes)
     ids, problems = file.annotation_ids[rows], []
     if without.any():
-        fix = "evaluate boxes only, or drop them"
+        fix = f"{BOXES_ONLY}, or drop them"
         problems.append(_line(ids, source, without, f"have no segmentation (null, [] and [[]] are none); {fix}"))
     if broken.any():
         fix = (
@@ -86,7 +88,7 @@ def require_sizes(image_sizes: IntArray, source: str) -> None:
     """
     count = int((image_sizes < 1).any(axis=1).sum())
     if count:
-        fix = "masks cannot be read without; add them, or evaluate boxes only"
+        fix = f"masks cannot be read without; add them, or {BOXES_ONLY}"
         raise DataError(f"{source}: {count:,} of {len(image_sizes):,} images have no height and width; {fix}")
 
 

@@ -1,10 +1,15 @@
 """The evaluation of a run."""
 
+import json
+
 import pytest
 import torch
+from click.testing import CliRunner
 
+from cli.train import main
 from lt_data.errors import DataError, OutputError
 from lt_train.engine.fit import fit
+from lt_train.evaluation.measure import Choices
 from lt_train.evaluation.truth import columns as truth_columns
 from lt_train.inference.evaluate_run import evaluate_run
 from lt_train.recipe.sections import Files
@@ -39,6 +44,35 @@ def test_evaluation_elsewhere(softmax_run, tiny_pool, tmp_path):
     with pytest.raises(OutputError, match="--force"):
         evaluate_run(softmax_run.path, files=files, out=tmp_path / "eval")
     evaluate_run(softmax_run.path, files=files, out=tmp_path / "eval", force=True)
+
+
+def test_boxes_only(softmax_run, tiny_pool, tmp_path):
+    """Of annotations without masks, as the refusal says; the figures of boxes are those beside figures of masks."""
+    content = json.loads((tiny_pool / "annotations.json").read_text())
+    for annotation in content["annotations"]:
+        del annotation["segmentation"]
+    (tmp_path / "unmasked.json").write_text(json.dumps(content))
+    asked = ["eval", str(softmax_run.path), "--annotations", str(tmp_path / "unmasked.json")]
+    asked += ["--images", str(tiny_pool / "images")]
+    before = (softmax_run.evaluation / "metrics.json").read_bytes()
+    refused = CliRunner().invoke(main, asked)
+    assert refused.exit_code == 1
+    assert "lt-train eval --boxes-only" in refused.output
+    done = CliRunner().invoke(main, [*asked, "--boxes-only"])
+    assert done.exit_code == 0, done.output
+    metrics = json.loads((softmax_run.path / "eval-last-unmasked-boxes" / "metrics.json").read_text())
+    assert "segm" not in metrics
+    assert metrics["bbox"] == json.loads(before)["bbox"]
+    # the figures of the run, which has masks, stay
+    _, out = evaluate_run(softmax_run.path, choices=Choices(boxes_only=True))
+    assert out == softmax_run.path / "eval-last-boxes"
+    assert (softmax_run.evaluation / "metrics.json").read_bytes() == before
+    found = softmax_run.evaluation / "predictions.json"
+    results = CliRunner().invoke(
+        main, ["eval", "--predictions", str(found), "--annotations", str(tmp_path / "unmasked.json"), "--boxes-only"]
+    )
+    assert results.exit_code == 0, results.output
+    assert "segm" not in results.output
 
 
 def test_evaluation_never_replaces_files_of_others(softmax_run, tiny_pool, tmp_path):

@@ -122,15 +122,24 @@ def test_a_length_in_steps_needs_a_decay_in_steps(source, iterations):
     assert make_recipe(chosen, ["schedule.iterations=400"]).schedule.decay == (200,)
 
 
-@pytest.mark.parametrize("warmup", [50, 1000])
-def test_the_step_of_decay_that_is_offered_can_be_typed(warmup):
+@pytest.mark.parametrize(("warmup", "offered"), [(50, "80"), (90, "90"), (99, "99")])
+def test_a_decay_inside_the_warm_up_is_told_where_it_may_lie(warmup, offered):
     options = ["schedule.iterations=100", f"schedule.warmup={warmup}"]
-    with pytest.raises(RecipeError, match=f"with a warm-up of {warmup} steps") as error:
-        make_recipe(MINIMAL, [*options, "schedule.decay=[8]"])
+    says = rf"got \[95, 8\], of which 8 is inside the warm-up of {warmup} steps; allowed are steps from {warmup} on"
+    with pytest.raises(RecipeError, match=says if warmup < 95 else "of which 95 is inside") as error:
+        make_recipe(MINIMAL, [*options, "schedule.decay=[95,8]"])
     (line,) = error.value.problems
-    offered = line.partition("for example ")[2].split()
-    assert (offered == ["schedule.decay=[80]"]) == (warmup == 50)
-    assert make_recipe(MINIMAL, [*options, *offered]).schedule.decay == (80,)
+    assert line.split()[-1] == f"schedule.decay=[{offered}]"
+    assert make_recipe(MINIMAL, [*options, line.split()[-1]]).schedule.decay == (int(offered),)
+
+
+@pytest.mark.parametrize("warmup", [100, 1000])
+def test_a_warm_up_as_long_as_the_run_is_the_mistake(warmup):
+    """Not the decay, which lies in the run."""
+    options = ["schedule.iterations=100", "schedule.decay=[80]"]
+    with pytest.raises(RecipeError, match=rf"schedule: warmup: got {warmup} steps, the run has 100; .*warmup=auto"):
+        make_recipe(MINIMAL, [*options, f"schedule.warmup={warmup}"])
+    assert make_recipe(MINIMAL, [*options, "schedule.warmup=auto"]).schedule.decay == (80,)
 
 
 @pytest.mark.parametrize("value", ["soon", "-1", "1.5", ".inf", ".nan", "null", "[5]"])

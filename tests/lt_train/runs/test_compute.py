@@ -9,6 +9,7 @@ import torch
 from lt_data.errors import RecipeError
 from lt_train.engine.calibrate import calibrate_run
 from lt_train.engine.fit import fit
+from lt_train.engine.resume import read_begun
 from lt_train.engine.state import restore_state
 from lt_train.inference.detect import load_trained
 from lt_train.inference.evaluate_run import evaluate_run
@@ -110,7 +111,8 @@ def test_the_scale_of_the_loss_is_saved_and_restored(run_of, tmp_path):
     shutil.copytree(run.path, tmp_path / "run")
     stepper = Stepper(run.load_recipe())
     assert stepper.state.scaler.get_scale() == 2.0**16
-    restore_state(stepper.state, type(run)(tmp_path / "run"), stepper.recipe, stepper.data, steps=1000)
+    copy = type(run)(tmp_path / "run")
+    restore_state(stepper.state, copy, read_begun(copy), stepper.recipe, stepper.data, steps=1000)
     assert stepper.state.scaler.state_dict() == saved
     assert stepper.state.scaler.get_scale() == saved["scale"]
     assert_same(

@@ -12,6 +12,7 @@ from lt_data.dataset.options import BuildOptions
 from lt_data.errors import DataError
 from lt_train.engine.calibrate import calibrate_run
 from lt_train.engine.fit import fit
+from lt_train.evaluation.comparison.compare import compare_evaluations
 from lt_train.inference.evaluate_run import evaluate_run
 from lt_train.inference.predict_images import predict_images
 from lt_train.runs.checkpoint import load_checkpoint
@@ -217,10 +218,9 @@ def test_annotations_that_changed_since_the_build_are_named(dataset, recipe_on):
 
 
 def test_resume_keeps_to_groups_and_factors(dataset, recipe_on, tmp_path):
-    asked = ("sampler=repeat-factor", "sampler.threshold=0.3")
-    run = fit(recipe_on(*asked), tmp_path / "run")
-    # the same ones from another place, as runs of older versions have them
-    fit(recipe_on("sampler=repeat-factor", "data.groups=[2,4]"), run.path, resume=True)
+    run = fit(recipe_on("sampler=repeat-factor"), tmp_path / "run")
+    # the same ones from another place
+    fit(recipe_on("sampler=repeat-factor", "sampler.threshold=0.3", "data.groups=[2,4]"), run.path, resume=True)
     edit(dataset / "groups.json", own_groups)
     set_factor(dataset / "repeat_factors.csv", next(iter(factor_rows(dataset / "repeat_factors.csv"))), 7)
     with pytest.raises(DataError) as error:
@@ -247,12 +247,47 @@ def test_runs_of_older_versions(tiny_recipe, tiny_pool, tmp_path):
         fit(tiny_recipe(*asked, "sampler.threshold=0.9"), run.path, resume=True)
 
 
+def test_a_run_goes_on_with_the_bounds_and_the_threshold_it_began_with(dataset, recipe_on, tmp_path):
+    """Recipes of older versions had both where they leave them to the dataset directory now, which has others."""
+    began = ("data.groups=[3]", "sampler.threshold=0.2")
+    run = fit(recipe_on("sampler=repeat-factor", *began), tmp_path / "run")
+    fit(recipe_on("sampler=repeat-factor"), run.path, resume=True)
+    log = run.log.read_text()
+    assert "note: goes on with data.groups=[3], with which the run began" in log
+    assert "note: goes on with sampler.threshold=0.2, with which the run began" in log
+    assert f"; from data.groups=[3], which beats {dataset / 'groups.json'}" in log
+    with pytest.raises(DataError, match="the groups are not those that the run was started with"):
+        fit(recipe_on("sampler=repeat-factor", "data.groups=[2]"), run.path, resume=True)
+
+
 def test_a_calibration_takes_them_too(dataset, recipe_on, tmp_path):
     edit(dataset / "groups.json", own_groups)
     run = fit(recipe_on(), tmp_path / "run")
     calibrated = calibrate_run(run.path, "tau-norm", tmp_path / "tau")
     assert list(json.loads(RunDir(calibrated.path).data.read_text())["groups"]) == ["odd ones", "even ones"]
     assert f"; from {dataset / 'groups.json'}" in calibrated.log.read_text()
+
+
+@pytest.mark.parametrize("method", ["softmax", "bags"])
+def test_a_calibration_keeps_the_groups_of_the_run(dataset, recipe_on, tiny_pool, tmp_path, method):
+    """The file of the groups may change after the training: what is compared with the run has the run's."""
+    files = "{annotations: %s, images: %s}" % (tiny_pool / "annotations.json", tiny_pool / "images")
+    run = fit(recipe_on(f"method={method}", "train=all", f"data.val={files}"), tmp_path / "run")
+    trained = json.loads(run.data.read_text())["groups"]
+    edit(dataset / "groups.json", own_groups)
+    calibrated = calibrate_run(run.path, "ncm-fc", tmp_path / "ncm")
+    assert json.loads(calibrated.data.read_text())["groups"] == trained
+    assert f"groups.json, as {run.path} was trained with\n" in calibrated.log.read_text()
+    assert "bbox" in compare_evaluations([run.path, calibrated.path], resamples=2)
+    if method == "bags":
+        with pytest.raises(DataError, match=r"cls_score does not fit head=bags.* leave out data\.groups"):
+            calibrate_run(run.path, "ncm-fc", tmp_path / "other", overrides=[f"data.groups={dataset / 'groups.json'}"])
+        return
+    other = calibrate_run(run.path, "ncm-fc", tmp_path / "other", overrides=[f"data.groups={dataset / 'groups.json'}"])
+    assert list(json.loads(other.data.read_text())["groups"]) == ["odd ones", "even ones"]
+    # by a recipe that leaves the groups open
+    fitted = fit(recipe_on("method=tau-norm"), tmp_path / "tau", init_from=run.path)
+    assert json.loads(fitted.data.read_text())["groups"] == trained
 
 
 def test_classes_without_training_instances_are_named_and_counted(tiny_recipe, tiny_pool, tmp_path):
