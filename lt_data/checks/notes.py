@@ -86,7 +86,11 @@ def name_notes(file: AnnotationFile) -> list[str]:
     categories, files = file.categories.names, file.file_names
     notes = []
     for twins, names, what in (
-        (category_twins(categories), categories, "categories share a name, case and spaces aside; each is a class"),
+        (
+            category_twins(categories),
+            categories,
+            "categories share a name but for case, spaces, _ and -; each is a class",
+        ),
         (file_twins(files), files, "images name one file; each counts as an image"),
     ):
         if twins:
