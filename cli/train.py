@@ -179,7 +179,9 @@ def _dry_run(recipe: str, overrides: tuple[str, ...], init_from: Path | None) ->
 @click.option("--checkpoint", type=click.Choice(["last", "best"]), help="For a RUN  [default: last].")
 @click.option("--train-counts", type=FILE, help="For --predictions: the training set, as a directory, file or CSV.")
 @click.option(
-    "--match", type=click.Choice(["ids", "names"]), help="How --train-counts finds its categories  [default: ids]."
+    "--match",
+    type=click.Choice(["ids", "names"]),
+    help="How --train-counts finds its categories  [default: ids, same names].",
 )
 @click.option(
     "--groups",
@@ -228,7 +230,7 @@ def evaluate(
 
     choices = Choices(fixed=options.pop("fixed_ap"), **options)
     if predictions is not None and annotations is not None:
-        trained_on = {"train_counts": train_counts, "match": match or "ids"}
+        trained_on = {"train_counts": train_counts, "match": match}
         _evaluate_predictions(predictions, annotations, trained_on, groups, choices, out, force)
         return
     need_training()

@@ -116,7 +116,7 @@ CODES: Final[dict[str, Code]] = {
     ),
     "LT211": Code("info", "frequency differs from the counted images", "nothing in a validation file; else recount"),
     "LT212": Code("warning", "frequency is missing or not r, c or f", "mend it, or remove it from all categories"),
-    "LT213": Code("warning", "category names differ in case or spaces only", "merge the categories, or rename them"),
+    "LT213": Code("warning", "category names differ in case, spaces, _ or - only", "merge them, or rename them"),
     "LT214": Code("warning", "records of two images lead to one file", "merge the records and their annotations"),
     "LT215": Code("warning", "a list of an image names a category that the file lacks", "remove the id from the list"),
     "LT216": Code("warning", "neg_category_ids names a category annotated there", "remove the id from the list"),

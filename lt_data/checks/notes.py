@@ -95,10 +95,10 @@ def crowd_notes(file: AnnotationFile) -> list[str]:
 
 def name_notes(file: AnnotationFile) -> list[str]:
     """Lines about categories and image files that are there twice, under one name or two."""
-    categories, files = file.categories.names, file.file_names
+    classes, files = file.categories.names, file.file_names
     notes = []
     for twins, names, what in (
-        (category_twins(categories), categories, "categories share a name, case and spaces aside; each is a class"),
+        (category_twins(classes), classes, "categories share a name but for case, spaces, _ and -; each is a class"),
         (file_twins(files), files, "images name one file; each counts as an image"),
     ):
         if twins:

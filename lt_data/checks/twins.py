@@ -12,12 +12,12 @@ from lt_data.files.image_files import find_image, normal_name
 
 
 def name_key(name: str) -> str:
-    """A category name without its case and superfluous spaces."""
-    return " ".join(name.casefold().split())
+    """A category name without its case and superfluous spaces; ``_`` and ``-`` are spaces."""
+    return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
 
 
 def category_twins(names: Sequence[str]) -> list[list[int]]:
-    """Rows of categories that have one name but for case and spaces, a list for each name that several have."""
+    """Rows of categories that have one name but for case, spaces, ``_`` and ``-``, a list for each such name."""
     by_key: dict[str, list[int]] = defaultdict(list)
     for row, name in enumerate(names):
         by_key[name_key(name)].append(row)

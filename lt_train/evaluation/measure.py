@@ -10,7 +10,6 @@ from typing import Any
 from lt_data.annotations.file import AnnotationFile, read_annotations
 from lt_data.counts.categories import CategoryCounts, count_categories
 from lt_data.counts.group_file import load_groups
-from lt_data.counts.training import load_train_counts
 from lt_data.dataset.names import ANNOTATIONS, GROUPS, annotations_path, is_dataset_dir
 from lt_data.errors import DataError
 from lt_data.files.writing import sha256_of
@@ -35,7 +34,7 @@ from lt_train.evaluation.figures.table import format_metrics
 from lt_train.evaluation.predictions.columns import CheckedDetections, IouType, Problem
 from lt_train.evaluation.predictions.notes import prediction_notes
 from lt_train.evaluation.predictions.reading import Predictions, read_detections
-from lt_train.evaluation.trained_on import Match, match_counts
+from lt_train.evaluation.trained_on import Match, load_training, match_counts, trained_images_note
 from lt_train.evaluation.truth.columns import GroundTruth, load_ground_truth
 from lt_train.evaluation.truth.notes import frequency_notes, truth_notes
 
@@ -184,7 +183,7 @@ def evaluate_predictions(
     annotations: Path,
     *,
     train_counts: Path | None = None,
-    match: Match = "ids",
+    match: Match | None = None,
     groups: str | None = None,
     choices: Choices | None = None,
     out: Path | None = None,
@@ -199,7 +198,7 @@ def evaluate_predictions(
         train_counts: What was trained on: a dataset directory, an annotation file, or a CSV with ``category_id`` and
             ``instances``. Without it there are no groups.
         match: What tells that a category of the training set is one of the annotations: its ``ids`` (names must agree
-            where both sides have them) or its ``names``.
+            where both sides have them, unless ``ids`` is given) or its ``names``.
         groups: A preset, bounds such as ``10,100,1000``, ``coco-lt-paper`` or a groups file; those of the dataset
             directory that was trained on, else ``bags``, unless given.
         choices: How to measure.
@@ -215,17 +214,17 @@ def evaluate_predictions(
     if out is not None:
         check_evaluation_dir(out, force=force, inputs=[Path(predictions), Path(annotations)])
     path = annotations_path(Path(annotations))
-    counts = None
+    counts = trained_file = None
     if train_counts is not None:
         progress.step(f"counting {train_counts}")
-        counts = load_train_counts(train_counts)
+        counts, trained_file = load_training(Path(train_counts))
     progress.step(f"reading {path}")
     file = read_annotations(path, only_matched=True, progress=progress)
     trained = counts
     warnings: tuple[str, ...] = ()
     if counts is not None:
         counts, warnings = match_counts(counts, file, source=str(train_counts), match=match)
-        warnings += _same_file_note(train_counts, path)
+        warnings += trained_images_note(trained_file, file, str(train_counts))
     chosen = _groups(groups, counts, file, _own_groups(train_counts, trained, counts))
     progress.step(f"measuring {predictions}")
     stored_as = str(Path(predictions).resolve())
@@ -240,14 +239,6 @@ def evaluate_predictions(
             # an input lies elsewhere: check_evaluation_dir saw to that
             remove_results(out)
     return measured
-
-
-def _same_file_note(train_counts: Path | None, annotations: Path) -> tuple[str, ...]:
-    counted = None if train_counts is None else annotations_path(Path(train_counts))
-    if counted is None or counted.resolve() != annotations.resolve():
-        return ()
-    line = f"--train-counts {train_counts} is the file that is measured: it was trained on, or its counts are not those"
-    return (f"{line} of the training set",)
 
 
 def _own_groups(

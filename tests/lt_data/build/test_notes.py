@@ -56,7 +56,7 @@ def test_names_that_differ_in_case(tmp_path):
     content = distinct()
     content["categories"][1]["name"] = "Category 1"
     (line,) = built(tmp_path, content).notes
-    assert "2 categories share a name, case and spaces aside" in line
+    assert "2 categories share a name but for case, spaces, _ and -" in line
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,8 @@ def test_names(tmp_path):
     content["categories"][1]["name"] = "CATEGORY 1"
     content["images"][2]["file_name"] = "./000000000001.jpg"
     classes, images = notes(tmp_path, content)
-    assert "2 categories share a name, case and spaces aside; each is a class ('category 1', 'CATEGORY 1')" in classes
+    assert "2 categories share a name but for case, spaces, _ and -; each is a class" in classes
+    assert "('category 1', 'CATEGORY 1')" in classes
     assert "2 images name one file; each counts as an image" in images
 
 

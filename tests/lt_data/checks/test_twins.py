@@ -95,3 +95,10 @@ def test_whole_floats_in_a_list_are_ids(tmp_path):
     findings = found(tmp_path, content)
     assert findings["LT217"].examples == ("images[1] (id 2): neg_category_ids is [1.5]",)
     assert findings["LT215"].examples[0] == "images[0] (id 1): neg_category_ids has 77"
+
+
+@pytest.mark.parametrize("name", ["traffic_light", "Traffic-Light", " traffic  light"])
+def test_categories_whose_names_differ_in_signs_between_words(tmp_path, name):
+    content = base()
+    content["categories"][0]["name"], content["categories"][1]["name"] = "traffic light", name
+    assert found(tmp_path, content)["LT213"].count == 1

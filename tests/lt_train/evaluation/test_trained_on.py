@@ -120,6 +120,68 @@ def test_the_command(files):
     assert CliRunner().invoke(main, [*arguments[:5], "--match", "names"]).exit_code == 2
 
 
-def test_counts_of_the_file_that_is_measured_are_asked_about(files):
-    (line,) = measured(files, files / "val.json").warnings
-    assert "is the file that is measured" in line
+def of_counts(result):
+    return [line for line in result.warnings if line.startswith("--train-counts")]
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_counts_of_the_file_that_is_measured_are_asked_about(files, copied):
+    path = files / "val.json"
+    if copied:
+        path = files / "copy.json"
+        path.write_bytes((files / "val.json").read_bytes())
+    (line,) = measured(files, path).warnings
+    assert "is the file that is measured, or a copy" in line
+
+
+def test_images_that_were_trained_on_are_said(files):
+    train = content(NAMES, images=3)
+    for image in train["images"][:2]:
+        image["file_name"] = f"val/{image['file_name']}"
+    train["images"][2]["file_name"] = "other.jpg"
+    (files / "train.json").write_text(json.dumps(train))
+    (line,) = measured(files, files / "train.json").warnings
+    assert "2 of 4 images of val.json have id, name and size of images trained on ('1.jpg', ...)" in line
+    for image in train["images"]:
+        image["width"] += 1
+    (files / "train.json").write_text(json.dumps(train))
+    assert measured(files, files / "train.json").warnings == ()
+
+
+def test_names_that_differ_in_signs_between_words_are_one(files):
+    (files / "val.json").write_text(json.dumps(content({1: "traffic_light", 2: "Hot-dog", 3: "gnu"})))
+    counts = counts_csv(files, [(1, "traffic light", 5), (2, "hot dog", 50), (3, "gnu", 500)])
+    for match in (None, "ids", "names"):
+        result = measured(files, counts, match=match)
+        assert [row["train_instances"] for row in result.per_class] == [5, 50, 500]
+        assert result.warnings == ()
+
+
+def test_a_renamed_class_among_many_is_a_warning(files):
+    names = {i: f"class {i}" for i in range(1, 41)}
+    (files / "val.json").write_text(json.dumps(content(names)))
+    counts = counts_csv(files, [(i, "renamed" if i == 7 else name, i) for i, name in names.items()])
+    (line,) = of_counts(measured(files, counts))
+    assert "1 of 40 categories have other names" in line
+    assert line.endswith("(id 7: 'renamed' there, 'class 7' here); they are matched by their ids")
+
+
+def test_other_names_by_ids_that_were_asked_for(files):
+    counts = counts_csv(files, [(1, "mug", 5), (2, "yak", 50), (3, "gnu", 500)])
+    with pytest.raises(DataError, match="or say --match ids if they were only renamed"):
+        measured(files, counts)
+    result = measured(files, counts, match="ids")
+    assert [row["train_instances"] for row in result.per_class] == [5, 50, 500]
+    assert "id 1: 'mug' there, 'cup' here" in result.warnings[0]
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_counts_of_labels_are_asked_about(files, first):
+    (files / "val.json").write_text(json.dumps(content({1: "cup", 3: "yak", 4: "gnu"})))
+    (files / "counts.csv").write_text("category_id,instances\n" + "".join(f"{first + n},5\n" for n in range(3)))
+    labels, without = measured(files, files / "counts.csv").warnings
+    assert f"ids that val.json lacks ({'0, 2' if first == 0 else '2'}), and its ids are {first}..{first + 2}" in labels
+    assert "are in no group" in without
+    # of a larger training set, names say that ids are ids
+    rows = [(1, "cup", 5), (2, "eel", 5), (3, "yak", 5), (4, "gnu", 5)]
+    assert measured(files, counts_csv(files, rows)).warnings == ()
