@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import posixpath
+import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,12 +11,12 @@ from pathlib import Path
 from lt_data.annotations.findings import FindingList, shown
 from lt_data.annotations.lists import FileColumns, leaves_folder
 from lt_data.errors import DataError
-from lt_data.files.image_files import find_images, normal_name
+from lt_data.files.image_files import find_images
 
 
 def name_key(name: str) -> str:
-    """A category name without its case and superfluous spaces."""
-    return " ".join(name.casefold().split())
+    """A category name without its case and superfluous spaces, each letter with its accents as one character."""
+    return " ".join(unicodedata.normalize("NFC", name).casefold().split())
 
 
 def category_twins(names: Sequence[str]) -> list[list[int]]:
@@ -26,12 +28,12 @@ def category_twins(names: Sequence[str]) -> list[list[int]]:
 
 
 def file_twins(names: Sequence[str]) -> list[list[int]]:
-    """Rows of images that name one file, a list for each: ``b/a.jpg``, ``./b/a.jpg``, one with backslashes."""
+    """Rows of images that name one file, a list for each: ``b/a.jpg``, ``./b/a.jpg``, ``c/../b/a.jpg``, backslashes."""
     by_key: dict[str, list[int]] = defaultdict(list)
     for row, name in enumerate(names):
         # most names are as they should be, and there may be a hundred thousand
         odd = "\\" in name or "//" in name or "./" in name
-        by_key[normal_name(name.replace("\\", "/")) if odd else name].append(row)
+        by_key[posixpath.normpath(name.replace("\\", "/")) if odd else name].append(row)
     return [rows for key, rows in by_key.items() if key and len(rows) > 1]
 
 
