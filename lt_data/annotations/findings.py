@@ -103,7 +103,7 @@ CODES: Final[dict[str, Code]] = {
         "keep one of each; only counts and evaluation do without",
     ),
     "LT201": Code("error", "an image file is listed more than once", "merge the image records and their annotations"),
-    "LT202": Code("error", "a file_name leaves the image folder", "name files relative to the image folder, no '..'"),
+    "LT202": Code("error", "a file_name is absolute or has '..' in it", "name files relative to the image folder"),
     "LT203": Code("warning", "an image has neither file_name nor coco_url", "add file_name"),
     "LT204": Code("error", "an image has no usable width and height", "add both in pixels; masks need them"),
     "LT205": Code("error", "a category name is used more than once", "rename the categories, or merge them"),
@@ -116,7 +116,9 @@ CODES: Final[dict[str, Code]] = {
     ),
     "LT211": Code("info", "frequency differs from the counted images", "nothing in a validation file; else recount"),
     "LT212": Code("warning", "frequency is missing or not r, c or f", "mend it, or remove it from all categories"),
-    "LT213": Code("warning", "category names differ in case, spaces, _ or - only", "merge them, or rename them"),
+    "LT213": Code(
+        "warning", "category names differ in case, spaces, _, - or accents' form only", "merge or rename the categories"
+    ),
     "LT214": Code("warning", "records of two images lead to one file", "merge the records and their annotations"),
     "LT215": Code("warning", "a list of an image names a category that the file lacks", "remove the id from the list"),
     "LT216": Code("warning", "neg_category_ids names a category annotated there", "remove the id from the list"),
@@ -129,6 +131,9 @@ CODES: Final[dict[str, Code]] = {
         f"nothing can be learnt or measured on it; if it has crowds, {CROWDS_OR_OBJECTS}",
     ),
     "LT221": Code("warning", "most annotations are crowds", CROWDS_OR_OBJECTS),
+    "LT222": Code(
+        "warning", "both lists of an image name a category", "keep it in one: it is absent, or there and not exhaustive"
+    ),
     "LT301": Code("error", "an annotation has no bbox", "add bbox: x, y, width, height in pixels"),
     "LT302": _refused(
         "a bbox is not four numbers, or area not one",

@@ -29,6 +29,7 @@ from lt_data.annotations.loose import (
 from lt_data.annotations.no_json import as_json, broken_texts, float_of, members_of, number_of
 from lt_data.annotations.other_files import other_file
 from lt_data.annotations.records import (
+    IGNORED,
     LARGEST_ID,
     LISTS,
     AnnotationRecord,
@@ -300,7 +301,7 @@ class RecordReader:
             image_ids[part] = self._numbers([row.image_id for row in rows])
             category_ids[part] = [row.category_id for row in rows]
             crowd[part] = [bool(row.iscrowd) for row in rows]
-            ignored[part] = [row.ignore == 1 for row in rows]
+            ignored[part] = [row.ignore in IGNORED for row in rows]
             areas[part] = [row.area for row in rows]
             numbers = chain.from_iterable([row.bbox or _NO_BOX for row in rows])
             boxes[part] = np.fromiter(numbers, np.float64, 4 * len(rows)).reshape(-1, 4)

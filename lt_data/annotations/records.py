@@ -32,6 +32,8 @@ LISTS: Final = ("images", "annotations", "categories")
 CHUNK: Final = 4096
 # records nested too deeply end in a RecursionError
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+# what means yes in ``ignore``
+IGNORED: Final = (1, "1", "true", "True")
 _NO_BOX: Final = (float("nan"),) * 4
 
 # writers that keep all numbers as floats write 100.0
@@ -252,7 +254,7 @@ def geometry(path: Path, data: Bytes, records: Sequence[msgspec.Raw]) -> Geometr
         except UNREADABLE as error:
             raise DataError(f"{path}: annotations: a bbox or area cannot be read ({error}); mend it") from None
         areas[part] = [row.area for row in rows]
-        ignored[part] = [row.ignore == 1 for row in rows]
+        ignored[part] = [row.ignore in IGNORED for row in rows]
         numbers = chain.from_iterable(row.bbox or _NO_BOX for row in rows)
         boxes[part] = np.fromiter(numbers, np.float64, 4 * len(rows)).reshape(-1, 4)
     return Geometry(areas, boxes, ignored)

@@ -7,7 +7,7 @@ import numpy as np
 
 from lt_data.annotations.file import AnnotationFile
 from lt_data.annotations.findings import CROWDS_OR_OBJECTS
-from lt_data.annotations.records import UNREADABLE, GeometryRecord
+from lt_data.annotations.records import IGNORED, UNREADABLE, GeometryRecord
 from lt_data.build.result import Build
 from lt_data.checks.notes import crowd_notes, name_notes, object_notes
 from lt_data.checks.overlap import namesake_notes
@@ -34,7 +34,7 @@ def _taken_notes(build: Build) -> list[str]:
         # a build needs no boxes: lt-data check says what is wrong with this one
         except UNREADABLE:
             continue
-        ignored[place] = found.ignore == 1
+        ignored[place] = found.ignore in IGNORED
         if found.bbox is not None:
             boxes[place] = found.bbox
     return object_notes(build.pool, rows, boxes, ignored, of="annotations of images that are taken")

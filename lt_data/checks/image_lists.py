@@ -42,6 +42,11 @@ def unknown_entries(entries: Entries, category_ids: IntArray) -> BoolArray:
     return ~np.isin(entries.ids, category_ids)
 
 
+def repeated_entries(entries: Entries, others: Entries) -> BoolArray:
+    """Entries that stand in the other list of the same image too, [E]."""
+    return annotated_entries(entries, others.rows, others.ids)
+
+
 def annotated_entries(entries: Entries, annotation_rows: IntArray, annotation_categories: IntArray) -> BoolArray:
     """Entries whose category is annotated in that very image, [E].
 
@@ -75,7 +80,9 @@ def check_image_lists(file: FileColumns, log: FindingList) -> None:
         entries = entries_of(lists)
         if "categories" not in file.missing:
             _add_entries("LT215", name, entries, unknown_entries(entries, file.categories.ids), file, log)
-    _check_annotated(entries_of(usable[NEGATIVE]), file, log)
+    negative, not_exhaustive = entries_of(usable[NEGATIVE]), entries_of(usable[NOT_EXHAUSTIVE])
+    _add_entries("LT222", "each of its lists", negative, repeated_entries(negative, not_exhaustive), file, log)
+    _check_annotated(negative, file, log)
 
 
 def _holds_ids(value: Any) -> bool:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import posixpath
+import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
 from lt_data.annotations.findings import FindingList, shown
 from lt_data.annotations.lists import FileColumns, leaves_folder
-from lt_data.files.image_files import find_image, normal_name
+from lt_data.files.image_files import find_image
 
 
 def name_key(name: str) -> str:
-    """A category name without its case and superfluous spaces; ``_`` and ``-`` are spaces."""
-    return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
+    """A category name without its case and superfluous spaces, each letter with its accents as one character.
+
+    ``_`` and ``-`` are spaces.
+    """
+    plain = unicodedata.normalize("NFC", name).casefold().replace("_", " ").replace("-", " ")
+    return " ".join(plain.split())
 
 
 def category_twins(names: Sequence[str]) -> list[list[int]]:
@@ -25,12 +31,12 @@ def category_twins(names: Sequence[str]) -> list[list[int]]:
 
 
 def file_twins(names: Sequence[str]) -> list[list[int]]:
-    """Rows of images that name one file, a list for each: ``b/a.jpg``, ``./b/a.jpg``, one with backslashes."""
+    """Rows of images that name one file, a list for each: ``b/a.jpg``, ``./b/a.jpg``, ``c/../b/a.jpg``, backslashes."""
     by_key: dict[str, list[int]] = defaultdict(list)
     for row, name in enumerate(names):
         # most names are as they should be, and there may be a hundred thousand
         odd = "\\" in name or "//" in name or "./" in name
-        by_key[normal_name(name.replace("\\", "/")) if odd else name].append(row)
+        by_key[posixpath.normpath(name.replace("\\", "/")) if odd else name].append(row)
     return [rows for key, rows in by_key.items() if key and len(rows) > 1]
 
 

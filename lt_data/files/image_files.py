@@ -190,7 +190,10 @@ def _listed(folder: Path) -> dict[str, Path]:
 
 def _find(folder: Path, name: str) -> Path | None:
     if not _stays_inside(name):
-        raise DataError(f"file_name {_shown(repr(name))} is not a name inside the image folder {folder}; it is refused")
+        raise DataError(
+            f"file_name {_shown(repr(name))} is not a name inside the image folder {folder} without '..'; it is "
+            "refused: name files relative to the folder"
+        )
     return _first_file(folder, name)
 
 

@@ -84,14 +84,14 @@ def text_ids():
     return content
 
 
-def with_image_lists(**fields):
-    """A file whose images all have both lists of LVIS, and the first image these."""
+def with_image_lists(row=0, **fields):
+    """A file whose images all have both lists of LVIS, and one image these."""
 
     def make():
         content = base()
         for image in content["images"]:
             image.update(neg_category_ids=[], not_exhaustive_category_ids=[])
-        content["images"][0].update(fields)
+        content["images"][row].update(fields)
         return content
 
     return make
@@ -200,6 +200,11 @@ CASES = {
     "LT219": (on_annotation(ignore=1), 1, "annotations[1] (id 2)"),
     "LT220": (replaced(annotations=[]), 1, "annotations: []"),
     "LT221": (most_are_crowds, 1, "annotations: 3 of 4 are crowds"),
+    "LT222": (
+        with_image_lists(1, neg_category_ids=[2], not_exhaustive_category_ids=[1, 2]),
+        1,
+        "images[1] (id 2): each of its lists has 2",
+    ),
     "LT301": (on_annotation(bbox=None), 1, "annotations[1] (id 2)"),
     "LT302": (on_annotation(bbox=[1, 2, 3]), 1, "annotations[1]: bbox is [1, 2, 3]"),
     "LT303": (no_numbers, 1, "annotations[1]: bbox is [1.0, 2.0, NaN, 4.0]"),

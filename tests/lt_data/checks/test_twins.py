@@ -3,11 +3,14 @@
 import pytest
 from PIL import Image
 
+from lt_data.annotations.file import read_annotations
 from tests.lt_data.findings import base, found
 from tests.lt_data.pools import save
 
 
-@pytest.mark.parametrize("name", ["./000000000001.jpg", ".//000000000001.jpg", ".\\000000000001.jpg"])
+@pytest.mark.parametrize(
+    "name", ["./000000000001.jpg", ".//000000000001.jpg", ".\\000000000001.jpg", "a/../000000000001.jpg"]
+)
 def test_one_file_under_two_names(tmp_path, name):
     content = base()
     content["images"][2]["file_name"] = name
@@ -60,6 +63,38 @@ def test_ignore_counts_where_it_is_one_and_no_crowd(tmp_path):
         record["ignore"] = value
     content["annotations"][3]["iscrowd"] = 1
     assert found(tmp_path, content)["LT219"].count == 2
+
+
+@pytest.mark.parametrize("value", ["1", "true", "True", 1.0])
+def test_ignore_may_be_written_as_text(tmp_path, value):
+    content = base()
+    content["annotations"][0]["ignore"] = value
+    assert found(tmp_path, content)["LT219"].count == 1
+    assert read_annotations(tmp_path / "a.json").ignored.tolist() == [True, False, False, False]
+
+
+@pytest.mark.parametrize("value", ["0", "", "false", None, [1], {"1": 1}, 2])
+def test_what_else_ignore_says_is_nothing(tmp_path, value):
+    content = base()
+    content["annotations"][0]["ignore"] = value
+    assert found(tmp_path, content) == {}
+
+
+def test_an_accent_is_part_of_its_letter_or_a_character_of_its_own(tmp_path):
+    content = base()
+    content["categories"][0]["name"], content["categories"][1]["name"] = "caf\u00e9", "Cafe\u0301"
+    assert found(tmp_path, content)["LT213"].count == 1
+    content["categories"][1]["name"] = "Cafe"
+    assert "LT213" not in found(tmp_path, content)
+
+
+def test_a_category_in_the_lists_of_two_images_is_no_contradiction(tmp_path):
+    content = base()
+    lists = [([2], []), ([], [2]), ([], [])]
+    # image 3 has category 2, image 1 has both
+    for image, (negative, partly) in zip(content["images"][::-1], lists[::-1], strict=True):
+        image.update(neg_category_ids=negative, not_exhaustive_category_ids=partly)
+    assert "LT222" not in found(tmp_path, content)
 
 
 def test_files_without_lists_have_nothing_to_say_of_them(tmp_path):
