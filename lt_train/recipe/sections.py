@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, WrapValidator, fie
 
 from lt_data.errors import DataError
 from lt_data.files.pixels import ImageReading, parse_range
+from lt_data.groups import PRESETS
 from lt_train.calibration import CalibrationOptions
 from lt_train.calibration.options import NoCalibration
 from lt_train.data.sampler_options import SamplerOptions, ShuffleSampler
@@ -32,10 +33,12 @@ LONGEST_WARMUP = 500
 
 
 def _bounds_or_file(value: Any, bounds: Callable[[Any], Any]) -> Any:
-    """A text is a file; what is neither that nor null is judged as bounds, so that one line says what is wrong."""
+    """A text is a preset or a file; what is neither that nor null is judged as bounds: one line says what is wrong."""
     if value is None or isinstance(value, Path):
         return value
-    return Path(value) if isinstance(value, str) else bounds(value)
+    if isinstance(value, str):
+        return PRESETS.get(value.strip()) or Path(value)
+    return bounds(value)
 
 
 if TYPE_CHECKING:
@@ -75,8 +78,8 @@ class DataSection(Section):
     val: Files | None = Field(None, description="Validation data; without it there is no evaluation and no best.")
     groups: Groups = Field(
         None,
-        description="Bounds between the instance-count groups, or a groups file; null: those of the dataset directory, "
-        "else 10, 100, 1000.",
+        description="Bounds between the instance-count groups, a preset of them, or a groups file; null: those of the "
+        "dataset directory, else 10, 100, 1000.",
     )
     classes_below: int | None = Field(
         None, ge=1, description="Train only on classes with fewer instances; objects of the others become background."
