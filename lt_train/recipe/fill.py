@@ -143,6 +143,9 @@ def _with_what_belongs_together(content: Mapping[str, Any], kept: dict[str, Any]
     """``kept`` with all of what belongs together where one of it was chosen: a decay belongs to a length."""
     for section, keys in _TOGETHER.items():
         have, stays = content.get(section), kept.get(section)
+        if section == "schedule" and isinstance(have, Mapping) and have.get("iterations") is not None:
+            # the decay counts these then, and the epochs count for nothing
+            keys = ("iterations", "decay")
         if isinstance(have, Mapping) and isinstance(stays, Mapping) and any(key in stays for key in keys):
             kept = {**kept, section: {**stays, **{key: have[key] for key in keys if key in have}}}
     return kept

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -168,7 +169,8 @@ def calibration_content(
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The resolved recipe of a trained run for a method that is fitted to it.
 
-    Head, data and all that the run was trained with stay; what is fitted and how the result is tested are the method's.
+    Head, data and all that the run was trained with stay; what is fitted and how the result is tested are the method's,
+    and so is the sampler: a calibration draws nothing.
 
     Args:
         content: The recipe of the run.
@@ -185,7 +187,7 @@ def calibration_content(
     variants = [o for o in parse_overrides(overrides) if o.key == "variant"]
     kept, notes = chosen_content(about, [Override("method", method, f"method={method}"), *variants])
     chosen = {"method": method, "variant": variants[-1].value if variants else content["variant"]}
-    rest = {key: value for key, value in content.items() if key not in ("calibration", "train")}
+    rest = {key: value for key, value in content.items() if key not in ("calibration", "train", "sampler")}
     return {**rest, **kept, **chosen}, notes
 
 
@@ -208,9 +210,15 @@ def class_weight_options(method: str, variant: str) -> dict[str, Any]:
 
 
 def beaten_in(recipe: Recipe) -> list[str]:
-    """Keys of a recipe whose values beat those of its method, one line each."""
+    """Keys of a recipe whose values beat those of its method, one line each.
+
+    The head of a calibration is none of them: it is that of the run which is calibrated.
+    """
     plain = recipe.to_plain()
-    return beaten_keys(preset_of(plain), plain)
+    preset = preset_of(plain)
+    if recipe.calibration.name != "none":
+        preset = replace(preset, values={key: value for key, value in preset.values.items() if key != "head"})
+    return beaten_keys(preset, plain)
 
 
 def _written_out(key: str, value: Any) -> Any:

@@ -88,8 +88,8 @@ class DataSection(Section):
     val: Files | None = Field(None, description="Validation data; without it there is no evaluation and no best.")
     groups: Groups = Field(
         None,
-        description="Bounds between the instance-count groups, or a groups file; null: those of the dataset directory, "
-        "else 10, 100, 1000.",
+        description="Bounds between the instance-count groups, a preset of them, or a groups file; null: those of the "
+        "dataset directory, else 10, 100, 1000.",
     )
     classes_below: int | None = Field(
         None, ge=1, description="Train only on classes with fewer instances; objects of the others become background."

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -24,9 +24,14 @@ from lt_data.counts.repeat_factors import image_repeat_factors
 from lt_data.dataset.names import BUILD, GROUPS, REPEAT_FACTORS, is_dataset_dir
 from lt_data.dataset.options import DEFAULT_THRESHOLD
 from lt_data.errors import DataError
-from lt_data.groups import BAGS_EDGES, Group, make_groups
+from lt_data.groups import BAGS_EDGES, PRESETS, Group, make_groups
 from lt_train.data.sampler_options import RepeatFactorSampler
 from lt_train.recipe.sections import Recipe
+
+_OTHER_GROUPS: Final = (
+    f"bounds such as data.groups=[10,100,1000], or a preset of bounds ({', '.join(PRESETS)}); lists such as "
+    "coco-lt-paper are for lt-train eval --groups"
+)
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ def choose_groups(recipe: Recipe, file: AnnotationFile, counts: CategoryCounts) 
     asked, own = recipe.data.groups, _beside(recipe, GROUPS)
     beats = "" if own is None else f", which beats {own}"
     if isinstance(asked, Path):
-        path = _file(asked, "data.groups", "bounds such as data.groups=[10,100,1000]")
+        path = _file(asked, "data.groups", _OTHER_GROUPS, GROUPS)
         found = load_groups(path, counts, sha256=file.sha256)
         return ChosenGroups(found.groups, f"data.groups={asked}{beats}", _lines(found.moved))
     if asked is None and own is not None:
@@ -105,7 +110,7 @@ def choose_factors(recipe: Recipe, file: AnnotationFile) -> ChosenFactors | None
         return None
     beats = "" if own is None else f", which beats {own}"
     if sampler.factors is not None:
-        path = _file(sampler.factors, "sampler.factors", "sampler.threshold")
+        path = _file(sampler.factors, "sampler.factors", "sampler.threshold", REPEAT_FACTORS)
         return ChosenFactors(load_factors(path, file.image_ids), f"sampler.factors={path}{beats}")
     if sampler.threshold is None and own is not None:
         return ChosenFactors(load_factors(own, file.image_ids), str(own))
@@ -121,10 +126,13 @@ def _beside(recipe: Recipe, name: str) -> Path | None:
     return path if is_dataset_dir(directory) and path.is_file() else None
 
 
-def _file(path: Path, key: str, instead: str) -> Path:
-    if not path.is_file():
-        raise DataError(f"{key}: {path} is no file; give one that lt-data wrote, or {instead}")
-    return path
+def _file(path: Path, key: str, instead: str, name: str) -> Path:
+    """The path, once it is known to be a file; where it is a directory with one of this name, that is offered."""
+    if path.is_file():
+        return path
+    if (path / name).is_file():
+        raise DataError(f"{key}: {path} is a directory; give its file, {key}={path / name}")
+    raise DataError(f"{key}: {path} is no file; give one that lt-data wrote, or {instead}")
 
 
 def _lines(text: str) -> tuple[str, ...]:

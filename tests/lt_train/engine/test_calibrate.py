@@ -107,9 +107,31 @@ def test_the_run_may_have_another_head(softmax_run, tiny_recipe, tmp_path):
     bags = fit(tiny_recipe("method=bags", "data.val=null"), tmp_path / "bags", init_from=softmax_run)
     run = calibrate_run(bags.path, "ncm-fc", tmp_path / "run", overrides=["data.val=null"])
     assert run.load_recipe().head.name == "bags"
-    assert "head=bags is set explicitly and beats softmax" in run.log.read_text()
+    log = run.log.read_text()
+    assert "method ncm-fc: head=bags calibration=ncm" in log
+    # nobody did
+    assert "set explicitly" not in log
     with pytest.raises(RecipeError, match="this one is BagsHead"):
         calibrate_run(bags.path, "tau-norm", tmp_path / "other")
+
+
+def test_a_calibration_draws_nothing(dataset_run, tmp_path):
+    """So sampler and factors of the run are no matter, and nobody is told that they beat those of the method."""
+    run, factors = dataset_run
+    factors.write_text("no factors any more")
+    calibrated = calibrate_run(run.path, "tau-norm", tmp_path / "tau")
+    assert calibrated.load_recipe().sampler.name == "shuffle"
+    assert "set explicitly" not in calibrated.log.read_text()
+
+
+@pytest.fixture
+def dataset_run(tiny_recipe, tiny_pool, tmp_path):
+    """A run with repeat factors of a file, and the file."""
+    factors = tmp_path / "factors.csv"
+    ids = [image["id"] for image in json.loads((tiny_pool / "annotations.json").read_text())["images"]]
+    factors.write_text("image_id,repeat_factor\n" + "".join(f"{i},1.5\n" for i in ids))
+    recipe = tiny_recipe("method=rfs", f"sampler.factors={factors}", "data.val=null")
+    return fit(recipe, tmp_path / "rfs"), factors
 
 
 def test_fit_with_a_calibration_recipe(softmax_run, tiny_recipe, tmp_path):

@@ -84,6 +84,28 @@ def test_from_any_method_and_variant_to_any_other(first, fresh):
         assert not [note for note in notes if "dropped" in note], second
 
 
+@pytest.mark.parametrize("first", ["softmax equal", "softmax text", "finetune-tail code", "bags-tune-all equal"])
+def test_the_same_over_a_recipe_of_so_many_steps(first):
+    """Its decay counts them, and the epochs that a method fills count for nothing."""
+    start = load_recipe("quickstart", overrides_of(first)).to_plain()
+    for second in PRESETS:
+        assert make_recipe(start, overrides_of(second)) == load_recipe("quickstart", overrides_of(second)), second
+    # a decay after so many steps is the file's, though it is the default of one in epochs
+    file = {**start, "schedule": {"iterations": 20, "decay": [8, 11]}}
+    assert make_recipe(file, ["method=bags-tune-head"]).schedule.decay == (8, 11)
+
+
+def test_a_value_of_the_file_that_its_own_preset_fills_is_not_known_to_be_chosen():
+    """The exception to the rule: a resolved recipe does not say who gave a value."""
+    given = read_recipe_file("quickstart")["model"]["num_detections"]
+    assert fills("softmax", "code", masks=True)["model"]["num_detections"] == given == 100
+    start = load_recipe("quickstart", ["variant=code"]).to_plain()
+    changed, (note,) = make_noted(start, ["variant=equal"])
+    assert changed.model.num_detections == 300
+    assert "model.num_detections=100" in note
+    assert load_recipe("quickstart").model.num_detections == 100
+
+
 @pytest.mark.parametrize("first", METHODS)
 @pytest.mark.parametrize("given", ["method", "variant", "model.name"])
 def test_one_of_them_alone_is_renewed_as_all_are(first, given, fresh):

@@ -10,6 +10,7 @@ from lt_data.build.coco_lt import build_coco_lt
 from lt_data.counts.group_stats import group_stats, write_groups
 from lt_data.dataset.options import BuildOptions
 from lt_data.errors import DataError
+from lt_data.groups import PRESETS
 from lt_train.engine.calibrate import calibrate_run
 from lt_train.engine.fit import fit
 from lt_train.evaluation.comparison.compare import compare_evaluations
@@ -209,6 +210,25 @@ def test_a_file_that_does_not_fit_is_refused_and_nothing_is_written(dataset, rec
 def test_a_file_that_is_not_there(recipe_on, key):
     with pytest.raises(DataError, match=f"^{key}: nowhere.x is no file; give one that lt-data wrote"):
         load_run_data(recipe_on("sampler=repeat-factor", f"{key}=nowhere.x"))
+
+
+@pytest.mark.parametrize(("key", "name"), [("data.groups", "groups.json"), ("sampler.factors", "repeat_factors.csv")])
+def test_a_directory_in_place_of_its_file(dataset, recipe_on, key, name):
+    with pytest.raises(DataError) as error:
+        load_run_data(recipe_on("sampler=repeat-factor", f"{key}={dataset}"))
+    (line,) = error.value.problems
+    assert line.endswith(f"; give its file, {key}={dataset / name}")
+    load_run_data(recipe_on("sampler=repeat-factor", line.split()[-1]))
+
+
+def test_presets_of_bounds(recipe_on):
+    """Those that an evaluation takes, as far as they are bounds."""
+    for name, edges in PRESETS.items():
+        recipe = recipe_on(f"data.groups={name}")
+        assert recipe.data.groups == edges
+        assert load_run_data(recipe).groups_source.startswith(f"data.groups={list(edges)}")
+    with pytest.raises(DataError, match=r"coco-lt-paper is no file; .*bags-8, simcal\); lists such as coco-lt"):
+        load_run_data(recipe_on("data.groups=coco-lt-paper"))
 
 
 def test_annotations_that_changed_since_the_build_are_named(dataset, recipe_on):
