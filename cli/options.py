@@ -22,6 +22,7 @@ from lt_data.text_tables import wrapped
 INPUT_IS_WRONG = 1
 # EX_TEMPFAIL of sysexits.h: the same command can go on later
 RESUMABLE = 75
+NO_MEMORY = "out of memory; close other programs, or use a machine with more"
 HELP: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 OTHER_DATA_COMMANDS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("build", "coco-lt", "make", "create"), "build-coco-lt"),
@@ -164,7 +165,12 @@ def error_lines() -> Iterator[None]:
         where = error.filename or _where_raised(error)
         leave(f"{where}: {error.strerror or error}" if where else str(error.strerror or error))
     except MemoryError:
-        leave("out of memory; close other programs, or use a machine with more")
+        leave(NO_MEMORY)
+    except ImportError as error:
+        # what the linker says of a library that has no room
+        if "failed to map segment" not in str(error):
+            raise
+        leave(NO_MEMORY)
     except Terminated:
         stop("terminated")
     except KeyboardInterrupt:

@@ -8,20 +8,24 @@ import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import shorten
+from typing import NamedTuple
 
 from lt_data.errors import OutOfMemory
 from lt_train.recipe.sections import Recipe
 
 # what PyTorch says where its error has no type of its own
-NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory|Cannot allocate memory", re.IGNORECASE)
-SHOWN = 160
+NO_MEMORY = re.compile(
+    r"can't allocate memory|cannot allocate memory|not enough memory|out of memory|could not create a (primitive|memory)",
+    re.IGNORECASE,
+)
+# where in PyTorch's source an error was raised
+ENFORCED = re.compile(r"^\[enforce fail at [^\]]*\]\s*\S*\s*")
+SHOWN = 120
 MEMINFO = Path("/proc/meminfo")
 STATUS = Path("/proc/self/status")
-# the most a container may have, and what it has: cgroup 2, then 1
-CGROUPS = (
-    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
-    (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
-)
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_CGROUP = Path("/proc/self/cgroup")
 
 
 @contextmanager
@@ -40,8 +44,12 @@ def named_memory(doing: str, advice: str) -> Iterator[None]:
     except (MemoryError, RuntimeError, OSError) as error:
         if not _is_out_of_memory(error):
             raise
-        said = " ".join(str(error).split())[:SHOWN] or "no memory is left"
-        raise OutOfMemory(f"{doing}: out of memory ({said}); {advice}") from None
+        raise OutOfMemory(f"{doing}: out of memory ({_said(error)}); {advice}") from None
+
+
+def _said(error: Exception) -> str:
+    words = ENFORCED.sub("", " ".join(str(error).split()))
+    return shorten(words, SHOWN, placeholder=" ...") or "no memory is left"
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -63,7 +71,7 @@ def training_advice(recipe: Recipe) -> str:
 def _same_step(batch: int, accumulate: int) -> str:
     if batch % 2:
         return ""
-    return f": optim.batch={batch // 2} optim.accumulate={2 * accumulate} takes the same steps"
+    return f" (optim.batch={batch // 2} optim.accumulate={2 * accumulate} takes the same steps)"
 
 
 def inference_advice(recipe: Recipe) -> str:
@@ -76,21 +84,42 @@ def inference_advice(recipe: Recipe) -> str:
 
 def available_memory() -> int | None:
     """Bytes that this process may still take: of the machine, and of its container; ``None`` where neither is known."""
-    known = [free for free in (_free_of_machine(), *map(_free_of_container, CGROUPS)) if free is not None]
-    return min(known, default=None)
+    known = [_kibibytes(MEMINFO, "MemAvailable"), *map(_free_of_container, _containers())]
+    return min((free for free in known if free is not None), default=None)
 
 
-def _free_of_machine() -> int | None:
-    return _kibibytes(MEMINFO, "MemAvailable")
+class _Container(NamedTuple):
+    """Files that say what a control group may have, what it has, and the line with what of that are files it read."""
+
+    most: Path
+    used: Path
+    stat: Path
+    cache: str
 
 
-def _free_of_container(files: tuple[Path, Path]) -> int | None:
+def _containers() -> list[_Container]:
+    """The control groups that this process is in: of version 2 with those around them, of version 1 the one it sees."""
     try:
-        most, used = (int(file.read_text()) for file in files)
+        own = re.search(r"^0::/(.*)$", OWN_CGROUP.read_text(), re.MULTILINE)
+    except OSError:
+        own = None
+    inner = CGROUPS / own[1] if own else CGROUPS
+    folders = [inner, *(folder for folder in inner.parents if folder.is_relative_to(CGROUPS))]
+    found = [_Container(f / "memory.max", f / "memory.current", f / "memory.stat", "inactive_file") for f in folders]
+    old = CGROUPS / "memory"
+    limit, usage = old / "memory.limit_in_bytes", old / "memory.usage_in_bytes"
+    return [*found, _Container(limit, usage, old / "memory.stat", "total_inactive_file")]
+
+
+def _free_of_container(group: _Container) -> int | None:
+    try:
+        most, used = (int(file.read_text()) for file in (group.most, group.used))
+        cache = re.search(rf"^{group.cache} (\d+)$", group.stat.read_text(), re.MULTILINE)
     except (OSError, ValueError):
-        # no such version of cgroups, or "max": no limit
+        # no such version, or "max": no limit
         return None
-    return max(0, most - used)
+    # the system gives up what it keeps of files that were read when somebody needs the memory
+    return max(0, most - used + (int(cache[1]) if cache else 0))
 
 
 def _kibibytes(path: Path, field: str) -> int | None:

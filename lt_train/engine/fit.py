@@ -63,7 +63,8 @@ def fit(
         if resume:
             raise RecipeError("--resume: a calibration takes no steps, there is nothing to continue; start it again")
         return calibrate(recipe, out, init_from=init_from, force=force, notes=notes)
-    with resumed_run(out) if resume else new_run(out, force=force) as lock_notes:
+    memory = named_memory("training", training_advice(recipe))
+    with memory, resumed_run(out) if resume else new_run(out, force=force) as lock_notes:
         return _fit(recipe, out, init_from=init_from, resume=resume, force=force, notes=(*notes, *lock_notes))
 
 
@@ -132,8 +133,7 @@ def _ended(error: KeyboardInterrupt, state: RunState, total: int) -> KeyboardInt
 
 def _train(recipe: Recipe, data: RunData, plan: Plan, state: RunState, run: RunDir, log: RunLog) -> None:
     """Every step of the plan that is not done, with checkpoints and evaluations between them."""
-    memory = named_memory("training", training_advice(recipe))
-    with Interrupts(log.show_below) as interrupts, memory, name_lost_workers(recipe.data.workers):
+    with Interrupts(log.show_below) as interrupts, name_lost_workers(recipe.data.workers):
         if not state.last_is_whole:
             _save_last(recipe, data, state, run)
         if _owes_evaluation(recipe, plan, state):

@@ -23,6 +23,7 @@ SETTINGS = (Setting("seed", 0, "default"),)
         MemoryError(),
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.\nGPU 0 has ..."),
         RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: ..."),
+        RuntimeError("could not create a primitive"),
         OSError(errno.ENOMEM, "Cannot allocate memory"),
     ],
 )
@@ -32,6 +33,7 @@ def test_memory_that_is_gone_is_one_line(error):
     (line,) = raised.value.problems
     assert line.startswith("a step: out of memory (")
     assert line.endswith("); lower optim.batch")
+    assert "enforce" not in line
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shapes differ"), OSError(errno.ENOSPC, "No space left on device")])
@@ -47,23 +49,44 @@ def test_a_limit_ends_what_is_too_large_and_then_is_gone():
     assert torch.empty(2**26).fill_(1).sum() == 2**26
 
 
+def write_group(folder, most, used, cache=0):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "memory.max").write_text(f"{most}\n")
+    (folder / "memory.current").write_text(f"{used}\n")
+    (folder / "memory.stat").write_text(f"anon 7\ninactive_file {cache}\n")
+
+
 def test_what_is_free_is_the_least_of_machine_and_container(tmp_path, monkeypatch):
-    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr(memory, "CGROUPS", ((tmp_path / "most", tmp_path / "used"),))
+    for name in ("MEMINFO", "CGROUPS", "OWN_CGROUP"):
+        monkeypatch.setattr(memory, name, tmp_path / name)
     assert available_memory() is None
-    (tmp_path / "meminfo").write_text("MemTotal:  9000 kB\nMemAvailable:   4000 kB\n")
+    (tmp_path / "MEMINFO").write_text("MemTotal:  9000 kB\nMemAvailable:   4000 kB\n")
     assert available_memory() == 4000 * 1024
-    (tmp_path / "most").write_text("max\n")
-    (tmp_path / "used").write_text("1000\n")
+    write_group(tmp_path / "CGROUPS", "max", 1000)
     assert available_memory() == 4000 * 1024
-    (tmp_path / "most").write_text("51000\n")
+    write_group(tmp_path / "CGROUPS", 51_000, 1000)
     assert available_memory() == 50_000
+    # files that were read make room, and a group within is seen
+    (tmp_path / "OWN_CGROUP").write_text("0::/slice/job\n")
+    write_group(tmp_path / "CGROUPS/slice", 31_000, 30_000, cache=20_000)
+    assert available_memory() == 21_000
+
+
+def test_what_is_free_in_control_groups_of_version_1(tmp_path, monkeypatch):
+    for name in ("MEMINFO", "CGROUPS", "OWN_CGROUP"):
+        monkeypatch.setattr(memory, name, tmp_path / name)
+    folder = tmp_path / "CGROUPS/memory"
+    folder.mkdir(parents=True)
+    (folder / "memory.limit_in_bytes").write_text("9000")
+    (folder / "memory.usage_in_bytes").write_text("8000")
+    (folder / "memory.stat").write_text("total_inactive_file 500\n")
+    assert available_memory() == 1500
 
 
 def test_the_advice_names_keys_with_their_values(tiny_recipe):
     recipe = tiny_recipe("optim.batch=4", "optim.accumulate=1", "eval.batch=3", "data.workers=2")
     assert training_advice(recipe).startswith(
-        "lower optim.batch (now 4): optim.batch=2 optim.accumulate=2 takes the same steps, model.max_size (now "
+        "lower optim.batch (now 4) (optim.batch=2 optim.accumulate=2 takes the same steps), model.max_size (now "
     )
     assert "eval.batch (now 3) or data.workers (now 2)" in inference_advice(recipe)
 
@@ -85,9 +108,11 @@ def test_training_and_evaluation_name_what_to_lower(tiny_recipe, tmp_path, monke
         raise MemoryError
 
     run = fit(tiny_recipe("data.val=null"), tmp_path / "run")
-    monkeypatch.setattr("lt_train.engine.fit.train_step", no_memory)
-    with pytest.raises(OutOfMemory, match="training: out of memory .*optim.batch"):
-        fit(tiny_recipe("data.val=null"), tmp_path / "other")
+    for place in ("train_step", "load_run_data"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"lt_train.engine.fit.{place}", no_memory)
+            with pytest.raises(OutOfMemory, match="training: out of memory .*optim.batch"):
+                fit(tiny_recipe("data.val=null"), tmp_path / place)
     files = tiny_recipe().data.val
     monkeypatch.setattr("lt_train.inference.detect._detect_batch", no_memory)
     with pytest.raises(OutOfMemory, match="evaluating: out of memory .*model.num_detections"):
