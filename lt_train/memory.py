@@ -16,7 +16,9 @@ from lt_train.recipe.sections import Recipe
 
 # what PyTorch says where its error has no type of its own
 NO_MEMORY = re.compile(
-    r"can't allocate memory|cannot allocate memory|not enough memory|out of memory|could not create a (primitive|memory)",
+    "|".join(
+        ("can(?:'|no)t allocate memory", "not enough memory", "out of memory", "could not create a (primitive|memory)")
+    ),
     re.IGNORECASE,
 )
 # where in PyTorch's source an error was raised
