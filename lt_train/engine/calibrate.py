@@ -23,7 +23,7 @@ from lt_train.engine.state import weights_content
 from lt_train.inference.evaluate_run import evaluate_model
 from lt_train.memory import named_memory, training_advice
 from lt_train.processes import refuse_several_processes
-from lt_train.recipe.load import beaten_in, calibration_content, make_noted, make_recipe, parse_overrides
+from lt_train.recipe.load import Override, beaten_in, calibration_content, make_noted, make_recipe, parse_overrides
 from lt_train.recipe.sections import Recipe
 from lt_train.report.run_report import draw_run_report
 from lt_train.runs.checkpoint import save_checkpoint
@@ -69,8 +69,13 @@ def calibrate_run(
         search=search,
         force=force,
         notes=(*renewed, *notes),
-        groups_asked=any(override.key in ("data", "data.groups") for override in parse_overrides(overrides)),
+        groups_asked=any(_names_groups(override) for override in parse_overrides(overrides)),
     )
+
+
+def _names_groups(override: Override) -> bool:
+    section = override.key == "data" and isinstance(override.value, dict) and "groups" in override.value
+    return section or override.key == "data.groups"
 
 
 def calibrate(
@@ -110,10 +115,10 @@ def calibrate(
         )
     if out.resolve() in (init_from.resolve(), *init_from.resolve().parents):
         raise RecipeError(f"{out}: is the run that is calibrated; choose another --out")
-    asked = recipe.data.groups is not None if groups_asked is None else groups_asked
     with new_run(out, force=force) as lock_notes:
         lines = (*notes, *lock_notes)
-        return _calibrate(recipe, out, init_from=init_from, search=search, force=force, notes=lines, groups_asked=asked)
+        kept = groups_to_keep(recipe, init_from, groups_asked)
+        return _calibrate(recipe, out, init_from=init_from, search=search, force=force, notes=lines, groups_for=kept)
 
 
 def _calibrate(
@@ -124,12 +129,12 @@ def _calibrate(
     search: Search | None,
     force: bool,
     notes: Sequence[str],
-    groups_asked: bool,
+    groups_for: GroupsFor | None,
 ) -> RunDir:
     """The same in a directory that this process alone writes."""
     candidates = _candidates(recipe, search) if search else []
     device = choose_device(recipe.device)
-    data = load_run_data(recipe, None if groups_asked else _groups_of(init_from))
+    data = load_run_data(recipe, groups_for)
     split = search_split(search, data) if search else None
     trained, odd = _trained_model(recipe, data, init_from)
     model = prepare(trained, recipe.compute, device)
@@ -153,8 +158,19 @@ def _calibrate(
     return run
 
 
-def _groups_of(source: Path) -> GroupsFor | None:
-    """Gives the groups that a run was trained with, whatever became of their file; none for a checkpoint alone."""
+def groups_to_keep(recipe: Recipe, source: Path, asked: bool | None = None) -> GroupsFor | None:
+    """Gives the groups that a run was trained with, whatever became of their file.
+
+    Args:
+        recipe: Of the calibration.
+        source: The run directory, or a checkpoint of it.
+        asked: Whether ``data.groups`` of the recipe beats them; unless said, it does where it is not null.
+
+    Returns:
+        ``None`` where they are left to the recipe: if it beats them, and for a checkpoint without its run.
+    """
+    if recipe.data.groups is not None if asked is None else asked:
+        return None
     run = RunDir(source if source.is_dir() else source.parent.parent)
     if not run.recipe.is_file():
         return None

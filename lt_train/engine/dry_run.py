@@ -15,6 +15,7 @@ from lt_data.errors import DataError, LtError
 from lt_train.data.dataset import DetectionDataset, make_loader
 from lt_train.data.plan import Draw, Plan
 from lt_train.engine.budget import trainable_lines
+from lt_train.engine.calibrate import groups_to_keep
 from lt_train.engine.optim import check_schedule, describe_lr, describe_warmup, lr_at
 from lt_train.engine.state import RunState, start_state
 from lt_train.engine.step import Draws, name_lost_workers, train_step
@@ -54,10 +55,11 @@ def dry_run(
     make_trackers(recipe.trackers)
     device = choose_device(recipe.device)
     yield f"\ndevice: {device}"
-    data = load_run_data(recipe)
+    fitted = recipe.calibration.name != "none"
+    data = load_run_data(recipe, groups_to_keep(recipe, init_from) if fitted and init_from is not None else None)
     plan = make_plan(recipe, data)
     yield from describe_data(recipe, data, plan)
-    if recipe.calibration.name != "none":
+    if fitted:
         yield f"calibration '{recipe.calibration.name}' takes no steps and trains nothing; nothing is timed"
         return
     check_schedule(recipe.schedule, plan)

@@ -12,10 +12,12 @@ from lt_data.dataset.options import BuildOptions
 from lt_data.errors import DataError
 from lt_data.groups import PRESETS
 from lt_train.engine.calibrate import calibrate_run
+from lt_train.engine.dry_run import dry_run
 from lt_train.engine.fit import fit
 from lt_train.evaluation.comparison.compare import compare_evaluations
 from lt_train.inference.evaluate_run import evaluate_run
 from lt_train.inference.predict_images import predict_images
+from lt_train.recipe.origins import Setting
 from lt_train.runs.checkpoint import load_checkpoint
 from lt_train.runs.data import load_run_data, make_plan
 from lt_train.runs.directory import RunDir
@@ -306,8 +308,11 @@ def test_a_calibration_keeps_the_groups_of_the_run(dataset, recipe_on, tiny_pool
     other = calibrate_run(run.path, "ncm-fc", tmp_path / "other", overrides=[f"data.groups={dataset / 'groups.json'}"])
     assert list(json.loads(other.data.read_text())["groups"]) == ["odd ones", "even ones"]
     # by a recipe that leaves the groups open
-    fitted = fit(recipe_on("method=tau-norm"), tmp_path / "tau", init_from=run.path)
+    recipe = recipe_on("method=tau-norm")
+    fitted = fit(recipe, tmp_path / "tau", init_from=run.path)
     assert json.loads(fitted.data.read_text())["groups"] == trained
+    said = dry_run(recipe, (Setting("method", "tau-norm", "command line"),), init_from=run.path)
+    assert f"groups.json, as {run.path} was trained with" in "\n".join(said)
 
 
 def test_classes_without_training_instances_are_named_and_counted(tiny_recipe, tiny_pool, tmp_path):
