@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lt_data.counts.training import UNKNOWN
 from lt_data.errors import DataError
+from lt_train.recipe.sections import has_sections
 
 # problems of one kind that a message names
 EXAMPLES = 3
@@ -189,6 +190,10 @@ def _is_record(value: Any) -> bool:
     return False
 
 
+def _is_recipe(value: Any) -> bool:
+    return _is_record(value) and has_sections(value)
+
+
 def _is_plain(value: Any) -> bool:
     if isinstance(value, list):
         return all(map(_is_plain, value))
@@ -256,7 +261,7 @@ _WEIGHTS: Final[_Rule] = (_are_weights, "tensors of finite numbers by name")
 _WHOLE: Final[_Rule] = (_is_whole, "a whole number of at least 0")
 _ALWAYS: Final[dict[str, _Rule]] = {
     "model": _WEIGHTS,
-    "recipe": (_is_record, "a recipe"),
+    "recipe": (_is_recipe, "a recipe"),
     "categories": (_are_categories, "the ids, names and counts of the training categories"),
     "train_sha256": (_is_sha256, "the SHA-256 of the training file"),
 }

@@ -96,7 +96,7 @@ WRONG = [None, True, -3, 1.5, math.nan, 2**70, "text", b"bytes", [], [1], {}, {"
 @pytest.mark.parametrize("name", content())
 def test_every_entry_of_any_other_type_is_a_line(tmp_path, name):
     path = tmp_path / "last.pt"
-    allowed = {"best": [None, 1.5], "val_sha256": [None], "recipe": [{}, {"a": 1}], "scaler": [{}, {"a": 1}]}
+    allowed = {"best": [None, 1.5], "val_sha256": [None], "scaler": [{}, {"a": 1}]}
     for value in WRONG:
         save_checkpoint(path, content(**{name: value}))
         if any(value is right or value == right for right in allowed.get(name, []) if not torch.is_tensor(value)):
@@ -167,9 +167,18 @@ def test_lists_in_lists_in_lists(tmp_path):
     for _ in range(5000):
         deep = [deep]
     path = tmp_path / "last.pt"
-    torch.save({"format": 1, **content(), "recipe": {"a": 1}}, path)
+    torch.save({"format": 1, **content(), "recipe": {"data": {}, "a": 1}}, path)
     load_checkpoint(path)
-    assert "recipe is a dict" in refusal(check_content, content(recipe={"a": deep}), path)
+    assert "recipe is a dict" in refusal(check_content, content(recipe={"data": {}, "a": deep}), path)
+
+
+@pytest.mark.parametrize(
+    "recipe", [{"seed": 0}, {"data": {}, "schedule": 5}, {"data": {}, "sampler": [1]}, {"data": 1}]
+)
+def test_a_recipe_without_its_sections_is_none(tmp_path, recipe):
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, content(recipe=recipe))
+    assert f"{path}: recipe is a dict; it must be a recipe" in refusal(load_checkpoint, path)
 
 
 @pytest.mark.parametrize(
