@@ -14,8 +14,9 @@ from lt_train.engine.budget import write_seen, write_trainable
 from lt_train.engine.calibrate import calibrate
 from lt_train.engine.interrupts import Interrupted, Interrupts
 from lt_train.engine.optim import check_schedule, describe_lr, describe_warmup, lr_at
+from lt_train.engine.restore import restore_state
 from lt_train.engine.resume import as_begun, read_begun
-from lt_train.engine.state import RunState, checkpoint_content, restore_state, start_state
+from lt_train.engine.state import RunState, checkpoint_content, start_state
 from lt_train.engine.step import Draws, name_lost_workers, train_step
 from lt_train.engine.usage import StepTimer, Waiting, memory_gib
 from lt_train.inference.evaluate_run import evaluate_model, selection_ap

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 import lt_train.engine.fit as engine
 from cli.train import main
-from lt_data.errors import DataError, OutputError
+from lt_data.errors import DataError, OutputError, RecipeError
 from lt_train.engine import step as stepping
 from lt_train.engine.fit import fit
 from lt_train.inference.detect import load_trained
@@ -167,6 +167,57 @@ def test_a_checkpoint_of_something_else_is_a_line(copy, tiny_recipe, change, say
     with pytest.raises(DataError, match=says) as error:
         fit(tiny_recipe(*OPTIONS), copy.path, resume=True)
     assert len(error.value.problems) == 1
+
+
+def eight_bits(content):
+    content["model"] = {name: value.to(torch.int8) for name, value in content["model"].items()}
+
+
+def only_results(content):
+    """As a calibration leaves them."""
+    for name in set(content) - {"format", "model", "recipe", "categories", "train_sha256"}:
+        del content[name]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda c: c.update(done=10**9), "says that 1000000000 steps are done"),
+        (lambda c: c.update(evaluated=10**9), "1000000000 evaluated"),
+        (lambda c: c.pop("optimizer"), "holds no optimizer"),
+        (only_results, "holds no optimizer, scaler, done, best"),
+        (lambda c: c["model"].update({"other": torch.zeros(1)}), "other has no place in the model"),
+        (eight_bits, "whole numbers, the model has"),
+        (lambda c: c["categories"]["names"].reverse(), "categories are not those of"),
+        (lambda c: c.update(train_sha256="0" * 64), "is not the file the run was started with"),
+        (lambda c: c["recipe"]["optim"].update(lr="high"), "optim.lr was 'high', is now 0.01"),
+        (lambda c: c.update(recipe={}), "recipe is a dict; it must be a recipe"),
+        (lambda c: c["recipe"].update(schedule=5), "recipe is a dict; it must be a recipe"),
+    ],
+)
+def test_a_newest_checkpoint_of_something_else_gives_way_to_the_one_before(copy, tiny_recipe, finished, change, says):
+    copy.best.unlink()
+    content = load_checkpoint(copy.last)
+    change(content)
+    save_checkpoint(copy.last, content)
+    fit(tiny_recipe(*OPTIONS), copy.path, resume=True)
+    (warning,) = [line for line in copy.log.read_text().splitlines() if "the run goes on from" in line]
+    assert f"warning: {copy.last}: " in warning
+    assert says in warning
+    assert warning.endswith("; the run goes on from previous.pt, the checkpoint of step 4")
+    same_state(copy, finished)
+
+
+def test_a_recipe_of_other_values_is_a_few_short_lines(copy, tiny_recipe):
+    def change(content):
+        content["recipe"].update({f"key{i}": "\n" * 5000 for i in range(100)}, method="x" * 100_000)
+
+    changed(copy, change)
+    with pytest.raises(RecipeError, match="key0 was .* is now None") as error:
+        fit(tiny_recipe(*OPTIONS), copy.path, resume=True)
+    assert error.value.problems[-2] == "--resume: and 91 keys more"
+    assert len(error.value.problems) == 12
+    assert max(map(len, error.value.problems)) < 250
 
 
 def test_weights_of_another_detector_are_not_evaluated(copy, tiny_recipe):
