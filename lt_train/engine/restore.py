@@ -12,6 +12,7 @@ from lt_data.errors import MOST_SHOWN, DataError, RecipeError, shown
 from lt_train.engine.resume import Begun, read_older
 from lt_train.engine.state import RunState, val_sha256
 from lt_train.recipe.sections import Recipe
+from lt_train.runs.checkpoint import load_checkpoint, save_checkpoint
 from lt_train.runs.content import ADVICE, check_progress, load_optimizer, load_scaler, load_weights_into
 from lt_train.runs.data import RunData
 from lt_train.runs.directory import RunDir, write_text
@@ -49,6 +50,7 @@ def restore_state(state: RunState, run: RunDir, begun: Begun, recipe: Recipe, da
     state.evaluated = int(begun.content["evaluated"] if "evaluated" in begun.content else _last_evaluation(run))
     state.saved = state.done
     _drop_lost_evaluation(run, state.evaluated)
+    _check_best(state, run, begun)
 
 
 def _restore_newest(state: RunState, run: RunDir, begun: Begun, recipe: Recipe, data: RunData, *, steps: int) -> Begun:
@@ -113,6 +115,38 @@ def _put_back(state: RunState, content: Mapping[str, Any], path: Path) -> None:
     load_optimizer(state.optimizer, content["optimizer"], path)
     load_scaler(state.scaler, content["scaler"], path)
     state.done, state.best = content["done"], content["best"]
+
+
+def _check_best(state: RunState, run: RunDir, begun: Begun) -> None:
+    """Replaces a best checkpoint that is lost where the one gone on from is of its step, else forgets its AP."""
+    problem = None if state.best is None else _problem_of_best(run.best, state.best)
+    if problem is None:
+        return
+    if state.evaluated == state.done and _selection_ap_at(run, state.done) == state.best:
+        save_checkpoint(run.best, dict(begun.content))
+        state.notes.append(f"warning: {problem}; it is written anew from {begun.path.name}, which is of the same step")
+    else:
+        state.best = None
+        state.notes.append(
+            f"warning: {problem}; the run goes on without it and keeps the best of the evaluations to come"
+        )
+
+
+def _problem_of_best(path: Path, ap: float) -> str | None:
+    try:
+        content = load_checkpoint(path)
+    except DataError as error:
+        return error.problems[0].partition(";")[0]
+    # one of an evaluation that no other checkpoint knows of may be better
+    if "best" in content and content["best"] is not None and content["best"] >= ap:
+        return None
+    return f"{path}: is not the checkpoint of the run's best AP, {ap:g}"
+
+
+def _selection_ap_at(run: RunDir, step: int) -> float | None:
+    """The figure by which the best checkpoint is chosen, as ``metrics.jsonl`` has it of a step."""
+    measured = {name: value for r in _records(run) if r["step"] == step for name, value in r.items()}
+    return measured.get("eval/segm_AP", measured.get("eval/bbox_AP"))
 
 
 def _drop_lost_evaluation(run: RunDir, evaluated: int) -> None:

@@ -119,6 +119,31 @@ def test_a_damaged_checkpoint_never_takes_the_place_of_a_whole_one(copy, tiny_re
     assert copy.previous.read_bytes() == before
 
 
+def of_nothing(path):
+    save_checkpoint(path, {**load_checkpoint(path), "best": None})
+
+
+@pytest.mark.parametrize("damage", [flip, os.unlink, of_nothing])
+def test_a_best_checkpoint_that_is_lost_is_written_anew_where_the_last_is_the_same(copy, tiny_recipe, finished, damage):
+    damage(copy.best)
+    fit(tiny_recipe(*OPTIONS), copy.path, resume=True)
+    assert f"warning: {copy.best}: " in copy.log.read_text()
+    assert "; it is written anew from last.pt, which is of the same step\n" in copy.log.read_text()
+    contents = [load_checkpoint(run.best) for run in (copy, finished)]
+    assert_same(*(content["model"] for content in contents))
+    assert contents[0]["best"] == contents[1]["best"]
+
+
+def test_a_best_checkpoint_that_is_lost_is_forgotten_where_the_last_is_of_another_step(copy, tiny_recipe):
+    """The AP of a step whose weights nobody has keeps no later one from being the best."""
+    content = load_checkpoint(copy.last)
+    save_checkpoint(copy.last, {**content, "best": 2.0, "evaluated": 0})
+    copy.best.unlink()
+    fit(tiny_recipe(*OPTIONS), copy.path, resume=True)
+    assert f"warning: {copy.best}: no such checkpoint; the run goes on without it" in copy.log.read_text()
+    assert [load_checkpoint(path)["best"] for path in (copy.last, copy.best)] == [content["best"]] * 2
+
+
 def test_where_no_checkpoint_is_whole_each_is_a_line(copy, tiny_recipe):
     for path in copy.last.parent.iterdir():
         flip(path)
