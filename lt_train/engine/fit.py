@@ -26,7 +26,7 @@ from lt_train.recipe.load import beaten_in
 from lt_train.recipe.sections import Recipe
 from lt_train.report.run_report import draw_run_report
 from lt_train.runs.checkpoint import save_checkpoint
-from lt_train.runs.data import RunData, data_record, describe_data, load_run_data, make_plan
+from lt_train.runs.data import RunData, data_record, describe_data, load_run_data, make_plan, written_notes
 from lt_train.runs.directory import RunDir, create_run_dir, new_run, resumed_run, write_environment
 from lt_train.runs.log import RunLog
 from lt_train.runs.model import choose_device
@@ -114,10 +114,12 @@ def _run(
             for line in _opening_lines(recipe, data, plan, state, run, notes):
                 log.line(line)
             _train(recipe, data, plan, state, run, log)
-            for line in write_seen(run.report / "seen.csv", data, plan, state.done):
+            for line in (*write_seen(run.report / "seen.csv", data, plan, state.done), *written_notes(data)):
                 log.line(line)
             draw_run_report(run.report, run.path.name, losses=run.metrics, metrics=run.evaluation / "metrics.json")
         except KeyboardInterrupt as error:
+            for line in written_notes(data):
+                log.line(line)
             raise _ended(error, state, total) from None
 
 

@@ -338,6 +338,20 @@ def test_an_annotation_file_that_is_changed_meanwhile_is_noticed(
     assert load_checkpoint(tmp_path / "run/checkpoints/last.pt")["done"] == 1
 
 
+def written_and_put_back(path):
+    whole = path.read_bytes()
+    rewrite(path)
+    path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("change", [lambda path: os.utime(path, (1, 1)), written_and_put_back])
+def test_a_file_that_holds_its_bytes_again_is_a_warning(tiny_recipe, tiny_pool, tmp_path, monkeypatch, change):
+    recipe, path = tiny_recipe(*BLIND, *with_copies(tiny_pool, tmp_path)[:1]), tmp_path / "train.json"
+    in_step(monkeypatch, 2, lambda: change(path))
+    run = fit(recipe, tmp_path / "run")
+    assert f"warning: {path}: was written to or touched while the run read from it" in run.log.read_text()
+
+
 @pytest.mark.parametrize("how", ["touched", "replaced", "removed"])
 def test_what_does_no_harm_stops_nothing(tiny_recipe, tiny_pool, tmp_path, monkeypatch, how, finished):
     recipe = tiny_recipe(*BLIND, *with_copies(tiny_pool, tmp_path)[:1])
@@ -353,7 +367,9 @@ def test_what_does_no_harm_stops_nothing(tiny_recipe, tiny_pool, tmp_path, monke
             os.replace(tmp_path / "new", path)
 
     in_step(monkeypatch, 2, act)
-    assert losses(fit(recipe, tmp_path / "run")) == losses(finished)
+    run = fit(recipe, tmp_path / "run")
+    assert losses(run) == losses(finished)
+    assert ("was written to or touched" in run.log.read_text()) == (how == "touched")
 
 
 @pytest.mark.parametrize("workers", [0, 1])
