@@ -28,7 +28,15 @@ from lt_train.recipe.sections import Recipe
 from lt_train.report.run_report import draw_run_report
 from lt_train.runs.checkpoint import save_checkpoint
 from lt_train.runs.compute import prepare
-from lt_train.runs.data import GroupsFor, RunData, ValidationData, data_record, describe_groups, load_run_data
+from lt_train.runs.data import (
+    GroupsFor,
+    RunData,
+    ValidationData,
+    data_record,
+    describe_groups,
+    load_run_data,
+    written_notes,
+)
 from lt_train.runs.directory import RunDir, create_run_dir, new_run, write_environment, write_recipe
 from lt_train.runs.log import RunLog
 from lt_train.runs.metadata import ChosenGroups, trained_groups, trained_groups_source
@@ -154,6 +162,8 @@ def _calibrate(
             write_recipe(run, recipe)
         save_checkpoint(run.last, weights_content(recipe, data, model))
         _evaluate(model, recipe, data, run, log)
+        for line in written_notes(data):
+            log.line(line)
         draw_run_report(run.report, run.path.name, losses=None, metrics=run.evaluation / "metrics.json")
     return run
 

@@ -14,8 +14,9 @@ from lt_train.engine.budget import write_seen, write_trainable
 from lt_train.engine.calibrate import calibrate
 from lt_train.engine.interrupts import Interrupted, Interrupts
 from lt_train.engine.optim import check_schedule, describe_lr, describe_warmup, lr_at
+from lt_train.engine.restore import restore_state
 from lt_train.engine.resume import as_begun, read_begun
-from lt_train.engine.state import RunState, checkpoint_content, restore_state, start_state
+from lt_train.engine.state import RunState, checkpoint_content, start_state
 from lt_train.engine.step import Draws, name_lost_workers, train_step
 from lt_train.engine.usage import StepTimer, Waiting, memory_gib
 from lt_train.inference.evaluate_run import evaluate_model, selection_ap
@@ -25,7 +26,7 @@ from lt_train.recipe.load import beaten_in
 from lt_train.recipe.sections import Recipe
 from lt_train.report.run_report import draw_run_report
 from lt_train.runs.checkpoint import save_checkpoint
-from lt_train.runs.data import RunData, data_record, describe_data, load_run_data, make_plan
+from lt_train.runs.data import RunData, data_record, describe_data, load_run_data, make_plan, written_notes
 from lt_train.runs.directory import RunDir, create_run_dir, new_run, resumed_run, write_environment
 from lt_train.runs.log import RunLog
 from lt_train.runs.model import choose_device
@@ -114,10 +115,12 @@ def _run(
             for line in _opening_lines(recipe, data, plan, state, run, notes):
                 log.line(line)
             _train(recipe, data, plan, state, run, log)
-            for line in write_seen(run.report / "seen.csv", data, plan, state.done):
+            for line in (*write_seen(run.report / "seen.csv", data, plan, state.done), *written_notes(data)):
                 log.line(line)
             draw_run_report(run.report, run.path.name, losses=run.metrics, metrics=run.evaluation / "metrics.json")
         except KeyboardInterrupt as error:
+            for line in written_notes(data):
+                log.line(line)
             raise _ended(error, state, total) from None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from lt_data.errors import RecipeError
 from lt_train.data.sampler_options import RepeatFactorSampler
 from lt_train.recipe.load import resolved_recipe
 from lt_train.recipe.sections import Recipe
-from lt_train.runs.checkpoint import load_newest
+from lt_train.runs.checkpoint import gone_back_note, load_newest, load_older
 from lt_train.runs.directory import RunDir
 
 
@@ -47,6 +47,25 @@ def read_begun(run: RunDir) -> Begun:
         DataError: None is whole.
     """
     content, path, notes = load_newest(run.last, (run.previous, run.best))
+    return _begun(content, path, notes)
+
+
+def read_older(run: RunDir, begun: Begun, why: str) -> list[Begun]:
+    """Reads the other whole checkpoints of a run, for where one that can be read cannot be gone on from.
+
+    Args:
+        run: The run.
+        begun: That one.
+        why: What is wrong with it.
+
+    Returns:
+        The newest first.
+    """
+    whole, _ = load_older(path for path in (run.previous, run.best) if path != begun.path)
+    return [_begun(content, path, [*begun.notes, gone_back_note(why, content, path)]) for content, path in whole]
+
+
+def _begun(content: Mapping[str, Any], path: Path, notes: Sequence[str]) -> Begun:
     try:
         recipe = resolved_recipe(content["recipe"])
     except RecipeError:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -13,26 +11,17 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lt_data.counts.categories import counts_to_plain
-from lt_data.errors import DataError, RecipeError
+from lt_data.errors import RecipeError
 from lt_train.detectors import LongTailDetector, set_trainable
 from lt_train.detectors.weights import LoadReport
 from lt_train.engine.losses import Losses, TrainingStopped
 from lt_train.engine.optim import make_optimizer
-from lt_train.engine.resume import Begun
 from lt_train.recipe.methods import METHODS
 from lt_train.recipe.sections import Recipe
 from lt_train.runs.compute import prepare
-from lt_train.runs.content import check_progress, load_optimizer, load_scaler, load_weights_into
 from lt_train.runs.data import RunData, check_unchanged
-from lt_train.runs.directory import RunDir, write_text
-from lt_train.runs.log import drop_later_metrics, metric_lines
-from lt_train.runs.metadata import check_resumed
 from lt_train.runs.model import make_model, model_from_run
 
-# a run may go on with another number of workers, on another device, with other log lines and trackers
-FREE_TO_CHANGE = ("device", "log_every", "trackers", "data.workers", "eval.batch")
-# where groups and repeat factors come from may change too if they are the same ones, which data.json tells
-SOURCES = ("data.groups", "sampler.factors", "sampler.threshold")
 # layers that a message names
 FEW = 3
 
@@ -195,7 +184,7 @@ def checkpoint_content(recipe: Recipe, data: RunData, state: RunState) -> dict[s
         "done": state.done,
         "best": state.best,
         "evaluated": state.evaluated,
-        "val_sha256": _val_sha256(data),
+        "val_sha256": val_sha256(data),
     }
     if state.ema is not None:
         progress |= {"trained_model": state.model.state_dict(), "averaged": int(state.ema.n_averaged)}
@@ -229,93 +218,6 @@ def weights_content(recipe: Recipe, data: RunData, model: LongTailDetector) -> d
     }
 
 
-def restore_state(state: RunState, run: RunDir, begun: Begun, recipe: Recipe, data: RunData, *, steps: int) -> None:
-    """Puts a run back to its newest whole checkpoint; anything that cannot be restored is an error.
-
-    Args:
-        state: A started state; changed.
-        run: The run.
-        begun: Its checkpoint.
-        recipe: What to go on with.
-        data: Likewise.
-        steps: Of the whole run.
-
-    Raises:
-        DataError: The data is not what the run was started with.
-        RecipeError: The recipe is another one.
-    """
-    content, path = begun.content, begun.path
-    _check_same_run(content, begun.plain, recipe, data)
-    check_resumed(run.data, content["recipe"], data.train.file, data.groups, data.factors)
-    check_progress(content, path, steps=steps, averaged=state.ema is not None)
-    _restore(state, content, path)
-    state.notes += begun.notes
-    state.last_is_whole = path == run.last
-    drop_later_metrics(run, state.done)
-    # older versions did not note it in the checkpoint
-    state.evaluated = int(content["evaluated"] if "evaluated" in content else _last_evaluation(run))
-    state.saved = state.done
-    _drop_lost_evaluation(run, state.evaluated)
-
-
-def _check_same_run(content: Mapping[str, Any], began: Mapping[str, Any], recipe: Recipe, data: RunData) -> None:
-    changed = _differences(began, recipe.to_plain())
-    if changed:
-        raise RecipeError(
-            [f"--resume: {line}" for line in changed]
-            + ["--resume continues the same run; start a new one from its weights with --init-from"]
-        )
-    # older versions did not note the validation file
-    was = {"train": content["train_sha256"], "val": content.get("val_sha256", _val_sha256(data))}
-    now = {"train": data.train.file.sha256, "val": _val_sha256(data)}
-    for part, source in (("train", data.train), ("val", data.val)):
-        if was[part] != now[part] and source is not None:
-            raise DataError(
-                f"--resume: {source.file.path} is not the file the run was started with (sha256 differs); put that "
-                "one back, or start a new run from its weights with --init-from"
-            )
-
-
-def _val_sha256(data: RunData) -> str | None:
+def val_sha256(data: RunData) -> str | None:
+    """Digest of the validation file, if there is one."""
     return None if data.val is None else data.val.file.sha256
-
-
-def _restore(state: RunState, content: Mapping[str, Any], path: Path) -> None:
-    if state.ema is not None:
-        load_weights_into(state.result, content["model"], path)
-        state.ema.n_averaged.fill_(content["averaged"])
-    load_weights_into(state.model, content["model" if state.ema is None else "trained_model"], path)
-    load_optimizer(state.optimizer, content["optimizer"], path)
-    load_scaler(state.scaler, content["scaler"], path)
-    state.done, state.best = content["done"], content["best"]
-
-
-def _drop_lost_evaluation(run: RunDir, evaluated: int) -> None:
-    """Removes what ``metrics.jsonl`` has of an evaluation that a checkpoint knows nothing of: it is done again."""
-    if run.metrics.is_file():
-        kept = [r for r in _records(run) if r["step"] <= evaluated or not _is_evaluation(r)]
-        write_text(run.metrics, "".join(f"{json.dumps(record)}\n" for record in kept))
-
-
-def _last_evaluation(run: RunDir) -> int:
-    """The last step that ``metrics.jsonl`` has an evaluation of; 0 without one."""
-    return max((int(r["step"]) for r in _records(run) if _is_evaluation(r)), default=0)
-
-
-def _records(run: RunDir) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in metric_lines(run)]
-
-
-def _is_evaluation(record: dict[str, Any]) -> bool:
-    return any(name.startswith("eval/") for name in record)
-
-
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    lines = []
-    for key in sorted({*old, *new}):
-        name, a, b = prefix + key, old.get(key), new.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            lines += _differences(a, b, f"{name}.")
-        elif a != b and name not in (*FREE_TO_CHANGE, *SOURCES):
-            lines.append(f"{name} was {a!r}, is now {b!r}")
-    return lines

@@ -6,7 +6,7 @@ fills the keys that neither names, then the whole is validated. Paths are relati
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -309,3 +309,19 @@ class Recipe(Section):
 def has_masks(recipe: Recipe) -> bool:
     """Whether the recipe's model predicts masks."""
     return DETECTORS[recipe.model.name].masks
+
+
+def has_sections(content: Mapping[str, Any]) -> bool:
+    """Whether a recipe of any version has its sections; which keys and values they may have is not looked at.
+
+    Args:
+        content: What stands where a resolved recipe is expected.
+    """
+    sections = {
+        name: field.is_required()
+        for name, field in Recipe.model_fields.items()
+        if field.is_required() or isinstance(field.default, Section)
+    }
+    return all(
+        isinstance(content[name], Mapping) if name in content else not required for name, required in sections.items()
+    )

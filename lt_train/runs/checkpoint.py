@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -150,8 +150,24 @@ def load_newest(last: Path, others: Sequence[Path]) -> tuple[dict[str, Any], Pat
         return load_checkpoint(last), last, []
     except DataError as error:
         problems = list(error.problems)
-    reason, whole = problems[0], []
-    for path in (path for path in others if path.is_file()):
+    whole, more = load_older(others)
+    if not whole:
+        raise DataError(problems + more)
+    content, path = whole[0]
+    return content, path, [gone_back_note(problems[0], content, path)]
+
+
+def load_older(paths: Iterable[Path]) -> tuple[list[tuple[dict[str, Any], Path]], list[str]]:
+    """The whole checkpoints of a training among some.
+
+    Args:
+        paths: Where they may be; a missing one is no problem.
+
+    Returns:
+        Content and path of each, the newest first; and what is wrong with the others.
+    """
+    whole, problems = [], []
+    for path in (path for path in paths if path.is_file()):
         try:
             content = load_checkpoint(path)
         except DataError as error:
@@ -159,8 +175,10 @@ def load_newest(last: Path, others: Sequence[Path]) -> tuple[dict[str, Any], Pat
         else:
             whole.append((content, path))
     whole = [(content, path) for content, path in whole if "done" in content]
-    if not whole:
-        raise DataError(problems)
-    content, path = max(whole, key=lambda pair: (pair[0]["done"], pair[0].get("evaluated", 0)))
-    note = f"warning: {reason}; the run goes on from {path.name}, the checkpoint of step {content['done']}"
-    return content, path, [note]
+    whole.sort(key=lambda pair: (pair[0]["done"], pair[0].get("evaluated", 0)), reverse=True)
+    return whole, problems
+
+
+def gone_back_note(reason: str, content: Mapping[str, Any], path: Path) -> str:
+    """Says that a run goes on from an older checkpoint, and why."""
+    return f"warning: {reason}; the run goes on from {path.name}, the checkpoint of step {content['done']}"

@@ -12,11 +12,19 @@ from torch import Tensor, nn
 
 from lt_data.counts.training import UNKNOWN
 from lt_data.errors import DataError
+from lt_train.recipe.sections import has_sections
 
 # problems of one kind that a message names
 EXAMPLES = 3
 # characters of a wrong value that a message shows
 SHOWN = 40
+# kinds of numbers that weights, buffers and momentum may have
+DTYPES = frozenset(
+    (
+        *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
+        *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
+    )
+)
 ADVICE = "the file is damaged or was changed; give a checkpoint that this project wrote"
 
 
@@ -43,8 +51,8 @@ def check_content(content: Mapping[str, Any], path: Path) -> None:
 def _holds(is_right: Callable[[Any], bool], value: Any) -> bool:
     try:
         return is_right(value)
-    # lists in lists in lists
-    except RecursionError:
+    # lists in lists in lists, or a tensor that PyTorch cannot compute with
+    except RuntimeError:
         return False
 
 
@@ -182,6 +190,10 @@ def _is_record(value: Any) -> bool:
     return False
 
 
+def _is_recipe(value: Any) -> bool:
+    return _is_record(value) and has_sections(value)
+
+
 def _is_plain(value: Any) -> bool:
     if isinstance(value, list):
         return all(map(_is_plain, value))
@@ -198,9 +210,18 @@ def _first_broken(weights: Mapping[Any, Any]) -> str | None:
 
 
 def _finite(value: Any) -> bool:
-    if not isinstance(value, Tensor) or value.is_sparse or value.is_complex() or value.is_quantized:
-        return False
-    return bool(value.isfinite().all())
+    return isinstance(value, Tensor) and _is_in_memory(value) and bool(value.isfinite().all())
+
+
+def _is_in_memory(tensor: Tensor) -> bool:
+    """Whether it is a plain block of numbers; one that repeats few of them may claim to have any size."""
+    return (
+        not tensor.is_nested
+        and tensor.layout == torch.strided
+        and tensor.device.type == "cpu"
+        and tensor.dtype in DTYPES
+        and tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
+    )
 
 
 def _is_optimizer(value: Any) -> bool:
@@ -209,7 +230,7 @@ def _is_optimizer(value: Any) -> bool:
     groups, states = value.get("param_groups"), value["state"].values()
     return (
         isinstance(groups, list)
-        and all(isinstance(group, Mapping) for group in groups)
+        and all(isinstance(group, Mapping) and _is_record(group) for group in groups)
         and all(isinstance(state, Mapping) for state in states)
         and all(_finite(entry) for state in states for entry in state.values() if isinstance(entry, Tensor))
     )
@@ -240,7 +261,7 @@ _WEIGHTS: Final[_Rule] = (_are_weights, "tensors of finite numbers by name")
 _WHOLE: Final[_Rule] = (_is_whole, "a whole number of at least 0")
 _ALWAYS: Final[dict[str, _Rule]] = {
     "model": _WEIGHTS,
-    "recipe": (_is_record, "a recipe"),
+    "recipe": (_is_recipe, "a recipe"),
     "categories": (_are_categories, "the ids, names and counts of the training categories"),
     "train_sha256": (_is_sha256, "the SHA-256 of the training file"),
 }

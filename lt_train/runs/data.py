@@ -237,13 +237,39 @@ def check_unchanged(data: RunData) -> None:
             )
 
 
-def _holds_the_same(file: AnnotationFile) -> bool:
-    """Whether a mapped file is what it was; one that was only touched is."""
+def written_notes(data: RunData) -> tuple[str, ...]:
+    """Says which annotation files were written to since they were read, although they hold the same bytes now.
+
+    They may have held others for a while, and nobody can tell that from a file that was only touched.
+    """
+    files = [source.file for source in (data.train, data.val) if source is not None]
+    # one file may be both
+    paths = dict.fromkeys(file.path for file in files if _was_written(file) and _holds_the_same(file))
+    return tuple(
+        f"warning: {path}: was written to or touched while the run read from it, and holds now what it held at the "
+        "start; if it held anything else in between, the run may have read that: start it again"
+        for path in paths
+    )
+
+
+def _was_written(file: AnnotationFile) -> bool:
+    """Whether a mapped file may have changed under the run."""
     now = stamp_of(file.path)
     # unpacked bytes cannot change, and what was moved away or replaced stays mapped
     if not isinstance(file.data, memoryview) or file.stamp is None or now is None or now[:2] != file.stamp[:2]:
-        return True
-    if now == file.stamp:
+        return False
+    return now != file.stamp
+
+
+def _holds_the_same(file: AnnotationFile) -> bool:
+    """Whether a mapped file is what it was; one that was only touched is."""
+    if not _was_written(file):
         return True
     # beyond the end of a file that was cut off, nothing may be read
-    return now.size == file.stamp.size and hashlib.sha256(file.data).hexdigest() == file.sha256
+    now = stamp_of(file.path)
+    return (
+        now is not None
+        and file.stamp is not None
+        and now.size == file.stamp.size
+        and hashlib.sha256(file.data).hexdigest() == file.sha256
+    )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 
 from lt_data.errors import DataError, OutputError
-from lt_data.files.leftovers import belongs_to, remove_abandoned
+from lt_data.files.leftovers import belongs_to, beside, remove_abandoned
 from lt_data.files.writing import refuse_unnamable, write_whole
 from lt_data.versions import PACKAGE, version_of
 from lt_train.recipe.load import read_recipe_file, resolved_recipe
@@ -203,7 +204,7 @@ def _has_steps(run: RunDir) -> bool:
 
 
 def create_run_dir(path: Path, recipe: Recipe, data: dict[str, Any], *, force: bool) -> RunDir:
-    """A new run directory that holds the record of what is going to be done, or nothing.
+    """A new run directory that holds the record of what is going to be done, or what was there before.
 
     Args:
         path: Where; locked by this process.
@@ -216,24 +217,42 @@ def create_run_dir(path: Path, recipe: Recipe, data: dict[str, Any], *, force: b
     """
     check_run_dir(path, force=force)
     run = RunDir(path)
+    texts = {run.recipe: format_yaml(recipe), run.data: json.dumps(data, indent=2, ensure_ascii=False) + "\n"}
+    # hidden names, until what was there before may go
+    works = {final: beside(final) for final in texts}
     try:
-        _empty(path)
+        for final, text in texts.items():
+            _write_beside(works[final], text, final)
+        _empty(path, keep=works.values())
         run.last.parent.mkdir()
-        write_recipe(run, recipe)
-        write_text(run.data, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+        for final, work in works.items():
+            os.replace(work, final)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another --out") from None
-    except OutputError:
-        _empty(path)
-        raise
+    finally:
+        for work in works.values():
+            with suppress(OSError):
+                work.unlink(missing_ok=True)
     return run
 
 
-def _empty(path: Path) -> None:
-    """Removes all but the lock of whoever does it."""
-    for entry in path.iterdir():
-        if entry.name != LOCK:
-            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+def _write_beside(work: Path, text: str, final: Path) -> None:
+    try:
+        work.write_bytes(text.encode("utf-8"))
+    except OSError as error:
+        raise OutputError(
+            f"{final}: cannot be written ({error.strerror or error}); make room, or choose another --out"
+        ) from None
+
+
+def _empty(path: Path, *, keep: Collection[Path]) -> None:
+    """Removes all but some files and the lock of whoever does it.
+
+    Checkpoints go first: a kill in the middle leaves none without the recipe that they belong to.
+    """
+    entries = [entry for entry in path.iterdir() if entry.name != LOCK and entry not in keep]
+    for entry in sorted(entries, key=lambda entry: (entry.name != "checkpoints", entry.name)):
+        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
 
 def remove_parts(run: RunDir) -> None:

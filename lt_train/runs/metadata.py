@@ -8,6 +8,7 @@ Shapes: N images of the training file.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -261,4 +262,7 @@ def _recorded_factors(record: _Record, was: Mapping[str, Any], file: AnnotationF
     if record.repeat_factors is None:
         return None
     threshold = was.get("sampler", {}).get("threshold", DEFAULT_THRESHOLD)
+    # nobody looked at the values of a recipe that this version does not understand
+    if type(threshold) not in (int, float) or not 0 < threshold < math.inf:
+        return None
     return ChosenFactors(image_repeat_factors(file, threshold), "").sha256

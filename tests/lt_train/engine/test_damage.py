@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 import lt_train.engine.fit as engine
 from cli.train import main
-from lt_data.errors import DataError, OutputError
+from lt_data.errors import DataError, OutputError, RecipeError
 from lt_train.engine import step as stepping
 from lt_train.engine.fit import fit
 from lt_train.inference.detect import load_trained
@@ -119,6 +119,31 @@ def test_a_damaged_checkpoint_never_takes_the_place_of_a_whole_one(copy, tiny_re
     assert copy.previous.read_bytes() == before
 
 
+def of_nothing(path):
+    save_checkpoint(path, {**load_checkpoint(path), "best": None})
+
+
+@pytest.mark.parametrize("damage", [flip, os.unlink, of_nothing])
+def test_a_best_checkpoint_that_is_lost_is_written_anew_where_the_last_is_the_same(copy, tiny_recipe, finished, damage):
+    damage(copy.best)
+    fit(tiny_recipe(*OPTIONS), copy.path, resume=True)
+    assert f"warning: {copy.best}: " in copy.log.read_text()
+    assert "; it is written anew from last.pt, which is of the same step\n" in copy.log.read_text()
+    contents = [load_checkpoint(run.best) for run in (copy, finished)]
+    assert_same(*(content["model"] for content in contents))
+    assert contents[0]["best"] == contents[1]["best"]
+
+
+def test_a_best_checkpoint_that_is_lost_is_forgotten_where_the_last_is_of_another_step(copy, tiny_recipe):
+    """The AP of a step whose weights nobody has keeps no later one from being the best."""
+    content = load_checkpoint(copy.last)
+    save_checkpoint(copy.last, {**content, "best": 2.0, "evaluated": 0})
+    copy.best.unlink()
+    fit(tiny_recipe(*OPTIONS), copy.path, resume=True)
+    assert f"warning: {copy.best}: no such checkpoint; the run goes on without it" in copy.log.read_text()
+    assert [load_checkpoint(path)["best"] for path in (copy.last, copy.best)] == [content["best"]] * 2
+
+
 def test_where_no_checkpoint_is_whole_each_is_a_line(copy, tiny_recipe):
     for path in copy.last.parent.iterdir():
         flip(path)
@@ -167,6 +192,57 @@ def test_a_checkpoint_of_something_else_is_a_line(copy, tiny_recipe, change, say
     with pytest.raises(DataError, match=says) as error:
         fit(tiny_recipe(*OPTIONS), copy.path, resume=True)
     assert len(error.value.problems) == 1
+
+
+def eight_bits(content):
+    content["model"] = {name: value.to(torch.int8) for name, value in content["model"].items()}
+
+
+def only_results(content):
+    """As a calibration leaves them."""
+    for name in set(content) - {"format", "model", "recipe", "categories", "train_sha256"}:
+        del content[name]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda c: c.update(done=10**9), "says that 1000000000 steps are done"),
+        (lambda c: c.update(evaluated=10**9), "1000000000 evaluated"),
+        (lambda c: c.pop("optimizer"), "holds no optimizer"),
+        (only_results, "holds no optimizer, scaler, done, best"),
+        (lambda c: c["model"].update({"other": torch.zeros(1)}), "other has no place in the model"),
+        (eight_bits, "whole numbers, the model has"),
+        (lambda c: c["categories"]["names"].reverse(), "categories are not those of"),
+        (lambda c: c.update(train_sha256="0" * 64), "is not the file the run was started with"),
+        (lambda c: c["recipe"]["optim"].update(lr="high"), "optim.lr was 'high', is now 0.01"),
+        (lambda c: c.update(recipe={}), "recipe is a dict; it must be a recipe"),
+        (lambda c: c["recipe"].update(schedule=5), "recipe is a dict; it must be a recipe"),
+    ],
+)
+def test_a_newest_checkpoint_of_something_else_gives_way_to_the_one_before(copy, tiny_recipe, finished, change, says):
+    copy.best.unlink()
+    content = load_checkpoint(copy.last)
+    change(content)
+    save_checkpoint(copy.last, content)
+    fit(tiny_recipe(*OPTIONS), copy.path, resume=True)
+    (warning,) = [line for line in copy.log.read_text().splitlines() if "the run goes on from" in line]
+    assert f"warning: {copy.last}: " in warning
+    assert says in warning
+    assert warning.endswith("; the run goes on from previous.pt, the checkpoint of step 4")
+    same_state(copy, finished)
+
+
+def test_a_recipe_of_other_values_is_a_few_short_lines(copy, tiny_recipe):
+    def change(content):
+        content["recipe"].update({f"key{i}": "\n" * 5000 for i in range(100)}, method="x" * 100_000)
+
+    changed(copy, change)
+    with pytest.raises(RecipeError, match="key0 was .* is now None") as error:
+        fit(tiny_recipe(*OPTIONS), copy.path, resume=True)
+    assert error.value.problems[-2] == "--resume: and 91 keys more"
+    assert len(error.value.problems) == 12
+    assert max(map(len, error.value.problems)) < 250
 
 
 def test_weights_of_another_detector_are_not_evaluated(copy, tiny_recipe):
@@ -262,6 +338,20 @@ def test_an_annotation_file_that_is_changed_meanwhile_is_noticed(
     assert load_checkpoint(tmp_path / "run/checkpoints/last.pt")["done"] == 1
 
 
+def written_and_put_back(path):
+    whole = path.read_bytes()
+    rewrite(path)
+    path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("change", [lambda path: os.utime(path, (1, 1)), written_and_put_back])
+def test_a_file_that_holds_its_bytes_again_is_a_warning(tiny_recipe, tiny_pool, tmp_path, monkeypatch, change):
+    recipe, path = tiny_recipe(*BLIND, *with_copies(tiny_pool, tmp_path)[:1]), tmp_path / "train.json"
+    in_step(monkeypatch, 2, lambda: change(path))
+    run = fit(recipe, tmp_path / "run")
+    assert f"warning: {path}: was written to or touched while the run read from it" in run.log.read_text()
+
+
 @pytest.mark.parametrize("how", ["touched", "replaced", "removed"])
 def test_what_does_no_harm_stops_nothing(tiny_recipe, tiny_pool, tmp_path, monkeypatch, how, finished):
     recipe = tiny_recipe(*BLIND, *with_copies(tiny_pool, tmp_path)[:1])
@@ -277,7 +367,9 @@ def test_what_does_no_harm_stops_nothing(tiny_recipe, tiny_pool, tmp_path, monke
             os.replace(tmp_path / "new", path)
 
     in_step(monkeypatch, 2, act)
-    assert losses(fit(recipe, tmp_path / "run")) == losses(finished)
+    run = fit(recipe, tmp_path / "run")
+    assert losses(run) == losses(finished)
+    assert ("was written to or touched" in run.log.read_text()) == (how == "touched")
 
 
 @pytest.mark.parametrize("workers", [0, 1])

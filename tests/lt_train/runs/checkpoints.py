@@ -8,7 +8,7 @@ def content(*, done=1, **changed):
     weight = torch.arange(6.0).reshape(2, 3)
     return {
         "model": {"layer.weight": weight},
-        "recipe": {"seed": 0, "model": {"min_size": [64]}},
+        "recipe": {"seed": 0, "data": {}, "model": {"min_size": [64]}},
         "categories": {
             "ids": [3, 5],
             "names": ["cat", "dog"],

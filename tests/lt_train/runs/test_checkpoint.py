@@ -11,7 +11,7 @@ import torch
 from lt_data.errors import DataError, OutputError
 from lt_train.detectors.weight_files import read_state_dict
 from lt_train.runs.checkpoint import load_checkpoint, load_newest, save_checkpoint
-from lt_train.runs.content import check_progress, load_optimizer, load_scaler, load_weights_into
+from lt_train.runs.content import check_content, check_progress, load_optimizer, load_scaler, load_weights_into
 from tests.lt_train.runs.checkpoints import content
 
 
@@ -96,7 +96,7 @@ WRONG = [None, True, -3, 1.5, math.nan, 2**70, "text", b"bytes", [], [1], {}, {"
 @pytest.mark.parametrize("name", content())
 def test_every_entry_of_any_other_type_is_a_line(tmp_path, name):
     path = tmp_path / "last.pt"
-    allowed = {"best": [None, 1.5], "val_sha256": [None], "recipe": [{}, {"a": 1}], "scaler": [{}, {"a": 1}]}
+    allowed = {"best": [None, 1.5], "val_sha256": [None], "scaler": [{}, {"a": 1}]}
     for value in WRONG:
         save_checkpoint(path, content(**{name: value}))
         if any(value is right or value == right for right in allowed.get(name, []) if not torch.is_tensor(value)):
@@ -138,16 +138,47 @@ def test_weights_that_are_not_finite(tmp_path, number):
     assert "optimizer is " in refusal(load_checkpoint, path)
 
 
+UNUSABLE = {
+    "of no memory": lambda: torch.zeros(2, 3, device="meta"),
+    "larger than the file": lambda: torch.zeros(1).expand(10**13),
+    "of eight bits": lambda: torch.zeros(2, 3).to(torch.float8_e4m3fn),
+    "of unequal rows": lambda: torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)]),
+    "of unequal rows in one block": lambda: torch.nested.nested_tensor(
+        [torch.zeros(2), torch.zeros(3)], layout=torch.jagged
+    ),
+    "sparse": lambda: torch.zeros(2, 3).to_sparse_csr(),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", UNUSABLE)
+def test_tensors_that_nothing_can_compute_with(tmp_path, kind):
+    """Where PyTorch writes them at all: each is a line wherever it stands, and the entry is named."""
+    path, bad = tmp_path / "last.pt", UNUSABLE[kind]()
+    optimizer = {"state": {0: {"momentum_buffer": bad}}, "param_groups": [{"params": [0]}]}
+    for name, value in {"model": {"a": bad}, "trained_model": {"a": bad}, "optimizer": optimizer}.items():
+        assert f"{path}: {name} is " in refusal(check_content, content(**{name: value}), path)
+        save_checkpoint(path, content(**{name: value}))
+        assert refusal(load_checkpoint, path).startswith(f"{path}: ")
+
+
 def test_lists_in_lists_in_lists(tmp_path):
     deep = []
     for _ in range(5000):
         deep = [deep]
     path = tmp_path / "last.pt"
-    torch.save({"format": 1, **content(), "recipe": {"a": 1}}, path)
+    torch.save({"format": 1, **content(), "recipe": {"data": {}, "a": 1}}, path)
     load_checkpoint(path)
-    from lt_train.runs.content import check_content
+    assert "recipe is a dict" in refusal(check_content, content(recipe={"data": {}, "a": deep}), path)
 
-    assert "recipe is a dict" in refusal(check_content, content(recipe={"a": deep}), path)
+
+@pytest.mark.parametrize(
+    "recipe", [{"seed": 0}, {"data": {}, "schedule": 5}, {"data": {}, "sampler": [1]}, {"data": 1}]
+)
+def test_a_recipe_without_its_sections_is_none(tmp_path, recipe):
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, content(recipe=recipe))
+    assert f"{path}: recipe is a dict; it must be a recipe" in refusal(load_checkpoint, path)
 
 
 @pytest.mark.parametrize(

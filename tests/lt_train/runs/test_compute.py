@@ -9,8 +9,8 @@ import torch
 from lt_data.errors import RecipeError
 from lt_train.engine.calibrate import calibrate_run
 from lt_train.engine.fit import fit
+from lt_train.engine.restore import restore_state
 from lt_train.engine.resume import read_begun
-from lt_train.engine.state import restore_state
 from lt_train.inference.detect import load_trained
 from lt_train.inference.evaluate_run import evaluate_run
 from lt_train.inference.predict_images import predict_images

@@ -92,17 +92,39 @@ def test_a_run_that_can_be_resumed_is_not_said_to_be_replaced(tmp_path, checkpoi
     check_run_dir(path, force=True)
 
 
-def test_a_start_that_fails_leaves_nothing(tmp_path, tiny_recipe, monkeypatch):
-    def full(path, text):
-        if path.name == "data.json":
-            raise OutputError(f"{path}: cannot be written (No space left on device); make room")
-        path.write_text(text)
+def full_disk(monkeypatch):
+    """A disk that takes the recipe and half of ``data.json``."""
+    original = directory.Path.write_bytes
 
-    monkeypatch.setattr(directory, "write_text", full)
+    def write(path, content):
+        if path.name.endswith("data.json"):
+            original(path, content[: len(content) // 2])
+            raise OSError(28, "No space left on device")
+        return original(path, content)
+
+    monkeypatch.setattr(directory.Path, "write_bytes", write)
+
+
+def test_a_start_that_fails_leaves_nothing(tmp_path, tiny_recipe, monkeypatch):
+    full_disk(monkeypatch)
     path = tmp_path / "deep" / "run"
-    with pytest.raises(OutputError, match=r"data\.json: cannot be written"), new_run(path, force=False):
+    with pytest.raises(OutputError, match=r"run/data\.json: cannot be written"), new_run(path, force=False):
         create_run_dir(path, tiny_recipe(), {}, force=False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_start_that_fails_leaves_the_run_that_it_would_have_replaced(tmp_path, tiny_recipe, monkeypatch):
+    there = (*RUN, "metrics.jsonl", "checkpoints/last.pt", "checkpoints/best.pt", "eval/metrics.json")
+    path = make(tmp_path / "run", *there)
+    with monkeypatch.context() as patch:
+        full_disk(patch)
+        with pytest.raises(OutputError, match="No space left"), new_run(path, force=True):
+            create_run_dir(path, tiny_recipe(), {}, force=True)
+    files = {str(p.relative_to(path)): p.read_text() for p in path.rglob("*") if p.is_file()}
+    assert files == dict.fromkeys(there, "x")
+    with new_run(path, force=True):
+        create_run_dir(path, tiny_recipe(), {}, force=True)
+    assert sorted(p.name for p in path.iterdir()) == ["checkpoints", "data.json", "recipe.yaml"]
 
 
 def test_a_second_process_is_refused_and_a_kill_holds_nobody_up(tmp_path, holder):
