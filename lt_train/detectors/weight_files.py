@@ -13,6 +13,7 @@ from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights, MaskRC
 
 from lt_data.errors import DataError
 from lt_data.files.archives import check_archive
+from lt_train.detectors.foreign.names import some
 from lt_train.detectors.foreign.objects import Inert, load_inert
 from lt_train.detectors.foreign.outcome import Converted
 from lt_train.detectors.foreign.pixels import check_not_caffes
@@ -24,6 +25,10 @@ from lt_train.detectors.norm import fold_zero_eps
 COCO_FILES = tuple(w.COCO_V1 for w in (FasterRCNN_ResNet50_FPN_Weights, MaskRCNN_ResNet50_FPN_Weights))
 # entries of a checkpoint that hold a state dict
 STATES = ("model", "state_dict")
+# of weights; what keeps eight bits or fewer of a number is of a quantised model, whose scales lie elsewhere
+FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+# of counts and of masks beside the weights
+WHOLES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
 
 # dataset id and name of labels 1..C; other tools tell names alone
 Categories = Sequence[tuple[int | None, str]]
@@ -60,10 +65,12 @@ def read_weights(path: str | Path) -> FileWeights:
     ``state_dict`` (mmdetection, Lightning).
 
     Raises:
-        DataError: The file does not exist or holds something else, or weights of a model that ours cannot be.
+        DataError: The file does not exist or holds something else, weights of a model that ours cannot be, or numbers
+            that are not finite.
     """
     content = _read_tensors(path)
     found = converted(_state(content, path), content, Path(path))
+    _check_finite(found.state, path)
     if "conv1.weight" in found.state:
         check_not_caffes(found.state, norm="bn1", where=str(path))
     for weights in COCO_FILES:
@@ -87,17 +94,33 @@ def _state(content: Any, path: str | Path) -> Mapping[str, Tensor]:
         raise DataError(_unreadable(path))
     if not weights or not all(isinstance(key, str) and _is_plain(value) for key, value in weights.items()):
         raise DataError(
-            f"weights: {path} holds no state dict of dense, real tensors; allowed are a state dict, or a checkpoint of "
-            "this project, torchvision's references, Lightning, mmdetection or detectron2"
+            f"weights: {path} holds no state dict of dense, real tensors (fractions of 16 bits and more, or whole "
+            "numbers); allowed are a state dict, or a checkpoint of this project, torchvision's references, Lightning, "
+            "mmdetection or detectron2"
         )
     return weights
 
 
 def _is_plain(value: object) -> bool:
-    """Whether it is a tensor that a weight can be copied from."""
-    if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized:
+    """Whether it is a tensor that a weight can be copied from, and that is as large as the file's bytes."""
+    if not isinstance(value, Tensor) or value.is_nested or value.layout != torch.strided:
         return False
-    return not value.is_complex() and value.device.type == "cpu"
+    if value.dtype not in FLOATS + WHOLES or value.device.type != "cpu":
+        return False
+    # a few bytes can be seen as a tensor of any size
+    return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+
+
+def _check_finite(weights: Mapping[str, Tensor], path: str | Path) -> None:
+    """Refuses weights that training diverged to, or that are too large for the model's 32 bits.
+
+    Raises:
+        DataError: One has a number that is not finite.
+    """
+    wrong = [key for key, value in weights.items() if not bool(value.to(torch.float32).isfinite().all())]
+    problem = "(its name here) has numbers that are not finite in 32 bits; give weights from before they diverged"
+    if wrong:
+        raise DataError(f"weights {path}: {line}" for line in some(wrong, problem))
 
 
 def _categories(content: Mapping[str, Any], found: Converted, path: str | Path) -> Categories | None:

@@ -60,7 +60,8 @@ def load_weights(model: Any, source: str | Path, *, own_categories: Categories |
 
     Raises:
         RecipeError: A name is asked for that the model has no weights of.
-        DataError: The file cannot be had or read, or a weight is missing, unexpected or of another shape.
+        DataError: The file cannot be had or read, or a weight is missing, unexpected, of another shape or
+            not of finite fractions.
     """
     if source == "none":
         return LoadReport(0, ())
@@ -92,7 +93,7 @@ def initialise_from(
         where: What the weights are from, for messages.
 
     Raises:
-        DataError: A weight is missing, unexpected or of another shape.
+        DataError: A weight is missing, unexpected, of another shape or of whole numbers.
     """
     return _load(model, state, where, others=_difference(own_categories, source_categories))
 
@@ -176,6 +177,7 @@ def _load(model: Any, source: Mapping[str, Tensor], where: str, *, others: str) 
         _check_same_detector(model, state, where)
     own = model.state_dict()
     _check_shapes(model, own, state, where)
+    _check_numbers(own, state, where)
     anew = _layers_anew(model, own, state, others="" if trunk_only else others)
     state = {k: v for k, v in state.items() if not k.startswith(OWN_STATE) and k.rpartition(".")[0] not in anew}
     missing, unexpected = _copy(model, state, where)
@@ -228,6 +230,19 @@ def _check_shapes(model: Any, own: Mapping[str, Tensor], state: Mapping[str, Ten
     more = len(wrong) - EXAMPLES
     if lines:
         raise DataError(lines + [f"weights {where}: and {more} more have another shape"] * (more > 0))
+
+
+def _check_numbers(own: Mapping[str, Tensor], state: Mapping[str, Tensor], where: str) -> None:
+    """Refuses whole numbers where the model has fractions: those of a quantised model, without its scales.
+
+    Raises:
+        DataError: A weight is of whole numbers.
+    """
+    weights = [key for key, value in own.items() if key in state and value.is_floating_point()]
+    wrong = [key for key in weights if not key.startswith(OWN_STATE) and not state[key].is_floating_point()]
+    problem = "holds whole numbers, the model has fractions; give weights that are not quantised"
+    if wrong:
+        raise DataError(f"weights {where}: {line}" for line in some(wrong, problem))
 
 
 def _copy(model: nn.Module, state: Mapping[str, Tensor], where: str) -> tuple[list[str], list[str]]:

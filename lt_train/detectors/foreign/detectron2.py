@@ -43,16 +43,31 @@ TOOL = "detectron2"
 CONFIG = "config.yaml"
 MOST_BYTES = 200_000
 STRIDE = Setting("MODEL.RESNETS.STRIDE_IN_1X1", False, "its strides in the 3x3 convolutions")
+# the first pools regions half a cell aside
+POOLER = Setting("MODEL.ROI_BOX_HEAD.POOLER_TYPE", "ROIAlignV2", "regions pooled by RoIAlign", ("ROIAlign",))
+BATCH_NORMS = ("BN", "SyncBN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N")
 NEEDED = (
     STRIDE,
+    Setting("MODEL.META_ARCHITECTURE", "GeneralizedRCNN", "two stages"),
+    Setting("MODEL.BACKBONE.NAME", "build_resnet_fpn_backbone", "a ResNet with a pyramid"),
+    Setting("MODEL.RESNETS.NORM", "FrozenBN", "batch norms of eps 1e-5", BATCH_NORMS),
     Setting("MODEL.RESNETS.RES5_DILATION", 1, "torchvision's ResNet"),
     Setting("MODEL.FPN.FUSE_TYPE", "sum", "a pyramid of sums"),
     Setting("MODEL.ANCHOR_GENERATOR.SIZES", [[32], [64], [128], [256], [512]], "torchvision's anchors"),
     Setting("MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", [[0.5, 1.0, 2.0]], "torchvision's anchors"),
     Setting("MODEL.ANCHOR_GENERATOR.OFFSET", 0.0, "torchvision's anchors"),
+    Setting("MODEL.PROPOSAL_GENERATOR.NAME", "RPN", "torchvision's region proposal network"),
+    Setting("MODEL.RPN.HEAD_NAME", "StandardRPNHead", "torchvision's region proposal network"),
+    Setting("MODEL.RPN.IN_FEATURES", ["p2", "p3", "p4", "p5", "p6"], "proposals from five levels"),
     Setting("MODEL.RPN.BBOX_REG_WEIGHTS", [1.0, 1.0, 1.0, 1.0], "torchvision's box coder"),
+    Setting("MODEL.ROI_HEADS.NAME", "StandardROIHeads", "one stage of regions"),
+    Setting("MODEL.ROI_HEADS.IN_FEATURES", ["p2", "p3", "p4", "p5"], "regions pooled from four levels"),
+    Setting("MODEL.ROI_BOX_HEAD.NAME", "FastRCNNConvFCHead", "torchvision's box head"),
+    POOLER,
     Setting("MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS", [10.0, 10.0, 5.0, 5.0], "torchvision's box coder"),
     Setting("MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE", False, "a softmax over classes and background"),
+    Setting("MODEL.ROI_MASK_HEAD.NAME", "MaskRCNNConvUpsampleHead", "torchvision's mask head"),
+    Setting("MODEL.ROI_MASK_HEAD.POOLER_TYPE", POOLER.value, POOLER.meaning, POOLER.others),
     Setting("MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION", 14, "masks of 14 x 14 cells"),
 )
 # kept by some versions: anchors, and what the configuration says of pixels
@@ -79,8 +94,9 @@ def from_detectron2(state: Mapping[str, Tensor], path: Path) -> Converted:
     masks = any_begins(weights, "roi_heads.mask_head.")
     own = renamed(weights, names(masks=masks), tool=TOOL, where=where)
     check_rows(own, background=False, where=where)
-    there = _pixels(_config(path, masks=masks), where)
-    return Converted(with_own_pixels(background_first(own), there), notes=(POOLING.format(tool=TOOL),))
+    config = _config(path, masks=masks)
+    notes = (POOLING.format(tool=TOOL),) * (setting(config, POOLER.path) != "ROIAlign")
+    return Converted(with_own_pixels(background_first(own), _pixels(config, where)), notes=notes)
 
 
 def names(*, masks: bool) -> dict[str, str]:

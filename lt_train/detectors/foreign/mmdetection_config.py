@@ -9,36 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from lt_data.errors import DataError
+from lt_train.detectors.foreign.mmdetection_settings import has_legacy_anchors, unlike_ours
 from lt_train.detectors.foreign.pixels import Pixels, pixels
-from lt_train.detectors.foreign.settings import ABSENT, Setting, mappings, other_settings, setting
+from lt_train.detectors.foreign.settings import ABSENT, mappings, setting
 
 # no configuration is as long as that
 MOST_CHARACTERS = 200_000
-_RPN_STDS, _BOX_STDS = [1.0] * 4, [0.1, 0.1, 0.2, 0.2]
-_ANCHORS = "torchvision's anchors"
-# paths of version 1, then of versions 2 and 3
-NEEDED = (
-    Setting("model.backbone.style", "pytorch", "its strides in the 3x3 convolutions"),
-    Setting("model.backbone.strides", [1, 2, 2, 2], "torchvision's ResNet"),
-    Setting("model.backbone.dilations", [1, 1, 1, 1], "torchvision's ResNet"),
-    Setting("model.rpn_head.anchor_scales", [8], _ANCHORS),
-    Setting("model.rpn_head.anchor_ratios", [0.5, 1.0, 2.0], _ANCHORS),
-    Setting("model.rpn_head.anchor_strides", [4, 8, 16, 32, 64], _ANCHORS),
-    Setting("model.rpn_head.target_stds", _RPN_STDS, "torchvision's box coder"),
-    Setting("model.bbox_head.target_stds", _BOX_STDS, "torchvision's box coder"),
-    Setting("model.bbox_head.loss_cls.use_sigmoid", False, "a softmax over classes and background"),
-    Setting("model.mask_roi_extractor.roi_layer.out_size", 14, "masks of 14 x 14 cells"),
-    Setting("model.rpn_head.anchor_generator.scales", [8], _ANCHORS),
-    Setting("model.rpn_head.anchor_generator.ratios", [0.5, 1.0, 2.0], _ANCHORS),
-    Setting("model.rpn_head.anchor_generator.strides", [4, 8, 16, 32, 64], _ANCHORS),
-    Setting("model.rpn_head.bbox_coder.target_stds", _RPN_STDS, "torchvision's box coder"),
-    Setting("model.roi_head.bbox_head.bbox_coder.target_stds", _BOX_STDS, "torchvision's box coder"),
-    Setting("model.roi_head.bbox_head.loss_cls.use_sigmoid", False, "a softmax over classes and background"),
-    Setting("model.roi_head.mask_roi_extractor.roi_layer.output_size", 14, "masks of 14 x 14 cells"),
-)
-_GENERATOR = "model.rpn_head.anchor_generator"
-# where the centre of an anchor lies in its cell
-_OFFSETS = {"AnchorGenerator": 0.0, "LegacyAnchorGenerator": 0.5}
 
 
 @dataclass(frozen=True)
@@ -66,20 +42,11 @@ def trained_as(meta: object, *, where: str) -> Trained:
     config = next((parsed(text) for text in texts if isinstance(text, str)), None)
     if config is None or setting(config, "model") is ABSENT:
         return Trained()
-    generator = setting(config, f"{_GENERATOR}.type")
-    problems = other_settings(config, NEEDED, where=where)
-    if generator is not ABSENT:
-        offset = _OFFSETS.get(str(generator), 0.0)
-        kind = "LegacyAnchorGenerator" if generator == "LegacyAnchorGenerator" else "AnchorGenerator"
-        needed = (
-            Setting(f"{_GENERATOR}.type", kind, "torchvision's anchors"),
-            Setting(f"{_GENERATOR}.center_offset", offset, "torchvision's anchors"),
-        )
-        problems += other_settings(config, needed, where=where)
+    problems = unlike_ours(config, where=where)
     if problems:
         raise DataError(problems)
     aligned = setting(config, "model.roi_head.bbox_roi_extractor.roi_layer.aligned") is not False
-    return Trained(_pixels(config, where), generator == "LegacyAnchorGenerator", aligned)
+    return Trained(_pixels(config, where), has_legacy_anchors(config), aligned)
 
 
 def parsed(text: str) -> dict[str, Any] | None:

@@ -18,14 +18,27 @@ class Setting:
     """A setting that has to be as it is here.
 
     Attributes:
-        path: Its keys, joined by dots.
+        path: Its keys, joined by dots. What a last key ``type`` has is a class, and compared without its package.
         value: What it is here.
         meaning: What that is, for messages.
+        others: Values that mean the same for weights.
     """
 
     path: str
     value: Any
     meaning: str
+    others: tuple[Any, ...] = ()
+
+    @property
+    def allowed(self) -> str:
+        """What it may be, for messages."""
+        values = (self.value, *self.others)
+        return f"{'are' if self.others else 'is'} {', '.join(map(shown, values))}"
+
+    def takes(self, value: Any) -> bool:
+        """Whether a value is one of those."""
+        own = class_name(value) if self.path.endswith(".type") else plain(value)
+        return any(own == plain(allowed) for allowed in (self.value, *self.others))
 
 
 def setting(config: object, path: str) -> Any:
@@ -41,11 +54,16 @@ def other_settings(config: object, needed: Sequence[Setting], *, where: str) -> 
     """One line for each setting that is there with another value."""
     found = [(row, setting(config, row.path)) for row in needed]
     return [
-        f"weights {where}: they were trained with {row.path}={shown(value)}; allowed is {shown(row.value)}, since this "
-        f"model has {row.meaning}"
+        f"weights {where}: they were trained with {row.path}={shown(value)}; allowed {row.allowed}, since this model "
+        f"has {row.meaning}"
         for row, value in found
-        if value is not ABSENT and plain(value) != plain(row.value)
+        if value is not ABSENT and not row.takes(value)
     ]
+
+
+def class_name(value: object) -> object:
+    """A class's name without its package or module: ``mmdet.ResNet`` is a ``ResNet``."""
+    return value.rpartition(".")[2] if isinstance(value, str) else value
 
 
 def mappings(config: object) -> Iterator[Mapping[Any, Any]]:

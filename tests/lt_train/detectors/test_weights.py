@@ -268,6 +268,9 @@ def test_files_that_are_no_weights(tmp_path, capsys):
     torch.save({"model": {3: torch.zeros(1)}}, tmp_path / "unnamed.pt")
     torch.save({"state_dict": {"a": torch.zeros(2, 2).to_sparse()}}, tmp_path / "sparse.pt")
     torch.save({"a": torch.zeros(2, dtype=torch.complex64)}, tmp_path / "complex.pt")
+    torch.save({"a": torch.zeros(2).to(torch.float8_e4m3fn)}, tmp_path / "eighth.pt")
+    torch.save({"a": torch.zeros(2, device="meta")}, tmp_path / "meta.pt")
+    torch.save({"a": torch.zeros(1).expand(10**13)}, tmp_path / "endless.pt")
     for name, message in [
         ("text.pt", "is no file of tensors"),
         ("empty.pt", "is no file of tensors"),
@@ -279,10 +282,45 @@ def test_files_that_are_no_weights(tmp_path, capsys):
         ("unnamed.pt", "holds no state dict"),
         ("sparse.pt", "holds no state dict of dense, real tensors"),
         ("complex.pt", "holds no state dict of dense, real tensors"),
+        *((f"{name}.pt", "holds no state dict of dense, real tensors") for name in ("eighth", "meta", "endless")),
         ("absent.pt", "cannot read .*allowed are none, imagenet, coco"),
     ]:
         assert re.search(message, refusal(read_state_dict, tmp_path / name))
     assert "executed" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.uint8, torch.bool, torch.int64])
+def test_whole_numbers_are_no_weights(tmp_path, kind):
+    """A quantised file has the names and shapes of a model, and would load as noise."""
+    torch.save({key: value.to(kind) for key, value in small().state_dict().items()}, tmp_path / "whole.pt")
+    model = small(seed=1)
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(DataError) as error:
+        load_weights(model, tmp_path / "whole.pt")
+    assert len(error.value.problems) == 4
+    assert error.value.problems[0].endswith(
+        "holds whole numbers, the model has fractions; give weights that are not quantised"
+    )
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_fractions_of_any_kind_are_weights(tmp_path, kind):
+    state = {key: value.to(kind) if value.is_floating_point() else value for key, value in small().state_dict().items()}
+    torch.save(state, tmp_path / "a.pt")
+    model = small(seed=1)
+    assert load_weights(model, tmp_path / "a.pt").reinitialised == ()
+    assert torch.equal(model.state_dict()[f"{CLASSIFIER}.weight"], state[f"{CLASSIFIER}.weight"].float())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf"), 1e300])
+def test_weights_that_are_not_finite_are_named(tmp_path, value):
+    """Also what only 64 bits can hold: the model would have infinity."""
+    state = {key: value.double() for key, value in small().state_dict().items()}
+    state[f"{CLASSIFIER}.bias"][1] = value
+    torch.save({"model": state}, tmp_path / "odd.pt")
+    line = refusal(lambda path: load_weights(small(), path), tmp_path / "odd.pt")
+    assert line.startswith(f"weights {tmp_path / 'odd.pt'}: {CLASSIFIER}.bias (its name here) has numbers that are not")
 
 
 def test_checkpoints_are_refused_in_our_words(tmp_path, capsys):

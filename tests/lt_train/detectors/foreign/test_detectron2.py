@@ -26,16 +26,33 @@ CONFIG = {
     "MODEL": {
         "PIXEL_MEAN": [103.53, 116.28, 123.675],
         "PIXEL_STD": TWICE,
-        "RESNETS": {"DEPTH": 50, "STRIDE_IN_1X1": False, "RES5_DILATION": 1},
+        "META_ARCHITECTURE": "GeneralizedRCNN",
+        "BACKBONE": {"NAME": "build_resnet_fpn_backbone", "FREEZE_AT": 2},
+        "PROPOSAL_GENERATOR": {"NAME": "RPN", "MIN_SIZE": 0},
+        "RESNETS": {"DEPTH": 50, "STRIDE_IN_1X1": False, "RES5_DILATION": 1, "NORM": "FrozenBN"},
         "FPN": {"FUSE_TYPE": "sum"},
         "ANCHOR_GENERATOR": {
             "SIZES": [[32], [64], [128], [256], [512]],
             "ASPECT_RATIOS": [[0.5, 1.0, 2.0]],
             "OFFSET": 0.0,
         },
-        "RPN": {"BBOX_REG_WEIGHTS": [1.0, 1.0, 1.0, 1.0]},
-        "ROI_BOX_HEAD": {"BBOX_REG_WEIGHTS": [10.0, 10.0, 5.0, 5.0]},
-        "ROI_MASK_HEAD": {"POOLER_RESOLUTION": 14},
+        "RPN": {
+            "BBOX_REG_WEIGHTS": [1.0, 1.0, 1.0, 1.0],
+            "HEAD_NAME": "StandardRPNHead",
+            "IN_FEATURES": ["p2", "p3", "p4", "p5", "p6"],
+        },
+        "ROI_HEADS": {"NAME": "StandardROIHeads", "IN_FEATURES": ["p2", "p3", "p4", "p5"]},
+        "ROI_BOX_HEAD": {
+            "BBOX_REG_WEIGHTS": [10.0, 10.0, 5.0, 5.0],
+            "NAME": "FastRCNNConvFCHead",
+            "POOLER_TYPE": "ROIAlignV2",
+            "USE_SIGMOID_CE": False,
+        },
+        "ROI_MASK_HEAD": {
+            "NAME": "MaskRCNNConvUpsampleHead",
+            "POOLER_RESOLUTION": 14,
+            "POOLER_TYPE": "ROIAlignV2",
+        },
     },
 }
 
@@ -124,6 +141,22 @@ def test_weights_alone_do_not_show_what_they_saw(tmp_path):
             7,
             "POOLER_RESOLUTION=7; allowed is 14, since",
         ),
+        (
+            "MODEL.ROI_BOX_HEAD.POOLER_TYPE",
+            "ROIPool",
+            "POOLER_TYPE='ROIPool'; allowed are 'ROIAlignV2', 'ROIAlign', since this model has regions pooled",
+        ),
+        ("MODEL.ROI_MASK_HEAD.POOLER_TYPE", "ROIPool", "MODEL.ROI_MASK_HEAD.POOLER_TYPE='ROIPool'"),
+        ("MODEL.RESNETS.NORM", "GN", "MODEL.RESNETS.NORM='GN'; allowed are 'FrozenBN', 'BN',"),
+        ("MODEL.META_ARCHITECTURE", "RetinaNet", "META_ARCHITECTURE='RetinaNet'"),
+        ("MODEL.BACKBONE.NAME", "build_own_backbone", "BACKBONE.NAME='build_own_backbone'"),
+        ("MODEL.PROPOSAL_GENERATOR.NAME", "RRPN", "PROPOSAL_GENERATOR.NAME='RRPN'"),
+        ("MODEL.RPN.HEAD_NAME", "OwnHead", "HEAD_NAME='OwnHead'"),
+        ("MODEL.RPN.IN_FEATURES", ["p3", "p4", "p5", "p6", "p7"], "RPN.IN_FEATURES=['p3'"),
+        ("MODEL.ROI_HEADS.NAME", "CascadeROIHeads", "ROI_HEADS.NAME='CascadeROIHeads'"),
+        ("MODEL.ROI_HEADS.IN_FEATURES", ["p2"], "ROI_HEADS.IN_FEATURES=['p2']; allowed is ['p2', 'p3', 'p4', 'p5']"),
+        ("MODEL.ROI_BOX_HEAD.NAME", "OwnHead", "ROI_BOX_HEAD.NAME='OwnHead'"),
+        ("MODEL.ROI_MASK_HEAD.NAME", "PointRendMaskHead", "ROI_MASK_HEAD.NAME='PointRendMaskHead'"),
         ("INPUT.FORMAT", None, "INPUT.FORMAT in its config.yaml is missing; allowed are BGR and RGB"),
         ("INPUT.FORMAT", "L" * 9999, "is 'LLL"),
         ("INPUT.FORMAT", "RGB", "its input is R, G, B less [103.53, 116.28, 123.675], this model takes [123.675"),
@@ -134,6 +167,16 @@ def test_weights_alone_do_not_show_what_they_saw(tmp_path):
 def test_settings_that_shapes_cannot_show(tmp_path, path, value, says):
     assert says in refusal(zeros(), written(tmp_path, changed(path, value)))
     from_detectron2(zeros(), written(tmp_path))
+
+
+@pytest.mark.parametrize("norm", ["BN", "SyncBN", "nnSyncBN"])
+def test_batch_norms_of_any_kind_are_batch_norms(tmp_path, norm):
+    assert from_detectron2(zeros(), written(tmp_path, changed("MODEL.RESNETS.NORM", norm))).state
+
+
+def test_regions_that_are_pooled_as_here_need_no_note(tmp_path):
+    path = written(tmp_path, changed("MODEL.ROI_BOX_HEAD.POOLER_TYPE", "ROIAlign"))
+    assert from_detectron2(zeros(), path).notes == ()
 
 
 def test_a_mask_setting_says_nothing_of_boxes(tmp_path):
