@@ -611,7 +611,7 @@ def test_findings_that_only_follow_are_left_out(tmp_path):
     assert set(found(tmp_path, content)) == {"LT011"}
     content = base()
     content["categories"] += content["categories"]
-    assert set(found(tmp_path, content)) == {"LT103"}
+    assert set(found(tmp_path, content)) == {"LT111"}
     content = base()
     for record in content["annotations"]:
         record["iscrowd"] = 1
