@@ -122,7 +122,13 @@ def test_a_second_stage_starts_from_the_average(averaged_run, tiny_recipe, tmp_p
 
 
 @pytest.mark.parametrize(
-    "options", [(), ("compute.channels_last=true",), ("compute.precision=fp16", "model.name=faster_rcnn_small")]
+    "options",
+    [
+        (),
+        ("compute.channels_last=true",),
+        # processors without half precision are slow at it
+        pytest.param(("compute.precision=fp16", "model.name=faster_rcnn_small"), marks=pytest.mark.slow),
+    ],
 )
 def test_resume_goes_on_as_if_never_stopped(tiny_recipe, tmp_path, monkeypatch, options):
     recipe = tiny_recipe(*EMA, *options, "data.val=null")

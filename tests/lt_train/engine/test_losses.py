@@ -72,8 +72,11 @@ def test_accumulated_losses_are_means(tiny_recipe):
         (nan, {3}, ("optim.accumulate=2", "optim.clip=0.5")),
         (infinite, {1}, ("compute.precision=bf16",)),
         (infinite, {1}, ("compute.precision=fp16", *NO_MASKS)),
-        (nan, {1}, ("compute.precision=fp16", *NO_MASKS)),
-        (infinite, {2}, ("compute.precision=fp16", "optim.accumulate=2", "optim.clip=0.5", *NO_MASKS)),
+        pytest.param(nan, {1}, ("compute.precision=fp16", *NO_MASKS), marks=pytest.mark.slow),
+        pytest.param(
+            *(infinite, {2}, ("compute.precision=fp16", "optim.accumulate=2", "optim.clip=0.5", *NO_MASKS)),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_no_weight_changes_in_such_a_step_or_later(tiny_recipe, monkeypatch, kind, passes, options):

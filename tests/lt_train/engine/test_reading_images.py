@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from rich.console import Console
 
 from lt_data.errors import DataError
 from lt_train.engine.fit import fit
@@ -13,7 +12,6 @@ from lt_train.inference.evaluate_run import evaluate_run
 from lt_train.inference.predict_images import predict_images
 from lt_train.recipe.sections import Files
 
-QUIET = Console(quiet=True)
 # how EXIF 6 stores a picture: turned to the left
 TURNED = 6
 
@@ -51,15 +49,15 @@ def losses(run):
 
 
 def test_training_evaluating_and_predicting_read_images_alike(tiny_recipe, pools, tmp_path):
-    usual = fit(tiny_recipe(*files(pools, "usual")), tmp_path / "usual", console=QUIET)
+    usual = fit(tiny_recipe(*files(pools, "usual")), tmp_path / "usual")
     keys = ["data.image_range=0,4080", "data.exif=apply"]
-    deep = fit(tiny_recipe(*files(pools, "deep"), *keys), tmp_path / "deep", console=QUIET)
+    deep = fit(tiny_recipe(*files(pools, "deep"), *keys), tmp_path / "deep")
     assert losses(usual) == losses(deep)
     assert "6 of 12 images are turned or mirrored by EXIF" in deep.log.read_text()
     for run in (usual, deep):
         given = Files(annotations=pools / "a.json", images=pools / run.path.name)
-        evaluate_run(run.path, files=given, out=run.path / "again", console=QUIET)
-        predict_images(run.path, pools / run.path.name, run.path / "found", pictures=1, console=QUIET)
+        evaluate_run(run.path, files=given, out=run.path / "again")
+        predict_images(run.path, pools / run.path.name, run.path / "found", pictures=1)
     for name in ("eval/predictions.json", "again/predictions.json", "found/predictions.json", "found/images.json"):
         assert (usual.path / name).read_bytes() == (deep.path / name).read_bytes(), name
     pictures = [np.asarray(Image.open(run.path / "found/pictures/0.png.png")) for run in (usual, deep)]
@@ -77,11 +75,11 @@ def test_values_without_a_range_are_refused_before_a_run_is_made(tiny_recipe, po
         Image.fromarray(values).save(images / record["file_name"])
     (tmp_path / "a.json").write_text(json.dumps(content))
     with pytest.raises(DataError, match="32-bit integers from .* data.image_range=LOW,HIGH"):
-        fit(tiny_recipe(*files(tmp_path, "images")), tmp_path / "run", console=QUIET)
+        fit(tiny_recipe(*files(tmp_path, "images")), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_turned_images_whose_record_has_the_other_size_are_refused_with_the_key(tiny_recipe, pools, tmp_path):
     with pytest.raises(DataError, match="once turned by its EXIF orientation; use data.exif=apply"):
-        fit(tiny_recipe(*files(pools, "deep"), "data.image_range=0,4080"), tmp_path / "run", console=QUIET)
+        fit(tiny_recipe(*files(pools, "deep"), "data.image_range=0,4080"), tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -61,7 +61,7 @@ def test_a_signal_to_the_group_ends_an_evaluation_in_one_line(run, tiny_pool, tm
     time.sleep(0.1)
     os.killpg(process.pid, number)
     _, said = process.communicate(timeout=120)
-    assert said.splitlines()[-1] == {signal.SIGTERM: "error: terminated", signal.SIGINT: "error: interrupted"}[number]
+    assert said.splitlines()[-1] == {signal.SIGTERM: "terminated", signal.SIGINT: "interrupted"}[number]
     assert "Exception ignored" not in said
     assert "Traceback" not in said
     assert process.returncode == 1
