@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -92,7 +92,7 @@ def _state(content: Any, path: str | Path) -> Mapping[str, Tensor]:
     weights = state if isinstance(state, Mapping) else {}
     if any(isinstance(part, Inert) for part in (state, *weights.values())):
         raise DataError(_unreadable(path))
-    if not weights or not all(isinstance(key, str) and _is_plain(value) for key, value in weights.items()):
+    if not weights or not all(isinstance(key, str) and is_plain_tensor(value) for key, value in weights.items()):
         raise DataError(
             f"weights: {path} holds no state dict of dense, real tensors (fractions of 16 bits and more, or whole "
             "numbers); allowed are a state dict, or a checkpoint of this project, torchvision's references, Lightning, "
@@ -101,7 +101,7 @@ def _state(content: Any, path: str | Path) -> Mapping[str, Tensor]:
     return weights
 
 
-def _is_plain(value: object) -> bool:
+def is_plain_tensor(value: object) -> TypeGuard[Tensor]:
     """Whether it is a tensor that a weight can be copied from, and that is as large as the file's bytes."""
     if not isinstance(value, Tensor) or value.is_nested or value.layout != torch.strided:
         return False

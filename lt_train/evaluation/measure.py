@@ -112,12 +112,7 @@ def measure(
     choices = choices or Choices()
     if truth is None:
         truth = load_ground_truth(annotations, masks=False)
-    if choices.boxes_only:
-        iou_types = ("bbox",)
-    found = read_detections(predictions, truth, iou_types=iou_types, skip_invalid=choices.skip_invalid)
-    if "segm" in found.iou_types:
-        # masks take long to decode, so they come last: only if they are measured, and the predictions are whole
-        found = found.with_truth_masks(annotations)
+    found = _checked(annotations, predictions, truth, ("bbox",) if choices.boxes_only else iou_types, choices)
 
     def run(*, fixed: bool) -> dict[str, Evaluation]:
         return {
@@ -155,6 +150,21 @@ def measure(
             *frequency_notes(annotations, counted=_frequencies(train_counts) is not None),
         ),
     )
+
+
+def _checked(
+    annotations: AnnotationFile,
+    predictions: Predictions,
+    truth: GroundTruth,
+    iou_types: Sequence[IouType] | None,
+    choices: Choices,
+) -> CheckedDetections:
+    """The predictions beside the annotations, with masks if these are measured."""
+    found = read_detections(predictions, truth, iou_types=iou_types, skip_invalid=choices.skip_invalid)
+    if "segm" not in found.iou_types:
+        return found
+    # masks take long to decode, so they come last: only if they are measured, and the predictions are whole
+    return found.with_truth_masks(annotations)
 
 
 def _warnings(

@@ -12,19 +12,13 @@ from torch import Tensor, nn
 
 from lt_data.counts.training import UNKNOWN
 from lt_data.errors import DataError
+from lt_train.detectors.weight_files import is_plain_tensor
 from lt_train.recipe.sections import has_sections
 
 # problems of one kind that a message names
 EXAMPLES = 3
 # characters of a wrong value that a message shows
 SHOWN = 40
-# kinds of numbers that weights, buffers and momentum may have
-DTYPES = frozenset(
-    (
-        *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
-        *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
-    )
-)
 ADVICE = "the file is damaged or was changed; give a checkpoint that this project wrote"
 
 
@@ -210,18 +204,7 @@ def _first_broken(weights: Mapping[Any, Any]) -> str | None:
 
 
 def _finite(value: Any) -> bool:
-    return isinstance(value, Tensor) and _is_in_memory(value) and bool(value.isfinite().all())
-
-
-def _is_in_memory(tensor: Tensor) -> bool:
-    """Whether it is a plain block of numbers; one that repeats few of them may claim to have any size."""
-    return (
-        not tensor.is_nested
-        and tensor.layout == torch.strided
-        and tensor.device.type == "cpu"
-        and tensor.dtype in DTYPES
-        and tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
-    )
+    return is_plain_tensor(value) and bool(value.isfinite().all())
 
 
 def _is_optimizer(value: Any) -> bool:

@@ -61,13 +61,17 @@ _PROPOSALS = (
     Setting("model.rpn_head.bbox_coder.target_stds", _RPN_STDS, _CODER),
     Setting("model.rpn_head.bbox_coder.add_ctr_clamp", False, _CODER),
 )
+# of boxes and of masks alike
+_EXTRACTOR = (
+    Setting("type", "SingleRoIExtractor", _POOLING),
+    Setting("featmap_strides", _STRIDES[:4], _POOLING),
+    Setting("finest_scale", 56, _POOLING),
+    Setting("roi_layer.type", "RoIAlign", _POOLING),
+    Setting("roi_layer.pool_mode", "avg", _POOLING),
+)
 # below "model" in version 1, below its "roi_head" later
 _REGIONS = (
-    Setting("bbox_roi_extractor.type", "SingleRoIExtractor", _POOLING),
-    Setting("bbox_roi_extractor.featmap_strides", _STRIDES[:4], _POOLING),
-    Setting("bbox_roi_extractor.finest_scale", 56, _POOLING),
-    Setting("bbox_roi_extractor.roi_layer.type", "RoIAlign", _POOLING),
-    Setting("bbox_roi_extractor.roi_layer.pool_mode", "avg", _POOLING),
+    *(replace(row, path=f"bbox_roi_extractor.{row.path}") for row in _EXTRACTOR),
     Setting("bbox_head.type", "Shared2FCBBoxHead", _LINEAR, ("SharedFCBBoxHead", "ConvFCBBoxHead")),
     Setting("bbox_head.cls_predictor_cfg.type", "Linear", _LINEAR),
     Setting("bbox_head.reg_predictor_cfg.type", "Linear", _LINEAR),
@@ -81,11 +85,7 @@ _REGIONS = (
     Setting("bbox_head.loss_cls.use_sigmoid", False, _SOFTMAX),
 )
 _MASKS = (
-    Setting("mask_roi_extractor.type", "SingleRoIExtractor", _POOLING),
-    Setting("mask_roi_extractor.featmap_strides", _STRIDES[:4], _POOLING),
-    Setting("mask_roi_extractor.finest_scale", 56, _POOLING),
-    Setting("mask_roi_extractor.roi_layer.type", "RoIAlign", _POOLING),
-    Setting("mask_roi_extractor.roi_layer.pool_mode", "avg", _POOLING),
+    *(replace(row, path=f"mask_roi_extractor.{row.path}") for row in _EXTRACTOR),
     Setting("mask_roi_extractor.roi_layer.out_size", 14, "masks of 14 x 14 cells"),
     Setting("mask_roi_extractor.roi_layer.output_size", 14, "masks of 14 x 14 cells"),
     Setting("mask_head.type", "FCNMaskHead", _MASK_HEAD),

@@ -18,11 +18,6 @@ EMA = (f"optim.ema={DECAY}", "trackers=[]", "schedule.warmup=0", "optim.lr=0.05"
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
-@pytest.fixture(scope="module")
-def _module_cache():
-    return {}
-
-
 @pytest.fixture
 def averaged_run(tiny_recipe, _module_cache, tmp_path_factory):
     if "run" not in _module_cache:

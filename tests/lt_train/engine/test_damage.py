@@ -38,11 +38,6 @@ def _no_pictures(monkeypatch):
     monkeypatch.setattr(engine, "draw_run_report", lambda *_, **__: None)
 
 
-@pytest.fixture(scope="module")
-def _module_cache():
-    return {}
-
-
 @pytest.fixture
 def finished(tiny_recipe, _module_cache, tmp_path_factory):
     """A run of four steps with a checkpoint after each, and an evaluation."""

@@ -28,11 +28,6 @@ def _no_pictures(monkeypatch):
     monkeypatch.setattr(engine, "draw_run_report", lambda *_, **__: None)
 
 
-@pytest.fixture(scope="module")
-def _module_cache():
-    return {}
-
-
 @pytest.fixture
 def straight_run(tiny_recipe, _module_cache, tmp_path_factory):
     """A run that nothing interrupts, by the options of its recipe."""

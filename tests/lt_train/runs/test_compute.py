@@ -25,11 +25,6 @@ QUIET = ("trackers=[]",)
 WEIGHT = "backbone.stages.1.0.weight"
 
 
-@pytest.fixture(scope="module")
-def _module_cache():
-    return {}
-
-
 @pytest.fixture
 def run_of(tiny_recipe, _module_cache, tmp_path_factory):
     """The run of a compute section, made once."""
