@@ -243,7 +243,7 @@ def geometry(path: Path, data: Bytes, records: Sequence[msgspec.Raw]) -> Geometr
     Raises:
         DataError: A record has an area or a box of a wrong type.
     """
-    areas, boxes, ignored = np.empty(len(records)), np.empty((len(records), 4)), np.zeros(len(records), bool)
+    columns = _empty_geometry(len(records))
     decoder = msgspec.json.Decoder(list[GeometryRecord])
     for start in range(0, len(records), CHUNK):
         part = slice(start, min(start + CHUNK, len(records)))
@@ -253,11 +253,42 @@ def geometry(path: Path, data: Bytes, records: Sequence[msgspec.Raw]) -> Geometr
             rows = decoder.decode(b"[" + bytes(data[first:end]) + b"]")
         except UNREADABLE as error:
             raise DataError(f"{path}: annotations: a bbox or area cannot be read ({error}); mend it") from None
-        areas[part] = [row.area for row in rows]
-        ignored[part] = [row.ignore in IGNORED for row in rows]
-        numbers = chain.from_iterable(row.bbox or _NO_BOX for row in rows)
-        boxes[part] = np.fromiter(numbers, np.float64, 4 * len(rows)).reshape(-1, 4)
-    return Geometry(areas, boxes, ignored)
+        _put_geometry(columns, part, rows)
+    return columns
+
+
+def readable_geometry(records: Sequence[msgspec.Raw]) -> tuple[Geometry, BoolArray]:
+    """The geometry of any raw annotation records, missing where it cannot be read, and where that is so, [A].
+
+    For those who go on with such records and say so.
+    """
+    columns, unreadable = _empty_geometry(len(records)), np.zeros(len(records), bool)
+    many, one = msgspec.json.Decoder(list[GeometryRecord]), msgspec.json.Decoder(GeometryRecord)
+    for start in range(0, len(records), CHUNK):
+        chunk = records[start : start + CHUNK]
+        try:
+            rows = many.decode(b"[" + b",".join(chunk) + b"]")
+        except UNREADABLE:
+            rows = []
+            for place, record in enumerate(chunk, start):
+                try:
+                    rows.append(one.decode(record))
+                except UNREADABLE:
+                    rows.append(GeometryRecord())
+                    unreadable[place] = True
+        _put_geometry(columns, slice(start, start + len(rows)), rows)
+    return columns, unreadable
+
+
+def _empty_geometry(count: int) -> Geometry:
+    return Geometry(np.empty(count), np.empty((count, 4)), np.zeros(count, bool))
+
+
+def _put_geometry(columns: Geometry, part: slice, rows: Sequence[GeometryRecord]) -> None:
+    columns.areas[part] = [row.area for row in rows]
+    columns.ignored[part] = [row.ignore in IGNORED for row in rows]
+    numbers = chain.from_iterable(row.bbox or _NO_BOX for row in rows)
+    columns.boxes[part] = np.fromiter(numbers, np.float64, 4 * len(rows)).reshape(-1, 4)
 
 
 def span_of(data: Bytes, records: Sequence[msgspec.Raw]) -> tuple[int, int]:

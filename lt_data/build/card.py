@@ -96,12 +96,13 @@ def _url(info: msgspec.Raw | None) -> str:
         return ""
 
 
-def data_card(build: Build, counts: CategoryCounts) -> str:
+def data_card(build: Build, counts: CategoryCounts, licences: Licences) -> str:
     """The card of a finished build as Markdown.
 
     Args:
         build: What was chosen.
         counts: Realised counts of the written annotations.
+        licences: What the written annotations say of their licences, which is what the pool says.
     """
     by_id = dict(zip(build.pool_counts.category_ids.tolist(), build.selection.instances.tolist(), strict=True))
     source = build.targets if build.targets is not None else build.reference
@@ -124,7 +125,7 @@ def data_card(build: Build, counts: CategoryCounts) -> str:
         short=len(shortages(build.pool_counts, build.alignment)),
         unranked=len(build.alignment.order) - build.alignment.ranked,
         rewritten=build.rewritten != NOTHING_REWRITTEN,
-        licences=stated_licences(build.pool),
+        licences=licences,
     )
     return render_card(facts)
 

@@ -10,13 +10,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
-import msgspec
-import numpy as np
-
-from lt_data.annotations.records import UNREADABLE, GeometryRecord
 from lt_data.build.result import Build, left_over_counts, shortages, source_name, totals
 from lt_data.build.shortage import short_categories
-from lt_data.checks.unusable_masks import unusable_masks
 from lt_data.groups import names_sentence
 
 # categories that a line names
@@ -30,13 +25,7 @@ def all_warnings(build: Build) -> list[str]:
 
 def remarks(build: Build) -> list[str]:
     """What makes the result another than its maker may think, one line each; nothing where all is as asked."""
-    found = (
-        _unranked(build),
-        _short_reference(build),
-        _unchanged(build),
-        _unusable_boxes(build),
-        _unusable_masks(build),
-    )
+    found = (_unranked(build), _short_reference(build), _unchanged(build))
     return [line for line in found if line]
 
 
@@ -71,39 +60,6 @@ def _unchanged(build: Build) -> str:
     return (
         f"{source_name(build)}: every target is at or above what {build.pool.path.name} has, so --on-shortage cap "
         "keeps every instance and the curve is the pool's own; use a smaller --scale or a steeper curve"
-    )
-
-
-def _unusable_boxes(build: Build) -> str:
-    """A build copies records; whoever trains on them decodes their boxes."""
-    decoder = msgspec.json.Decoder(GeometryRecord)
-    bad = []
-    for row in np.flatnonzero(build.selection.annotations).tolist():
-        try:
-            decoder.decode(build.pool.annotation_records[row])
-        except UNREADABLE:
-            bad.append(int(build.pool.annotation_ids[row]))
-    what = "a bbox or area that cannot be read (LT302, LT303"
-    return _refused_later(build, bad, what, "lt-train refuses them")
-
-
-def _unusable_masks(build: Build) -> str:
-    """The same of masks, which only those need who train or measure masks."""
-    pool, rows = build.pool, np.flatnonzero(build.selection.annotations)
-    records = [pool.annotation_records[row] for row in rows.tolist()]
-    wrong = unusable_masks(records, pool.image_sizes[pool.image_index()[rows]])
-    what = "a segmentation that cannot be read or does not fit its image (LT404, LT405"
-    return _refused_later(build, pool.annotation_ids[rows[wrong]].tolist(), what, "lt-train refuses to train masks")
-
-
-def _refused_later(build: Build, ids: Sequence[int], what: str, who: str) -> str:
-    """A line on annotations that are copied and cannot be used, if there are any."""
-    if not ids:
-        return ""
-    shown = ", ".join(map(str, ids[:3])) + (", ..." if len(ids) > 3 else "")
-    return (
-        f"{build.pool.path.name}: {len(ids):,} of the annotations taken have {what}; ids {shown}): {who}; mend the "
-        "pool, lt-data check says how"
     )
 
 

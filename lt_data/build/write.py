@@ -15,7 +15,7 @@ import numpy as np
 
 from lt_data.annotations.file import read_annotations
 from lt_data.annotations.subset import write_subset
-from lt_data.build.card import data_card
+from lt_data.build.card import data_card, stated_licences
 from lt_data.build.lvis_fields import WHY
 from lt_data.build.result import (
     ALIGNED,
@@ -122,7 +122,8 @@ def write_build(
         if build.image_paths:
             progress.step(f"{'copying' if copy_images else 'linking'} {len(build.image_paths):,} images")
         _put_images(build, work / IMAGES, copy=copy_images)
-        (work / CARD).write_bytes(data_card(build, counts).encode("utf-8"))
+        # the written file has the pool's members and is far smaller to look through
+        (work / CARD).write_bytes(data_card(build, counts, stated_licences(written)).encode("utf-8"))
 
 
 def _category_rows(build: Build, written: CategoryCounts) -> list[Sequence[object]]:

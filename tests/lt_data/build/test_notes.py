@@ -43,13 +43,49 @@ def test_objects_that_are_listed_twice(tmp_path):
     assert "60 of 120 annotations of images that are taken repeat another of the same image, category and box" in line
 
 
-def test_ignore_and_boxes_that_cannot_be_read(tmp_path):
+def test_ignore_beside_boxes_that_cannot_be_read(tmp_path):
     content = distinct()
     content["annotations"][0]["ignore"] = 1
     # a build needs no boxes
     content["annotations"][1]["bbox"] = "1, 2, 3, 4"
-    (line,) = built(tmp_path, content).notes
+    line, _ = built(tmp_path, content).notes
     assert "1 of 60 annotations of images that are taken say ignore: 1" in line
+
+
+def test_boxes_that_training_refuses_are_said(tmp_path):
+    content = distinct()
+    content["annotations"][0]["bbox"] = [1, 2, "3", "4"]
+    (line,) = built(tmp_path, content).notes
+    assert "1 of the annotations taken have a bbox or area that cannot be read (LT302, LT303; ids 1)" in line
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        [1, 2, 4, 2, 4, 6],
+        [[[1, 2], [4, 2], [4, 6]]],
+        [{"size": [48, 64], "counts": [0, 9, 3063]}],
+        {"size": [48, 64], "counts": ["0", "9", "3063"]},
+        {"size": [48, 64], "counts": "b'abc'"},
+        {"size": [64, 48], "counts": [0, 9, 3063]},
+        {"size": [48, 64], "counts": [0, 9]},
+        "polygon",
+    ],
+    ids=json.dumps,
+)
+def test_masks_that_training_refuses_are_said(tmp_path, segmentation):
+    content = distinct()
+    content["annotations"][0]["segmentation"] = segmentation
+    (line,) = built(tmp_path, content).notes
+    assert "1 of the annotations taken have a segmentation that cannot be read or does not fit its image" in line
+    assert "(LT404, LT405; ids 1): lt-train refuses to train masks" in line
+
+
+@pytest.mark.parametrize("segmentation", [None, [], [[]], {"size": [48, 64], "counts": [0, 9, 3063]}], ids=json.dumps)
+def test_masks_that_are_sound_or_none_are_not(tmp_path, segmentation):
+    content = distinct()
+    content["annotations"][0]["segmentation"] = segmentation
+    assert built(tmp_path, content).notes == ()
 
 
 def test_names_that_differ_in_case(tmp_path):

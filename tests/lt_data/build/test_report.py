@@ -105,44 +105,6 @@ def test_a_law_whose_cap_changes_nothing_is_said(tmp_path, law):
     assert remarks(build_coco_lt(source, None, reference="exp:10", options=CAP)) == []
 
 
-def test_boxes_that_cannot_be_read_are_said_at_the_end(tmp_path):
-    content = tail()
-    content["annotations"][0]["bbox"] = [1, 2, "3", "4"]
-    build = build_coco_lt(save(content, tmp_path / "pool.json"), None, reference="exp:10", options=CAP)
-    (line,) = remarks(build)
-    assert "1 of the annotations taken have a bbox or area that cannot be read (LT302, LT303; ids 1)" in line
-
-
-@pytest.mark.parametrize(
-    "segmentation",
-    [
-        [1, 2, 4, 2, 4, 6],
-        [[[1, 2], [4, 2], [4, 6]]],
-        [{"size": [48, 64], "counts": [0, 9, 3063]}],
-        {"size": [48, 64], "counts": ["0", "9", "3063"]},
-        {"size": [48, 64], "counts": "b'abc'"},
-        {"size": [64, 48], "counts": [0, 9, 3063]},
-        {"size": [48, 64], "counts": [0, 9]},
-        "polygon",
-    ],
-    ids=json.dumps,
-)
-def test_masks_that_training_refuses_are_said(tmp_path, segmentation):
-    content = tail()
-    content["annotations"][0]["segmentation"] = segmentation
-    build = build_coco_lt(save(content, tmp_path / "pool.json"), None, reference="exp:10", options=CAP)
-    (line,) = remarks(build)
-    assert "1 of the annotations taken have a segmentation that cannot be read or does not fit its image" in line
-    assert "(LT404, LT405; ids 1): lt-train refuses to train masks" in line
-
-
-@pytest.mark.parametrize("segmentation", [None, [], [[]], {"size": [48, 64], "counts": [0, 9, 3063]}], ids=json.dumps)
-def test_masks_that_are_sound_or_none_are_not(tmp_path, segmentation):
-    content = tail()
-    content["annotations"][0]["segmentation"] = segmentation
-    assert remarks(build_coco_lt(save(content, tmp_path / "pool.json"), None, reference="exp:10", options=CAP)) == []
-
-
 def many(count):
     return pool({i: list(range(1, count + 1)) for i in range(1, 3)})
 
