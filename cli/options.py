@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -18,6 +18,7 @@ import click
 
 from lt_data.errors import LtError
 from lt_data.text_tables import wrapped
+from lt_train.launch import leave_code, speaks
 
 INPUT_IS_WRONG = 1
 # EX_TEMPFAIL of sysexits.h: the same command can go on later
@@ -92,6 +93,7 @@ class CommandGroup(click.Group):
     def __init__(self, *args: Any, other_names: Mapping[str, str] | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.other_names = other_names or {}
+        self.arguments: tuple[str, ...] = ()
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -103,10 +105,15 @@ class CommandGroup(click.Group):
             ctx.fail(f"No such command '{args[0]}'. Did you mean '{known}'?")
         return super().resolve_command(ctx, args)
 
-    def main(self, *args: Any, **kwargs: Any) -> Any:
+    def main(self, args: Sequence[str] | None = None, *others: Any, **kwargs: Any) -> Any:
         """Parses and runs."""
-        with error_lines(), signals_as_interrupts():
-            return super().main(*args, **kwargs)
+        self.arguments = tuple(sys.argv[1:] if args is None else args)
+        try:
+            with error_lines(), signals_as_interrupts():
+                return super().main(args, *others, **kwargs)
+        except SystemExit as end:
+            leave_code(end.code if isinstance(end.code, int) else int(end.code is not None))
+            raise
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         """Parses; here, because click would print a word of its own for an interrupt."""
@@ -197,9 +204,10 @@ def leave(*problems: str, code: int = INPUT_IS_WRONG) -> NoReturn:
 
 
 def stop(word: str, code: int = INPUT_IS_WRONG) -> NoReturn:
-    """Ends the process because somebody asked for it, which is no error."""
+    """Ends the process because somebody asked for it, which is no error; of several processes the first says so."""
     with suppress(OSError):
-        click.echo(word, err=True)
+        if speaks():
+            click.echo(word, err=True)
     leave(code=code)
 
 

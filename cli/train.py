@@ -12,6 +12,7 @@ import click
 from lt_data import __version__
 from lt_data.terminal import Bar
 from lt_data.versions import install_command
+from lt_train.launch import start_processes
 from lt_train.recipe.methods import POST_HOC
 
 from .options import HELP, OTHER_TRAIN_COMMANDS, RESUMABLE, CommandGroup, FilePath, tell
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 FILE = FilePath()
 OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 METHOD = click.option("--method", help="One of lt-train methods: short for method=METHOD.")
+PROCESSES = click.option(
+    "--processes",
+    type=click.IntRange(1),
+    help="Share the work among so many processes of this machine, one a GPU  [default: 1, or what torchrun started].",
+)
 PACKAGES = ("torch", "torchvision", "pydantic", "yaml", "tensorboard")
 
 
@@ -32,6 +38,21 @@ def need_training() -> None:
         raise click.ClickException(
             f"this command needs {', '.join(missing)}, not installed here; run: {install_command('train')}"
         )
+
+
+def spread(number: int | None) -> None:
+    """Goes on in several processes, if that was asked for; this one only waits for them."""
+    root = click.get_current_context().find_root().command
+    if number is None or number == 1 or not isinstance(root, CommandGroup):
+        return
+    words = iter(root.arguments)
+    arguments = []
+    for word in words:
+        if word == "--processes":
+            next(words, None)
+        elif not word.startswith("--processes="):
+            arguments.append(word)
+    raise SystemExit(start_processes(number, arguments))
 
 
 def with_method(overrides: tuple[str, ...], method: str | None) -> tuple[str, ...]:
@@ -118,6 +139,7 @@ class FitCommand(OverriddenCommand):
     is_flag=True,
     help="Say what would be done, read up to 100 images, take five timed steps, write nothing; --out is ignored.",
 )
+@PROCESSES
 def fit(
     recipe: str,
     overrides: tuple[str, ...],
@@ -127,6 +149,7 @@ def fit(
     resume: str | None,
     force: bool,
     dry_run: bool,
+    processes: int | None,
 ) -> None:
     """Train a RECIPE (a shipped name or a YAML file), with dotted overrides such as optim.lr=0.02 or method=bags.
 
@@ -136,6 +159,8 @@ def fit(
     if dry_run:
         if resume is not None or force:
             raise click.UsageError("--dry-run writes nothing and starts anew; leave out --resume and --force.")
+        if processes is not None:
+            raise click.UsageError("--dry-run takes its steps in one process; leave out --processes.")
         _dry_run(recipe, overrides, init_from)
         return
     how: Any = "never" if resume is None else resume
@@ -150,14 +175,16 @@ def fit(
     if resume is not None and force:
         raise click.UsageError("--resume and --force exclude each other: one keeps the run, the other replaces it.")
     need_training()
+    spread(processes)
     from lt_train.engine.interrupts import Interrupted
     from lt_train.engine.start import start_or_resume
 
     try:
-        start_or_resume(recipe, overrides, out, resume=how, init_from=init_from, force=force)
+        done = start_or_resume(recipe, overrides, out, resume=how, init_from=init_from, force=force)
     except Interrupted as stop:
         end(f"{out}: interrupted {stop}", code=RESUMABLE)
-    click.echo(f"written: {out}")
+    if done:
+        click.echo(f"written: {out}")
 
 
 def _dry_run(recipe: str, overrides: tuple[str, ...], init_from: Path | None) -> None:
@@ -165,7 +192,7 @@ def _dry_run(recipe: str, overrides: tuple[str, ...], init_from: Path | None) ->
     from lt_train.recipe.origins import resolve
 
     loaded, settings, notes = resolve(recipe, overrides)
-    from lt_train.engine.dry_run import dry_run
+    from lt_train.trials.dry_run import dry_run
 
     for line in dry_run(loaded, settings, init_from=init_from, notes=notes):
         click.echo(line)
@@ -196,6 +223,7 @@ def _dry_run(recipe: str, overrides: tuple[str, ...], init_from: Path | None) ->
 @click.option("--out", type=FILE, help="Where to write  [default: RUN/eval, which is renewed; else RUN/eval-...].")
 @click.option("--device", help="For a RUN: auto, cpu, cuda or cuda:N  [default: the recipe's].")
 @click.option("--force", is_flag=True, help="Replace an evaluation that exists.")
+@PROCESSES
 def evaluate(
     run: Path | None,
     predictions: Path | None,
@@ -208,6 +236,7 @@ def evaluate(
     out: Path | None,
     device: str | None,
     force: bool,
+    processes: int | None,
     **options: Any,
 ) -> None:
     """Measure AP of boxes and masks (--boxes-only: of boxes), overall, per group and per class.
@@ -218,6 +247,8 @@ def evaluate(
         raise click.UsageError("Give a RUN, or --predictions with --annotations.")
     if predictions is not None and (annotations is None or images is not None):
         raise click.UsageError("--predictions needs --annotations, and no --images.")
+    if predictions is not None and processes is not None:
+        raise click.UsageError("--processes is for a RUN: --predictions are there already.")
     if predictions is not None and (checkpoint or device):
         raise click.UsageError("--checkpoint and --device are for a RUN: --predictions are measured as they are.")
     if run is not None and (annotations is None) != (images is None):
@@ -234,6 +265,7 @@ def evaluate(
         _evaluate_predictions(predictions, annotations, trained_on, groups, choices, out, force)
         return
     need_training()
+    spread(processes)
     from lt_train.inference.evaluate_run import evaluate_run
     from lt_train.recipe.sections import Files
 
@@ -313,9 +345,11 @@ def _score(ctx: click.Context, param: click.Parameter, value: float) -> float:
 @click.option("--pictures", type=click.IntRange(0), default=50, show_default=True, help="How many to draw at most.")
 @click.option("--device", help="auto, cpu, cuda or cuda:N  [default: the recipe's].")
 @click.option("--force", is_flag=True, help="Replace predictions that exist.")
-def predict(run: Path, images: Path, out: Path, **options: Any) -> None:
+@PROCESSES
+def predict(run: Path, images: Path, out: Path, processes: int | None, **options: Any) -> None:
     """Detect objects in IMAGES (a folder or a file): a standard results file, and pictures."""
     need_training()
+    spread(processes)
     from lt_train.inference.predict_images import predict_images
 
     done = predict_images(run, images, out, **options)
@@ -355,6 +389,7 @@ def compare(systems: tuple[Path, ...], **options: Any) -> None:
 @click.option("--images", type=FILE, help="Image folder of --annotations.")
 @click.option("--checkpoint", type=click.Choice(["last", "best"]), default="last", show_default=True)
 @click.option("--force", is_flag=True, help="Replace a run that exists.")
+@PROCESSES
 def calibrate(
     run: Path,
     overrides: tuple[str, ...],
@@ -362,6 +397,7 @@ def calibrate(
     searched: str | None,
     annotations: Path | None,
     images: Path | None,
+    processes: int | None,
     **options: Any,
 ) -> None:
     """Give a trained RUN other scores without training: a new run, with overrides such as calibration.tau=0.7."""
@@ -372,13 +408,16 @@ def calibrate(
     if method not in POST_HOC:
         raise click.UsageError(f"--method: got '{method}'; allowed are {', '.join(POST_HOC)}.")
     need_training()
+    spread(processes)
     from lt_train.engine.calibrate import calibrate_run
     from lt_train.engine.calibration_search import Search, parse_search
     from lt_train.recipe.sections import Files
 
     files = Files(annotations=annotations, images=images) if annotations and images else None
     search = Search(*parse_search(searched), files) if searched else None
-    click.echo(f"written: {calibrate_run(run, method, overrides=overrides, search=search, **options).path}")
+    done = calibrate_run(run, method, overrides=overrides, search=search, **options)
+    if done is not None:
+        click.echo(f"written: {done.path}")
 
 
 @main.command(short_help="List the methods: what each does, trains and needs.")
@@ -393,7 +432,7 @@ def methods() -> None:
 def doctor() -> None:
     """Try out what this machine has: versions, devices, shared memory, decoding, one training step on each device."""
     need_training()
-    from lt_train.engine.doctor import examine, format_finding
+    from lt_train.trials.doctor import examine, format_finding
 
     broken = False
     for finding in examine():
@@ -401,6 +440,18 @@ def doctor() -> None:
         click.echo(format_finding(finding))
     if broken:
         raise SystemExit(1)
+
+
+@main.command(name="replay", short_help="Take a step again whose loss was not finite.")
+@click.argument("step", type=FILE)
+@click.option("--device", help="auto, cpu, cuda or cuda:N  [default: the recipe's].")
+def replay_step(step: Path, device: str | None) -> None:
+    """Take STEP (RUN/debug/step-N) again, and name the first module whose output is not finite, and the images."""
+    need_training()
+    from lt_train.trials.replay import replay
+
+    for line in replay(step, device=device):
+        click.echo(line)
 
 
 @main.group()

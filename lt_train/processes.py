@@ -1,11 +1,12 @@
 """Several processes for one piece of work: each takes a share, process 0 collects, writes and speaks.
 
-Started as ``torchrun --no-python --nproc-per-node N lt-train eval RUN``, or by any launcher that sets RANK, WORLD_SIZE,
-MASTER_ADDR and MASTER_PORT. What is exchanged are results in ordinary memory, so gloo carries them whatever device the
-models run on, and processes may share a device.
+Started by ``lt-train ... --processes N``, by ``torchrun --no-python --nproc-per-node N lt-train eval RUN``, by
+``srun``, or by any launcher that sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT; see :mod:`lt_train.launch`.
+Results in ordinary memory are carried by gloo whatever device the models run on, gradients on GPUs by NCCL.
 
 A process that fails says so in the store that all of them see; the others stop at their next look at it and end in
-silence. A process that is killed closes its connections, which wakes process 0: nobody waits for ever.
+silence. A process that is killed closes its connections, which wakes those that wait for it: nobody waits for ever. An
+interrupt of one process is one of all.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import torch
 import torch.distributed as dist
 
 from lt_data.errors import DataError, RecipeError
+from lt_train.launch import adopt_slurm
 
 if TYPE_CHECKING:
     from torch._C._distributed_c10d import Store
@@ -36,7 +38,7 @@ WORK_TIMEOUT = timedelta(days=7)
 FAREWELL = 30.0
 # seconds between two looks at the store
 POLL = 0.05
-_FAILED, _TURN, _LEFT = "lt/failed", "lt/turn", "lt/left"
+_FAILED, _INTERRUPTED, _TURN, _LEFT = "lt/failed", "lt/interrupted", "lt/turn", "lt/left"
 
 
 class StoppedElsewhere(Exception):
@@ -73,16 +75,58 @@ class Processes:
 
         Raises:
             StoppedElsewhere: Another process failed.
+            KeyboardInterrupt: Another process was interrupted.
             DataError: Process 0 is gone.
         """
         if self.store is None:
             return
         try:
-            stopped = self.store.check([_FAILED])
+            failed, interrupted = self.store.check([_FAILED]), self.store.check([_INTERRUPTED])
         except RuntimeError:
             raise DataError(f"process 0 of {self.world} ended early; its own output says why") from None
-        if stopped:
+        if failed:
             raise StoppedElsewhere
+        if interrupted:
+            raise KeyboardInterrupt
+
+    def agree(self, own: bool) -> bool:
+        """Whether it is so in any process; all of them come here, and wait for each other.
+
+        Args:
+            own: Whether it is so in this one.
+        """
+        if self.world == 1:
+            return own
+        answer = torch.tensor(int(own), dtype=torch.uint8)
+        dist.all_reduce(answer, dist.ReduceOp.MAX)
+        return bool(answer)
+
+    def tell(self, number: int) -> int:
+        """The number that process 0 gives; all processes come here, and wait for each other."""
+        told = torch.tensor(number)
+        if self.world > 1:
+            dist.broadcast(told, src=0)
+        return int(told)
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Around work in which processes wait for each other: says what it means that one of them is gone.
+
+        Raises:
+            StoppedElsewhere: It failed, and says why.
+            KeyboardInterrupt: It was interrupted.
+            DataError: It was killed.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if self.store is None or not _is_of_connection(error):
+                raise
+            self.check()
+            raise DataError(
+                f"another of the {self.world} processes ended in the middle of the work (killed, perhaps for want of "
+                "memory); a run goes on with --resume from its last checkpoint"
+            ) from None
 
     def gather(self, content: bytes) -> list[bytes] | None:
         """What every process gives, in the order of their ranks, at process 0; ``None`` at the others.
@@ -151,13 +195,23 @@ def run_together(work: Callable[[Processes], T]) -> T | None:
 
     Raises:
         RecipeError: The environment names processes that cannot be found.
+        KeyboardInterrupt: What ``work`` raised, in all processes.
         Exception: What ``work`` raised, in the process that failed first and nowhere else.
     """
+    adopt_slurm()
     if _number("WORLD_SIZE", 1) == 1:
         return work(Processes())
     processes = _join()
     try:
-        value = work(processes)
+        with processes.together():
+            value = work(processes)
+    except KeyboardInterrupt:
+        # all processes end so, each with what it means for the work
+        with contextlib.suppress(RuntimeError):
+            assert processes.store is not None
+            processes.store.set(_INTERRUPTED, "1")
+        _leave(processes)
+        raise
     except BaseException as error:
         is_first_to_fail = not isinstance(error, StoppedElsewhere) and _claim_failure(processes)
         _leave(processes)
@@ -166,19 +220,6 @@ def run_together(work: Callable[[Processes], T]) -> T | None:
         return None
     _leave(processes)
     return value if processes.is_first else None
-
-
-def refuse_several_processes() -> None:
-    """Stops what several processes would do over each other: each would write the same run directory.
-
-    Raises:
-        RecipeError: A launcher started more than one.
-    """
-    number = _number("WORLD_SIZE", 1)
-    if number > 1:
-        raise RecipeError(
-            f"WORLD_SIZE is {number}: training and calibrating in several processes is not built yet; start one process"
-        )
 
 
 def process_device(name: str, processes: Processes) -> str:
@@ -223,13 +264,23 @@ def _join() -> Processes:
     world, rank = _number("WORLD_SIZE"), _number("RANK")
     try:
         store, rank, world = next(iter(rendezvous("env://", timeout=START_TIMEOUT)))
-        dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=WORK_TIMEOUT)
+        dist.init_process_group(_backend(), store=store, rank=rank, world_size=world, timeout=WORK_TIMEOUT)
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise RecipeError(
             f"process {rank} of {world} cannot find the others ({reason}); start all of them with torchrun"
         ) from None
     return Processes(rank, world, _number("LOCAL_RANK", rank), store)
+
+
+def _backend() -> str:
+    """What carries tensors: gloo those in ordinary memory, NCCL those on GPUs."""
+    return "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
+
+
+def _is_of_connection(error: RuntimeError) -> bool:
+    """Whether an error comes from the exchange with other processes."""
+    return isinstance(error, dist.DistError) or "gloo/" in str(error) or "ProcessGroup" in str(error)
 
 
 def _claim_failure(processes: Processes) -> bool:

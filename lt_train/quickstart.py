@@ -21,6 +21,7 @@ from lt_data.errors import OutputError
 from lt_data.synthetic.pool import write_pool
 from lt_data.terminal import Bar, say
 from lt_train.engine.fit import fit
+from lt_train.launch import refuse_several
 from lt_train.recipe.load import load_recipe, make_recipe
 from lt_train.recipe.sections import Recipe
 from lt_train.report.curves import plot_loss_curves
@@ -70,6 +71,7 @@ def quickstart(
         OutputError: ``out`` exists.
         RecipeError: There is no such device.
     """
+    refuse_several("the quickstart")
     if device is not None:
         # found out before anything is drawn
         choose_device(device)
@@ -103,7 +105,9 @@ def run_seed(out: Path, recipe: Recipe) -> tuple[dict[str, Any], dict[str, Any]]
     say("[3/5] softmax baseline: lt-train fit")
     softmax = fit(recipe, out / "softmax")
     say("[4/5] BAGS, stage 2: lt-train fit method=bags --init-from")
+    assert softmax is not None, "internal error: one process does all"
     bags = fit(stage_two(recipe), out / "bags", init_from=softmax.path)
+    assert bags is not None, "internal error: one process does all"
     say("[5/5] pictures")
     metrics = (read_metrics_of(softmax), read_metrics_of(bags))
     draw_report(out, recipe, softmax, bags)

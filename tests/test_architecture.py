@@ -17,11 +17,13 @@ FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob(
 # room (folder or module) of lt_train -> those it may import
 ALLOWED = {
     "lt_train.randomness": set(),
-    "lt_train.processes": set(),
+    "lt_train.launch": set(),
+    "lt_train.global_batch": set(),
+    "lt_train.processes": {"lt_train.launch"},
     "lt_train.memory": {"lt_train.recipe"},
     "lt_train.classifiers": set(),
     "lt_train.options": set(),
-    "lt_train.heads": {"lt_train.options"},
+    "lt_train.heads": {"lt_train.global_batch", "lt_train.options"},
     "lt_train.calibration": {"lt_train.heads", "lt_train.options"},
     "lt_train.data": {"lt_train.options", "lt_train.randomness"},
     "lt_train.recipe": {
@@ -29,6 +31,7 @@ ALLOWED = {
     },
     "lt_train.detectors": {
         *("lt_train.heads", "lt_train.calibration", "lt_train.classifiers", "lt_train.data", "lt_train.randomness"),
+        "lt_train.global_batch",
     },
     "lt_train.evaluation": set(),
     "lt_train.report": {"lt_train.evaluation", "lt_train.recipe"},
@@ -43,9 +46,16 @@ ALLOWED = {
     "lt_train.engine": {
         *("lt_train.recipe", "lt_train.heads", "lt_train.calibration", "lt_train.data", "lt_train.detectors"),
         *("lt_train.evaluation", "lt_train.processes", "lt_train.randomness", "lt_train.report", "lt_train.runs"),
-        *("lt_train.inference", "lt_train.memory"),
+        *("lt_train.inference", "lt_train.memory", "lt_train.launch", "lt_train.global_batch"),
     },
-    "lt_train.quickstart": {"lt_train.engine", "lt_train.recipe", "lt_train.report", "lt_train.runs"},
+    "lt_train.trials": {
+        *("lt_train.recipe", "lt_train.calibration", "lt_train.data", "lt_train.detectors", "lt_train.engine"),
+        *("lt_train.launch", "lt_train.memory", "lt_train.runs", "lt_train.evaluation"),
+        *("lt_train.heads", "lt_train.randomness"),
+    },
+    "lt_train.quickstart": {
+        *("lt_train.launch", "lt_train.engine", "lt_train.recipe", "lt_train.report", "lt_train.runs"),
+    },
 }
 MOST_MODULES = 15
 

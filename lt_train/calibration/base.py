@@ -71,6 +71,10 @@ class Calibration(nn.Module, ABC):
             labels: [R] int64 in 0..C; background is skipped.
         """
 
+    def counted(self) -> list[Tensor]:
+        """Buffers that :meth:`fit` adds to; several processes add theirs up before :meth:`finish`."""
+        return []
+
     def finish(self) -> list[str]:
         """Notes on what was fitted, one line each.
 

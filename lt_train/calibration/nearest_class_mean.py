@@ -67,6 +67,10 @@ class NearestClassMean(Calibration):
         self.sums.index_add_(0, rows, features[objects].double())
         self.seen.index_add_(0, rows, torch.ones_like(rows))
 
+    def counted(self) -> list[Tensor]:
+        """See :meth:`Calibration.counted`."""
+        return [self.sums, self.seen]
+
     def finish(self) -> list[str]:
         """See :meth:`Calibration.finish`."""
         missing = int((self.seen == 0).sum())

@@ -5,9 +5,9 @@ Labels are 1..C, 0 is the background; boxes are xyxy in pixels of the (flipped, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from lt_train.data.flat import FlatTexts, RowsOfImages, Segmentations
 from lt_train.data.images import fast_jpeg_decoder, read_image, resized_size
 from lt_train.data.instance_masks import InstanceMasks
 from lt_train.data.plan import Draw
-from lt_train.data.target import Target
+from lt_train.data.target import MaskForm, Target
 from lt_train.data.worker_memory import TRIM_EVERY, return_free_memory
 from lt_train.data.workers import start_worker, started
 from lt_train.randomness import draw_seed, keyed_generator
@@ -56,7 +56,7 @@ class DetectionDataset(Dataset[Sample]):
         flip: float = 0.0,
         short_sides: Sequence[int] = (),
         max_size: int | None = None,
-        masks: Literal["none", "polygons", "runs"] = "none",
+        masks: MaskForm = "none",
     ) -> None:
         self.data = data
         self.rows = rows
@@ -170,7 +170,12 @@ def _flipped_boxes(boxes: Tensor, width: int) -> Tensor:
 
 
 def make_loader(
-    dataset: DetectionDataset, draws: Iterable[Sequence[Draw]], *, workers: int, pin_memory: bool = False
+    dataset: DetectionDataset,
+    draws: Iterable[Sequence[Draw]],
+    *,
+    workers: int,
+    pin_memory: bool = False,
+    left_out: Callable[[LtError], None] | None = None,
 ) -> Iterator[Batch]:
     """Images and targets of each forward pass, loaded ahead by worker processes.
 
@@ -179,9 +184,11 @@ def make_loader(
         draws: The draws of each forward pass, in order.
         workers: Processes; 0 loads in this one.
         pin_memory: Whether the images go to a GPU.
+        left_out: Called with what is wrong with an image that cannot be read, which is left out; without it the first
+            one is an error.
 
     Yields:
-        Images and targets as two lists: their sizes differ.
+        Images and targets as two lists: their sizes differ. They may be empty.
 
     Raises:
         DataError: An image cannot be read; the same line whether a worker met it or not.
@@ -196,10 +203,12 @@ def make_loader(
         collate_fn=_collate,
         pin_memory=pin_memory,
     )
-    for batch in started(loader):
-        if isinstance(batch, LtError):
-            raise batch
-        yield batch
+    for images, targets, errors in started(loader):
+        for error in errors:
+            if left_out is None:
+                raise error
+            left_out(error)
+        yield images, targets
 
 
 class _Guarded(Dataset[Any]):
@@ -219,8 +228,13 @@ class _Guarded(Dataset[Any]):
             return error
 
 
-def _collate(samples: Sequence[Any]) -> Batch | LtError:
-    for sample in samples:
-        if isinstance(sample, LtError):
-            return sample
-    return [image for image, _ in samples], [target for _, target in samples]
+def _collate(samples: Sequence[Any]) -> tuple[list[Tensor], list[Target], list[LtError]]:
+    """Images and targets of the samples that could be read, and why the others could not."""
+    errors = [sample for sample in samples if isinstance(sample, LtError)]
+    if not errors:
+        return [image for image, _ in samples], [target for _, target in samples], []
+    read = [(place, sample) for place, sample in enumerate(samples) if not isinstance(sample, LtError)]
+    # who else is in a micro-batch does not depend on what is left out
+    for place, (_, target) in read:
+        target["place"] = place
+    return [image for _, (image, _) in read], [target for _, (_, target) in read], errors

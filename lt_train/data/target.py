@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Required, TypedDict
+from typing import Literal, Required, TypedDict
 
 from torch import Tensor
 
 from lt_train.data.instance_masks import InstanceMasks
 from lt_train.data.mask_runs import MaskRuns
+
+# what of the instances' masks targets hold: nothing, polygons in the size of the image, or runs of the resized one
+MaskForm = Literal["none", "polygons", "runs"]
 
 
 class Target(TypedDict, total=False):
@@ -21,6 +24,7 @@ class Target(TypedDict, total=False):
         image_id: For messages.
         draw_seed: Keys the samplers; without it they draw from the global generator as torchvision does.
         short_side: Pixels of the resized short side.
+        place: Place in the forward pass, where images before it are left out; else that in the list.
     """
 
     boxes: Required[Tensor]
@@ -30,3 +34,4 @@ class Target(TypedDict, total=False):
     image_id: int
     draw_seed: int
     short_side: int
+    place: int

@@ -8,6 +8,7 @@ Boxes are xyxy pixels of the resized images; labels are 0..C with 0 = background
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,7 +28,10 @@ from lt_train.detectors.ignore import ignore_negatives
 from lt_train.detectors.mask_predictor import masks_of_labels
 from lt_train.detectors.rpn import BOX_LOSS_BETA
 from lt_train.detectors.sampling import BoxSampler, batch_generator, image_seeds
+from lt_train.global_batch import divisor, pooled_divisors, share
 from lt_train.heads.base import Head
+from lt_train.heads.draws import Draws, MicroBatchDraws
+from lt_train.randomness import keyed_generator
 
 # sides in pixels below which torchvision drops a detection
 MIN_SIDE = 1e-2
@@ -74,6 +78,7 @@ class LongTailRoIHeads(RoIHeads):
             as ``detections_per_img`` of them survive, the detections are those of all pairs, up to the order of equal
             scores.
         micro_batch_images: Images per micro-batch of the head's loss; ``None`` is the whole batch.
+        pooled_divisors: Whether micro-batches draw by themselves, and divide by the counts of the whole batch.
         mask_target: ``exact`` or ``polygon``, see :mod:`lt_train.data.mask_targets`.
     """
 
@@ -81,6 +86,7 @@ class LongTailRoIHeads(RoIHeads):
     calibration: Calibration | None
     pre_nms_topk: int | None
     micro_batch_images: int | None
+    pooled_divisors: bool = False
     mask_target: str
 
     @classmethod
@@ -266,19 +272,36 @@ class LongTailRoIHeads(RoIHeads):
             targets: N targets; the first one's ``draw_seed`` keys the head's draws ("others").
             with_boxes: Compute the box loss.
         """
-        generator = batch_generator(targets, "others")
-        losses = self.head.loss(
-            logits, torch.cat(regions.labels), micro_batch=self._micro_batch(regions), generator=generator
-        )
+        with pooled_divisors(self.pooled_divisors):
+            losses = self.head.loss(
+                logits,
+                torch.cat(regions.labels),
+                micro_batch=self._micro_batch(regions, targets),
+                generator=self._draws(regions, targets),
+            )
         if with_boxes:
             losses["loss_box_reg"] = self._box_loss(self.box_predictor.bbox_pred(box_features).float(), regions)
         return losses
 
-    def _micro_batch(self, regions: Regions) -> Tensor | None:
+    def _micro_batch(self, regions: Regions, targets: Sequence[Target]) -> Tensor | None:
+        """[R] int64, which micro-batch a region belongs to."""
         if self.micro_batch_images is None:
             return None
-        parts = [torch.full_like(x, i // self.micro_batch_images) for i, x in enumerate(regions.labels)]
-        return torch.cat(parts)
+        numbers = zip(micro_batch_numbers(targets, self.micro_batch_images), regions.labels, strict=True)
+        return torch.cat([torch.full_like(labels, number) for number, labels in numbers])
+
+    def _draws(self, regions: Regions, targets: Sequence[Target]) -> Draws:
+        """What keys the head's draws: the first image of the batch, or of each micro-batch."""
+        if self.micro_batch_images is None or "draw_seed" not in targets[0]:
+            return batch_generator(targets, "others")
+        first: dict[int, Target] = {}
+        counts: Counter[int] = Counter()
+        numbers = micro_batch_numbers(targets, self.micro_batch_images)
+        for number, target, labels in zip(numbers, targets, regions.labels, strict=True):
+            first.setdefault(number, target)
+            counts[number] += len(labels)
+        generators = [keyed_generator(target["draw_seed"], "others") for target in first.values()]
+        return MicroBatchDraws(generators, [counts[number] for number in first])
 
     def _box_loss(self, deltas: Tensor, regions: Regions) -> Tensor:
         """Torchvision's: smooth L1 of the label's deltas, summed over foreground regions, over the number of all.
@@ -290,7 +313,7 @@ class LongTailRoIHeads(RoIHeads):
         foreground = regions.foreground()
         labels, wanted = torch.cat(foreground.labels), torch.cat(foreground.box_targets)
         own = found.gather(1, labels[:, None, None].expand(-1, 1, 4))[:, 0]
-        return F.smooth_l1_loss(own, wanted, beta=BOX_LOSS_BETA, reduction="sum") / max(len(deltas), 1)
+        return F.smooth_l1_loss(own, wanted, beta=BOX_LOSS_BETA, reduction="sum") / divisor(len(deltas), deltas.device)
 
     def detections(
         self,
@@ -369,8 +392,19 @@ class LongTailRoIHeads(RoIHeads):
                 "masks: missing in a training target; a mask model needs the segmentation of every instance"
             )
         logits = self.masks(features, regions.boxes, torch.cat(regions.labels), image_shapes)
-        if not len(logits):
-            return logits.sum() * 0
         rows = zip(targets, regions.boxes, regions.matched, strict=True)
         wanted = [mask_targets(t["masks"], b, m, logits.shape[-1], self.mask_target) for t, b, m in rows]
-        return F.binary_cross_entropy_with_logits(logits.float(), torch.cat(wanted))
+        return _mean_cross_entropy(logits.float(), torch.cat(wanted))
+
+
+def _mean_cross_entropy(logits: Tensor, wanted: Tensor) -> Tensor:
+    """Mean over the cells of all masks of the batch, 0 without any."""
+    if share().world == 1 and len(logits):
+        return F.binary_cross_entropy_with_logits(logits, wanted)
+    # without a mask the sum is 0 and keeps the path to every weight
+    return F.binary_cross_entropy_with_logits(logits, wanted, reduction="sum") / divisor(logits.numel(), logits.device)
+
+
+def micro_batch_numbers(targets: Sequence[Target], size: int) -> list[int]:
+    """Which micro-batch of ``size`` images each image is in, by its place in the forward pass."""
+    return [target.get("place", i) // size for i, target in enumerate(targets)]

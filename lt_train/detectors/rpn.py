@@ -17,6 +17,7 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, concat_box_p
 from lt_train.data.target import Target
 from lt_train.detectors.ignore import ignore_negatives
 from lt_train.detectors.sampling import BoxSampler, image_seeds
+from lt_train.global_batch import divisor
 
 # where the smooth L1 loss of the boxes turns linear, as in torchvision
 BOX_LOSS_BETA = 1 / 9
@@ -124,7 +125,7 @@ class LongTailRPN(RegionProposalNetwork):
             ``loss_objectness`` and ``loss_rpn_box_reg``.
         """
         chosen = self.fg_bg_sampler(torch.stack(list(labels)), image_seeds(targets, "rpn"))
-        number = chosen.taken.sum().clamp(min=1)
+        number = divisor(chosen.taken.sum())
         logits = objectness.view(len(targets), -1).gather(1, chosen.index)
         wanted = torch.zeros_like(logits)
         wanted[:, : chosen.positives] = 1

@@ -6,10 +6,12 @@ The result is a run directory of its own, which can be evaluated, compared and u
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from lt_data.counts.categories import CategoryCounts
 from lt_data.errors import DataError, RecipeError
+from lt_data.progress import SILENT
 from lt_data.terminal import Bar
 from lt_train.calibration import searchable_options
 from lt_train.calibration.base import Calibration
@@ -20,9 +22,10 @@ from lt_train.detectors import LongTailDetector, set_trainable
 from lt_train.engine.budget import write_trainable
 from lt_train.engine.calibration_search import Search, search_option, search_split, write_search
 from lt_train.engine.state import weights_content
+from lt_train.global_batch import sharing, summed
 from lt_train.inference.evaluate_run import evaluate_model
 from lt_train.memory import named_memory, training_advice
-from lt_train.processes import refuse_several_processes
+from lt_train.processes import Processes, process_device, run_together
 from lt_train.recipe.load import Override, beaten_in, calibration_content, make_noted, make_recipe, parse_overrides
 from lt_train.recipe.sections import Recipe
 from lt_train.report.run_report import draw_run_report
@@ -38,7 +41,7 @@ from lt_train.runs.data import (
     written_notes,
 )
 from lt_train.runs.directory import RunDir, create_run_dir, new_run, write_environment, write_recipe
-from lt_train.runs.log import RunLog
+from lt_train.runs.log import RunLog, SilentLog
 from lt_train.runs.metadata import ChosenGroups, trained_groups, trained_groups_source
 from lt_train.runs.model import choose_device, model_from_run
 
@@ -52,7 +55,7 @@ def calibrate_run(
     checkpoint: str = "last",
     search: Search | None = None,
     force: bool = False,
-) -> RunDir:
+) -> RunDir | None:
     """Fits a method to a run with the run's own recipe: its head and data stay, its test settings become the method's.
 
     Args:
@@ -95,8 +98,8 @@ def calibrate(
     force: bool = False,
     notes: Sequence[str] = (),
     groups_asked: bool | None = None,
-) -> RunDir:
-    """Fits a calibration to a trained run and writes a run directory.
+) -> RunDir | None:
+    """Fits a calibration to a trained run and writes a run directory, in one process or in those of a launcher.
 
     Args:
         recipe: What to do; its ``calibration`` says which method.
@@ -108,13 +111,43 @@ def calibrate(
         groups_asked: Whether ``data.groups`` of the recipe beats the groups that the run was trained with; unless said,
             it does where it is not null.
 
+    Returns:
+        The run directory; ``None`` in all processes but the first.
+
     Raises:
         DataError: Data or weights cannot be used, or the calibration finds nothing to go by.
-        RecipeError: The recipe has no calibration, no run is given, the method does not fit the head, the option cannot
-            be searched, or there are several processes.
+        RecipeError: The recipe has no calibration, no run is given, the method does not fit the head, or the option
+            cannot be searched.
         OutputError: ``out`` exists.
     """
-    refuse_several_processes()
+
+    def work(processes: Processes) -> RunDir:
+        return calibrate_together(
+            recipe,
+            out,
+            processes,
+            init_from=init_from,
+            search=search,
+            force=force,
+            notes=notes,
+            groups_asked=groups_asked,
+        )
+
+    return run_together(work)
+
+
+def calibrate_together(
+    recipe: Recipe,
+    out: Path,
+    processes: Processes,
+    *,
+    init_from: Path | None,
+    search: Search | None = None,
+    force: bool = False,
+    notes: Sequence[str] = (),
+    groups_asked: bool | None = None,
+) -> RunDir:
+    """The same in one of several processes that have found each other."""
     if recipe.calibration.name == "none":
         raise RecipeError("calibration: the recipe has none; choose a method with --method, see lt-train methods")
     if init_from is None:
@@ -123,10 +156,17 @@ def calibrate(
         )
     if out.resolve() in (init_from.resolve(), *init_from.resolve().parents):
         raise RecipeError(f"{out}: is the run that is calibrated; choose another --out")
-    with new_run(out, force=force) as lock_notes:
-        lines = (*notes, *lock_notes)
-        kept = groups_to_keep(recipe, init_from, groups_asked)
-        return _calibrate(recipe, out, init_from=init_from, search=search, force=force, notes=lines, groups_for=kept)
+    with new_run(out, force=force) if processes.is_first else nullcontext(()) as lock_notes:
+        return _calibrate(
+            recipe,
+            out,
+            init_from=init_from,
+            search=search,
+            force=force,
+            notes=(*notes, *lock_notes),
+            groups_for=groups_to_keep(recipe, init_from, groups_asked),
+            processes=processes,
+        )
 
 
 def _calibrate(
@@ -138,33 +178,39 @@ def _calibrate(
     force: bool,
     notes: Sequence[str],
     groups_for: GroupsFor | None,
+    processes: Processes,
 ) -> RunDir:
-    """The same in a directory that this process alone writes."""
+    """The same in a directory that the first process alone writes."""
     candidates = _candidates(recipe, search) if search else []
-    device = choose_device(recipe.device)
+    device = choose_device(process_device(recipe.device, processes))
     data = load_run_data(recipe, groups_for)
     split = search_split(search, data) if search else None
     trained, odd = _trained_model(recipe, data, init_from)
     model = prepare(trained, recipe.compute, device)
-    run = create_run_dir(out, recipe, data_record(data), force=force)
-    write_environment(run, device)
-    with RunLog(run, total=0, every=1) as log:
-        for line in (
-            *_opening_lines(recipe, data, init_from, notes),
-            *odd,
-            *write_trainable(run.report / "trainable.csv", model),
-        ):
-            log.line(line)
-        for line in _fit(model, recipe, data):
+    run = RunDir(out)
+    if processes.is_first:
+        create_run_dir(out, recipe, data_record(data), force=force)
+        write_environment(run, device, processes.world)
+    with RunLog(run, total=0, every=1) if processes.is_first else SilentLog() as log:
+        if processes.is_first:
+            for line in (
+                *_opening_lines(recipe, data, init_from, notes),
+                *odd,
+                *write_trainable(run.report / "trainable.csv", model),
+            ):
+                log.line(line)
+        for line in _fit(model, recipe, data, processes):
             log.line(line)
         if search is not None and split is not None:
-            recipe = candidates[_searched(model, recipe, data, search, split, run, log)]
+            recipe = candidates[_searched(model, recipe, data, search, split, run, log, processes)]
+        if processes.is_first:
             write_recipe(run, recipe)
-        save_checkpoint(run.last, weights_content(recipe, data, model))
-        _evaluate(model, recipe, data, run, log)
-        for line in written_notes(data):
-            log.line(line)
-        draw_run_report(run.report, run.path.name, losses=None, metrics=run.evaluation / "metrics.json")
+            save_checkpoint(run.last, weights_content(recipe, data, model))
+        _evaluate(model, recipe, data, run, log, processes)
+        if processes.is_first:
+            for line in written_notes(data):
+                log.line(line)
+            draw_run_report(run.report, run.path.name, losses=None, metrics=run.evaluation / "metrics.json")
     return run
 
 
@@ -223,19 +269,21 @@ def _opening_lines(recipe: Recipe, data: RunData, source: Path, notes: Sequence[
     ]
 
 
-def _fit(model: LongTailDetector, recipe: Recipe, data: RunData) -> list[str]:
+def _fit(model: LongTailDetector, recipe: Recipe, data: RunData, processes: Processes) -> list[str]:
     """What the calibration takes from the classifier and from one pass over the training images; notes."""
     calibration = _calibration_of(model)
     for classifier in model.classifiers().values():
         calibration.attach(classifier)
     if calibration.regions != "none":
         one_pass = Plan(recipe.seed, len(data.dataset), recipe.optim.batch, accumulate=1, epochs=1)
-        batches = [list(batch) for step in one_pass.steps() for batch in step.batches]
+        batches = processes.share([list(batch) for step in one_pass.steps() for batch in step.batches])
         device = next(model.parameters()).device
         model.train()
-        done, total = 0, len(data.dataset)
-        with named_memory("fitting", training_advice(recipe)), Bar("fitting") as bar:
+        done, total = 0, sum(map(len, batches))
+        memory = named_memory("fitting", training_advice(recipe))
+        with memory, Bar("fitting") if processes.is_first else nullcontext(SILENT) as bar:
             for images, targets in make_loader(data.dataset, batches, workers=recipe.data.workers):
+                processes.check()
                 calibration.fit(
                     *model.labelled_features(
                         [as_input(image, device) for image in images],
@@ -247,6 +295,9 @@ def _fit(model: LongTailDetector, recipe: Recipe, data: RunData) -> list[str]:
                 done += len(images)
                 bar(done, total)
         model.eval()
+    with sharing(processes.world):
+        for buffer in calibration.counted():
+            buffer.copy_(summed(buffer))
     return calibration.finish()
 
 
@@ -283,21 +334,33 @@ def _searched(
     search: Search,
     split: ValidationData,
     run: RunDir,
-    log: RunLog,
+    log: RunLog | SilentLog,
+    processes: Processes,
 ) -> int:
     """Which value of the option is best; the model's calibration takes it."""
-    tried = search_option(model, recipe, data, search, split)
-    for line in write_search(run.report, search, tried):
-        log.line(line)
-    # the same file may have been named in another way
-    if data.val is not None and data.val.file.sha256 == split.file.sha256:
-        log.line("note: the search used the validation data, so the AP on it is optimistic for the chosen value")
-    best = max(range(len(tried)), key=lambda i: (tried[i]["bbox"]["AP"] or 0.0, -i))
+    tried = search_option(model, recipe, data, search, split, processes)
+    best = 0
+    if tried is not None:
+        for line in write_search(run.report, search, tried):
+            log.line(line)
+        # the same file may have been named in another way
+        if data.val is not None and data.val.file.sha256 == split.file.sha256:
+            log.line("note: the search used the validation data, so the AP on it is optimistic for the chosen value")
+        scored = tried
+        best = max(range(len(scored)), key=lambda i: (scored[i]["bbox"]["AP"] or 0.0, -i))
+    best = processes.tell(best)
     _calibration_of(model).choose(search.option, search.values[best])
     return best
 
 
-def _evaluate(model: LongTailDetector, recipe: Recipe, data: RunData, run: RunDir, log: RunLog) -> None:
+def _evaluate(
+    model: LongTailDetector,
+    recipe: Recipe,
+    data: RunData,
+    run: RunDir,
+    log: RunLog | SilentLog,
+    processes: Processes,
+) -> None:
     if data.val is None:
         log.line("no validation data: no evaluation")
         return
@@ -308,6 +371,7 @@ def _evaluate(model: LongTailDetector, recipe: Recipe, data: RunData, run: RunDi
         counts=data.train.counts,
         groups=data.groups,
         out=run.evaluation,
+        processes=processes,
     )
-    for line in measured.text.splitlines():
+    for line in measured.text.splitlines() if measured is not None else ():
         log.line(line)

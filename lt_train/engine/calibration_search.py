@@ -8,8 +8,10 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from torch import Tensor
 
 from lt_data.annotations.category_ids import CategoryIds
 from lt_data.errors import DataError, RecipeError
+from lt_data.progress import SILENT
 from lt_data.terminal import Bar
 from lt_train.data.detection_data import DetectionData
 from lt_train.data.images import as_input
@@ -25,8 +28,9 @@ from lt_train.detectors import LongTailDetector
 from lt_train.evaluation import Detections, join_detections, model_detections
 from lt_train.evaluation.figures.table import percent
 from lt_train.evaluation.measure import measure
-from lt_train.inference.detect import ImageList, loaded_images
+from lt_train.inference.detect import ImageList, loaded_images, pack, unpack
 from lt_train.memory import inference_advice, named_memory
+from lt_train.processes import Processes
 from lt_train.recipe.sections import Files, Recipe
 from lt_train.report.search_curve import plot_search
 from lt_train.runs.data import RunData, ValidationData, load_validation
@@ -101,7 +105,8 @@ def search_option(
     data: RunData,
     search: Search,
     split: ValidationData,
-) -> list[dict[str, Any]]:
+    processes: Processes,
+) -> list[dict[str, Any]] | None:
     """Metrics of the detections with each value, in the order of the values.
 
     Args:
@@ -110,37 +115,52 @@ def search_option(
         data: Data of the run.
         search: Option and values.
         split: See :func:`search_split`.
+        processes: This process among others, each of which looks at its share of the images.
+
+    Returns:
+        The metrics; ``None`` in all processes but the first.
 
     Raises:
         DataError: An image cannot be read.
     """
-    found = _detections_of_values(model, split, recipe, search)
+    found = _detections_of_values(model, split, recipe, search, processes)
+    if found is None:
+        return None
     options: dict[str, Any] = {"groups": data.groups, "train_counts": data.train.counts}
     return [measure(split.file, one, truth=split.truth, iou_types=("bbox",), **options).metrics for one in found]
 
 
 def _detections_of_values(
-    model: LongTailDetector, split: DetectionData, recipe: Recipe, search: Search
-) -> list[Detections]:
+    model: LongTailDetector, split: DetectionData, recipe: Recipe, search: Search, processes: Processes
+) -> list[Detections] | None:
+    """V detections over all images, in their order; at the first process."""
     images, size = ImageList.of(split), recipe.eval.batch
     rows = list(range(len(images.ids)))
-    batches = [rows[start : start + size] for start in range(0, len(rows), size)]
-    parts: list[list[Detections]] = [[] for _ in search.values]
+    batches = processes.share([rows[start : start + size] for start in range(0, len(rows), size)])
+    # of each batch, the detections of each value
+    own: list[list[Detections]] = []
     device = next(model.parameters()).device
     model.eval()
     memory = named_memory("searching", inference_advice(recipe))
-    with memory, torch.inference_mode(), Bar("searching") as bar:
+    with memory, torch.inference_mode(), Bar("searching") if processes.is_first else nullcontext(SILENT) as bar:
         for batch in loaded_images(images, batches, recipe.data.workers):
+            processes.check()
             for _, image in batch:
                 if isinstance(image, DataError):
                     raise image
             pixels = [image for _, image in batch if isinstance(image, Tensor)]
             image_ids = images.ids[[row for row, _ in batch]].tolist()
             inputs = [as_input(image, device) for image in pixels]
-            for one, found in zip(parts, model.detections_with(inputs, search.option, search.values), strict=True):
-                one += _columns(image_ids, pixels, found, split.ids)
+            of_values = model.detections_with(inputs, search.option, search.values)
+            own.append([join_detections(_columns(image_ids, pixels, found, split.ids)) for found in of_values])
             bar(batch[-1][0] + 1, len(rows))
-    return [join_detections(one) for one in parts]
+    parts = processes.gather(pack(own))
+    if parts is None:
+        return None
+    shares = [unpack(part, list[list[Detections]]) for part in parts]
+    # the processes took the batches in turns
+    in_order = [batch for turn in zip_longest(*shares) for batch in turn if batch is not None]
+    return [join_detections(list(one)) for one in zip(*in_order, strict=True)]
 
 
 def _columns(

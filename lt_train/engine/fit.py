@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
+import msgspec
 import torch
 
 from lt_data.errors import RecipeError
+from lt_train.data.bad_images import BadImages
 from lt_train.data.dataset import make_loader
 from lt_train.data.plan import Plan, Step
+from lt_train.data.share import check_shareable
 from lt_train.engine.budget import write_seen, write_trainable
-from lt_train.engine.calibrate import calibrate
+from lt_train.engine.calibrate import calibrate_together
+from lt_train.engine.debug import keep_step
 from lt_train.engine.interrupts import Interrupted, Interrupts
+from lt_train.engine.losses import NotFinite
 from lt_train.engine.optim import check_schedule, describe_lr, describe_warmup, lr_at
 from lt_train.engine.restore import restore_state
 from lt_train.engine.resume import as_begun, read_begun
 from lt_train.engine.state import RunState, checkpoint_content, start_state
 from lt_train.engine.step import Draws, name_lost_workers, train_step
 from lt_train.engine.usage import StepTimer, Waiting, memory_gib
+from lt_train.evaluation.measure import Measured
 from lt_train.inference.evaluate_run import evaluate_model, selection_ap
 from lt_train.memory import named_memory, training_advice
-from lt_train.processes import refuse_several_processes
+from lt_train.processes import Processes, process_device, run_together
 from lt_train.recipe.load import beaten_in
 from lt_train.recipe.sections import Recipe
 from lt_train.report.run_report import draw_run_report
 from lt_train.runs.checkpoint import save_checkpoint
 from lt_train.runs.data import RunData, data_record, describe_data, load_run_data, make_plan, written_notes
 from lt_train.runs.directory import RunDir, create_run_dir, new_run, resumed_run, write_environment
-from lt_train.runs.log import RunLog
+from lt_train.runs.log import RunLog, SilentLog
 from lt_train.runs.model import choose_device
 from lt_train.runs.trackers import Tracker, make_trackers
 
@@ -41,40 +48,77 @@ def fit(
     resume: bool = False,
     force: bool = False,
     notes: Sequence[str] = (),
-) -> RunDir:
-    """Trains a recipe and writes a run directory.
+) -> RunDir | None:
+    """Trains a recipe and writes a run directory, in one process or in those that a launcher started.
 
     Args:
         recipe: What to do.
-        out: The run directory.
+        out: The run directory; several processes have to see the same one.
         init_from: A run directory or checkpoint whose weights a new run starts from; not with ``resume``.
         resume: Continue the run in ``out``; nothing but ``FREE_TO_CHANGE`` may differ.
         force: Replace a run that exists.
         notes: Lines about the recipe, for the log.
 
+    Returns:
+        The run directory; ``None`` in all processes but the first.
+
     Raises:
-        DataError: Data, weights or checkpoints cannot be used.
+        DataError: Data, weights or checkpoints cannot be used, or another process is gone.
         RecipeError: The recipe cannot run here, or differs from that of the run to resume.
         OutputError: ``out`` exists, another process writes it, or it cannot be written.
         TrainingStopped: A loss became infinite or NaN, or a loader process died, see ``lt_train.engine.step``.
         Interrupted: A signal ended the run, which can be resumed; see ``lt_train.engine.interrupts``.
     """
-    refuse_several_processes()
+
+    def work(processes: Processes) -> RunDir:
+        return fit_together(recipe, out, processes, init_from=init_from, resume=resume, force=force, notes=notes)
+
+    return run_together(work)
+
+
+def fit_together(
+    recipe: Recipe,
+    out: Path,
+    processes: Processes | None = None,
+    *,
+    init_from: Path | None = None,
+    resume: bool = False,
+    force: bool = False,
+    notes: Sequence[str] = (),
+) -> RunDir:
+    """The same in one of several processes that have found each other, see :func:`lt_train.processes.run_together`."""
+    processes = processes or Processes()
     if recipe.calibration.name != "none":
         if resume:
             raise RecipeError("--resume: a calibration takes no steps, there is nothing to continue; start it again")
-        return calibrate(recipe, out, init_from=init_from, force=force, notes=notes)
+        return calibrate_together(recipe, out, processes, init_from=init_from, force=force, notes=notes)
     memory = named_memory("training", training_advice(recipe))
-    with memory, resumed_run(out) if resume else new_run(out, force=force) as lock_notes:
-        return _fit(recipe, out, init_from=init_from, resume=resume, force=force, notes=(*notes, *lock_notes))
+    with memory, _place(out, resume=resume, force=force, processes=processes) as lock_notes:
+        lines = (*notes, *lock_notes)
+        return _fit(recipe, out, init_from=init_from, resume=resume, force=force, notes=lines, processes=processes)
+
+
+def _place(out: Path, *, resume: bool, force: bool, processes: Processes) -> AbstractContextManager[tuple[str, ...]]:
+    """Keeps the run directory to these processes, the first of which writes it."""
+    if not processes.is_first:
+        return nullcontext(())
+    return resumed_run(out) if resume else new_run(out, force=force)
 
 
 def _fit(
-    recipe: Recipe, out: Path, *, init_from: Path | None, resume: bool, force: bool, notes: Sequence[str]
+    recipe: Recipe,
+    out: Path,
+    *,
+    init_from: Path | None,
+    resume: bool,
+    force: bool,
+    notes: Sequence[str],
+    processes: Processes,
 ) -> RunDir:
-    """The same in a directory that this process alone writes."""
-    trackers = make_trackers(recipe.trackers)
-    device = choose_device(recipe.device)
+    """The same in a directory that no others write."""
+    check_shareable(recipe.optim.batch, recipe.optim.micro_batch or 1, processes.world)
+    trackers = make_trackers(recipe.trackers) if processes.is_first else []
+    device = choose_device(process_device(recipe.device, processes))
     begun = read_begun(RunDir(out)) if resume else None
     if begun is not None:
         recipe, taken = as_begun(recipe, begun)
@@ -84,17 +128,18 @@ def _fit(
     if begun is None:
         # a run that was started by an older version may go on with a warm-up that is refused now
         check_schedule(recipe.schedule, plan)
-    state = start_state(recipe, data, device, init_from=init_from, resume=resume)
+    state = start_state(recipe, data, device, init_from=init_from, resume=resume, processes=processes)
+    run = RunDir(out)
     if begun is not None:
-        run = RunDir(out)
         restore_state(state, run, begun, recipe, data, steps=plan.total_steps())
         # frees a second copy of the weights
         begun = None
-    else:
-        run = create_run_dir(out, recipe, data_record(data), force=force)
-    write_environment(run, device)
-    for tracker in trackers:
-        tracker.start(run.path, recipe.to_plain(), done=state.done)
+    elif processes.is_first:
+        create_run_dir(out, recipe, data_record(data), force=force)
+    if processes.is_first:
+        write_environment(run, device, processes.world)
+        for tracker in trackers:
+            tracker.start(run.path, recipe.to_plain(), done=state.done)
     _run(recipe, data, plan, state, run, trackers, notes)
     return run
 
@@ -108,20 +153,41 @@ def _run(
     trackers: Sequence[Tracker],
     notes: Sequence[str],
 ) -> None:
-    """All of a run that is logged."""
+    """All of a run that is logged, by the first process."""
     total = plan.total_steps()
+    if not state.processes.is_first:
+        try:
+            _train(recipe, data, plan, state, run, SilentLog())
+            _left_out(state)
+        except KeyboardInterrupt as error:
+            raise _ended(error, state, total) from None
+        return
     with RunLog(run, total=total, every=recipe.log_every, done=state.done, trackers=trackers) as log:
         try:
             for line in _opening_lines(recipe, data, plan, state, run, notes):
                 log.line(line)
             _train(recipe, data, plan, state, run, log)
+            left_out = _left_out(state)
             for line in (*write_seen(run.report / "seen.csv", data, plan, state.done), *written_notes(data)):
+                log.line(line)
+            for line in left_out:
                 log.line(line)
             draw_run_report(run.report, run.path.name, losses=run.metrics, metrics=run.evaluation / "metrics.json")
         except KeyboardInterrupt as error:
             for line in written_notes(data):
                 log.line(line)
             raise _ended(error, state, total) from None
+
+
+def _left_out(state: RunState) -> list[str]:
+    """Lines about the images that any process left out; all processes come here."""
+    own = state.bad_images
+    if own is None:
+        return []
+    parts = state.processes.gather(msgspec.json.encode(own.lines)) or []
+    for part in parts[1:]:
+        own.lines |= msgspec.json.decode(part, type=dict[str, int])
+    return own.summary()
 
 
 def _ended(error: KeyboardInterrupt, state: RunState, total: int) -> KeyboardInterrupt:
@@ -134,17 +200,21 @@ def _ended(error: KeyboardInterrupt, state: RunState, total: int) -> KeyboardInt
     )
 
 
-def _train(recipe: Recipe, data: RunData, plan: Plan, state: RunState, run: RunDir, log: RunLog) -> None:
+def _train(recipe: Recipe, data: RunData, plan: Plan, state: RunState, run: RunDir, log: RunLog | SilentLog) -> None:
     """Every step of the plan that is not done, with checkpoints and evaluations between them."""
-    with Interrupts(log.show_below) as interrupts, name_lost_workers(recipe.data.workers):
+    kept = _keeping_a_step_that_fails(recipe, data, plan, state, run)
+    with kept, Interrupts(log.show_below) as interrupts, name_lost_workers(recipe.data.workers):
         if not state.last_is_whole:
             _save_last(recipe, data, state, run)
         if _owes_evaluation(recipe, plan, state):
             _evaluate(recipe, data, state, run, log, interrupts)
         for step in _steps(recipe, data, plan, state, log):
-            if interrupts.waiting:
+            if state.processes.agree(interrupts.waiting):
                 _save_last(recipe, data, state, run)
                 interrupts.deliver()
+                if state.processes.world > 1:
+                    # the signal may have come to another process alone
+                    raise KeyboardInterrupt
             evaluating = _is_evaluated(step, recipe, plan)
             if evaluating or _is_due(step, recipe, _save_every(recipe)):
                 _save_last(recipe, data, state, run)
@@ -152,11 +222,40 @@ def _train(recipe: Recipe, data: RunData, plan: Plan, state: RunState, run: RunD
                 _evaluate(recipe, data, state, run, log, interrupts)
 
 
-def _steps(recipe: Recipe, data: RunData, plan: Plan, state: RunState, log: RunLog) -> Iterator[Step]:
+@contextmanager
+def _keeping_a_step_that_fails(
+    recipe: Recipe, data: RunData, plan: Plan, state: RunState, run: RunDir
+) -> Iterator[None]:
+    """Around steps: keeps what is needed to take one again whose loss or gradient is not finite, and says so.
+
+    All processes come here with the same step; none ends before the first has written.
+    """
+    try:
+        yield
+    except NotFinite as error:
+        assert state.losses is not None
+        line, kept = error.problems[0], ""
+        if state.processes.is_first:
+            folder = keep_step(run, recipe, data, plan, state, state.losses.step, line.partition(";")[0])
+            kept = f"; lt-train replay {folder} takes the step again and says where it begins"
+        state.processes.agree(False)
+        raise NotFinite(f"{line}{kept}") from None
+
+
+def _steps(recipe: Recipe, data: RunData, plan: Plan, state: RunState, log: RunLog | SilentLog) -> Iterator[Step]:
     """Takes the steps that remain; each is given out when it is done and logged."""
     device = next(state.model.parameters()).device
-    draws = Draws(plan, state.done)
-    batches = Waiting(make_loader(data.dataset, draws, workers=recipe.data.workers, pin_memory=device.type == "cuda"))
+    draws = Draws(plan, state.done, state.processes, recipe.optim.micro_batch or 1)
+    if recipe.data.on_bad_image == "skip":
+        state.bad_images = BadImages(recipe.data.most_bad_images, log.line)
+    loader = make_loader(
+        data.dataset,
+        draws,
+        workers=recipe.data.workers,
+        pin_memory=device.type == "cuda",
+        left_out=None if state.bad_images is None else state.bad_images.add,
+    )
+    batches = Waiting(loader)
     timer, total = StepTimer(batches), plan.total_steps()
     state.model.train()
     for step in plan.steps(state.done):
@@ -205,7 +304,9 @@ def _save_every(recipe: Recipe) -> int:
     return 1 if recipe.schedule.iterations is None else max(1, recipe.schedule.iterations // 5)
 
 
-def _evaluate(recipe: Recipe, data: RunData, state: RunState, run: RunDir, log: RunLog, interrupts: Interrupts) -> None:
+def _evaluate(
+    recipe: Recipe, data: RunData, state: RunState, run: RunDir, log: RunLog | SilentLog, interrupts: Interrupts
+) -> None:
     """Measures on the validation data, if there is any, and keeps the best checkpoint."""
     if data.val is None:
         return
@@ -217,22 +318,34 @@ def _evaluate(recipe: Recipe, data: RunData, state: RunState, run: RunDir, log: 
             counts=data.train.counts,
             groups=data.groups,
             out=run.evaluation,
+            processes=state.processes,
         )
+    state.evaluated = state.done
+    if measured is not None:
+        _keep_best(measured, recipe, data, state, run, log)
+    _save_last(recipe, data, state, run)
+
+
+def _keep_best(
+    measured: Measured, recipe: Recipe, data: RunData, state: RunState, run: RunDir, log: RunLog | SilentLog
+) -> None:
+    """Tells what was measured, and keeps the checkpoint if it is the best so far."""
     for line in measured.text.splitlines():
         log.line(line)
     for kind in ("bbox", "segm"):
         if kind in measured.metrics:
             log.record({"step": state.done, f"eval/{kind}_AP": measured.metrics[kind]["AP"]})
-    ap, state.evaluated = selection_ap(measured.metrics), state.done
+    ap = selection_ap(measured.metrics)
     if ap is not None and (state.best is None or ap > state.best):
         state.best = ap
         save_checkpoint(run.best, checkpoint_content(recipe, data, state))
-    _save_last(recipe, data, state, run)
 
 
 def _save_last(recipe: Recipe, data: RunData, state: RunState, run: RunDir) -> None:
     keep = run.previous if state.last_is_whole else None
-    save_checkpoint(run.last, checkpoint_content(recipe, data, state), keep=keep)
+    content = checkpoint_content(recipe, data, state)
+    if state.processes.is_first:
+        save_checkpoint(run.last, content, keep=keep)
     state.saved, state.last_is_whole = state.done, True
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
@@ -12,7 +14,9 @@ from typing import Any, Self
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 STANDARD_ERROR = 2
-TOLD = "interrupted: the run ends after this step; a second time ends it at once, without a new checkpoint"
+# seconds in which several signals are one
+AS_ONE = 2.0
+TOLD = "interrupted: the run ends after this step; after 2 seconds another signal ends it at once, without a checkpoint"
 
 
 class Interrupted(KeyboardInterrupt):
@@ -21,6 +25,8 @@ class Interrupted(KeyboardInterrupt):
 
 class Interrupts:
     """While it is entered, the first signal waits until :meth:`deliver`; a second one acts at once.
+
+    Signals within two seconds of the first count as one: launchers send what the whole group of processes got already.
 
     A signal acts by its own handler, the one that was there before. One that has none in Python (ignored by ``nohup``,
     or the system's default) is left alone, and so are all of them outside of the main thread, where none arrives.
@@ -34,6 +40,7 @@ class Interrupts:
         self._show = show
         self._handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
         self._waiting: int | None = None
+        self._first = -math.inf
         self._at_once = False
         self._process = os.getpid()
 
@@ -78,10 +85,14 @@ class Interrupts:
             self._at_once = False
 
     def _take(self, number: int, frame: FrameType | None) -> None:
-        if self._at_once or self.waiting or os.getpid() != self._process:
+        if self._at_once or os.getpid() != self._process:
             self._handlers[number](number, frame)
             return
-        self._waiting = number
+        if self.waiting:
+            if time.monotonic() - self._first > AS_ONE:
+                self._handlers[number](number, frame)
+            return
+        self._waiting, self._first = number, time.monotonic()
         if self._show(TOLD):
             return
         # nothing that is buffered: the signal may have come in the middle of a write

@@ -16,11 +16,15 @@ from lt_train.runs.checkpoint import load_checkpoint, save_checkpoint
 from lt_train.runs.content import ADVICE, check_progress, load_optimizer, load_scaler, load_weights_into
 from lt_train.runs.data import RunData
 from lt_train.runs.directory import RunDir, write_text
-from lt_train.runs.log import drop_later_metrics, metric_lines
+from lt_train.runs.log import drop_later_metrics, metric_lines, step_of
 from lt_train.runs.metadata import check_resumed
 
-# a run may go on with another number of workers, on another device, with other log lines and trackers
-FREE_TO_CHANGE = ("device", "log_every", "trackers", "data.workers", "eval.batch")
+# a run may go on with another number of workers, on another device, with other log lines and trackers, without images
+# that cannot be read any more
+FREE_TO_CHANGE = (
+    *("device", "log_every", "trackers", "data.workers", "eval.batch"),
+    *("data.on_bad_image", "data.most_bad_images"),
+)
 # where groups and repeat factors come from may change too if they are the same ones, which data.json tells
 SOURCES = ("data.groups", "sampler.factors", "sampler.threshold")
 # differences that a message names
@@ -45,12 +49,15 @@ def restore_state(state: RunState, run: RunDir, begun: Begun, recipe: Recipe, da
     begun = _restore_newest(state, run, begun, recipe, data, steps=steps)
     state.notes += begun.notes
     state.last_is_whole = begun.path == run.last
-    drop_later_metrics(run, state.done)
     # older versions did not note it in the checkpoint
-    state.evaluated = int(begun.content["evaluated"] if "evaluated" in begun.content else _last_evaluation(run))
+    state.evaluated = int(
+        begun.content["evaluated"] if "evaluated" in begun.content else _last_evaluation(run, state.done)
+    )
     state.saved = state.done
-    _drop_lost_evaluation(run, state.evaluated)
-    _check_best(state, run, begun)
+    if state.processes.is_first:
+        drop_later_metrics(run, state.done)
+        _drop_lost_evaluation(run, state.evaluated)
+        _check_best(state, run, begun)
 
 
 def _restore_newest(state: RunState, run: RunDir, begun: Begun, recipe: Recipe, data: RunData, *, steps: int) -> Begun:
@@ -156,9 +163,10 @@ def _drop_lost_evaluation(run: RunDir, evaluated: int) -> None:
         write_text(run.metrics, "".join(f"{json.dumps(record)}\n" for record in kept))
 
 
-def _last_evaluation(run: RunDir) -> int:
-    """The last step that ``metrics.jsonl`` has an evaluation of; 0 without one."""
-    return max((int(r["step"]) for r in _records(run) if _is_evaluation(r)), default=0)
+def _last_evaluation(run: RunDir, done: int) -> int:
+    """The last step up to ``done`` that ``metrics.jsonl`` has an evaluation of; 0 without one."""
+    records = [json.loads(line) for line in metric_lines(run) if step_of(line) <= done]
+    return max((int(r["step"]) for r in records if _is_evaluation(r)), default=0)
 
 
 def _records(run: RunDir) -> list[dict[str, Any]]:

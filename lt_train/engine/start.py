@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from lt_data.errors import RecipeError
 from lt_train.engine.interrupts import Interrupted
+from lt_train.launch import several_started
+
+if TYPE_CHECKING:
+    from lt_train.processes import Processes
 
 Resume = Literal["never", "always", "auto"]
 
@@ -23,7 +27,7 @@ def start_or_resume(
     resume: Resume = "never",
     init_from: Path | None = None,
     force: bool = False,
-) -> None:
+) -> bool:
     """Trains a recipe in a new run directory, or goes on with the run that is there.
 
     Args:
@@ -34,6 +38,9 @@ def start_or_resume(
             again may have been stopped before its first checkpoint, and then there is nothing to lose in ``out``.
         init_from: A run directory or checkpoint whose weights a new run starts from.
         force: Replace a run that exists; not with ``resume``.
+
+    Returns:
+        Whether the run is finished, as far as this process can say: of several processes the first.
 
     Raises:
         LtError: As :func:`lt_train.engine.fit.fit`.
@@ -46,13 +53,23 @@ def start_or_resume(
     has_checkpoint = any(out.glob("checkpoints/*.pt"))
     goes_on = resume == "always" or (resume == "auto" and has_checkpoint)
     nothing_to_lose = resume == "auto" and not has_checkpoint
-    try:
+    force = force or nothing_to_lose
+
+    def work(processes: Processes | None = None) -> bool:
         from lt_train.recipe.load import load_noted
 
         loaded, notes = load_noted(recipe, overrides)
-        from lt_train.engine.fit import fit
+        from lt_train.engine.fit import fit_together
 
-        fit(loaded, out, init_from=init_from, resume=goes_on, force=force or nothing_to_lose, notes=notes)
+        fit_together(loaded, out, processes, init_from=init_from, resume=goes_on, force=force, notes=notes)
+        return True
+
+    try:
+        if not several_started():
+            return work()
+        from lt_train.processes import run_together
+
+        return run_together(work) or False
     except Interrupted:
         raise
     except KeyboardInterrupt:

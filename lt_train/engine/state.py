@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from torch import nn
 from torch.amp.grad_scaler import GradScaler
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lt_data.counts.categories import counts_to_plain
 from lt_data.errors import RecipeError
+from lt_train.data.bad_images import BadImages
+from lt_train.data.target import MaskForm
 from lt_train.detectors import LongTailDetector, set_trainable
 from lt_train.detectors.weights import LoadReport
 from lt_train.engine.losses import Losses, TrainingStopped
 from lt_train.engine.optim import make_optimizer
+from lt_train.processes import Processes
 from lt_train.recipe.methods import METHODS
 from lt_train.recipe.sections import Recipe
 from lt_train.runs.compute import prepare
@@ -41,6 +48,10 @@ class RunState:
         evaluated: The last step whose evaluation ended.
         saved: The step of the newest whole checkpoint, or ``None`` if there is none yet.
         last_is_whole: Whether what the file ``last`` holds may be kept as ``previous``.
+        processes: This process among those that train together; all of their states are equal.
+        trained: What is called for losses: the model, or what averages its gradients over the processes.
+        masks: What of the instances' masks targets hold.
+        bad_images: Images that this process left out since it started.
     """
 
     model: LongTailDetector
@@ -54,6 +65,19 @@ class RunState:
     saved: int | None = None
     last_is_whole: bool = True
     notes: list[str] = field(default_factory=list)
+    processes: Processes = field(default_factory=Processes)
+    masks: MaskForm = "none"
+    bad_images: BadImages | None = None
+    trained: nn.Module = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.trained = averaging_gradients(self.model, self.processes)
+
+    @contextmanager
+    def gradients_stay(self) -> Iterator[None]:
+        """Around a forward and backward pass after which gradients are not averaged yet: others follow."""
+        with self.trained.no_sync() if isinstance(self.trained, DistributedDataParallel) else nullcontext():
+            yield
 
     @property
     def result(self) -> LongTailDetector:
@@ -64,10 +88,41 @@ class RunState:
         return cast(LongTailDetector, average)
 
 
+def averaging_gradients(model: LongTailDetector, processes: Processes) -> nn.Module:
+    """The model with gradients that are averaged over the processes; itself where there is one.
+
+    On a processor the gradients are summed in the order of the weights, always, so that a run that goes on has the
+    bits of one that was not stopped. On GPUs PyTorch sums what is ready first while the rest is computed.
+
+    Args:
+        model: On its device.
+        processes: All processes, which come here together.
+    """
+    if processes.world == 1:
+        return model
+    in_order = next(model.parameters()).device.type == "cpu"
+    # PyTorch rebuilds its buckets in the order of the first backward pass unless it looks for weights without gradient
+    return DistributedDataParallel(model, broadcast_buffers=False, find_unused_parameters=in_order)
+
+
 def start_state(
-    recipe: Recipe, data: RunData, device: torch.device, *, init_from: Path | None, resume: bool
+    recipe: Recipe,
+    data: RunData,
+    device: torch.device,
+    *,
+    init_from: Path | None,
+    resume: bool,
+    processes: Processes | None = None,
 ) -> RunState:
     """A model with its first weights and an optimiser over what is trained.
+
+    Args:
+        recipe: What to do.
+        data: Its data.
+        device: Of this process.
+        init_from: A run directory or checkpoint to start from.
+        resume: Whether everything is to be put back from a checkpoint.
+        processes: This process among those that train together.
 
     Raises:
         DataError: The weights cannot be used.
@@ -87,6 +142,7 @@ def start_state(
         where = f"weights from {init_from}" if init_from is not None else f"model.weights={recipe.model.weights}"
         _check_classifier(recipe, model, report, where)
         _check_fresh_layers(recipe, model, report, where)
+    check_shared_head(recipe, model, processes or Processes())
     prepare(model, recipe.compute, device)
     return RunState(
         model,
@@ -94,7 +150,22 @@ def start_state(
         GradScaler(device.type, enabled=recipe.compute.precision == "fp16"),
         _average(model, recipe.optim.ema),
         notes=notes,
+        processes=processes or Processes(),
+        masks=data.dataset.masks,
     )
+
+
+def check_shared_head(recipe: Recipe, model: LongTailDetector, processes: Processes) -> None:
+    """Refuses a head that draws and counts among all images of a batch where no process has all of them.
+
+    Raises:
+        RecipeError: It is so.
+    """
+    if processes.world > 1 and model.head.samples_in_batch and recipe.optim.micro_batch is None:
+        raise RecipeError(
+            f"optim.micro_batch: is null, and head {recipe.head.name} draws regions among all images of a batch, which "
+            f"{processes.world} processes share; set optim.micro_batch, for example 2 as in the paper"
+        )
 
 
 def _at_rest(optimizer: torch.optim.SGD) -> torch.optim.SGD:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -12,11 +12,14 @@ from torch import Tensor, nn
 
 from lt_train.data.images import as_input, on_device
 from lt_train.data.plan import Draw, Plan, Step
+from lt_train.data.share import BLANK_SIDE, blank_target, own_part
 from lt_train.data.target import Target
 from lt_train.detectors.detector import check_targets
 from lt_train.engine.losses import Losses, TrainingStopped
 from lt_train.engine.optim import set_lr
 from lt_train.engine.state import RunState
+from lt_train.global_batch import sharing
+from lt_train.processes import Processes
 
 # what PyTorch raises when a loader process dies, anywhere: it comes from the handler of a signal
 LOST_WORKER = re.compile(
@@ -47,29 +50,38 @@ def train_step(state: RunState, step: Step, batches: Iterator[Any], *, lr: float
     set_lr(state.optimizer, lr)
     state.optimizer.zero_grad(set_to_none=True)
     sums: dict[str, Tensor] = {}
-    for _ in step.batches:
+    for number in range(len(step.batches)):
         images, targets = next(batches)
-        for name, value in _backward(state, images, targets, parts=len(step.batches)).items():
+        with state.gradients_stay() if number + 1 < len(step.batches) else nullcontext():
+            found = _backward(state, images, targets, parts=len(step.batches))
+        for name, value in found.items():
             sums[name] = sums[name] + value if name in sums else value
     shown = ", ".join(str(target["image_id"]) for target in targets)
-    losses = Losses(sums, f"step {step.index + 1} (last images {shown})")
+    where = f"step {step.index + 1} (last images {shown})"
+    losses = Losses(sums, where, step=step.index, gradient=_clip(state, clip), world=state.processes.world)
     if state.losses is not None:
         state.losses.read()
     state.losses = losses
-    _change_weights(state, losses, clip)
+    _change_weights(state, losses)
     return losses
 
 
 def _backward(state: RunState, images: list[Tensor], targets: list[Target], *, parts: int) -> dict[str, Tensor]:
     """Adds the gradients of one forward pass out of ``parts``; its share of every loss."""
     device = next(state.model.parameters()).device
+    weight = float(bool(images))
+    if not images:
+        images, targets = [torch.zeros(3, BLANK_SIDE, BLANK_SIDE, dtype=torch.uint8)], [blank_target(state.masks)]
     if device.type != "cpu":
         # the model does it where looking at numbers costs nothing
         check_targets(targets, state.model.head.num_classes)
-    losses = state.model(
-        [as_input(image, device) for image in images],
-        [on_device(target, device) for target in targets],
-    )
+    with sharing(state.processes.world, weight=weight):
+        losses = state.trained(
+            [as_input(image, device) for image in images],
+            [on_device(target, device) for target in targets],
+        )
+    if not weight:
+        losses = {name: value * 0 for name, value in losses.items()}
     total = torch.stack(list(losses.values())).sum() / parts
     if state.scaler.is_enabled():
         # it looks at gradients alone, and those of an infinite loss can be finite: they become NaN
@@ -78,11 +90,20 @@ def _backward(state: RunState, images: list[Tensor], targets: list[Target], *, p
     return {name: value.detach() / parts for name, value in losses.items()}
 
 
-def _change_weights(state: RunState, losses: Losses, clip: float | None) -> None:
-    optimizer, scaler = state.optimizer, state.scaler
+def _clip(state: RunState, clip: float | None) -> Tensor | None:
+    """Clips the gradient, and gives the norm that it had; ``None`` where gradients may be infinite at times."""
     if clip is not None:
-        scaler.unscale_(optimizer)
-        nn.utils.clip_grad_norm_([p for p in state.model.parameters() if p.requires_grad], clip)
+        state.scaler.unscale_(state.optimizer)
+    trained = [p for p in state.model.parameters() if p.grad is not None]
+    norm = nn.utils.get_total_norm([p.grad for p in trained if p.grad is not None], foreach=None)
+    if clip is not None:
+        nn.utils.clip_grads_with_norm_(trained, clip, norm)
+    # the scaler leaves such a step out, and scales less from then on
+    return None if state.scaler.is_enabled() else norm
+
+
+def _change_weights(state: RunState, losses: Losses) -> None:
+    optimizer, scaler = state.optimizer, state.scaler
     if scaler.is_enabled():
         # it leaves out a step whose gradients are not finite
         scaler.step(optimizer)
@@ -119,13 +140,23 @@ def name_lost_workers(workers: int) -> Iterator[None]:
 
 
 class Draws:
-    """The draws of every forward pass that remains, for the loader."""
+    """The draws of every forward pass that remains, for the loader: those of this process.
 
-    def __init__(self, plan: Plan, done: int) -> None:
+    Args:
+        plan: Of the run.
+        done: Steps taken.
+        processes: This process among those that share every forward pass.
+        unit: Images of a micro-batch, which stay together.
+    """
+
+    def __init__(self, plan: Plan, done: int, processes: Processes | None = None, unit: int = 1) -> None:
         self.plan = plan
         self.done = done
+        self.processes = processes or Processes()
+        self.unit = unit
 
     def __iter__(self) -> Iterator[list[Draw]]:
+        rank, world = self.processes.rank, self.processes.world
         for step in self.plan.steps(self.done):
             for batch in step.batches:
-                yield list(batch)
+                yield list(own_part(batch, rank=rank, world=world, unit=self.unit))

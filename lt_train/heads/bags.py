@@ -19,9 +19,10 @@ from torch.nn import functional as F
 
 from lt_data.errors import RecipeError
 from lt_data.groups import BAGS_EDGES, group_index
-from lt_train.heads.base import Head, dense_rank
+from lt_train.heads.base import Head, dense_rank, shares
+from lt_train.heads.draws import Draws
 from lt_train.heads.options.bags import BagsOptions
-from lt_train.heads.region_weights import others_weights, shares
+from lt_train.heads.region_weights import others_weights
 
 
 class BagsHead(Head):
@@ -46,6 +47,7 @@ class BagsHead(Head):
     """
 
     layout_buffers = ("label_to_bin",)
+    samples_in_batch = True
     options: BagsOptions
     label_to_bin: Tensor
     class_logit: Tensor
@@ -82,7 +84,7 @@ class BagsHead(Head):
         labels: Tensor,
         *,
         micro_batch: Tensor | None = None,
-        generator: torch.Generator | None = None,
+        generator: Draws = None,
     ) -> dict[str, Tensor]:
         """``loss_group_0`` (the gate, if there is one) and ``loss_group_1`` ... ``loss_group_G``.
 
@@ -91,8 +93,6 @@ class BagsHead(Head):
         """
         first = 0 if self.gate else 1
         logits = logits.float()
-        if len(labels) == 0:
-            return {f"loss_group_{first + i}": logits.sum() * 0 for i in range(len(self.slices))}
         if micro_batch is not None:
             micro_batch = dense_rank(micro_batch)
         bins = self.label_to_bin.index_select(1, labels)
@@ -103,7 +103,7 @@ class BagsHead(Head):
             weights = weights * self.label_weights.index_select(1, labels)
         # split, not slices: its backward joins the gradients once instead of padding and adding one for each slice
         slices = zip(logits.split(self.lengths, dim=1), bins, shares(weights, micro_batch), strict=True)
-        losses = [(F.cross_entropy(part, row, reduction="none") * share).sum() for part, row, share in slices]
+        losses = [(F.cross_entropy(part, row, reduction="none") * part_share).sum() for part, row, part_share in slices]
         return {f"loss_group_{first + i}": loss for i, loss in enumerate(losses)}
 
     def scores(self, logits: Tensor) -> Tensor:

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from lt_data.errors import RecipeError
+from lt_train.global_batch import divisor, share
+from lt_train.heads.draws import Draws
 from lt_train.options.section import Section
 
 
@@ -29,6 +31,8 @@ class Head(nn.Module, ABC):
         initial_bias: What the bias of a fresh classifier in front of this head starts from.
         layout_buffers: Names of the buffers that say which logit stands for what; a classifier trained under other
             values of them has other columns.
+        samples_in_batch: Whether the loss draws or counts regions among those of the whole (micro-)batch, beyond a
+            divisor: a process that has a part of them alone cannot compute it.
 
     Raises:
         RecipeError: There is no class, or a count is negative.
@@ -37,6 +41,7 @@ class Head(nn.Module, ABC):
     options: Section
     initial_bias: float = 0.0
     layout_buffers: ClassVar[tuple[str, ...]] = ()
+    samples_in_batch: ClassVar[bool] = False
     instance_counts: Tensor
 
     def __init__(self, instance_counts: Sequence[int]) -> None:
@@ -79,7 +84,7 @@ class Head(nn.Module, ABC):
         labels: Tensor,
         *,
         micro_batch: Tensor | None = None,
-        generator: torch.Generator | None = None,
+        generator: Draws = None,
     ) -> dict[str, Tensor]:
         """Named scalar losses, to be summed by the caller; 0 with a gradient path where R = 0.
 
@@ -88,7 +93,7 @@ class Head(nn.Module, ABC):
             labels: [R] int64 in 0..C.
             micro_batch: [R] int64, which micro-batch a region belongs to: sampling and normalisation happen inside
                 each, then the mean over them is taken. ``None`` is one micro-batch.
-            generator: Source of what the loss draws; ``None`` is PyTorch's global generator.
+            generator: Source of what the loss draws, see :data:`~lt_train.heads.draws.Draws`.
         """
 
     @abstractmethod
@@ -119,29 +124,25 @@ def micro_batch_sum(losses: Tensor, micro_batch: Tensor | None) -> Tensor:
         losses: [R] loss of each region, weights included.
         micro_batch: [R] int64, any numbers, or ``None`` for one micro-batch.
     """
-    if not len(losses):
-        return losses.sum()
-    if micro_batch is None:
-        return losses.mean()
-    return micro_batch_mean(losses, torch.ones_like(losses), dense_rank(micro_batch))
+    if micro_batch is None and share().world == 1:
+        # the fused mean, bit for bit torchvision's
+        return losses.mean() if len(losses) else losses.sum()
+    ranks = None if micro_batch is None else dense_rank(micro_batch)
+    return (losses * shares(torch.ones_like(losses)[None], ranks)[0]).sum()
 
 
-def micro_batch_mean(losses: Tensor, weights: Tensor, micro_batch: Tensor | None) -> Tensor:
-    """Weighted mean in each micro-batch, then the plain mean over the micro-batches that have regions.
+def shares(weights: Tensor, micro_batch: Tensor | None) -> Tensor:
+    """Weights over their sum in each micro-batch (at least 1), over the number of micro-batches of all processes.
 
     Args:
-        losses: [R] loss of each region, R >= 1.
-        weights: [R] weight of each region, >= 0.
-        micro_batch: [R] ranks from :func:`dense_rank`, or ``None`` for one micro-batch.
-
-    Returns:
-        A scalar. The divisor of a micro-batch is ``max(sum of weights, 1)``.
+        weights: [S, R] >= 0.
+        micro_batch: [R] ranks from :func:`dense_rank`, or ``None`` for one micro-batch, which all processes share.
 
     Source: the average over ranks in the released BAGS code, where a rank is a micro-batch.
     """
-    if micro_batch is None:
-        return (losses * weights).sum() / weights.sum().clamp(min=1)
+    if micro_batch is None or share().pooled:
+        return weights / divisor(weights.sum(dim=1, keepdim=True))
     # a batch of R regions has at most R micro-batches; their number stays on the device
-    total = torch.zeros_like(weights).index_add_(0, micro_batch, weights)
-    divisor = total.clamp(min=1).index_select(0, micro_batch) * (micro_batch.max() + 1)
-    return (losses * weights / divisor).sum()
+    number = divisor(micro_batch.max() + 1 if len(micro_batch) else torch.zeros((), device=weights.device))
+    total = torch.zeros_like(weights).index_add_(1, micro_batch, weights)
+    return weights / (total.clamp(min=1).index_select(1, micro_batch) * number)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lt_train.heads.base import Head, micro_batch_sum
+from lt_train.heads.draws import Draws
 from lt_train.heads.label_weights import label_weights
 from lt_train.heads.options.focal import FocalOptions
 
@@ -51,7 +52,7 @@ class FocalHead(Head):
         labels: Tensor,
         *,
         micro_batch: Tensor | None = None,
-        generator: torch.Generator | None = None,
+        generator: Draws = None,
     ) -> dict[str, Tensor]:
         """``loss_classifier``: the sum over all channels, over the number of regions (or elements); draws nothing."""
         per_region = self._per_channel(logits.float(), labels).sum(dim=1) * self.weights.index_select(0, labels)

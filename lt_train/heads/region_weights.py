@@ -11,13 +11,15 @@ import math
 import torch
 from torch import Tensor
 
+from lt_train.heads.draws import Draws, MicroBatchDraws
+
 
 def others_weights(
     bins: Tensor,
     ratio: float,
     *,
     micro_batch: Tensor | None = None,
-    generator: torch.Generator | None = None,
+    generator: Draws = None,
 ) -> Tensor:
     """Which regions train each group: its own, and at most ``floor(ratio * own)`` others, drawn uniformly.
 
@@ -25,7 +27,7 @@ def others_weights(
         bins: [G, R] int64, bin of each region in each group; 0 = others.
         ratio: Others kept per own region, counted in each micro-batch; ``inf`` keeps all where there is an own one.
         micro_batch: [R] ranks from :func:`lt_train.heads.base.dense_rank`, or ``None`` for one micro-batch.
-        generator: Source of the draw; a CPU generator serves regions on any device.
+        generator: Source of the draw, see :data:`Draws`; a CPU generator serves regions on any device.
 
     Returns:
         [G, R] float32 of 0 and 1. Without an own region all weights of the group are 0.
@@ -51,27 +53,14 @@ def others_weights(
     return (own | ((rank if first is None else rank - first) < kept)).float()
 
 
-def _uniform(shape: torch.Size, device: torch.device, generator: torch.Generator | None) -> Tensor:
-    """Float64 draws in [0, 1) on ``device``, where regions are then chosen; made where the generator lives."""
-    source = device if generator is None else generator.device
-    draw = torch.rand(shape, generator=generator, device=source, dtype=torch.float64)
-    if device.type == "cuda" and source.type == "cpu":
+def _uniform(shape: torch.Size, device: torch.device, generator: Draws) -> Tensor:
+    """Float64 draws [G, R] in [0, 1) on ``device``, where regions are then chosen; made where the generator lives."""
+    if isinstance(generator, MicroBatchDraws):
+        draw = generator.uniform(shape[0])
+    else:
+        source = device if generator is None else generator.device
+        draw = torch.rand(shape, generator=generator, device=source, dtype=torch.float64)
+    if device.type == "cuda" and draw.device.type == "cpu":
         # from pinned memory the copy waits for nothing
         draw = draw.pin_memory()
     return draw.to(device, non_blocking=True)
-
-
-def shares(weights: Tensor, micro_batch: Tensor | None) -> Tensor:
-    """Weights over their sum in each micro-batch (at least 1), over the number of micro-batches.
-
-    Args:
-        weights: [S, R] >= 0.
-        micro_batch: [R] ranks from :func:`lt_train.heads.base.dense_rank`, or ``None`` for one micro-batch.
-
-    Source: the average over ranks in the released BAGS code, where a rank is a micro-batch.
-    """
-    if micro_batch is None:
-        return weights / weights.sum(dim=1, keepdim=True).clamp(min=1)
-    # a batch of R regions has at most R micro-batches; their number stays on the device
-    total = torch.zeros_like(weights).index_add_(1, micro_batch, weights)
-    return weights / (total.clamp(min=1).index_select(1, micro_batch) * (micro_batch.max() + 1))

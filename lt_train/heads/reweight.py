@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from lt_train.heads.base import Head, micro_batch_sum
+from lt_train.heads.draws import Draws
 from lt_train.heads.label_weights import label_weights
 from lt_train.heads.options.reweight import ReweightOptions
 
@@ -44,7 +44,7 @@ class ReweightHead(Head):
         labels: Tensor,
         *,
         micro_batch: Tensor | None = None,
-        generator: torch.Generator | None = None,
+        generator: Draws = None,
     ) -> dict[str, Tensor]:
         """``loss_classifier``: weighted cross-entropy over the number of regions; draws nothing."""
         losses = F.cross_entropy(logits.float(), labels, reduction="none") * self.weights.index_select(0, labels)

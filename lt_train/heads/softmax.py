@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lt_train.global_batch import share
 from lt_train.heads.base import Head, micro_batch_sum
+from lt_train.heads.draws import Draws
 from lt_train.heads.options.softmax import SoftmaxOptions
 
 
@@ -33,10 +34,10 @@ class SoftmaxHead(Head):
         labels: Tensor,
         *,
         micro_batch: Tensor | None = None,
-        generator: torch.Generator | None = None,
+        generator: Draws = None,
     ) -> dict[str, Tensor]:
         """``loss_classifier``: mean cross-entropy over the regions, see :meth:`Head.loss`; draws nothing."""
-        if len(labels) and micro_batch is None:
+        if len(labels) and micro_batch is None and share().world == 1:
             # the fused mean, bit for bit torchvision's
             return {"loss_classifier": F.cross_entropy(logits.float(), labels)}
         losses = F.cross_entropy(logits.float(), labels, reduction="none")

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -40,6 +40,8 @@ from lt_train.runs.content import load_weights_into
 from lt_train.runs.directory import RunDir
 from lt_train.runs.metadata import trained_groups
 from lt_train.runs.model import choose_device, make_model
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -114,12 +116,22 @@ class Found(msgspec.Struct):
 
     def to_bytes(self) -> bytes:
         """For another process; see :meth:`from_bytes`."""
-        return msgspec.msgpack.encode(self, enc_hook=_plain_array)
+        return pack(self)
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Found:
         """What another process gave as :meth:`to_bytes`."""
-        return msgspec.msgpack.decode(content, type=cls, dec_hook=_array)
+        return unpack(content, cls)
+
+
+def pack(value: Any) -> bytes:
+    """Detections, or structs and lists of them, for another process; see :func:`unpack`."""
+    return msgspec.msgpack.encode(value, enc_hook=_plain_array)
+
+
+def unpack(content: bytes, kind: type[T]) -> T:
+    """What another process gave as :func:`pack`."""
+    return msgspec.msgpack.decode(content, type=kind, dec_hook=_array)
 
 
 def _plain_array(array: Any) -> Any:

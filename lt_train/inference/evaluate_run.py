@@ -124,7 +124,8 @@ def evaluate_model(
     counts: CategoryCounts,
     groups: tuple[Group, ...],
     out: Path,
-) -> Measured:
+    processes: Processes | None = None,
+) -> Measured | None:
     """Predicts, measures and writes ``metrics.json``, ``per_class.csv``, ``inputs.json`` and ``predictions.json``.
 
     Args:
@@ -134,9 +135,14 @@ def evaluate_model(
         counts: Counts of the training file.
         groups: Groups of the training file.
         out: Directory to write to.
+        processes: This process among others, each of which predicts its share.
+
+    Returns:
+        The evaluation; ``None`` in all processes but the first.
     """
-    found = predict(model, data, recipe)
-    assert found is not None, "internal error: one process has all detections"
+    found = predict(model, data, recipe, processes=processes)
+    if found is None:
+        return None
     return _measure_and_write(_Predicted(found, data, recipe, counts, groups, out, _warnings(model, data, recipe)))
 
 

@@ -105,6 +105,12 @@ class DataSection(Section):
     aspect_ratio_grouping: bool = Field(
         False, description="Upright images in batches of their own, for less padding; as detectron2 and mmdetection do."
     )
+    on_bad_image: Literal["stop", "skip"] = Field(
+        "stop", description="What an image that cannot be read does; one that is left out is replaced by nothing."
+    )
+    most_bad_images: int = Field(
+        100, ge=1, description="More images than this that are left out stop a run, in each of its processes."
+    )
     workers: int = Field(2, ge=0, le=MOST_WORKERS, description="Processes that load images.")
 
     @property
@@ -139,7 +145,7 @@ class OptimSection(Section):
     lr: float = Field(0.01, gt=0, description="Learning rate for base_batch images per step.")
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(1e-4, ge=0)
-    batch: int = Field(16, ge=1, le=MOST_IMAGES, description="Images per forward pass.")
+    batch: int = Field(16, ge=1, le=MOST_IMAGES, description="Images per forward pass, over all processes.")
     accumulate: int = Field(1, ge=1, le=MOST_IMAGES, description="Forward passes per optimiser step.")
     base_batch: int = Field(16, ge=1, description="Images per step that lr is meant for.")
     clip: float | None = Field(None, gt=0, description="Largest gradient norm.")
@@ -148,6 +154,10 @@ class OptimSection(Section):
     )
     micro_batch: int | None = Field(
         None, ge=1, description="Images among which the head samples and normalises; null: a whole forward pass."
+    )
+    divisors: Literal["micro-batch", "batch"] = Field(
+        "micro-batch",
+        description="What a micro-batch's loss is divided by: its own regions, as in the paper, or those of all.",
     )
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from lt_data.annotations.file import AnnotationFile
 from lt_data.annotations.same_categories import check_same_categories
@@ -26,6 +26,7 @@ from lt_train.data.detection_data import (
 )
 from lt_train.data.plan import Plan
 from lt_train.data.sampler_options import ClassAwareSampler, RepeatFactorSampler, SamplerOptions
+from lt_train.data.target import MaskForm
 from lt_train.evaluation import GroundTruth, load_ground_truth
 from lt_train.recipe.sections import Files, Recipe, has_masks
 from lt_train.runs.metadata import (
@@ -119,7 +120,7 @@ def needs_mask_targets(recipe: Recipe) -> bool:
     return has_masks(recipe) and recipe.train == "all"
 
 
-def _mask_form(recipe: Recipe) -> Literal["none", "polygons", "runs"]:
+def _mask_form(recipe: Recipe) -> MaskForm:
     """What targets hold of masks: workers rasterise those whose targets need no boxes."""
     if not needs_mask_targets(recipe):
         return "none"

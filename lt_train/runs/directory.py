@@ -29,7 +29,7 @@ ENVIRONMENT_SCHEMA = 1
 OWN_FILES = frozenset(
     (
         *("recipe.yaml", "environment.json", "data.json", "train.log", "metrics.jsonl"),
-        *("tensorboard", "wandb", "checkpoints", "eval", "report"),
+        *("tensorboard", "wandb", "checkpoints", "eval", "report", "debug"),
     )
 )
 
@@ -98,6 +98,11 @@ class RunDir:
     def report(self) -> Path:
         """Loss curves and AP per group as pictures."""
         return self.path / "report"
+
+    @property
+    def debug(self) -> Path:
+        """Steps whose loss or gradient was not finite."""
+        return self.path / "debug"
 
     def checkpoint(self, which: str) -> Path:
         """Path of the checkpoint ``last``, ``previous`` or ``best``."""
@@ -286,8 +291,8 @@ def write_recipe(run: RunDir, recipe: Recipe) -> None:
     write_text(run.recipe, format_yaml(recipe))
 
 
-def write_environment(run: RunDir, device: torch.device) -> None:
-    """Writes versions, device, date and command."""
+def write_environment(run: RunDir, device: torch.device, processes: int = 1) -> None:
+    """Writes versions, device, date, command and the number of processes."""
     packages = (PACKAGE, "torch", "torchvision", "numpy", "pycocotools", "hotcoco", "pydantic")
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     content: dict[str, Any] = {
@@ -298,6 +303,7 @@ def write_environment(run: RunDir, device: torch.device) -> None:
         "device": str(device),
         "gpu": gpu,
         "threads": torch.get_num_threads(),
+        "processes": processes,
         "packages": {name: version_of(name) for name in packages},
         "command": sys.argv,
         "working_directory": str(Path.cwd()),

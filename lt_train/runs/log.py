@@ -23,7 +23,7 @@ from lt_train.runs.trackers import Tracker
 def drop_later_metrics(run: RunDir, done: int) -> None:
     """Removes the lines of ``metrics.jsonl`` beyond a step: a resumed run writes them again."""
     if run.metrics.is_file():
-        kept = [line for line in metric_lines(run) if _step_of(line) <= done]
+        kept = [line for line in metric_lines(run) if step_of(line) <= done]
         write_text(run.metrics, "".join(f"{line}\n" for line in kept))
 
 
@@ -40,7 +40,7 @@ def metric_lines(run: RunDir) -> list[str]:
         raise DataError(f"{run.metrics}: line {number} is not UTF-8; remove this line") from None
 
 
-def _step_of(line: str) -> float:
+def step_of(line: str) -> float:
     """The step of a line; infinite for one that was cut off when the run was killed."""
     try:
         return float(json.loads(line)["step"])
@@ -196,3 +196,38 @@ class RunLog:
         numbers = {name: value for name, value in values.items() if isinstance(value, float)}
         for tracker in self.trackers:
             tracker.log(int(values["step"]), numbers)
+
+
+class SilentLog:
+    """In place of a :class:`RunLog` in processes that neither speak nor write."""
+
+    def __enter__(self) -> SilentLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nothing is shown that could be in the way."""
+        yield
+
+    def show_below(self, text: str) -> bool:
+        """Says that the line is taken care of: process 0 has it."""
+        return True
+
+    def line(self, text: str) -> None:
+        """Nothing."""
+
+    def is_due(self, index: int) -> bool:
+        """Never: nobody reads the figures here."""
+        return False
+
+    def advance(self, done: int, *, epoch: int, seconds_left: float | None) -> None:
+        """Nothing."""
+
+    def step(self, values: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def record(self, values: Mapping[str, Any]) -> None:
+        """Nothing."""

@@ -55,6 +55,7 @@ def make_model(
         mask_target=recipe.model.mask_target,
         generator=keyed_generator(recipe.seed, "weights"),
     )
+    model.roi_heads.pooled_divisors = recipe.optim.divisors == "batch"
     if recipe.calibration.name != "none":
         model.add_calibration(recipe.calibration.name, **recipe.calibration.model_dump(exclude={"name"}))
     return model

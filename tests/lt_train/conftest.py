@@ -24,8 +24,14 @@ def tiny_pool(tmp_path_factory):
 
 
 @pytest.fixture
-def tiny_recipe(tiny_pool):
+def tiny_recipe(make_tiny_recipe):
     """A recipe of a few steps on the tiny pool; a function of overrides."""
+    return make_tiny_recipe
+
+
+@pytest.fixture(scope="session")
+def make_tiny_recipe(tiny_pool):
+    """The same for fixtures that tests share."""
     from lt_train.recipe.load import make_recipe
 
     files = {"annotations": str(tiny_pool / "annotations.json"), "images": str(tiny_pool / "images")}

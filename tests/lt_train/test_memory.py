@@ -7,12 +7,12 @@ import torch
 
 from lt_data.errors import OutOfMemory
 from lt_train import memory
-from lt_train.engine.dry_run import dry_run
 from lt_train.engine.fit import fit
 from lt_train.engine.step import train_step
 from lt_train.inference.evaluate_run import evaluate_run
 from lt_train.memory import available_memory, inference_advice, limited_memory, named_memory, training_advice
 from lt_train.recipe.origins import Setting
+from lt_train.trials.dry_run import dry_run
 
 SETTINGS = (Setting("seed", 0, "default"),)
 
@@ -97,8 +97,8 @@ def test_a_dry_run_of_what_is_too_large_ends_in_a_line(tiny_recipe, monkeypatch)
         torch.empty(2**27 if lr else 0).fill_(1)
         return train_step(*given, lr=lr, **options)
 
-    monkeypatch.setattr("lt_train.engine.dry_run.available_memory", lambda: 2**26)
-    monkeypatch.setattr("lt_train.engine.dry_run.train_step", large_step)
+    monkeypatch.setattr("lt_train.trials.dry_run.available_memory", lambda: 2**26)
+    monkeypatch.setattr("lt_train.trials.dry_run.train_step", large_step)
     with pytest.raises(OutOfMemory, match=r"a step of 2 images per forward pass: out of memory \(.*; lower optim"):
         list(dry_run(tiny_recipe("data.val=null", "optim.batch=2"), SETTINGS))
 
@@ -123,7 +123,7 @@ def test_a_dry_run_compares_what_a_step_needs_with_what_is_free(tiny_recipe, mon
     recipe = tiny_recipe("data.val=null")
     (line,) = [line for line in dry_run(recipe, SETTINGS) if line.startswith("memory: a step is going to need about")]
     assert line.endswith("GiB are free")
-    monkeypatch.setattr("lt_train.engine.dry_run.available_memory", lambda: 1)
-    monkeypatch.setattr("lt_train.engine.dry_run.limited_memory", lambda _: memory.limited_memory(None))
+    monkeypatch.setattr("lt_train.trials.dry_run.available_memory", lambda: 1)
+    monkeypatch.setattr("lt_train.trials.dry_run.limited_memory", lambda _: memory.limited_memory(None))
     (line,) = [line for line in dry_run(recipe, SETTINGS) if line.startswith("memory: a step is going to need about")]
     assert line.endswith("0.0 GiB are free; that is too little")

@@ -1,11 +1,9 @@
 """Several processes: the same results as one, nobody waits for ever, one line for an error."""
 
 import json
-import multiprocessing
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,9 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from lt_data.errors import DataError, LtError, RecipeError
+from lt_data.errors import DataError, RecipeError
 from lt_train import processes as distributed
 from lt_train.engine.fit import fit
 from lt_train.evaluation import Detections
@@ -24,6 +21,7 @@ from lt_train.inference.detect import Found, ImageDetections, merge
 from lt_train.inference.evaluate_run import evaluate_run
 from lt_train.processes import Processes, process_device, run_together
 from lt_train.recipe.sections import Files
+from tests.lt_train.several import start
 
 
 @pytest.fixture(scope="module")
@@ -46,40 +44,6 @@ def run(tmp_path_factory):
     }  # fmt: skip
     fit(make_recipe(recipe), folder / "run")
     return folder / "run"
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
-
-
-def one_process(queue, rank, world, port, work):
-    torch.set_num_threads(1)
-    os.environ.update(RANK=str(rank), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
-    try:
-        queue.put((rank, repr(work())))
-    except LtError as error:
-        queue.put((rank, f"error: {error}"))
-
-
-def start(world, work):
-    """What each process returned or raised, as text, by rank; ``killed`` for one that said nothing."""
-    # children of a fresh process, which has imported everything and started no thread
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lt_train.inference.evaluate_run", "lt_train.engine.fit"])
-    queue, port = context.Queue(), free_port()
-    children = [context.Process(target=one_process, args=(queue, rank, world, port, work)) for rank in range(world)]
-    for child in children:
-        child.start()
-    for child in children:
-        child.join(600)
-    assert not any(child.is_alive() for child in children)
-    said = {}
-    while len(said) < sum(child.exitcode == 0 for child in children):
-        rank, text = queue.get(timeout=600)
-        said[rank] = text
-    return [said.get(rank, "killed") for rank in range(world)]
 
 
 def evaluation(run, out, files=None):

@@ -6,23 +6,34 @@ import signal
 
 import torch
 
+from lt_train.data.bad_images import BadImages
 from lt_train.data.dataset import make_loader
 from lt_train.engine.optim import lr_at
 from lt_train.engine.state import start_state
 from lt_train.engine.step import Draws, train_step
 from lt_train.heads.softmax import SoftmaxHead
+from lt_train.processes import Processes
 from lt_train.runs.data import load_run_data, make_plan
 
 
 class Stepper:
-    """A run on the CPU that takes a step when it is told to, and writes nothing."""
+    """A run on the CPU that takes a step when it is told to, and writes nothing.
 
-    def __init__(self, recipe):
+    With ``stored`` its batch norms use stored statistics, so that an image does not depend on those beside it.
+    """
+
+    def __init__(self, recipe, processes=None, *, stored=False, left_out=False):
+        processes = processes or Processes()
         self.recipe, self.data = recipe, load_run_data(recipe)
         plan = make_plan(recipe, self.data)
-        self.state = start_state(recipe, self.data, torch.device("cpu"), init_from=None, resume=False)
-        self.state.model.train()
-        self.batches = iter(make_loader(self.data.dataset, Draws(plan, 0), workers=0))
+        self.state = start_state(
+            recipe, self.data, torch.device("cpu"), init_from=None, resume=False, processes=processes
+        )
+        self.state.model.stored_statistics = stored
+        self.state.trained.train()
+        draws = Draws(plan, 0, processes, recipe.optim.micro_batch or 1)
+        add = BadImages(100, str).add if left_out else None
+        self.batches = iter(make_loader(self.data.dataset, draws, workers=0, left_out=add))
         self.steps, self.total = plan.steps(0), plan.total_steps()
 
     def step(self):

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ from lt_train.inference.evaluate_run import evaluate_run
 from lt_train.inference.predict_images import predict_images
 from lt_train.recipe.sections import Files
 from lt_train.runs.checkpoint import load_checkpoint, save_checkpoint
+from lt_train.runs.directory import RunDir
+from tests.lt_train.several import start
 
 
 @pytest.fixture(scope="module")
@@ -251,12 +254,22 @@ def test_a_split_without_objects_decides_nothing(softmax_run, tiny_pool, tmp_pat
     assert not (tmp_path / "run").exists()
 
 
-def test_several_processes_are_refused(softmax_run, tmp_path, monkeypatch):
-    """Each would write the same directory."""
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(RecipeError, match="WORLD_SIZE is 2: .* not built yet; start one process"):
-        calibrate_run(softmax_run, "tau-norm", tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+def calibrated(source, method, out, search=None):
+    done = calibrate_run(source, method, out, search=search)
+    return done and done.path.name
+
+
+@pytest.mark.parametrize("method", ["ncm-fc", "tau-norm"])
+def test_several_processes_fit_and_search_what_one_does(softmax_run, tmp_path, method):
+    search = Search("tau", (0.0, 0.5, 1.0)) if method == "tau-norm" else None
+    calibrated(softmax_run, method, tmp_path / "one", search)
+    said = start(2, partial(calibrated, softmax_run, method, tmp_path / "two", search))
+    assert said == ["'two'", "None"]
+    one, two = (load_checkpoint(RunDir(tmp_path / name).last)["model"] for name in ("one", "two"))
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-12, atol=0, msg=name)
+    for name in ("report/search.csv", "eval/predictions.json") if search else ("eval/per_class.csv",):
+        assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
 
 
 @pytest.mark.parametrize(

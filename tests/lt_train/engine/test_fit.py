@@ -256,12 +256,6 @@ def test_training_nothing_is_refused(tiny_recipe, tmp_path):
         fit(tiny_recipe("train=none"), tmp_path / "run")
 
 
-def test_several_processes_are_refused_not_ignored(tiny_recipe, tmp_path, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(RecipeError, match="not built yet"):
-        fit(tiny_recipe(), tmp_path / "run")
-
-
 @pytest.mark.parametrize("method", ["softmax", "rfs", "class-aware", "finetune-tail"])
 def test_what_was_seen_is_counted(tiny_recipe, tiny_pool, tmp_path, method, softmax_run):
     """The table equals what the samples of the run's steps held, counted one by one."""

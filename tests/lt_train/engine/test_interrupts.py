@@ -11,6 +11,7 @@ import torch
 
 import lt_train.engine.fit as engine
 from lt_data.errors import OutputError
+from lt_train.engine import interrupts
 from lt_train.engine.fit import fit
 from lt_train.engine.interrupts import Interrupted, Interrupts
 from lt_train.runs.checkpoint import load_checkpoint, save_checkpoint
@@ -63,11 +64,12 @@ def same_runs(got, wanted):
         assert (got.evaluation / name).read_bytes() == (wanted.evaluation / name).read_bytes()
 
 
-@pytest.mark.parametrize("number", [1, 4])
-def test_a_signal_in_a_step_waits_for_its_end(tiny_recipe, straight_run, tmp_path, monkeypatch, number):
+@pytest.mark.parametrize(("number", "signals"), [(1, 1), (4, 3)])
+def test_signals_in_a_step_wait_for_its_end(tiny_recipe, straight_run, tmp_path, monkeypatch, number, signals):
+    """Several at once are one: a launcher sends what the whole group of processes got from the terminal."""
     recipe = tiny_recipe(*NO_EVALUATION)
     straight, until = straight_run(*NO_EVALUATION), straight_run(*NO_EVALUATION, f"schedule.iterations={number}")
-    go_on = interrupt_in_step(monkeypatch, number)
+    go_on = interrupt_in_step(monkeypatch, number, times=signals)
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(
         Interrupted, match=f"after step {number} of 4; continue with --resume, from the .* step {number}"
@@ -87,6 +89,7 @@ def test_a_second_signal_acts_at_once_and_keeps_the_older_checkpoint(tiny_recipe
     recipe = tiny_recipe(*NO_EVALUATION)
     straight = straight_run(*NO_EVALUATION)
     monkeypatch.setattr(engine, "_save_every", lambda _: 2)
+    monkeypatch.setattr(interrupts, "AS_ONE", -1.0)
     go_on = interrupt_in_step(monkeypatch, 4, times=2)
     with pytest.raises(Interrupted, match="after step 3 of 4; continue .* from the checkpoint of step 2"):
         fit(recipe, tmp_path / "run")
@@ -97,6 +100,7 @@ def test_a_second_signal_acts_at_once_and_keeps_the_older_checkpoint(tiny_recipe
 
 
 def test_without_a_checkpoint_there_is_nothing_to_continue(tiny_recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(interrupts, "AS_ONE", -1.0)
     interrupt_in_step(monkeypatch, 1, times=2)
     with pytest.raises(KeyboardInterrupt) as error:
         fit(tiny_recipe(*NO_EVALUATION), tmp_path / "run")

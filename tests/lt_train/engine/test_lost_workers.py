@@ -8,11 +8,11 @@ import time
 import pytest
 
 from lt_train.engine import step as engine
-from lt_train.engine.dry_run import dry_run
 from lt_train.engine.fit import fit
 from lt_train.engine.losses import TrainingStopped
 from lt_train.engine.step import name_lost_workers
 from lt_train.recipe.origins import Setting
+from lt_train.trials.dry_run import dry_run
 
 OPTIONS = ("data.val=null", "data.workers=1", "trackers=[]", "schedule.iterations=100", "schedule.decay=[]")
 

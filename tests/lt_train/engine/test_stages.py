@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from lt_data.errors import DataError, RecipeError
-from lt_train.engine.dry_run import dry_run
 from lt_train.engine.fit import fit
 from lt_train.inference.evaluate_run import evaluate_run
 from lt_train.recipe.origins import Setting
 from lt_train.recipe.sections import Files
+from lt_train.trials.dry_run import dry_run
 from tests.lt_train.engine.reading_runs import losses, weights
 
 FASTER = "model.name=faster_rcnn_small"

@@ -223,6 +223,9 @@ def test_a_draw_for_a_gpu_is_copied_from_pinned_memory(monkeypatch):
     done = []
 
     class Draw:
+        def __init__(self, device):
+            self.device = torch.device(device)
+
         def pin_memory(self):
             done.append("pinned")
             return self
@@ -231,7 +234,7 @@ def test_a_draw_for_a_gpu_is_copied_from_pinned_memory(monkeypatch):
             done.append(f"copied to {device}" * non_blocking)
             return self
 
-    monkeypatch.setattr(torch, "rand", lambda *_, device, **__: Draw())
+    monkeypatch.setattr(torch, "rand", lambda *_, device, **__: Draw(device))
     for device, generator in (("cuda", keyed_generator(0, "others")), ("cpu", None), ("cuda", None)):
         _uniform(torch.Size([2, 3]), torch.device(device), generator)
     assert done == ["pinned", "copied to cuda", "copied to cpu", "copied to cuda"]

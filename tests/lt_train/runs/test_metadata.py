@@ -12,7 +12,6 @@ from lt_data.dataset.options import BuildOptions
 from lt_data.errors import DataError
 from lt_data.groups import PRESETS
 from lt_train.engine.calibrate import calibrate_run
-from lt_train.engine.dry_run import dry_run
 from lt_train.engine.fit import fit
 from lt_train.evaluation.comparison.compare import compare_evaluations
 from lt_train.inference.evaluate_run import evaluate_run
@@ -21,6 +20,7 @@ from lt_train.recipe.origins import Setting
 from lt_train.runs.checkpoint import load_checkpoint
 from lt_train.runs.data import load_run_data, make_plan
 from lt_train.runs.directory import RunDir
+from lt_train.trials.dry_run import dry_run
 
 OPTIONS = BuildOptions(scale="0.01", on_shortage="cap", edges=(2, 4), threshold=0.3)
 

@@ -12,12 +12,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from lt_data.errors import LtError, OutputError, RecipeError
 from lt_data.versions import install_command
-from lt_train.engine.dry_run import dry_run
 from lt_train.engine.fit import fit
 from lt_train.recipe.origins import Setting
 from lt_train.recipe.sections import TrackerName
 from lt_train.runs.checkpoint import load_checkpoint
 from lt_train.runs.trackers import TRACKERS, make_trackers
+from lt_train.trials.dry_run import dry_run
 from tests.lt_train.engine.stepping import interrupt_in_step
 
 

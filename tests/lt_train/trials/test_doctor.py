@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from lt_train.detectors import build_detector
-from lt_train.engine import doctor
-from lt_train.engine.doctor import OPTIONAL, PACKAGES, examine, format_finding
+from lt_train.trials import doctor
+from lt_train.trials.doctor import OPTIONAL, PACKAGES, examine, format_finding
 
 
 def test_a_machine_that_can_train():

@@ -6,9 +6,9 @@ import shutil
 import pytest
 
 from lt_data.errors import DataError, RecipeError
-from lt_train.engine.dry_run import SAMPLED, dry_run, sample_rows
 from lt_train.engine.fit import fit
 from lt_train.recipe.origins import Setting
+from lt_train.trials.dry_run import SAMPLED, dry_run, sample_rows
 
 SEED = Setting("seed", 0, "default")
 

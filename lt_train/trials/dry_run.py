@@ -20,6 +20,7 @@ from lt_train.engine.optim import check_schedule, describe_lr, describe_warmup, 
 from lt_train.engine.state import RunState, start_state
 from lt_train.engine.step import Draws, name_lost_workers, train_step
 from lt_train.engine.usage import StepTimer, Waiting, memory_gib
+from lt_train.launch import refuse_several
 from lt_train.memory import available_memory, limited_memory, named_memory, training_advice
 from lt_train.randomness import keyed_generator
 from lt_train.recipe.origins import Setting, format_settings
@@ -50,6 +51,7 @@ def dry_run(
     Raises:
         LtError: What would stop the run at its start, or at an image of the sample that is read.
     """
+    refuse_several("--dry-run")
     yield format_settings(settings)
     yield from notes
     make_trackers(recipe.trackers)
@@ -137,7 +139,9 @@ def _timed(recipe: Recipe, data: RunData, plan: Plan, state: RunState) -> Iterat
     """Takes some steps, on weights that are thrown away."""
     device = next(state.model.parameters()).device
     batches = Waiting(
-        make_loader(data.dataset, Draws(plan, 0), workers=recipe.data.workers, pin_memory=device.type == "cuda")
+        make_loader(
+            data.dataset, Draws(plan, 0, state.processes), workers=recipe.data.workers, pin_memory=device.type == "cuda"
+        )
     )
     timer = StepTimer(batches)
     state.model.train()

@@ -1,0 +1,139 @@
+"""Starting several processes on this machine, and finding the others where SLURM started them.
+
+Free of torch until processes are started: commands ask here before they load anything.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from lt_data.errors import RecipeError
+
+# file in which process 0 leaves its exit code for the process that started it
+ENDED: Final = "LT_TRAIN_ENDED"
+FAILED: Final = 1
+_FIRST_PORT, _PORTS = 15_000, 20_000
+
+
+def start_processes(number: int, arguments: Sequence[str]) -> int:
+    """Runs ``lt-train`` in several processes on this machine and waits for them, as ``torchrun --standalone`` does.
+
+    Args:
+        number: How many.
+        arguments: Of each ``lt-train``.
+
+    Returns:
+        The exit code of process 0, or 1 where another one failed.
+
+    Raises:
+        RecipeError: This process is itself one of several.
+    """
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise RecipeError("--processes: this process was started by torchrun; leave out one of the two")
+    # imported here: it loads torch
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    # the processes speak for themselves
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    # each would take all cores otherwise
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // number)))
+    with tempfile.TemporaryDirectory() as folder:
+        ended = Path(folder, "ended")
+        os.environ[ENDED] = str(ended)
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=number,
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",
+            max_restarts=0,
+            monitor_interval=0.1,
+        )
+        try:
+            elastic_launch(config, sys.executable)("-m", "lt_cli.train", *arguments)
+            return 0
+        except (ChildFailedError, SignalException):
+            return _left_code(ended)
+        finally:
+            del os.environ[ENDED]
+
+
+def _left_code(ended: Path) -> int:
+    """What process 0 left; 1 if it was killed."""
+    text = ended.read_text() if ended.is_file() else ""
+    # another one may have failed while process 0 ended well
+    return int(text) or FAILED if text else FAILED
+
+
+def leave_code(code: int) -> None:
+    """Leaves an exit code for the process that started this one, if one asked for it."""
+    path = os.environ.get(ENDED)
+    if path and os.environ.get("RANK", "0") == "0":
+        Path(path).write_text(str(code))
+
+
+def several_started() -> bool:
+    """Whether a launcher started this process as one of several."""
+    adopt_slurm()
+    return os.environ.get("WORLD_SIZE", "1") != "1"
+
+
+def speaks() -> bool:
+    """Whether this is the process that speaks: the only one, or process 0 of several."""
+    return not several_started() or os.environ.get("RANK") == "0"
+
+
+def refuse_several(what: str) -> None:
+    """Stops what several processes would only do over each other.
+
+    Args:
+        what: Its name.
+
+    Raises:
+        RecipeError: A launcher started more than one.
+    """
+    if several_started():
+        raise RecipeError(f"WORLD_SIZE is {os.environ['WORLD_SIZE']}: {what} runs in one process; start it alone")
+
+
+def adopt_slurm() -> None:
+    """Takes rank and number of processes from SLURM where ``srun`` started several and nothing else says.
+
+    In the script of ``sbatch`` itself SLURM names the tasks of the whole job: only a step of ``srun`` has several.
+    """
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
+    if "WORLD_SIZE" in os.environ or not tasks.isdecimal() or int(tasks) < 2:
+        return
+    job = re.sub(r"\D", "", os.environ.get("SLURM_JOB_ID", "0")) or "0"
+    found = {
+        "WORLD_SIZE": tasks,
+        "RANK": os.environ.get("SLURM_PROCID", ""),
+        "LOCAL_RANK": os.environ.get("SLURM_LOCALID", ""),
+        "MASTER_ADDR": first_host(os.environ.get("SLURM_STEP_NODELIST", "")),
+        "MASTER_PORT": str(_FIRST_PORT + int(job) % _PORTS),
+    }
+    for name, value in found.items():
+        os.environ.setdefault(name, value)
+
+
+def first_host(nodes: str) -> str:
+    """The first machine of a SLURM list: ``gpu[07-09,12],cpu1`` is ``gpu07``.
+
+    Raises:
+        RecipeError: It is no such list.
+    """
+    match = re.match(r"^([\w.-]+)(?:\[(\w+)[^\]]*\])?([\w.-]*)", nodes)
+    if match is None:
+        raise RecipeError(
+            f"SLURM_STEP_NODELIST: got {nodes!r}, which names no machine; set MASTER_ADDR to that of the first process"
+        )
+    return "".join(part or "" for part in match.groups())

@@ -1,0 +1,156 @@
+"""Training in several processes: the steps of one process, whatever their number."""
+
+import itertools
+import json
+import os
+from functools import partial
+
+import pytest
+import torch
+
+from lt_data.errors import RecipeError
+from lt_train.data.plan import Plan
+from lt_train.data.share import check_shareable, own_part
+from lt_train.engine.fit import fit
+from lt_train.engine.step import Draws
+from lt_train.processes import Processes, run_together
+from lt_train.runs.checkpoint import load_checkpoint
+from lt_train.runs.directory import RunDir
+from tests.lt_train.engine.stepping import Stepper, assert_same, interrupt_in_step
+from tests.lt_train.several import start
+
+STEPS = 5
+# one padded size, rounds of 12
+COMMON = (
+    *("optim.batch=12", "optim.base_batch=12", "optim.clip=1.0", f"schedule.iterations={STEPS}"),
+    *("schedule.decay=[]", "schedule.warmup=0", "data.val=null"),
+)
+# of 12 images: the second step of an epoch has two micro-batches, one process of three has none
+UNEVEN = ("optim.batch=6", "optim.base_batch=6", "optim.micro_batch=1", "head.name=bags", "eval.every=2")
+SYSTEMS = {
+    "softmax": ("method=softmax",),
+    "BAGS": ("head.name=bags", "optim.micro_batch=2", "optim.accumulate=2", "optim.base_batch=24"),
+    "BAGS, divisors of the batch": ("head.name=bags", "optim.micro_batch=2", "optim.divisors=batch"),
+}
+
+
+def finished(recipe, out, *, resume=False, interrupted=None):
+    """A run in several processes; in one of them a signal may come in the third step."""
+
+    def work():
+        if interrupted is not None and os.environ["RANK"] == str(interrupted):
+            interrupt_in_step(pytest.MonkeyPatch(), 3)
+        done = fit(recipe, out, resume=resume)
+        return done and done.path.name
+
+    return work()
+
+
+def train(recipes, out):
+    """Losses and weights of each system after a few steps; written by process 0."""
+
+    def work(processes):
+        for number, recipe in enumerate(recipes):
+            stepper = Stepper(recipe, processes, stored=True)
+            losses = [stepper.step().read() for _ in range(STEPS)]
+            if processes.is_first:
+                torch.save({"losses": losses, "weights": stepper.weights()}, out / f"{processes.world}-{number}.pt")
+        return "done"
+
+    return run_together(work)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, make_tiny_recipe):
+    """The folder with what 1, 2 and 3 processes trained."""
+    out = tmp_path_factory.mktemp("together")
+    recipes = [make_tiny_recipe(*COMMON, *system) for system in SYSTEMS.values()]
+    for world in (1, 2, 3):
+        assert start(world, partial(train, recipes, out)) == ["'done'"] + ["None"] * (world - 1)
+    return out
+
+
+@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("number", range(len(SYSTEMS)), ids=SYSTEMS)
+def test_steps_are_those_of_one_process(trained, world, number):
+    one, several = (torch.load(trained / f"{w}-{number}.pt") for w in (1, world))
+    torch.testing.assert_close(several["losses"][0], one["losses"][0], rtol=1e-5, atol=1e-6)
+    for name, weight in one["weights"].items():
+        torch.testing.assert_close(several["weights"][name], weight, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_divisors_and_micro_batches_are_not_the_same(trained):
+    """The comparison above would notice a head that ignores them."""
+    first = [torch.load(trained / f"1-{number}.pt")["losses"][0] for number in range(len(SYSTEMS))]
+    assert len({json.dumps(losses, sort_keys=True) for losses in first}) == len(SYSTEMS)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, make_tiny_recipe):
+    """The recipe and folder of runs that 1, 2 and 3 processes took from start to end."""
+    out = tmp_path_factory.mktemp("undisturbed")
+    recipe = make_tiny_recipe(*UNEVEN, "schedule.iterations=5", "schedule.decay=[4]", "schedule.warmup=1")
+    for world in (1, 2, 3):
+        assert start(world, partial(finished, recipe, out / str(world)))[0] == repr(str(world))
+    return recipe, out
+
+
+def weights(run):
+    return load_checkpoint(RunDir(run).last)["model"]
+
+
+@pytest.mark.parametrize(("world", "where"), [(2, 0), (2, 1), (3, 2)])
+def test_a_signal_to_one_process_stops_all_and_the_run_goes_on_bit_by_bit(undisturbed, tmp_path, world, where):
+    recipe, whole = undisturbed
+    ended = start(world, partial(finished, recipe, tmp_path / "run", interrupted=where))
+    wanted = "interrupted: after step 3 of 5; continue with --resume, from the checkpoint of step 3"
+    assert ended == [wanted] * world
+    assert start(world, partial(finished, recipe, tmp_path / "run", resume=True))[0] == "'run'"
+    assert_same(weights(tmp_path / "run"), weights(whole / str(world)))
+    metrics = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in metrics if "loss" in line] == [1, 2, 3, 4, 5]
+
+
+def test_another_number_of_processes_goes_on_with_the_same_run(undisturbed, tmp_path):
+    recipe, whole = undisturbed
+    start(3, partial(finished, recipe, tmp_path / "run", interrupted=0))
+    start(2, partial(finished, recipe, tmp_path / "run", resume=True))
+    assert json.loads((tmp_path / "run/environment.json").read_text())["processes"] == 2
+    seen = [(folder / "report/seen.csv").read_text() for folder in (tmp_path / "run", whole / "1")]
+    assert seen[0] == seen[1]
+
+
+def test_a_process_without_images_takes_part(undisturbed):
+    """The losses of its steps are those of one process but for batch norms, which see fewer images each."""
+    _, whole = undisturbed
+    plan = Plan(0, 8, 6, 1, epochs=1)
+    assert [len(batch) for batch in Draws(plan, 0, Processes(2, 3), 1)] == [2, 0]
+    first, last = (json.loads((whole / w / "metrics.jsonl").read_text().splitlines()[-1]) for w in ("1", "3"))
+    assert first.keys() == last.keys()
+
+
+def test_every_image_is_one_process_s_in_whole_micro_batches():
+    for world, unit, count in itertools.product((1, 2, 3, 5), (1, 2, 3), range(14)):
+        parts = [own_part(range(count), rank=rank, world=world, unit=unit) for rank in range(world)]
+        assert [i for part in parts for i in part] == list(range(count))
+        assert all(part[0] % unit == 0 for part in parts if len(part))
+        sizes = [-(-len(part) // unit) for part in parts]
+        assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize(
+    ("batch", "unit", "world", "allowed"),
+    [(16, 2, 3, "multiples of 6, such as 12 and 18, or start 2 processes"), (2, 1, 4, "such as 4, or start 2"),
+     (7, 7, 2, "multiples of 14, such as 14$")],
+)  # fmt: skip
+def test_a_batch_that_cannot_be_dealt_out(batch, unit, world, allowed):
+    with pytest.raises(RecipeError, match=allowed):
+        check_shareable(batch, unit, world)
+    check_shareable(batch * world * unit, unit, world)
+
+
+def test_a_head_that_samples_in_the_batch_needs_micro_batches(make_tiny_recipe, tmp_path):
+    recipe = make_tiny_recipe("head.name=bags", "data.val=null")
+    said = start(2, partial(finished, recipe, tmp_path / "run"))
+    assert sorted(text.partition(":")[0] for text in said) == ["None", "error"]
+    assert "optim.micro_batch: is null, and head bags draws regions" in "".join(said)
