@@ -10,14 +10,13 @@ import click
 from click.core import ParameterSource
 
 from lt_data.terminal import Bar
-from lt_data.versions import install_command
 
 from .options import TABLE_OR_JSON, FilePath
 
 FILE = FilePath()
 VOC_ONLY = ("one_based", "difficult")
-# what reads the files, and names in YAML
-PACKAGES = ("defusedxml", "globox", "yaml")
+# modules that only this command needs, and the packages that they come from
+PACKAGES = {"defusedxml": "defusedxml", "globox": "globox", "yaml": "pyyaml"}
 
 
 @click.command("import", short_help="Convert Pascal VOC or YOLO annotations to COCO.")
@@ -96,8 +95,8 @@ def import_command(
 
 
 def _need_packages() -> None:
-    """Says in one line what is missing where the package was installed without this part."""
-    if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
+    """Says in one line what is missing where the code is newer than the installation."""
+    if missing := [package for module, package in PACKAGES.items() if importlib.util.find_spec(module) is None]:
         raise click.ClickException(
-            f"import needs {', '.join(missing)}, not installed here; run: {install_command('import')}"
+            f"import needs {', '.join(missing)}, not installed here; run: pip install {' '.join(missing)}"
         )
