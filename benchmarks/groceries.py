@@ -22,7 +22,6 @@ import json
 import shutil
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -80,17 +79,13 @@ def read_figures(path: Path) -> list[Row]:
 
 def row_of(runner: Runner, entry: Entry, seed: int, data: GroceriesLT) -> Row:
     """The figures of a run that has just ended."""
-    import torch
-
+    environment = runner.content(entry, seed, "environment.json")
+    device = environment["gpu"] or f"{machine()}, {environment['threads']} threads"
+    where = {"date": environment["date"][:10], "machine": device, "torch": environment["packages"]["torch"]}
     wall, processor = runner.seconds(entry, seed)
-    where = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{machine()}, {torch.get_num_threads()} threads",
-        "torch": torch.__version__,
-    }
     what = {"recipe": runner.recipe, "run": entry.name, "how": entry.how, "seed": str(seed)}
     times = {"seconds": f"{wall:.0f}", "processor_seconds": f"{processor:.0f}"}
-    return {**where, **what, **times, **figures_of(runner.metrics(entry, seed), data.groups())}
+    return {**where, **what, **times, **figures_of(runner.content(entry, seed, "eval/metrics.json"), data.groups())}
 
 
 def run_all(runner: Runner, entries: Sequence[Entry], seeds: int, data: GroceriesLT, figures: Path) -> list[str]:

@@ -111,6 +111,8 @@ class Runner:
             TimeIsOver: It was stopped, or not begun.
         """
         out = self.path(entry.name, seed)
+        if (left := self._left()) is not None and left <= 0:
+            raise TimeIsOver
         start, name = self.path(entry.start, seed), f"seed-{seed}/{entry.name}"
         if entry.method in POST_HOC or not any(out.glob("checkpoints/*.pt")):
             # it begins anew, whatever was tried before
@@ -123,10 +125,9 @@ class Runner:
             words += ["--out", out, "--resume", "auto", *(["--init-from", start] if entry.start else [])]
         return self._call(words, name)
 
-    def metrics(self, entry: Entry, seed: int) -> dict[str, Any]:
-        """The content of a run's ``eval/metrics.json``."""
-        path = self.path(entry.name, seed) / "eval" / "metrics.json"
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    def content(self, entry: Entry, seed: int, name: str) -> dict[str, Any]:
+        """The content of a JSON file of a run, such as ``eval/metrics.json``."""
+        content: dict[str, Any] = json.loads((self.path(entry.name, seed) / name).read_text(encoding="utf-8"))
         return content
 
     def seconds(self, entry: Entry, seed: int) -> tuple[float, float]:
@@ -135,12 +136,10 @@ class Runner:
         return wall, processor
 
     def _left(self) -> float | None:
+        """Seconds until the end; ``None`` without one."""
         return None if self.minutes is None else 60 * self.minutes - (time.monotonic() - self.begun)
 
     def _call(self, words: Sequence[object], name: str) -> str:
-        left = self._left()
-        if left is not None and left <= 0:
-            raise TimeIsOver
         folders = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         begun, before = time.monotonic(), _processor_time()
         process = subprocess.Popen(
@@ -150,7 +149,7 @@ class Runner:
             start_new_session=True,
         )
         try:
-            code = process.wait(left)
+            code = process.wait(self._left())
         except (subprocess.TimeoutExpired, KeyboardInterrupt):
             process.send_signal(signal.SIGTERM)
             _wait_or_kill(process)

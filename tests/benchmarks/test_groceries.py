@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import pytest
@@ -20,8 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "benchmarks" / "groceries.py"
 TINY = (
     *("model.name=faster_rcnn_small", "model.weights=none", "model.min_size=[64]", "model.max_size=64"),
-    *("model.num_detections=20", "schedule.epochs=null", "schedule.decay=[]", "schedule.warmup=0"),
-    "model.pre_nms_topk=200",
+    *("model.num_detections=20", "schedule.decay=[]", "schedule.warmup=0"),
+    *("model.pre_nms_topk=200", "optim.batch=1", "optim.base_batch=1", "trackers=[]"),
 )
 COLOURS = {"ham": "red", "tea": "blue", "jam": "lime"}
 
@@ -48,7 +49,8 @@ def clone(tmp_path_factory):
 
 
 def command(clone, out, *words):
-    return [sys.executable, str(SCRIPT), "--data", str(clone), "--out", str(out), "--other-data", *TINY, *words]
+    words = ("--data", clone, "--out", out, "--other-data", *TINY, *words)
+    return [sys.executable, SCRIPT, *map(str, words)]
 
 
 def script(clone, out, *words):
@@ -101,17 +103,61 @@ def test_validation_and_pool_share_no_image_and_leave_none_out(finished):
     assert train < pool
 
 
-def test_what_is_finished_is_left_alone_and_a_second_seed_comes_after(finished, clone):
+def test_what_is_finished_is_left_alone(finished, clone):
     out, _ = finished
-    checkpoint = out / "runs" / "seed-0" / "softmax" / "checkpoints" / "last.pt"
-    before, times = rows(out), checkpoint.stat().st_mtime_ns
-    done = script(clone, out, "schedule.iterations=2", "--methods", "softmax", "--seeds", 2)
+    before = {path: path.stat().st_mtime_ns for path in (out / "runs").rglob("*") if path.is_file()}
+    done = script(clone, out, "schedule.iterations=2", "--methods", "bags", "--seeds", 1)
     assert done.returncode == 0, done.stderr
-    assert checkpoint.stat().st_mtime_ns == times
-    assert rows(out)[:3] == before
-    assert [(row["run"], row["seed"]) for row in rows(out)[3:]] == [("softmax", "1")]
-    low, high = sorted(float(row["AP"]) for row in rows(out) if row["run"] == "softmax")
-    assert f"({low:.1f}..{high:.1f})" in done.stdout
+    assert (out / "table.md").read_text().strip() in done.stdout
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+@pytest.fixture
+def told(tmp_path):
+    """Runs rows that are given their AP instead of being trained; says which."""
+    from common.method_runs import Runner, chosen
+    from groceries import plan, run_all
+
+    groups = ["(0, 10)", "[10, ~)"]
+    begun = []
+
+    class Told(Runner):
+        def run(self, entry, seed):
+            begun.append((entry.name, seed))
+            ap = self.aps.get((entry.name, seed), 0.25)
+            block = {"AP": ap, "AP50": 0.5, "groups": {groups[0]: None, groups[1]: ap}}
+            environment = {"date": "2026-11-30T01:02:03", "gpu": None, "threads": 2, "packages": {"torch": "2.11"}}
+            path = self.path(entry.name, seed)
+            (path / "eval").mkdir(parents=True)
+            (path / "eval" / "metrics.json").write_text(json.dumps({"bbox": block}))
+            (path / "environment.json").write_text(json.dumps(environment))
+            return ""
+
+    def run(methods, seeds, aps):
+        begun.clear()
+        runner = Told(tmp_path / "runs", "any", [])
+        runner.aps = aps
+        data = SimpleNamespace(groups=lambda: groups)
+        assert run_all(runner, chosen(plan(), methods), seeds, data, tmp_path / "figures.csv") == []
+        return list(begun), rows(tmp_path)
+
+    return run
+
+
+def test_a_second_seed_comes_after_all_methods_of_the_first(told):
+    begun, _ = told(["bags"], 1, {})
+    assert begun == [("softmax", 0), ("bags", 0)]
+    begun, found = told(["rfs", "bags"], 2, {("softmax", 1): 0.125})
+    assert begun == [("rfs", 0), ("softmax", 1), ("bags", 1), ("rfs", 1)]
+    assert [(row["run"], row["seed"]) for row in found] == [
+        *(("softmax", "0"), ("bags", "0"), ("rfs", "0"), ("softmax", "1"), ("bags", "1"), ("rfs", "1")),
+    ]
+    from common.group_table import best_runs, markdown
+
+    text = markdown(found, ["AP", "(0, 10)", "[10, ~)"], {"(0, 10)": 2, "[10, ~)": 3})
+    assert text.splitlines()[0] == "| run | AP | (0, 10), 2 classes | [10, ~), 3 classes | seeds |"
+    assert text.splitlines()[2] == "| softmax | 18.8 (12.5..25.0) | - | 18.8 (12.5..25.0) | 2 |"
+    assert best_runs(found, 3) == ["bags", "rfs", "softmax"]
 
 
 def test_other_settings_are_not_mixed_in(finished, clone):
@@ -133,7 +179,7 @@ def test_a_run_that_fails_is_named_and_what_starts_from_it_is_not_begun(clone, t
 def test_a_run_that_is_stopped_goes_on_where_it_was(clone, tmp_path):
     out = tmp_path / "out"
     words = ("schedule.iterations=40", "log_every=1", "--methods", "softmax", "--seeds", 1)
-    process = subprocess.Popen(command(clone, out, *map(str, words)), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(command(clone, out, *words), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     lines = out / "runs" / "seed-0" / "softmax" / "metrics.jsonl"
     while not (lines.exists() and lines.read_text().count("\n") > 2):
         assert process.poll() is None, process.communicate()
@@ -196,6 +242,22 @@ def test_every_method_has_a_row_and_comes_after_what_it_starts_from():
     assert {name for name, start in starts.items() if not start} == {"softmax", "rfs", "class-aware"}
     assert starts["bags-tune-all"] == "bags-train-cls"
     assert all(names.index(start) < names.index(name) for name, start in starts.items() if start)
+
+
+def test_every_row_is_a_recipe():
+    from groceries import RECIPE, plan
+
+    from lt_train.recipe.load import load_recipe
+
+    recipes = {row.name: load_recipe(RECIPE, [f"method={row.method}", *row.overrides]) for row in plan()}
+    assert recipes["bags-2-groups"].head.edges == (30,)
+    assert len(recipes["bags-8-groups"].head.edges) == 7
+    assert recipes["bags-all-others"].head.others_ratio == float("inf")
+    assert recipes["bags-train-cls"].head.others_ratio == 1
+    # one budget, but for the three that their source trains for ten epochs
+    budgets = {name: recipe.schedule.epochs for name, recipe in recipes.items() if recipe.train != "none"}
+    own = {"finetune-tail", "bags-tune-head", "bags-tune-all"}
+    assert {epochs for name, epochs in budgets.items() if name not in own} == {recipes["softmax"].schedule.epochs}
 
 
 def test_the_real_data(tmp_path):
