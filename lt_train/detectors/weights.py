@@ -155,9 +155,11 @@ def _check_same_detector(model: Any, state: Mapping[str, Tensor], where: str, *,
     if theirs is None or ours is None or theirs == ours:
         return
     if trunk_only and DETECTORS[theirs].trunk != DETECTORS[ours].trunk:
+        wanted = (DETECTORS[theirs].trunk, DETECTORS[ours].masks)
+        other = next(name for name, spec in DETECTORS.items() if (spec.trunk, spec.masks) == wanted)
         raise DataError(
-            f"weights {where}: they are of the trunk of {theirs}, the recipe's model is {ours}; "
-            f"set model.name={theirs}, or give weights of a {ours}"
+            f"weights {where}: they are of the trunk of {other}, the recipe's model is {ours}; "
+            f"set model.name={other}, or give weights of a {ours}"
         )
     if not trunk_only and any(f"{layer}.weight" in state for layer in model.classifiers()):
         raise DataError(

@@ -32,6 +32,8 @@ LEVELS = {"stage3": "0", "stage5": "1", "stage7": "2"}
 PYRAMID_CHANNELS = 64
 # sides in pixels of the anchors of each level
 ANCHORS = ((32, 45), (64, 90), (128, 181))
+# boxes up to this side in pixels are pooled at stride 8, up to twice as large ones at 16, larger ones at 32
+LEVEL_SIDE = 112
 RATIOS = (0.5, 1.0, 2.0)
 BOX_FEATURES = 256
 MASK_LAYERS = (64, 64, 64, 64)
@@ -189,4 +191,10 @@ def _parts(num_classes: int, masks: bool) -> dict[str, Any]:
 
 
 def _pool(size: int) -> Any:
-    return MultiScaleRoIAlign(featmap_names=[*LEVELS.values()], output_size=size, sampling_ratio=2)
+    return MultiScaleRoIAlign(
+        featmap_names=[*LEVELS.values()],
+        output_size=size,
+        sampling_ratio=1,
+        canonical_scale=LEVEL_SIDE,
+        canonical_level=4,
+    )
