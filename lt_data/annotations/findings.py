@@ -198,6 +198,9 @@ CODES: Final[dict[str, Code]] = {
     "LT705": _refused("a file of annotations and an image are no pair", "keep one image for each file, and one file"),
     "LT706": Code("warning", "an image has no file of annotations", "nothing if it shows no object; else add the file"),
     "LT707": Code("info", "a difficult object was left out", "nothing; --difficult crowd makes it an ignored region"),
+    "LT708": Code(
+        "warning", "a box begins before pixel 1, the first one", "leave out --one-based if the source counts from 0"
+    ),
 }
 
 # what stops nobody who only matches ids: counts, and evaluation until it looks at boxes

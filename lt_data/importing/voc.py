@@ -63,6 +63,8 @@ class VocFile:
             label, corners = found
             if self._one_based:
                 left, top, right, lower = corners
+                if left < 1 or top < 1:
+                    tell("LT708", f"{place}: {_texts(element)}")
                 # the last pixel's number is the edge behind it
                 corners = left - 1, top - 1, right, lower
             yield SourceObject(place, label, corners, difficult == "1")

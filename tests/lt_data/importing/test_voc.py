@@ -67,8 +67,14 @@ def test_pixels_that_are_counted_from_1(tmp_path):
     whole = {"a": voc(voc_object(box=(1, 1, 64, 48)))}
     content, _ = imported(tmp_path / "0", whole)
     assert content["annotations"][0]["bbox"] == [1, 1, 63, 47]
-    content, _ = imported(tmp_path / "1", whole, one_based=True)
+    content, report = imported(tmp_path / "1", whole, one_based=True)
     assert content["annotations"][0]["bbox"] == [0, 0, 64, 48]
+    assert codes(report) == {}
+
+
+def test_a_source_that_counts_from_0_after_all(tmp_path):
+    _, report = imported(tmp_path, {"a": voc(voc_object(), voc_object(box=(3, 0, 64, 48)))}, one_based=True)
+    assert codes(report)["LT708"] == ("a.xml object 2: name 'cat', xmin '3', ymin '0', xmax '64', ymax '48'",)
 
 
 @pytest.mark.parametrize(
