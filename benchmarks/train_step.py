@@ -64,6 +64,7 @@ from torch import Tensor
 
 from lt_train.data.instance_masks import InstanceMasks
 from lt_train.detectors import LongTailDetector
+from lt_train.detectors.table import RESNET50
 from lt_train.heads import make_head
 
 RESULTS = Path(__file__).parent / "results"
@@ -175,7 +176,7 @@ def loss_difference(job: Job) -> float:
     torch.manual_seed(0)
     stock = reference_model(job.classes, job.side, job.most)
     head = make_head("softmax", instance_counts=[1] * job.classes)
-    models = [stock, LongTailDetector.from_stock(copy.deepcopy(stock), head, pretrained=True)]
+    models = [stock, LongTailDetector.from_stock(copy.deepcopy(stock), head, frozen=RESNET50.frozen)]
     if job.trains == "classifier":
         for model in models:
             freeze_all_but_the_classifier(model)

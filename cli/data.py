@@ -15,7 +15,8 @@ from lt_data.terminal import Bar
 from lt_data.versions import install_command
 from lt_train.recipe.methods import REWEIGHTED, VARIANTS
 
-from .options import HELP, OTHER_DATA_COMMANDS, CommandGroup, FilePath, groups_option, tell
+from .importing import import_command
+from .options import HELP, OTHER_DATA_COMMANDS, TABLE_OR_JSON, CommandGroup, FilePath, groups_option, tell
 
 FILE = FilePath()
 PATH = click.argument("path", type=FILE)
@@ -30,9 +31,6 @@ BY = click.option(
     default="instances",
     show_default=True,
     help="What the bounds count; frequency: rare, common and frequent, as in LVIS, without --groups.",
-)
-TABLE_OR_JSON = click.option(
-    "--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True
 )
 TABLE_CSV_OR_JSON = click.option(
     "--format", "style", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True
@@ -217,6 +215,9 @@ def demo_pool(out: Path, images: int, categories: int, size: int, uniform: bool,
             exponent=0.0 if uniform else DEFAULT_EXPONENT,
         )
     click.echo(f"written: {written}")
+
+
+main.add_command(import_command)
 
 
 @main.command(short_help="Find every problem in an annotation file.")

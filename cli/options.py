@@ -30,6 +30,7 @@ OTHER_DATA_COMMANDS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("stats", "statistics", "groups", "count"), "group-stats"),
     **dict.fromkeys(("validate", "lint"), "check"),
     **dict.fromkeys(("demo", "synthetic"), "demo-pool"),
+    **dict.fromkeys(("convert", "voc", "yolo", "voc2coco", "yolo2coco"), "import"),
     **dict.fromkeys(("weights", "reweight"), "class-weights"),
     **dict.fromkeys(("rfs", "factors"), "repeat-factors"),
     **dict.fromkeys(("view", "browse", "visualise", "visualize"), "show"),
@@ -46,6 +47,11 @@ OTHER_TRAIN_COMMANDS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("show", "cfg"), "config"),
     **dict.fromkeys(("diff",), "compare"),
 }
+
+
+TABLE_OR_JSON = click.option(
+    "--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True
+)
 
 
 class Terminated(KeyboardInterrupt):

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from lt_data.errors import RecipeError as RecipeError
     from lt_data.groups import Group as Group
     from lt_data.groups import make_groups as make_groups
+    from lt_data.importing.convert import import_annotations as import_annotations
+    from lt_data.importing.options import ImportOptions as ImportOptions
     from lt_data.synthetic.pool import write_pool as write_pool
     from lt_data.verify.diff import diff_datasets as diff_datasets
     from lt_data.verify.verify import verify_directory as verify_directory
@@ -51,6 +53,7 @@ _HOMES = {
     "Extras": "lt_data.build.result",
     "Group": "lt_data.groups",
     "GroupStats": "lt_data.counts.group_stats",
+    "ImportOptions": "lt_data.importing.options",
     "LtError": "lt_data.errors",
     "OutputError": "lt_data.errors",
     "RecipeError": "lt_data.errors",
@@ -63,6 +66,7 @@ _HOMES = {
     "embedded_reference": "lt_data.counts.categories",
     "group_stats": "lt_data.counts.group_stats",
     "image_repeat_factors": "lt_data.counts.repeat_factors",
+    "import_annotations": "lt_data.importing.convert",
     "load_reference": "lt_data.build.references",
     "make_groups": "lt_data.groups",
     "read_annotations": "lt_data.annotations.file",

@@ -1,7 +1,7 @@
 """What ``lt-data check`` can find: every code with its severity, meaning and remedy, and the list that fills up.
 
 LT0 the file and its records, LT1 ids and references, LT2 images and categories, LT3 boxes, LT4 masks, LT5 image files,
-LT6 two files beside each other.
+LT6 two files beside each other, LT7 what ``lt-data import`` reads.
 """
 
 from __future__ import annotations
@@ -186,6 +186,21 @@ CODES: Final[dict[str, Code]] = {
     "LT602": Code("warning", "images of both files share a file name", "nothing if they are different pictures"),
     "LT603": Code("error", "a category id has another name in the other file", "give both files the same categories"),
     "LT604": Code("warning", "a category is in one of the files only", "give both files the same categories"),
+    "LT701": _refused("a file of annotations cannot be read", "mend it, or remove it from the source"),
+    "LT702": _refused(
+        "an object cannot be read",
+        "VOC: name and bndbox with xmin, ymin, xmax, ymax in pixels; YOLO: class, centre, width, height in 0..1",
+    ),
+    "LT703": _refused("the class of an object is not among the names", "add it to the names, or mend the object"),
+    "LT704": _refused(
+        "a file of annotations has no image", "lay out --images as the source, or remove the file from the source"
+    ),
+    "LT705": _refused("a file of annotations and an image are no pair", "keep one image for each file, and one file"),
+    "LT706": Code("warning", "an image has no file of annotations", "nothing if it shows no object; else add the file"),
+    "LT707": Code("info", "a difficult object was left out", "nothing; --difficult crowd makes it an ignored region"),
+    "LT708": Code(
+        "warning", "a box begins before pixel 1, the first one", "leave out --one-based if the source counts from 0"
+    ),
 }
 
 # what stops nobody who only matches ids: counts, and evaluation until it looks at boxes

@@ -46,7 +46,8 @@ def build_detector(
         name: A key of ``DETECTORS``.
         head: Loss and scores; becomes part of the model.
         weights: ``none``, ``imagenet``, ``coco`` or a path, see :func:`~lt_train.detectors.weights.load_weights`.
-            Unless it is ``none``, a ResNet normalises with stored statistics and counts as pretrained.
+            Unless it is ``none``, a trunk that there are weights for normalises with stored statistics, and its first
+            stages are not trained.
         load_pretrained: ``False`` builds the same modules without loading ``weights``, for a model whose checkpoint
             is loaded next.
         own_categories: Dataset id and name of labels 1..C; weights of other categories lose their class-dependent
@@ -87,7 +88,7 @@ def build_detector(
     model = LongTailDetector.from_stock(
         stock,
         head,
-        pretrained=pretrained,
+        frozen=spec.trunk.frozen if pretrained else (),
         pre_nms_topk=pre_nms_topk,
         micro_batch_images=micro_batch_images,
         mask_target=mask_target,

@@ -20,16 +20,14 @@ from lt_train.calibration.base import Calibration
 from lt_train.data.target import Target
 from lt_train.detectors.foreign.names import CLASSIFIER, MASK_LOGITS, REGRESSOR
 from lt_train.detectors.freeze import is_trainable
-from lt_train.detectors.norm import use_stored_statistics
 from lt_train.detectors.roi_heads import PRE_NMS_TOPK, LongTailRoIHeads
 from lt_train.detectors.rpn import LongTailRPN
 from lt_train.detectors.transform import LongTailTransform
+from lt_train.detectors.trunks.norm import use_stored_statistics
 from lt_train.detectors.weights import LoadReport
 from lt_train.heads.base import Head
 
 BOX_HEAD = "roi_heads.box_head."
-# first stages of a pretrained ResNet, never trained
-FROZEN_TRUNK = ("backbone.body.conv1.", "backbone.body.bn1.", "backbone.body.layer1.")
 # what ``train`` of a recipe can be, and how the names of the weights begin that are trained then
 PARTS: dict[str, tuple[str, ...]] = {
     "all": ("",),
@@ -46,7 +44,7 @@ class LongTailDetector(GeneralizedRCNN):
     The names of the weights are torchvision's; the head's buffers lie under ``roi_heads.head``.
 
     Attributes:
-        pretrained: Whether the trunk is used as a pretrained one: its first stages are never trained.
+        frozen: How the names of the weights begin that are never trained: the first stages of a pretrained trunk.
         stored_statistics: Whether ordinary batch norms stay in evaluation mode in training; set by ``set_trainable``.
         load_report: What loading pretrained weights gave.
         precision: Type that autocast gives the layers' arithmetic, or ``None``: float32.
@@ -56,7 +54,7 @@ class LongTailDetector(GeneralizedRCNN):
 
     class_layers: ClassVar[tuple[str, ...]] = (CLASSIFIER, REGRESSOR, MASK_LOGITS)
 
-    pretrained: bool = False
+    frozen: tuple[str, ...] = ()
     stored_statistics: bool = False
     load_report: LoadReport = LoadReport(0, ())
     precision: torch.dtype | None = None
@@ -68,7 +66,7 @@ class LongTailDetector(GeneralizedRCNN):
         stock: GeneralizedRCNN,
         head: Head,
         *,
-        pretrained: bool = False,
+        frozen: tuple[str, ...] = (),
         pre_nms_topk: int | None = PRE_NMS_TOPK,
         micro_batch_images: int | None = None,
         mask_target: str = "exact",
@@ -78,7 +76,7 @@ class LongTailDetector(GeneralizedRCNN):
         Args:
             stock: Faster or Mask R-CNN whose classifier is ``head.num_logits`` wide.
             head: Loss and scores.
-            pretrained: See the class.
+            frozen: See the class.
             pre_nms_topk: See :class:`~lt_train.detectors.roi_heads.LongTailRoIHeads`.
             micro_batch_images: As above.
             mask_target: As above.
@@ -92,7 +90,7 @@ class LongTailDetector(GeneralizedRCNN):
         )
         transform = LongTailTransform.from_stock(stock.transform)
         model = cls(stock.backbone, LongTailRPN.from_stock(stock.rpn), roi_heads, transform)
-        model.pretrained = pretrained
+        model.frozen = frozen
         return model
 
     @property
@@ -105,11 +103,6 @@ class LongTailDetector(GeneralizedRCNN):
     def has_masks(self) -> bool:
         """Whether it predicts masks."""
         return bool(self.roi_heads.has_mask())
-
-    @property
-    def frozen(self) -> tuple[str, ...]:
-        """How the names of the weights begin that are never trained."""
-        return FROZEN_TRUNK if self.pretrained else ()
 
     def classifiers(self) -> dict[str, nn.Linear]:
         """The layers that give logits, by the name under which their weights are saved."""

@@ -15,7 +15,7 @@ def set_trainable(model: Any, part: str) -> list[str]:
 
     Args:
         model: A :class:`~lt_train.detectors.detector.LongTailDetector`.
-        part: ``all`` (everything; of a pretrained trunk all but conv1, bn1 and layer1), ``head`` (two fully connected
+        part: ``all`` (everything; of a pretrained trunk all but its first stages), ``head`` (two fully connected
             layers and the classifier), ``head+reg`` (with the box regressor), ``classifier`` or ``none``.
 
     Returns:

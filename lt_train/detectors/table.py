@@ -16,13 +16,14 @@ class Trunk:
     Attributes:
         maker: ``module:function``, which makes torchvision's model of the number of classes and its settings.
         mark: A weight that no other detectors have.
-        pretrained: Whether there are weights for it, so that its batch norms then use stored statistics and its first
-            stages are never trained.
+        pretrained: Whether there are weights for it, so that its batch norms then use stored statistics.
+        frozen: How the names of the weights begin that are then never trained: those of its first stages.
     """
 
     maker: str
     mark: str
     pretrained: bool
+    frozen: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,25 @@ class DetectorSpec:
     masks: bool
 
 
-RESNET50 = Trunk("lt_train.detectors.resnet50:resnet50_rcnn", "backbone.body.conv1.weight", pretrained=True)
-SMALL = Trunk("lt_train.detectors.small:small_rcnn", "backbone.lateral.0.weight", pretrained=False)
+RESNET50 = Trunk(
+    "lt_train.detectors.trunks.resnet50:resnet50_rcnn",
+    "backbone.body.conv1.weight",
+    pretrained=True,
+    frozen=("backbone.body.conv1.", "backbone.body.bn1.", "backbone.body.layer1."),
+)
+LITE0 = Trunk(
+    "lt_train.detectors.trunks.efficientnet_lite0:lite0_rcnn",
+    "backbone.body.stem.conv.0.weight",
+    pretrained=True,
+    frozen=("backbone.body.stem.", "backbone.body.stage1.", "backbone.body.stage2."),
+)
+SMALL = Trunk("lt_train.detectors.trunks.small:small_rcnn", "backbone.lateral.0.weight", pretrained=False)
 
 DETECTORS: dict[str, DetectorSpec] = {
     "mask_rcnn_r50_fpn": DetectorSpec("Mask R-CNN", RESNET50, masks=True),
     "faster_rcnn_r50_fpn": DetectorSpec("Faster R-CNN", RESNET50, masks=False),
+    "mask_rcnn_lite0": DetectorSpec("Mask R-CNN", LITE0, masks=True),
+    "faster_rcnn_lite0": DetectorSpec("Faster R-CNN", LITE0, masks=False),
     "mask_rcnn_small": DetectorSpec("Mask R-CNN", SMALL, masks=True),
     "faster_rcnn_small": DetectorSpec("Faster R-CNN", SMALL, masks=False),
 }

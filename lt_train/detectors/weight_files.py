@@ -19,7 +19,7 @@ from lt_train.detectors.foreign.outcome import Converted
 from lt_train.detectors.foreign.pixels import check_not_caffes
 from lt_train.detectors.foreign.tools import converted
 from lt_train.detectors.foreign.torchvision import ZERO_EPS, had_zero_eps
-from lt_train.detectors.norm import fold_zero_eps
+from lt_train.detectors.trunks.norm import fold_zero_eps
 
 # torchvision's own files, of Faster and of Mask R-CNN
 COCO_FILES = tuple(w.COCO_V1 for w in (FasterRCNN_ResNet50_FPN_Weights, MaskRCNN_ResNet50_FPN_Weights))

@@ -1,4 +1,4 @@
-"""Weights from files and from torchvision.
+"""Weights from files and by name.
 
 What fits is loaded, what depends on the classes starts anew, everything else is an error.
 Keys are torchvision's; checkpoints of this project, torchvision's detectors and bare ResNets all load. What other tools
@@ -7,23 +7,20 @@ write gets these keys first, see :mod:`lt_train.detectors.foreign`.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from http.client import HTTPException
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import ResNet50_Weights
 
-from lt_data.errors import DataError, RecipeError
+from lt_data.errors import DataError
 from lt_train.detectors.foreign.names import EXAMPLES, TRUNK, some
-from lt_train.detectors.resnet50 import is_resnet
+from lt_train.detectors.published import published_weights
 from lt_train.detectors.table import DETECTORS, detector_of_weights
-from lt_train.detectors.weight_files import COCO_FILES, Categories, read_weights
+from lt_train.detectors.weight_files import Categories, read_weights
 
 HEAD = "roi_heads.head."
 # state of the new model's own method, never taken from another model
@@ -52,9 +49,9 @@ def load_weights(model: Any, source: str | Path, *, own_categories: Categories |
 
     Args:
         model: A freshly built :class:`~lt_train.detectors.detector.LongTailDetector`.
-        source: ``none``; ``imagenet`` or ``coco`` (torchvision's, downloaded once, checked by hash at every use); or
-            the path of a state dict, or of a checkpoint of this project, torchvision's references, Lightning,
-            mmdetection or detectron2.
+        source: ``none``; ``imagenet`` or ``coco``, see :func:`~lt_train.detectors.published.published_weights`; or the
+            path of a state dict, or of a checkpoint of this project, torchvision's references, Lightning, mmdetection
+            or detectron2.
         own_categories: Dataset id and name of the model's labels 1..C. If the source names its categories too and
             they differ, every layer that depends on the classes keeps its initial values.
 
@@ -65,7 +62,7 @@ def load_weights(model: Any, source: str | Path, *, own_categories: Categories |
     """
     if source == "none":
         return LoadReport(0, ())
-    path = published_file(_published_url(model, str(source))) if source in ("imagenet", "coco") else source
+    path = published_weights(model, str(source)) if source in ("imagenet", "coco") else source
     found = read_weights(path)
     report = _load(model, found.state, str(source), others=_difference(own_categories, found.categories))
     return replace(report, notes=found.notes)
@@ -98,51 +95,6 @@ def initialise_from(
     return _load(model, state, where, others=_difference(own_categories, source_categories))
 
 
-def published_file(url: str) -> Path:
-    """A file that torchvision publishes, from PyTorch's cache or downloaded into it; the one place that downloads.
-
-    Args:
-        url: Ends in ``-``, the first digits of the content's SHA-256, and a suffix.
-
-    Returns:
-        Its path below ``torch.hub.get_dir()``; the content has that hash now, whoever put it there.
-
-    Raises:
-        DataError: It cannot be downloaded or read, or has another hash.
-    """
-    path = Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
-    expected = path.stem.rpartition("-")[2]
-    try:
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(path), expected, progress=True)
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except (OSError, RuntimeError, HTTPException) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(
-            f"model.weights: cannot download {url} or read its copy {path} ({reason}); "
-            "fetch it on another machine and give its path"
-        ) from None
-    if not digest.startswith(expected):
-        raise DataError(
-            f"model.weights: {path} is damaged or was replaced (its SHA-256 starts with {digest[: len(expected)]}, "
-            f"the published file's with {expected}); delete it, then it is downloaded again"
-        )
-    return path
-
-
-def _published_url(model: Any, name: str) -> str:
-    """Where the published weights for the model are."""
-    if not is_resnet(model.backbone):
-        raise RecipeError(f"model.weights: {name!r} exists for the ResNet-50 models; allowed are none or a file")
-    if name == "imagenet":
-        weights: Any = ResNet50_Weights.IMAGENET1K_V1
-    else:
-        weights = COCO_FILES[1] if model.has_masks else COCO_FILES[0]
-    return str(weights.url)
-
-
 def _difference(own: Categories | None, other: Categories | None) -> str:
     """Where two lists of categories part; empty where they do not, or one is unknown."""
     if own is None or other is None:
@@ -170,11 +122,10 @@ def _named(category: Any) -> str:
 
 def _load(model: Any, source: Mapping[str, Tensor], where: str, *, others: str) -> LoadReport:
     state = dict(source)
-    trunk_only = "conv1.weight" in state and not any(key.startswith("backbone.") for key in state)
-    if trunk_only:
+    if "conv1.weight" in state and not any(key.startswith("backbone.") for key in state):
         state = {f"{TRUNK}{key}": value for key, value in state.items() if not key.startswith("fc.")}
-    else:
-        _check_same_detector(model, state, where)
+    trunk_only = bool(state) and all(key.startswith(TRUNK) for key in state)
+    _check_same_detector(model, state, where, trunk_only=trunk_only)
     own = model.state_dict()
     _check_shapes(model, own, state, where)
     _check_numbers(own, state, where)
@@ -194,16 +145,23 @@ def _load(model: Any, source: Mapping[str, Tensor], where: str, *, others: str) 
     return LoadReport(sum(k.rpartition(".")[0] not in anew for k in taken), tuple(anew), tuple(anew.values()))
 
 
-def _check_same_detector(model: Any, state: Mapping[str, Tensor], where: str) -> None:
-    """Refuses weights of another detector in one line, not tensor by tensor.
+def _check_same_detector(model: Any, state: Mapping[str, Tensor], where: str, *, trunk_only: bool) -> None:
+    """Refuses weights of another detector, or of another one's trunk, in one line, not tensor by tensor.
 
     Raises:
         DataError: They are those of another one.
     """
     theirs, ours = detector_of_weights(state.keys()), detector_of_weights(model.state_dict().keys())
-    if theirs is None or ours is None or not any(f"{layer}.weight" in state for layer in model.classifiers()):
+    if theirs is None or ours is None or theirs == ours:
         return
-    if theirs != ours:
+    if trunk_only and DETECTORS[theirs].trunk != DETECTORS[ours].trunk:
+        wanted = (DETECTORS[theirs].trunk, DETECTORS[ours].masks)
+        other = next(name for name, spec in DETECTORS.items() if (spec.trunk, spec.masks) == wanted)
+        raise DataError(
+            f"weights {where}: they are of the trunk of {other}, the recipe's model is {ours}; "
+            f"set model.name={other}, or give weights of a {ours}"
+        )
+    if not trunk_only and any(f"{layer}.weight" in state for layer in model.classifiers()):
         raise DataError(
             f"weights {where}: they are of a {DETECTORS[theirs].kind} ({theirs}), the recipe's model is {ours}; "
             f"set model.name={theirs}, or give weights of a {ours}"

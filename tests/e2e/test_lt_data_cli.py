@@ -1,5 +1,6 @@
 """``lt-data`` as people type it."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -14,6 +15,8 @@ from click.testing import CliRunner
 from lt_cli import options
 from lt_cli.data import main
 from lt_cli.train import main as train_main
+
+from tests.lt_data.importing.trees import voc, voc_object, voc_tree
 
 POOL = "pool/annotations.json"
 LT_DATA = Path(sys.executable).with_name("lt-data")
@@ -432,3 +435,37 @@ def test_names_of_other_tools_are_answered(tmp_path, name, ours):
     run = lt_data(name, "x", cwd=tmp_path)
     assert run.returncode == 2
     assert f"Did you mean '{ours}'?" in run.stderr
+
+
+@pytest.fixture
+def importing(tmp_path):
+    """The command that imports a tree of one image."""
+    whole = voc_object(box=(1, 1, 64, 48))
+    source, images = voc_tree(tmp_path, {"a/1": voc(whole, voc_object("dog", difficult=1))})
+    return ["import", "--from", "voc", str(source), "--images", str(images), "--out", "coco.json"]
+
+
+def test_import_then_check(importing, tmp_path):
+    run = lt_data(*importing, "--one-based", "--difficult", "drop", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert "LT707" in run.stdout
+    assert run.stdout.splitlines()[-1] == "written: coco.json"
+    content = json.loads((tmp_path / "coco.json").read_text())
+    assert [record["bbox"] for record in content["annotations"]] == [[0, 0, 64, 48]]
+    assert lt_data("check", "coco.json", "--images", "images", cwd=tmp_path).returncode == 0
+    run = lt_data(*importing, cwd=tmp_path)
+    assert run.returncode == 1
+    assert run.stderr.startswith("error: coco.json: exists; ")
+
+
+def test_import_of_what_has_no_such_option(importing, tmp_path):
+    run = CliRunner().invoke(main, [*importing, "--from", "yolo", "--difficult", "drop"])
+    assert run.exit_code == 2
+    assert "--difficult is for --from voc" in run.output
+
+
+def test_import_without_its_packages(importing, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "globox" else name)
+    run = CliRunner().invoke(main, importing)
+    assert run.exit_code == 1
+    assert run.output == "Error: import needs globox, not installed here; run: pip install globox\n"

@@ -294,7 +294,7 @@ def test_recipes_are_listed(tmp_path):
     assert run.stdout.split() == ["faster_rcnn_r50_fpn_lvis_v1", "mask_rcnn_r50_fpn_lvis_v1"]
     run = lt_train("recipes", "zzz", cwd=tmp_path)
     assert (run.returncode, run.stdout) == (1, "")
-    assert run.stderr == "error: recipes: none of 7 has 'zzz' in its name; lt-train recipes lists all\n"
+    assert run.stderr == "error: recipes: none of 8 has 'zzz' in its name; lt-train recipes lists all\n"
 
 
 def test_a_complete_recipe_of_any_method_is_a_recipe(tmp_path):

@@ -19,7 +19,7 @@ def head_losses(head):
 
 
 @pytest.mark.parametrize("head", sorted(HEADS))
-@pytest.mark.parametrize("name", ["mask_rcnn_small", "faster_rcnn_small"])
+@pytest.mark.parametrize("name", ["mask_rcnn_small", "faster_rcnn_small", "mask_rcnn_lite0", "faster_rcnn_lite0"])
 def test_losses_and_detections(name, head):
     model = small(name, head, num_detections=20)
     images, targets = batch([1, 2])

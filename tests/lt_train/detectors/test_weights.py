@@ -16,11 +16,11 @@ from torchvision.models.detection import maskrcnn_resnet50_fpn
 from lt_data.errors import DataError, RecipeError
 from lt_train.calibration import make_calibration
 from lt_train.detectors import build_detector, initialise_from, load_weights
-from lt_train.detectors import weights as weights_module
-from lt_train.detectors.norm import StoredStatsBatchNorm2d, fold_zero_eps
-from lt_train.detectors.table import DETECTORS
+from lt_train.detectors import published as published_module
+from lt_train.detectors.published import published_file
+from lt_train.detectors.table import DETECTORS, RESNET50
+from lt_train.detectors.trunks.norm import StoredStatsBatchNorm2d, fold_zero_eps
 from lt_train.detectors.weight_files import checkpoint_categories, read_state_dict
-from lt_train.detectors.weights import published_file
 from lt_train.heads import make_head
 from lt_train.runs.checkpoint import load_checkpoint, save_checkpoint
 from tests.lt_train.detectors.scenes import COUNTS, batch, small
@@ -384,7 +384,7 @@ def test_code_does_not_run_even_if_the_hash_fits(cache, no_network, capsys, monk
     torch.save({"conv1.weight": Harmful()}, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
     path = named_by_hash(cache, (tmp_path / "a.pth").read_bytes())
     planted = SimpleNamespace(IMAGENET1K_V1=SimpleNamespace(url=f"https://example.org/{path.name}"))
-    monkeypatch.setattr(weights_module, "ResNet50_Weights", planted)
+    monkeypatch.setattr(published_module, "ResNet50_Weights", planted)
     assert "is no file of tensors" in refusal(lambda name: meta_r50(weights=name), "imagenet")
     assert "executed" not in capsys.readouterr().out
 
@@ -474,7 +474,7 @@ def published(monkeypatch, files):
         asked.append(url)
         return files / url.rpartition("/")[2]
 
-    monkeypatch.setattr(weights_module, "published_file", serve)
+    monkeypatch.setattr(published_module, "published_file", serve)
     return asked
 
 
@@ -486,7 +486,7 @@ def test_coco_weights(published, coco_state):
     assert torch.equal(own["rpn.head.conv.0.0.weight"], coco_state["rpn.head.conv.weight"])
     assert torch.equal(own["roi_heads.mask_head.3.0.bias"], coco_state["roi_heads.mask_head.mask_fcn4.bias"])
     assert torch.equal(own["roi_heads.box_head.fc6.weight"], coco_state["roi_heads.box_head.fc6.weight"])
-    assert model.pretrained
+    assert model.frozen == RESNET50.frozen
 
 
 def test_ninety_other_classes_are_not_cocos(published):
@@ -533,7 +533,7 @@ def test_imagenet_weights_fill_the_trunk(published, coco_state):
 def test_names_without_loading_download_nothing(published):
     model = r50(weights="coco", load_pretrained=False)
     assert published == []
-    assert model.pretrained
+    assert model.frozen == RESNET50.frozen
     assert model.load_report.loaded == 0
 
 

@@ -12,13 +12,15 @@ from lt_data.build.alignment import reference_positions
 from lt_data.counts.categories import embedded_reference
 from lt_data.groups import BAGS_EDGES
 from lt_train.detectors import build_detector, set_trainable
+from lt_train.detectors.table import LITE0
 from lt_train.engine.fit import fit
 from lt_train.heads import make_head
 from lt_train.recipe.load import load_recipe, read_recipe_file, recipe_names
 from lt_train.recipe.methods import METHODS, VARIANTS
 
 KINDS = ("mask", "faster")
-RECIPES = [name for name in recipe_names() if name != "quickstart"]
+RECIPES = [name for name in recipe_names() if "_r50_fpn_" in name]
+GROCERIES = "faster_rcnn_lite0_groceries_lt"
 # numbers that torchvision gives for its COCO models of 91 classes, whose batch norms are no parameters
 TORCHVISION = {"mask": 44_401_393, "faster": 41_755_286}
 # classifier, box regressor and mask logits of a class
@@ -51,14 +53,15 @@ def expected_numbers(recipe, classes):
 def test_there_is_one_for_each_data_set_and_detector():
     data = ("coco_lt", "lvis_v0.5", "lvis_v1")
     assert sorted(RECIPES) == sorted(f"{kind}_rcnn_r50_fpn_{name}" for kind in KINDS for name in data)
+    assert set(recipe_names()) == {*RECIPES, GROCERIES, "quickstart"}
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", [*RECIPES, GROCERIES])
 def test_a_recipe_says_how_it_is_used_and_nothing_of_methods(name):
     assert not {"method", "head", "sampler", "calibration", "train"} & set(read_recipe_file(name))
     text = resources.files("lt_train.recipes").joinpath(f"{name}.yaml").read_text()
     assert f"# lt-train fit {name} --out " in text
-    assert "optim.batch=2 optim.accumulate=8" in text
+    assert ("optim.batch=2 optim.accumulate=8" in text) == (name in RECIPES)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -84,6 +87,27 @@ def test_audit_of_the_full_model(kind, method, variant):
     assert trained == expected_numbers(recipe, len(instances))
     if recipe.method in ("bags", "bags-train-cls") and recipe.train != "all":
         assert trained == 1236 * 1024 + 1236
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_audit_of_the_laptop_model(method):
+    """25 classes: all but the first stages, or what the method trains of two layers of 256, classifier and regressor."""
+    recipe = load_recipe(GROCERIES, [f"method={method}"])
+    head = make_head(
+        recipe.head.name, instance_counts=[5] * 2 + [20] * 6 + [50] * 6 + [200] * 11, **recipe.head_options
+    )
+    with torch.device("meta"):
+        model = build_detector(recipe.model.name, head, weights=recipe.model.weights, load_pretrained=False)
+    set_trainable(model, recipe.train)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    classifier = 257 * (26 if recipe.head.name != "bags" else 25 + 2 + 4)
+    box_head = (64 * 7 * 7 + 1) * 256 + 257 * 256
+    regressor = 257 * 4 * 26
+    frozen = sum(p.numel() for name, p in model.named_parameters() if name.startswith(LITE0.frozen))
+    everything = sum(p.numel() for p in model.parameters()) - frozen
+    parts = {"none": 0, "classifier": classifier, "head+reg": box_head + classifier + regressor, "all": everything}
+    assert trained == parts[recipe.train]
+    assert everything > 3_000_000
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ import torch
 from lt_data.errors import DataError
 from lt_train.detectors.foreign.objects import Inert, load_inert, object_names
 from lt_train.detectors.foreign.torchvision import had_zero_eps
-from lt_train.detectors.norm import fold_zero_eps
+from lt_train.detectors.trunks.norm import fold_zero_eps
 from lt_train.detectors.weight_files import read_weights
 from tests.lt_train.detectors.scenes import small
 

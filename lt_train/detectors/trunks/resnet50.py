@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import nn
 from torchvision.models.detection import FasterRCNN, MaskRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
-from lt_train.detectors.norm import StoredStatsBatchNorm2d
+from lt_train.detectors.trunks.norm import StoredStatsBatchNorm2d
 
 
 def resnet50_rcnn(num_classes: int, *, masks: bool, pretrained: bool, **settings: Any) -> Any:
@@ -26,9 +25,3 @@ def resnet50_rcnn(num_classes: int, *, masks: bool, pretrained: bool, **settings
     trunk = resnet_fpn_backbone(backbone_name="resnet50", weights=None, norm_layer=norm, trainable_layers=5)
     make = MaskRCNN if masks else FasterRCNN
     return make(trunk, num_classes=num_classes + 1, **settings)
-
-
-def is_resnet(backbone: nn.Module) -> bool:
-    """Whether the trunk has torchvision's ResNet as its ``body``, which ImageNet weights fit."""
-    body = getattr(backbone, "body", None)
-    return isinstance(body, nn.Module) and hasattr(body, "layer1") and isinstance(body.conv1, torch.nn.Conv2d)

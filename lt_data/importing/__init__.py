@@ -1,0 +1,1 @@
+"""Pascal VOC and YOLO annotations as a COCO file."""
