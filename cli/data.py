@@ -15,7 +15,7 @@ from lt_data.terminal import Bar
 from lt_data.versions import install_command
 from lt_train.recipe.methods import REWEIGHTED, VARIANTS
 
-from .options import HELP, OTHER_DATA_COMMANDS, CommandGroup, FilePath, groups_option, tell
+from .options import HELP, OTHER_DATA_COMMANDS, CommandGroup, FilePath, groups_option, show_text, tell
 
 FILE = FilePath()
 PATH = click.argument("path", type=FILE)
@@ -151,7 +151,7 @@ def build_coco_lt(
         tell("warning", warning)
     for note in built.image_notes:
         tell("note", note)
-    click.echo(format_build(built, style))
+    show_text(format_build(built, style), style)
     click.echo("dry run: nothing written" if dry_run else f"written: {out}", err=style == "json")
 
 
@@ -187,7 +187,7 @@ def group_stats(
         stats = count(path, None if edges is None else parse_edges(edges), by=by, progress=progress)
     if write is not None:
         write_groups(write, stats, force=force)
-    click.echo(format_stats(stats, style))
+    show_text(format_stats(stats, style), style)
     if plot is not None:
         from lt_data.pictures.dataset import stats_figure
 
@@ -234,7 +234,7 @@ def check(path: Path, images: Path | None, other: Path | None, style: str) -> No
     # bytes first, then image files
     with Bar("checking", "" if images else "bytes") as progress:
         report = check_file(path, images=images, other=other, progress=progress)
-    click.echo(format_report(report, style))
+    show_text(format_report(report, style), style)
     exit_unless(not report.has_errors)
 
 
@@ -249,7 +249,7 @@ def verify(directory: Path, pool: Path | None, reference: Path | None, style: st
 
     with Bar("reading", "bytes") as progress:
         report = verify_directory(directory, pool=pool, reference=reference, progress=progress)
-    click.echo(format_verify(report, style))
+    show_text(format_verify(report, style), style)
     exit_unless(not report.problems)
 
 
@@ -266,7 +266,7 @@ def diff(a: Path, b: Path, style: str) -> None:
 
     with Bar("reading", "bytes") as progress:
         difference = diff_datasets(a, b, progress=progress)
-    click.echo(format_diff(difference, style))
+    show_text(format_diff(difference, style), style)
     exit_unless(difference.identical)
 
 
@@ -308,7 +308,7 @@ def repeat_factors(
         )
     if out is not None:
         write_repeat_factors(out, table, force=force)
-    click.echo(format_repeat_factors(table, style))
+    show_text(format_repeat_factors(table, style), style)
 
 
 @main.command(short_help="Loss weights by inverse count or effective number.")
@@ -347,7 +347,7 @@ def class_weights(path: Path, method: str | None, variant: str | None, style: st
         options = {**_weights_of(method, variant or "equal"), **typed}
     with Bar("reading", "bytes") as progress:
         table = class_weight_table(path, **options, progress=progress)
-    click.echo(format_class_weights(table, style))
+    show_text(format_class_weights(table, style), style)
 
 
 def _weights_of(method: str, variant: str) -> dict[str, Any]:

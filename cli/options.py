@@ -17,7 +17,7 @@ from typing import Any, Final, NoReturn
 import click
 
 from lt_data.errors import LtError
-from lt_data.text_tables import wrapped
+from lt_data.text_tables import fitted, wrapped
 
 INPUT_IS_WRONG = 1
 # EX_TEMPFAIL of sysexits.h: the same command can go on later
@@ -191,7 +191,7 @@ def leave(*problems: str, code: int = INPUT_IS_WRONG) -> NoReturn:
     # the terminal itself may be what is gone
     with suppress(OSError):
         for problem in problems:
-            click.echo(f"error: {problem}", err=True)
+            tell("error", problem)
     _drop_unwritten()
     sys.exit(code)
 
@@ -203,8 +203,13 @@ def stop(word: str, code: int = INPUT_IS_WRONG) -> NoReturn:
     leave(code=code)
 
 
+def show_text(text: str, style: str = "table") -> None:
+    """What a command found, on standard output: text for people fits a terminal, CSV and JSON stay as they are."""
+    click.echo(fitted(text) if style == "table" else text)
+
+
 def tell(kind: str, text: str) -> None:
-    """A note or a warning on standard error: in a terminal it breaks at words, elsewhere it is one line."""
+    """A note, a warning or an error on standard error: in a terminal it breaks at words, elsewhere it is one line."""
     line = f"{kind}: {text}"
     if sys.stderr.isatty():
         line = wrapped(line, "  ", shutil.get_terminal_size().columns)

@@ -14,7 +14,7 @@ from lt_data.terminal import Bar
 from lt_data.versions import install_command
 from lt_train.recipe.methods import POST_HOC
 
-from .options import HELP, OTHER_TRAIN_COMMANDS, RESUMABLE, CommandGroup, FilePath, tell
+from .options import HELP, OTHER_TRAIN_COMMANDS, RESUMABLE, CommandGroup, FilePath, show_text, tell
 from .options import stop as end
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def quickstart(out: Path | None, **options: Any) -> None:
     from lt_train.quickstart import quickstart as run
 
     directory, table = run(out, **options)
-    click.echo(table)
+    show_text(table)
     click.echo(f"\nwritten: {directory}")
 
 
@@ -168,7 +168,7 @@ def _dry_run(recipe: str, overrides: tuple[str, ...], init_from: Path | None) ->
     from lt_train.engine.dry_run import dry_run
 
     for line in dry_run(loaded, settings, init_from=init_from, notes=notes):
-        click.echo(line)
+        show_text(line)
 
 
 @main.command(name="eval", short_help="Measure AP of boxes and masks: overall, per group, per class.")
@@ -285,7 +285,7 @@ def _show(measured: Measured, out: Path | None) -> None:
         tell("note", note)
     for warning in measured.warnings:
         tell("warning", warning)
-    click.echo(measured.text)
+    show_text(measured.text)
     click.echo(f"written: {out}" if out is not None else "nothing written; give --out for the per-class table")
 
 
@@ -324,8 +324,8 @@ def predict(run: Path, images: Path, out: Path, **options: Any) -> None:
     for line in done.notes:
         tell("note", line)
     for line in done.unreadable:
-        click.echo(f"error: {line}", err=True)
-    click.echo(done.text)
+        tell("error", line)
+    show_text(done.text)
     click.echo(f"written: {done.out}")
     if done.unreadable:
         raise SystemExit(1)
@@ -342,7 +342,7 @@ def compare(systems: tuple[Path, ...], **options: Any) -> None:
     """Compare evaluated runs A, B, ... with the first: differences of AP, groups and classes, and which are noise."""
     from lt_train.evaluation.comparison.compare import compare_evaluations
 
-    click.echo(compare_evaluations(systems, **options), nl=False)
+    show_text(compare_evaluations(systems, **options).removesuffix("\n"), options["style"])
 
 
 @main.command(cls=OverriddenCommand, short_help="Give a trained run other scores without training.")
@@ -386,7 +386,7 @@ def methods() -> None:
     """List the methods: what each does and trains, what it needs, what was published."""
     from lt_train.report.methods import format_methods
 
-    click.echo(format_methods())
+    show_text(format_methods())
 
 
 @main.command(short_help="Try out what this machine has for a run.")
@@ -398,7 +398,7 @@ def doctor() -> None:
     broken = False
     for finding in examine():
         broken = broken or finding.state == "broken"
-        click.echo(format_finding(finding))
+        show_text(format_finding(finding))
     if broken:
         raise SystemExit(1)
 
@@ -421,7 +421,10 @@ def show_config(recipe: str, overrides: tuple[str, ...], method: str | None, as_
     loaded, settings, notes = resolve(recipe, with_method(overrides, method))
     for note in notes:
         click.echo(note, err=True)
-    click.echo(format_yaml(loaded) if as_yaml else format_settings(settings), nl=not as_yaml)
+    if as_yaml:
+        click.echo(format_yaml(loaded), nl=False)
+    else:
+        show_text(format_settings(settings))
 
 
 @main.command(short_help="List the recipes that come with the package.")

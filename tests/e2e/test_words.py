@@ -1,0 +1,79 @@
+"""What commands print: lines that fit a terminal, whole sentences."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+from lt_cli.data import main as lt_data
+from lt_cli.train import main as lt_train
+
+from lt_data.synthetic.pool import write_pool
+from lt_data.text_tables import WIDTH
+
+
+def run(command, *arguments):
+    return CliRunner().invoke(command, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two pools whose files do not fit each other, data sets of both, predictions and their evaluations."""
+    folder = tmp_path_factory.mktemp("a-folder-with-a-name")
+    for seed, name in enumerate(("pool", "other")):
+        annotations = write_pool(folder / name, images=30, categories=20, size=64, seed=seed)
+        content = json.loads(annotations.read_text())
+        boxes = [{key: a[key] for key in ("image_id", "category_id", "bbox")} for a in content["annotations"]]
+        (folder / f"{name}.json").write_text(json.dumps([{**box, "score": 0.5} for box in boxes]))
+        for row in content["annotations"][:9]:
+            row["segmentation"] = {"size": [64, 64], "counts": [str(n) for n in range(40)]}
+        annotations.write_text(json.dumps(content))
+        built = run(lt_data, *_build(annotations), "--out", folder / f"{name}_lt")
+        assert built.exit_code == 0, built.output
+    for name in ("pool", "other"):
+        measured = run(
+            *(lt_train, "eval", "--predictions", folder / f"{name}.json", "--annotations", folder / "pool"),
+            *("--train-counts", folder / "pool", "--skip-invalid", "--out", folder / f"{name}_eval"),
+        )
+        assert measured.exit_code == 0, measured.output
+    return folder
+
+
+def _build(annotations):
+    return (
+        *("build-coco-lt", "--coco", annotations, "--reference", "exp:300", "--scale", "0.5", "--on-shortage", "cap"),
+        *("--order", "random", "--surplus", "ignore"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        (lt_data, [*_build("pool/annotations.json"), "--dry-run"]),
+        (lt_data, ["check", "pool", "--images", "other/images", "--other", "other/annotations.json"]),
+        (lt_data, ["group-stats", "pool", "--groups", "bags-8", "--by", "images"]),
+        (lt_data, ["repeat-factors", "pool"]),
+        (lt_data, ["class-weights", "pool"]),
+        (lt_data, ["verify", "pool_lt", "--pool", "other/annotations.json"]),
+        (lt_data, ["diff", "pool_lt", "other_lt"]),
+        (lt_train, ["compare", "pool_eval", "other_eval"]),
+        (lt_train, ["compare", "pool_eval", "other_eval", "--paper", "lvis"]),
+        (lt_train, ["config", "show", "quickstart", f"data.groups={list(range(1, 60))}"]),
+    ],
+)
+def test_lines_fit_a_terminal(folder, monkeypatch, command, arguments):
+    monkeypatch.chdir(folder)
+    done = run(command, *arguments)
+    assert not done.stderr.startswith(("error", "Usage"))
+    long = [line for line in done.stdout.splitlines() if len(line) > WIDTH]
+    # a word alone in its line may be longer
+    assert [line for line in long if len(line.split()) > 1] == []
+    assert len(done.stdout.splitlines()) > 3
+
+
+def test_csv_and_json_stay_as_they_are(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    report = json.loads(run(lt_data, "check", "pool", "--format", "json").stdout)
+    (finding,) = [f for f in report["findings"] if f["code"] == "LT405"]
+    assert max(map(len, finding["examples"])) > WIDTH
+    rows = run(lt_train, "compare", "pool_eval", "other_eval", "--format", "csv").stdout.splitlines()
+    assert len({row.count(",") for row in rows if '"' not in row}) == 1
