@@ -1,9 +1,9 @@
 """Text for a terminal of 80 columns: tables of fixed width, and sentences that break at words.
 
 One rule for all commands. Text on standard output has lines of at most 80 characters, wherever it goes: a table that is
-wider has its columns in parts, a sentence breaks at words (:func:`fitted`). Notes, warnings and errors on standard error
-and the lines of a training break at words where a terminal shows them, and are one line each elsewhere, where programs
-look for them. A word that is longer than a line, such as a path or a digest, stays whole: it is there to be copied.
+wider has its columns in parts, a sentence breaks at words (:func:`fitted`). Notes, warnings and errors on standard
+error, and lines of a training, break at words where a terminal shows them; elsewhere, where programs look for them,
+each is one line. A word that is longer than a line, such as a path or a digest, stays whole: it is there to be copied.
 """
 
 from __future__ import annotations
