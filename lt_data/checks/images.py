@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _JPEG_END: Final = b"\xff\xd9"
 # cameras append bytes after the end marker
 _TAIL: Final = 65536
+# stands in a name for what is no text, which LT003 names
+_UNREADABLE: Final = "\N{REPLACEMENT CHARACTER}"
 
 
 def check_image_files(file: FileColumns, folder: Path, log: FindingList, progress: Progress | None = None) -> None:
@@ -43,13 +45,14 @@ def check_image_files(file: FileColumns, folder: Path, log: FindingList, progres
     """
     check_folder(folder)
     sizes = file.images.sizes
-    count = len(file.images.names)
+    count, has_broken_texts = len(file.images.names), log.has("LT003")
     near = NearNames(folder)
     with warnings.catch_warnings():
         # odd metadata is no finding
         warnings.simplefilter("ignore")
         for row, name in enumerate(file.images.names):
-            if name and not leaves_folder(name):
+            # no file is missing that nobody could name
+            if name and not leaves_folder(name) and not (has_broken_texts and _UNREADABLE in name):
                 size = int(sizes[row, 0]), int(sizes[row, 1])
                 for code, text in _problems(folder, near, name, file.images.urls[row], size):
                     log.add(code, f"{file.image(row)}: {shown(name)}{text}")
@@ -137,7 +140,7 @@ def image_size(path: Path) -> tuple[int, int]:
             raise DataError(not_an_image(handle.read(100))) from None
     # decoders raise nearly anything on broken files
     except Exception as error:
-        raise DataError(f"{type(error).__name__}: {error}") from None
+        raise DataError(str(error) or type(error).__name__) from None
     return size
 
 
