@@ -171,13 +171,22 @@ def error_lines() -> Iterator[None]:
         if "failed to map segment" not in str(error):
             raise
         leave(NO_MEMORY)
-    except Terminated:
+    except KeyboardInterrupt as interrupt:
+        _end_as_asked(interrupt)
+    except SystemError as error:
+        # what compiled code makes of an interrupt that came while it worked
+        if not isinstance(error.__cause__, KeyboardInterrupt):
+            raise
+        _end_as_asked(error.__cause__)
+
+
+def _end_as_asked(interrupt: KeyboardInterrupt) -> NoReturn:
+    if isinstance(interrupt, Terminated):
         stop("terminated")
-    except KeyboardInterrupt:
-        # a terminal shows ^C and leaves the cursor after it
-        if sys.stderr.isatty():
-            click.echo(err=True)
-        stop("interrupted")
+    # a terminal shows ^C and leaves the cursor after it
+    if sys.stderr.isatty():
+        click.echo(err=True)
+    stop("interrupted")
 
 
 def _where_raised(error: OSError) -> str:

@@ -26,12 +26,20 @@ METHOD = click.option("--method", help="One of lt-train methods: short for metho
 PACKAGES = ("torch", "torchvision", "pydantic", "yaml", "tensorboard")
 
 
-def need_training() -> None:
+def need_packages() -> None:
     """Says in one line what is missing when the package was installed without training."""
     if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
         raise click.ClickException(
             f"this command needs {', '.join(missing)}, not installed here; run: {install_command('train')}"
         )
+
+
+def need_training() -> None:
+    """The same for what loads PyTorch, which needs room too."""
+    need_packages()
+    from lt_train.memory import check_torch_starts
+
+    check_torch_starts()
 
 
 def with_method(overrides: tuple[str, ...], method: str | None) -> tuple[str, ...]:
@@ -415,7 +423,7 @@ def config() -> None:
 @click.option("--yaml", "as_yaml", is_flag=True, help="A complete recipe file instead, without origins.")
 def show_config(recipe: str, overrides: tuple[str, ...], method: str | None, as_yaml: bool) -> None:
     """Every value of a RECIPE with its origin: command line, recipe, method or default."""
-    need_training()
+    need_packages()
     from lt_train.recipe.origins import format_settings, format_yaml, resolve
 
     loaded, settings, notes = resolve(recipe, with_method(overrides, method))
@@ -434,7 +442,7 @@ def recipes(text: str | None) -> None:
 
     A recipe is a data set and a detector; each takes any of lt-train methods as method=METHOD.
     """
-    need_training()
+    need_packages()
     from lt_train.recipe.load import recipe_names
 
     click.echo("\n".join(recipe_names(text or "")))

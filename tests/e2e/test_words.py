@@ -1,10 +1,11 @@
-"""What commands print: lines that fit a terminal, whole sentences."""
+"""What commands print: lines that fit a terminal, whole sentences, one word for an interrupt."""
 
 import json
 
 import pytest
 from click.testing import CliRunner
 from lt_cli.data import main as lt_data
+from lt_cli.options import Terminated
 from lt_cli.train import main as lt_train
 
 from lt_data.synthetic.pool import write_pool
@@ -77,3 +78,16 @@ def test_csv_and_json_stay_as_they_are(folder, monkeypatch):
     assert max(map(len, finding["examples"])) > WIDTH
     rows = run(lt_train, "compare", "pool_eval", "other_eval", "--format", "csv").stdout.splitlines()
     assert len({row.count(",") for row in rows if '"' not in row}) == 1
+
+
+@pytest.mark.parametrize(("asked", "word"), [(KeyboardInterrupt, "interrupted"), (Terminated, "terminated")])
+@pytest.mark.parametrize("in_compiled_code", [False, True])
+def test_an_interrupt_is_one_word(folder, monkeypatch, asked, word, in_compiled_code):
+    def interrupted(*_, **__):
+        if not in_compiled_code:
+            raise asked
+        raise SystemError("returned a result with an exception set") from asked()
+
+    monkeypatch.setattr("lt_data.checks.check.check_file", interrupted)
+    done = run(lt_data, "check", folder / "pool")
+    assert (done.exit_code, done.stderr.splitlines()) == (1, [word])
