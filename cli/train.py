@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,11 +10,11 @@ import click
 
 from lt_data import __version__
 from lt_data.terminal import Bar
-from lt_data.versions import install_command
 from lt_train.recipe.methods import POST_HOC
 
-from .options import HELP, OTHER_TRAIN_COMMANDS, RESUMABLE, CommandGroup, FilePath, show_text, tell
+from .options import HELP, OTHER_TRAIN_COMMANDS, RESUMABLE, CommandGroup, FilePath, GroupsOption, show_text, tell
 from .options import stop as end
+from .recipes import ConfigGroup, FitCommand, OverriddenCommand, need_packages, need_training, with_method
 
 if TYPE_CHECKING:
     from lt_train.evaluation.measure import Choices, Measured
@@ -23,48 +22,6 @@ if TYPE_CHECKING:
 FILE = FilePath()
 OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 METHOD = click.option("--method", help="One of lt-train methods: short for method=METHOD.")
-PACKAGES = ("torch", "torchvision", "pydantic", "yaml", "tensorboard")
-
-
-def need_packages() -> None:
-    """Says in one line what is missing when the package was installed without training."""
-    if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
-        raise click.ClickException(
-            f"this command needs {', '.join(missing)}, not installed here; run: {install_command('train')}"
-        )
-
-
-def need_training() -> None:
-    """The same for what loads PyTorch, which needs room too."""
-    need_packages()
-    from lt_train.memory import check_torch_starts
-
-    check_torch_starts()
-
-
-def with_method(overrides: tuple[str, ...], method: str | None) -> tuple[str, ...]:
-    """The overrides with that of ``--method``."""
-    if method is None:
-        return overrides
-    if any(text.startswith("method=") for text in overrides):
-        raise click.UsageError("--method and method= are the same; give one of them.")
-    return (f"method={method}", *overrides)
-
-
-class OverriddenCommand(click.Command):
-    """Takes keys of the recipe as ``KEY=VALUE``, and says so where one is typed as an option."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parses; an option that does not exist may be a key."""
-        try:
-            return super().parse_args(ctx, args)
-        except click.NoSuchOption as error:
-            from lt_train.recipe.other_names import key_of
-
-            key = key_of(error.option_name.lstrip("-"))
-            if key is None:
-                raise
-            raise click.UsageError(f"No such option '{error.option_name}'; write {key}=VALUE.", ctx) from None
 
 
 @click.group(
@@ -96,17 +53,6 @@ def quickstart(out: Path | None, **options: Any) -> None:
     directory, table = run(out, **options)
     show_text(table)
     click.echo(f"\nwritten: {directory}")
-
-
-class FitCommand(OverriddenCommand):
-    """Lets ``--resume`` stand alone: only ``auto`` or ``=PATH`` is taken for its value."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Writes a bare ``--resume`` out."""
-        spelled = []
-        for word, following in zip(args, [*args[1:], ""], strict=True):
-            spelled.append("--resume=always" if word == "--resume" and following != "auto" else word)
-        return super().parse_args(ctx, spelled)
 
 
 @main.command(cls=FitCommand, short_help="Train a recipe, with overrides such as method=bags.")
@@ -192,8 +138,9 @@ def _dry_run(recipe: str, overrides: tuple[str, ...], init_from: Path | None) ->
     help="How --train-counts finds its categories  [default: ids, same names].",
 )
 @click.option(
-    "--groups",
-    help="A preset, bounds such as 10,100,1000, coco-lt-paper or a groups file  "
+    *("--groups", "--edges", "groups"),
+    cls=GroupsOption,
+    help="A preset, bounds such as 10,100,1000, a groups file or coco-lt-paper  "
     "[default: the run's or the dataset directory's, else bags].",
 )
 @click.option("--protocol", type=click.Choice(["auto", "coco", "lvis"]), default="auto", show_default=True)
@@ -411,12 +358,12 @@ def doctor() -> None:
         raise SystemExit(1)
 
 
-@main.group()
+@main.group(cls=ConfigGroup)
 def config() -> None:
     """Look at recipes."""
 
 
-@config.command(name="show", cls=OverriddenCommand)
+@config.command(name="show", cls=OverriddenCommand, short_help="Show every value of a recipe and its origin.")
 @click.argument("recipe", metavar="RECIPE")
 @OVERRIDES
 @METHOD

@@ -2,6 +2,7 @@
 
 import json
 
+import click
 import pytest
 from click.testing import CliRunner
 from lt_cli.data import main as lt_data
@@ -78,6 +79,37 @@ def test_csv_and_json_stay_as_they_are(folder, monkeypatch):
     assert max(map(len, finding["examples"])) > WIDTH
     rows = run(lt_train, "compare", "pool_eval", "other_eval", "--format", "csv").stdout.splitlines()
     assert len({row.count(",") for row in rows if '"' not in row}) == 1
+
+
+def _groups(command, *path):
+    """All groups of commands, with the words that lead to them."""
+    yield path
+    for name, inner in command.commands.items():
+        if isinstance(inner, click.Group):
+            yield from _groups(inner, *path, name)
+
+
+@pytest.mark.parametrize(
+    ("command", "path"), [(command, path) for command in (lt_data, lt_train) for path in _groups(command)]
+)
+def test_lists_of_commands_have_whole_sentences(command, path):
+    told = run(command, *path, "--help").stdout
+    assert "..." not in told.partition("Commands:")[2]
+
+
+def test_a_recipe_in_the_place_of_a_command_is_answered_with_what_to_type():
+    done = run(lt_train, "config", "quickstart", "method=bags")
+    assert done.exit_code == 2
+    assert done.stderr.endswith("For a recipe write: main config show quickstart method=bags\n")
+
+
+def test_bounds_are_called_groups_and_taken_as_edges_too(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    files = ("--predictions", "pool.json", "--annotations", "pool", "--train-counts", "pool", "--skip-invalid")
+    by_groups, by_edges = (run(lt_train, "eval", *files, option, "3,7") for option in ("--groups", "--edges"))
+    assert "[3, 7)" in by_groups.stdout
+    assert by_edges.stdout == by_groups.stdout
+    assert "--edges" not in run(lt_train, "eval", "--help").stdout
 
 
 @pytest.mark.parametrize(("asked", "word"), [(KeyboardInterrupt, "interrupted"), (Terminated, "terminated")])
