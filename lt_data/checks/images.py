@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lt_data.annotations.findings import FindingList, shown
+from lt_data.annotations.lenient import UNREADABLE_NAME
 from lt_data.annotations.lists import FileColumns, leaves_folder
 from lt_data.errors import DataError
 from lt_data.files.image_content import not_an_image
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 _JPEG_END: Final = b"\xff\xd9"
 # cameras append bytes after the end marker
 _TAIL: Final = 65536
-# stands in a name for what is no text, which LT003 names
-_UNREADABLE: Final = "\N{REPLACEMENT CHARACTER}"
 
 
 def check_image_files(file: FileColumns, folder: Path, log: FindingList, progress: Progress | None = None) -> None:
@@ -51,8 +50,8 @@ def check_image_files(file: FileColumns, folder: Path, log: FindingList, progres
         # odd metadata is no finding
         warnings.simplefilter("ignore")
         for row, name in enumerate(file.images.names):
-            # no file is missing that nobody could name
-            if name and not leaves_folder(name) and not (has_broken_texts and _UNREADABLE in name):
+            # LT003 has named what is no name
+            if name and not leaves_folder(name) and not (has_broken_texts and UNREADABLE_NAME in name):
                 size = int(sizes[row, 0]), int(sizes[row, 1])
                 for code, text in _problems(folder, near, name, file.images.urls[row], size):
                     log.add(code, f"{file.image(row)}: {shown(name)}{text}")
