@@ -19,6 +19,7 @@ from lt_train.engine.resume import as_begun, read_begun
 from lt_train.engine.state import RunState, checkpoint_content, start_state
 from lt_train.engine.step import Draws, name_lost_workers, train_step
 from lt_train.engine.usage import StepTimer, Waiting, memory_gib
+from lt_train.evaluation.figures.table import explanations
 from lt_train.inference.evaluate_run import evaluate_model, selection_ap
 from lt_train.memory import named_memory, training_advice
 from lt_train.processes import refuse_several_processes
@@ -218,8 +219,9 @@ def _evaluate(recipe: Recipe, data: RunData, state: RunState, run: RunDir, log: 
             groups=data.groups,
             out=run.evaluation,
         )
+    again = explanations(measured.metrics)
     for line in measured.text.splitlines():
-        log.line(line)
+        log.line(line, once=line in again)
     for kind in ("bbox", "segm"):
         if kind in measured.metrics:
             log.record({"step": state.done, f"eval/{kind}_AP": measured.metrics[kind]["AP"]})
