@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,17 @@ from lt_data.versions import install_command
 from lt_train.recipe.methods import REWEIGHTED, VARIANTS
 
 from .importing import import_command
-from .options import HELP, OTHER_DATA_COMMANDS, TABLE_OR_JSON, CommandGroup, FilePath, groups_option, tell
+from .options import (
+    HELP,
+    OTHER_DATA_COMMANDS,
+    TABLE_OR_JSON,
+    CommandGroup,
+    FilePath,
+    groups_option,
+    show_text,
+    tell,
+)
+from .pictures import plot, show
 
 FILE = FilePath()
 PATH = click.argument("path", type=FILE)
@@ -149,7 +158,7 @@ def build_coco_lt(
         tell("warning", warning)
     for note in built.image_notes:
         tell("note", note)
-    click.echo(format_build(built, style))
+    show_text(format_build(built, style), style)
     click.echo("dry run: nothing written" if dry_run else f"written: {out}", err=style == "json")
 
 
@@ -185,7 +194,7 @@ def group_stats(
         stats = count(path, None if edges is None else parse_edges(edges), by=by, progress=progress)
     if write is not None:
         write_groups(write, stats, force=force)
-    click.echo(format_stats(stats, style))
+    show_text(format_stats(stats, style), style)
     if plot is not None:
         from lt_data.pictures.dataset import stats_figure
 
@@ -235,7 +244,7 @@ def check(path: Path, images: Path | None, other: Path | None, style: str) -> No
     # bytes first, then image files
     with Bar("checking", "" if images else "bytes") as progress:
         report = check_file(path, images=images, other=other, progress=progress)
-    click.echo(format_report(report, style))
+    show_text(format_report(report, style), style)
     exit_unless(not report.has_errors)
 
 
@@ -250,7 +259,7 @@ def verify(directory: Path, pool: Path | None, reference: Path | None, style: st
 
     with Bar("reading", "bytes") as progress:
         report = verify_directory(directory, pool=pool, reference=reference, progress=progress)
-    click.echo(format_verify(report, style))
+    show_text(format_verify(report, style), style)
     exit_unless(not report.problems)
 
 
@@ -267,7 +276,7 @@ def diff(a: Path, b: Path, style: str) -> None:
 
     with Bar("reading", "bytes") as progress:
         difference = diff_datasets(a, b, progress=progress)
-    click.echo(format_diff(difference, style))
+    show_text(format_diff(difference, style), style)
     exit_unless(difference.identical)
 
 
@@ -309,7 +318,7 @@ def repeat_factors(
         )
     if out is not None:
         write_repeat_factors(out, table, force=force)
-    click.echo(format_repeat_factors(table, style))
+    show_text(format_repeat_factors(table, style), style)
 
 
 @main.command(short_help="Loss weights by inverse count or effective number.")
@@ -348,7 +357,7 @@ def class_weights(path: Path, method: str | None, variant: str | None, style: st
         options = {**_weights_of(method, variant or "equal"), **typed}
     with Bar("reading", "bytes") as progress:
         table = class_weight_table(path, **options, progress=progress)
-    click.echo(format_class_weights(table, style))
+    show_text(format_class_weights(table, style), style)
 
 
 def _weights_of(method: str, variant: str) -> dict[str, Any]:
@@ -360,78 +369,8 @@ def _weights_of(method: str, variant: str) -> dict[str, Any]:
     return class_weight_options(method, variant)
 
 
-@main.command(short_help="Draw what a dataset holds, as PNG and SVG.")
-@PATH
-@click.option(
-    "--kind",
-    type=click.Choice(["alignment", "counts", "groups", "images-per-class", "co-occurrence", "all"]),
-    default="all",
-    show_default=True,
-    help="Which picture; alignment needs a dataset directory.",
-)
-@click.option("--out", type=FILE, required=True, help="Folder for the PNG and SVG files.")
-@GROUPS
-@BY
-@click.option("--force", is_flag=True, help="Replace pictures that exist.")
-def plot(path: Path, kind: str, out: Path, edges: str | None, by: str, force: bool) -> None:
-    """Draw what a dataset holds, as PNG and SVG. --by is for the groups.
-
-    PATH is a COCO or LVIS annotation file or a dataset directory.
-    """
-    from lt_data.groups import parse_edges
-    from lt_data.pictures.dataset import format_plots, plot_dataset
-
-    bounds = None if edges is None else parse_edges(edges)
-    with Bar("reading", "bytes") as progress:
-        plots = plot_dataset(path, kind, out, edges=bounds, by=by, force=force, progress=progress)
-    click.echo(format_plots(plots))
-
-
-def _image_range(ctx: click.Context, param: click.Parameter, value: str) -> tuple[float, float] | None:
-    """Refuses what is no range."""
-    from lt_data.errors import DataError
-    from lt_data.files.pixels import parse_range
-
-    try:
-        return parse_range(value)
-    except DataError as error:
-        raise click.BadParameter(str(error), ctx, param) from None
-
-
-@main.command(short_help="Draw a grid of instances of a category.")
-@PATH
-@click.option("--category", required=True, help="Name or id.")
-@click.option("--images", type=FILE, required=True, help="Image folder.")
-@click.option("--out", type=FILE, required=True, help="The .png or .svg file to write.")
-@click.option("--limit", type=int, default=24, show_default=True, help="Instances at most, up to 100.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Another one shows other instances.")
-@click.option(
-    "--image-range",
-    callback=_image_range,
-    default="auto",
-    show_default=True,
-    help="auto or LOW,HIGH: black and white of images of more than 8 bits, as data.image_range of a recipe.",
-)
-@click.option(
-    "--exif",
-    type=click.Choice(["ignore", "apply"]),
-    default="ignore",
-    show_default=True,
-    help="Pixels as stored, or turned as EXIF says, as data.exif of a recipe.",
-)
-@click.option("--force", is_flag=True, help="Replace the picture if it exists.")
-def show(path: Path, category: str, images: Path, out: Path, image_range: Any, exif: Any, **options: Any) -> None:
-    """Draw a grid of instances of a category, with boxes and masks.
-
-    PATH is a COCO or LVIS annotation file or a dataset directory.
-    """
-    from lt_data.files.pixels import ImageReading
-    from lt_data.pictures.show import show_category
-
-    options |= {"reading": ImageReading(image_range, exif), "note": partial(tell, "note")}
-    with Bar("reading", "bytes") as progress:
-        show_category(path, category, images, out, progress=progress, **options)
-    click.echo(f"written: {out}")
+main.add_command(plot)
+main.add_command(show)
 
 
 def exit_unless(good: bool) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Final, NoReturn
 import click
 
 from lt_data.errors import LtError
-from lt_data.text_tables import wrapped
+from lt_data.text_tables import fitted, wrapped
 from lt_train.launch import leave_code, speaks
 
 INPUT_IS_WRONG = 1
@@ -184,13 +184,22 @@ def error_lines() -> Iterator[None]:
         if "failed to map segment" not in str(error):
             raise
         leave(NO_MEMORY)
-    except Terminated:
+    except KeyboardInterrupt as interrupt:
+        _end_as_asked(interrupt)
+    except SystemError as error:
+        # what compiled code makes of an interrupt that came while it worked
+        if not isinstance(error.__cause__, KeyboardInterrupt):
+            raise
+        _end_as_asked(error.__cause__)
+
+
+def _end_as_asked(interrupt: KeyboardInterrupt) -> NoReturn:
+    if isinstance(interrupt, Terminated):
         stop("terminated")
-    except KeyboardInterrupt:
-        # a terminal shows ^C and leaves the cursor after it
-        if sys.stderr.isatty():
-            click.echo(err=True)
-        stop("interrupted")
+    # a terminal shows ^C and leaves the cursor after it
+    if sys.stderr.isatty():
+        click.echo(err=True)
+    stop("interrupted")
 
 
 def _where_raised(error: OSError) -> str:
@@ -204,7 +213,7 @@ def leave(*problems: str, code: int = INPUT_IS_WRONG) -> NoReturn:
     # the terminal itself may be what is gone
     with suppress(OSError):
         for problem in problems:
-            click.echo(f"error: {problem}", err=True)
+            tell("error", problem)
     _drop_unwritten()
     sys.exit(code)
 
@@ -217,8 +226,13 @@ def stop(word: str, code: int = INPUT_IS_WRONG) -> NoReturn:
     leave(code=code)
 
 
+def show_text(text: str, style: str = "table") -> None:
+    """What a command found, on standard output: text for people fits a terminal, CSV and JSON stay as they are."""
+    click.echo(fitted(text) if style == "table" else text)
+
+
 def tell(kind: str, text: str) -> None:
-    """A note or a warning on standard error: in a terminal it breaks at words, elsewhere it is one line."""
+    """A note, a warning or an error on standard error: in a terminal it breaks at words, elsewhere it is one line."""
     line = f"{kind}: {text}"
     if sys.stderr.isatty():
         line = wrapped(line, "  ", shutil.get_terminal_size().columns)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +10,12 @@ import click
 
 from lt_data import __version__
 from lt_data.terminal import Bar
-from lt_data.versions import install_command
-from lt_train.launch import start_processes
 from lt_train.recipe.methods import POST_HOC
 
-from .options import HELP, OTHER_TRAIN_COMMANDS, RESUMABLE, CommandGroup, FilePath, tell
+from .options import HELP, OTHER_TRAIN_COMMANDS, RESUMABLE, CommandGroup, FilePath, GroupsOption, show_text, tell
 from .options import stop as end
+from .processes import PROCESSES, spread
+from .recipes import ConfigGroup, FitCommand, OverriddenCommand, need_packages, need_training, with_method
 
 if TYPE_CHECKING:
     from lt_train.evaluation.measure import Choices, Measured
@@ -24,60 +23,6 @@ if TYPE_CHECKING:
 FILE = FilePath()
 OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 METHOD = click.option("--method", help="One of lt-train methods: short for method=METHOD.")
-PROCESSES = click.option(
-    "--processes",
-    type=click.IntRange(1),
-    help="Share the work among so many processes of this machine, one a GPU  [default: 1, or what torchrun started].",
-)
-PACKAGES = ("torch", "torchvision", "pydantic", "yaml", "tensorboard")
-
-
-def need_training() -> None:
-    """Says in one line what is missing when the package was installed without training."""
-    if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
-        raise click.ClickException(
-            f"this command needs {', '.join(missing)}, not installed here; run: {install_command('train')}"
-        )
-
-
-def spread(number: int | None) -> None:
-    """Goes on in several processes, if that was asked for; this one only waits for them."""
-    root = click.get_current_context().find_root().command
-    if number is None or number == 1 or not isinstance(root, CommandGroup):
-        return
-    words = iter(root.arguments)
-    arguments = []
-    for word in words:
-        if word == "--processes":
-            next(words, None)
-        elif not word.startswith("--processes="):
-            arguments.append(word)
-    raise SystemExit(start_processes(number, arguments))
-
-
-def with_method(overrides: tuple[str, ...], method: str | None) -> tuple[str, ...]:
-    """The overrides with that of ``--method``."""
-    if method is None:
-        return overrides
-    if any(text.startswith("method=") for text in overrides):
-        raise click.UsageError("--method and method= are the same; give one of them.")
-    return (f"method={method}", *overrides)
-
-
-class OverriddenCommand(click.Command):
-    """Takes keys of the recipe as ``KEY=VALUE``, and says so where one is typed as an option."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parses; an option that does not exist may be a key."""
-        try:
-            return super().parse_args(ctx, args)
-        except click.NoSuchOption as error:
-            from lt_train.recipe.other_names import key_of
-
-            key = key_of(error.option_name.lstrip("-"))
-            if key is None:
-                raise
-            raise click.UsageError(f"No such option '{error.option_name}'; write {key}=VALUE.", ctx) from None
 
 
 @click.group(
@@ -107,19 +52,8 @@ def quickstart(out: Path | None, **options: Any) -> None:
     from lt_train.quickstart import quickstart as run
 
     directory, table = run(out, **options)
-    click.echo(table)
+    show_text(table)
     click.echo(f"\nwritten: {directory}")
-
-
-class FitCommand(OverriddenCommand):
-    """Lets ``--resume`` stand alone: only ``auto`` or ``=PATH`` is taken for its value."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Writes a bare ``--resume`` out."""
-        spelled = []
-        for word, following in zip(args, [*args[1:], ""], strict=True):
-            spelled.append("--resume=always" if word == "--resume" and following != "auto" else word)
-        return super().parse_args(ctx, spelled)
 
 
 @main.command(cls=FitCommand, short_help="Train a recipe, with overrides such as method=bags.")
@@ -195,7 +129,7 @@ def _dry_run(recipe: str, overrides: tuple[str, ...], init_from: Path | None) ->
     from lt_train.trials.dry_run import dry_run
 
     for line in dry_run(loaded, settings, init_from=init_from, notes=notes):
-        click.echo(line)
+        show_text(line)
 
 
 @main.command(name="eval", short_help="Measure AP of boxes and masks: overall, per group, per class.")
@@ -211,8 +145,9 @@ def _dry_run(recipe: str, overrides: tuple[str, ...], init_from: Path | None) ->
     help="How --train-counts finds its categories  [default: ids, same names].",
 )
 @click.option(
-    "--groups",
-    help="A preset, bounds such as 10,100,1000, coco-lt-paper or a groups file  "
+    *("--groups", "--edges", "groups"),
+    cls=GroupsOption,
+    help="A preset, bounds such as 10,100,1000, a groups file or coco-lt-paper  "
     "[default: the run's or the dataset directory's, else bags].",
 )
 @click.option("--protocol", type=click.Choice(["auto", "coco", "lvis"]), default="auto", show_default=True)
@@ -317,7 +252,7 @@ def _show(measured: Measured, out: Path | None) -> None:
         tell("note", note)
     for warning in measured.warnings:
         tell("warning", warning)
-    click.echo(measured.text)
+    show_text(measured.text)
     click.echo(f"written: {out}" if out is not None else "nothing written; give --out for the per-class table")
 
 
@@ -358,8 +293,8 @@ def predict(run: Path, images: Path, out: Path, processes: int | None, **options
     for line in done.notes:
         tell("note", line)
     for line in done.unreadable:
-        click.echo(f"error: {line}", err=True)
-    click.echo(done.text)
+        tell("error", line)
+    show_text(done.text)
     click.echo(f"written: {done.out}")
     if done.unreadable:
         raise SystemExit(1)
@@ -376,7 +311,7 @@ def compare(systems: tuple[Path, ...], **options: Any) -> None:
     """Compare evaluated runs A, B, ... with the first: differences of AP, groups and classes, and which are noise."""
     from lt_train.evaluation.comparison.compare import compare_evaluations
 
-    click.echo(compare_evaluations(systems, **options), nl=False)
+    show_text(compare_evaluations(systems, **options).removesuffix("\n"), options["style"])
 
 
 @main.command(cls=OverriddenCommand, short_help="Give a trained run other scores without training.")
@@ -425,7 +360,7 @@ def methods() -> None:
     """List the methods: what each does and trains, what it needs, what was published."""
     from lt_train.report.methods import format_methods
 
-    click.echo(format_methods())
+    show_text(format_methods())
 
 
 @main.command(short_help="Try out what this machine has for a run.")
@@ -437,7 +372,7 @@ def doctor() -> None:
     broken = False
     for finding in examine():
         broken = broken or finding.state == "broken"
-        click.echo(format_finding(finding))
+        show_text(format_finding(finding))
     if broken:
         raise SystemExit(1)
 
@@ -454,25 +389,28 @@ def replay_step(step: Path, device: str | None) -> None:
         click.echo(line)
 
 
-@main.group()
+@main.group(cls=ConfigGroup)
 def config() -> None:
     """Look at recipes."""
 
 
-@config.command(name="show", cls=OverriddenCommand)
+@config.command(name="show", cls=OverriddenCommand, short_help="Show every value of a recipe and its origin.")
 @click.argument("recipe", metavar="RECIPE")
 @OVERRIDES
 @METHOD
 @click.option("--yaml", "as_yaml", is_flag=True, help="A complete recipe file instead, without origins.")
 def show_config(recipe: str, overrides: tuple[str, ...], method: str | None, as_yaml: bool) -> None:
     """Every value of a RECIPE with its origin: command line, recipe, method or default."""
-    need_training()
+    need_packages()
     from lt_train.recipe.origins import format_settings, format_yaml, resolve
 
     loaded, settings, notes = resolve(recipe, with_method(overrides, method))
     for note in notes:
         click.echo(note, err=True)
-    click.echo(format_yaml(loaded) if as_yaml else format_settings(settings), nl=not as_yaml)
+    if as_yaml:
+        click.echo(format_yaml(loaded), nl=False)
+    else:
+        show_text(format_settings(settings))
 
 
 @main.command(short_help="List the recipes that come with the package.")
@@ -482,7 +420,7 @@ def recipes(text: str | None) -> None:
 
     A recipe is a data set and a detector; each takes any of lt-train methods as method=METHOD.
     """
-    need_training()
+    need_packages()
     from lt_train.recipe.load import recipe_names
 
     click.echo("\n".join(recipe_names(text or "")))

@@ -8,6 +8,8 @@ from typing import Final
 
 # characters of a value in a message
 MOST_SHOWN: Final = 80
+# characters of a line that says what is wrong: it starts with where and ends with the fix
+LONGEST_LINE: Final = 1000
 _SHORT: Final = Repr()
 _SHORT.maxlevel, _SHORT.maxother, _SHORT.maxstring = 3, 60, MOST_SHOWN
 
@@ -15,6 +17,12 @@ _SHORT.maxlevel, _SHORT.maxother, _SHORT.maxstring = 3, 60, MOST_SHOWN
 def one_line(text: str) -> str:
     """Text that may quote a file, as one line that every terminal can show."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def problem_line(text: str) -> str:
+    """What is wrong, as one line; without its middle if it is too long, whatever it quotes."""
+    line, half = one_line(text), LONGEST_LINE // 2
+    return line if len(line) <= LONGEST_LINE else f"{line[: half - 5]} ... {line[-half:]}"
 
 
 def shown(value: object) -> str:
@@ -32,7 +40,7 @@ class LtError(Exception):
 
     def __init__(self, problems: str | Iterable[str]) -> None:
         given = [problems] if isinstance(problems, str) else list(problems)
-        self.problems: list[str] = [one_line(problem) for problem in given]
+        self.problems: list[str] = [problem_line(problem) for problem in given]
         super().__init__("\n".join(self.problems))
 
     def __reduce__(self) -> tuple[type[LtError], tuple[list[str]]]:

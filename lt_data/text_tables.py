@@ -1,4 +1,10 @@
-"""Text for a terminal of 80 columns: tables of fixed width, and sentences that break at words."""
+"""Text for a terminal of 80 columns: tables of fixed width, and sentences that break at words.
+
+One rule for all commands. Text on standard output has lines of at most 80 characters, wherever it goes: a table that is
+wider has its columns in parts, a sentence breaks at words (:func:`fitted`). Notes, warnings and errors on standard
+error, and lines of a training, break at words where a terminal shows them; elsewhere, where programs look for them,
+each is one line. A word that is longer than a line, such as a path or a digest, stays whole: it is there to be copied.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +28,19 @@ def wrapped(text: str, indent: str = "", width: int = WIDTH) -> str:
         textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
         for line in text.splitlines()
     )
+
+
+def fitted(text: str) -> str:
+    """Text of which each line that is too long breaks at words and goes on below, indented by two more than it was.
+
+    Args:
+        text: What a command prints, its tables too: lines that fit stay as they are.
+    """
+    return "\n".join(line if len(line) <= WIDTH else wrapped(line, _indent(line) + _GAP) for line in text.split("\n"))
+
+
+def _indent(line: str) -> str:
+    return " " * (len(line) - len(line.lstrip(" ")))
 
 
 def table(rows: Sequence[Sequence[str]], *, left: int = 1, width: int = WIDTH) -> str:

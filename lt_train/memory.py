@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import re
 import resource
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +26,8 @@ NO_MEMORY = re.compile(
 # where in PyTorch's source an error was raised
 ENFORCED = re.compile(r"^\[enforce fail at [^\]]*\]\s*\S*\s*")
 SHOWN = 120
+# what a training imports, and room for the smallest one
+TRIAL = f"import tensorboard, torchvision, lt_train.engine.fit; bytearray({2**28})"
 MEMINFO = Path("/proc/meminfo")
 STATUS = Path("/proc/self/status")
 CGROUPS = Path("/sys/fs/cgroup")
@@ -58,6 +62,29 @@ def _is_out_of_memory(error: Exception) -> bool:
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     return isinstance(error, MemoryError) or bool(NO_MEMORY.search(str(error)))
+
+
+def check_torch_starts() -> None:
+    """Refuses a process that may not take what PyTorch needs to be loaded.
+
+    Without room for its libraries PyTorch ends the process by a signal, and no line says why. So where memory is
+    limited (``ulimit -v`` or ``-d``) it is loaded by another process first.
+
+    Raises:
+        OutOfMemory: It cannot be loaded within the limit.
+    """
+    limits = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
+    known = [limit for limit in limits if limit != resource.RLIM_INFINITY]
+    if not known:
+        return
+    # -P: as in the command itself, no file of the working directory is a module
+    trial = subprocess.run([sys.executable, "-P", "-c", TRIAL], capture_output=True, text=True, check=False)
+    if trial.returncode:
+        said = [line for line in trial.stderr.splitlines() if line.strip()][-1:] or [f"code {trial.returncode}"]
+        raise OutOfMemory(
+            f"PyTorch cannot be loaded in the {min(known) / 2**30:.1f} GiB that ulimit leaves this process "
+            f"({shorten(said[0], SHOWN, placeholder=' ...')}); raise the limit, or use a machine with more memory"
+        )
 
 
 def training_advice(recipe: Recipe) -> str:

@@ -233,6 +233,10 @@ class FindingList:
         examples += [one_line(describe(place)) for place in found[: MOST_EXAMPLES - len(examples)]]
         self._counts[code] = self._counts.get(code, 0) + len(found)
 
+    def has(self, code: str) -> bool:
+        """Whether there is one of a code."""
+        return code in self._counts
+
     def add_refused_of(self, other: FindingList, name: str) -> None:
         """What another file called ``name`` would be refused for, beside what was found in this one."""
         for code in (code for code in other._counts if CODES[code].structural):

@@ -100,6 +100,8 @@ _FIELD_CODES: Final = {
     "iscrowd": "LT007",
     **dict.fromkeys(_IDS, "LT007"),
 }
+# stands in names for what is no text
+UNREADABLE_NAME: Final = "\N{REPLACEMENT CHARACTER}"
 # what a field of a wrong type becomes, so that it is not reported as missing too
 _UNUSABLE: Final[dict[str, Any]] = {
     "bbox": (float("inf"),) * 4,
@@ -335,7 +337,7 @@ class RecordReader:
             content = _content(record)
             if not isinstance(content, dict):
                 self.log.add("LT003", f"{where}: {error}")
-                return _filled(kind, {})
+                return _filled(kind, _of_no_record(kind, index))
             usable, problems = _usable_fields(content, kind)
             if not any(CODES[code].structural for code, _ in problems) and not _is_strictly_readable(record, kind):
                 problems += [("LT003", text) for text in broken_texts(bytes(record)) or [str(error)]]
@@ -419,6 +421,13 @@ def _is_strictly_readable(record: msgspec.Raw, kind: type[_Record]) -> bool:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     return True
+
+
+def _of_no_record(kind: type[_Record], index: int) -> dict[str, Any]:
+    """Fields in the place of a value that is no record at all, so that none is reported as missing too."""
+    name = f"{UNREADABLE_NAME}{index}"
+    unusable = {**_UNUSABLE, "file_name": name, "name": name}
+    return {field.name: unusable[field.name] for field in msgspec.structs.fields(kind) if field.name in unusable}
 
 
 def _filled(kind: type[_Record], usable: Mapping[str, Any]) -> _Record:

@@ -106,7 +106,8 @@ def _check_ids(
     if known[0] == 0:
         log.add("LT108" if key == "annotations" else "LT106", f"{key}[{rows[first[0]]}] (id 0)")
     unused = int(known[-1]) - int(known[0]) + 1 - len(known)
-    if unused:
+    # one that cannot be used would fill a gap
+    if unused and NO_ID not in ids:
         log.add("LT107", f"{key}: {unused:,} of {known[0]}..{known[-1]} are not used")
 
 
@@ -206,7 +207,7 @@ def _check_use(file: FileColumns, log: FindingList) -> None:
     instances, images = _counts(file)
     # of a file without any object it follows for all of them
     if not crowd.all():
-        log.add_many("LT207", np.flatnonzero(instances == 0), partial(_unused, file))
+        log.add_many("LT207", np.flatnonzero((instances == 0) & (file.categories.ids != NO_ID)), partial(_unused, file))
     _check_header(file, instances, images, log)
     _check_frequencies(file, images, log)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lt_data.annotations.findings import FindingList, shown
+from lt_data.annotations.lenient import UNREADABLE_NAME
 from lt_data.annotations.lists import FileColumns, leaves_folder
 from lt_data.errors import DataError
 from lt_data.files.image_content import not_an_image
@@ -43,13 +44,14 @@ def check_image_files(file: FileColumns, folder: Path, log: FindingList, progres
     """
     check_folder(folder)
     sizes = file.images.sizes
-    count = len(file.images.names)
+    count, has_broken_texts = len(file.images.names), log.has("LT003")
     near = NearNames(folder)
     with warnings.catch_warnings():
         # odd metadata is no finding
         warnings.simplefilter("ignore")
         for row, name in enumerate(file.images.names):
-            if name and not leaves_folder(name):
+            # LT003 has named what is no name
+            if name and not leaves_folder(name) and not (has_broken_texts and UNREADABLE_NAME in name):
                 size = int(sizes[row, 0]), int(sizes[row, 1])
                 for code, text in _problems(folder, near, name, file.images.urls[row], size):
                     log.add(code, f"{file.image(row)}: {shown(name)}{text}")
@@ -137,7 +139,7 @@ def image_size(path: Path) -> tuple[int, int]:
             raise DataError(not_an_image(handle.read(100))) from None
     # decoders raise nearly anything on broken files
     except Exception as error:
-        raise DataError(f"{type(error).__name__}: {error}") from None
+        raise DataError(str(error) or type(error).__name__) from None
     return size
 
 

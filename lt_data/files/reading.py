@@ -33,6 +33,8 @@ _OTHER_STARTS: Final = (
     (codecs.BOM_UTF16_LE, "starts with a byte-order mark; save it as UTF-8 without one"),
     (codecs.BOM_UTF16_BE, "starts with a byte-order mark; save it as UTF-8 without one"),
     (b"{\0", "is not UTF-8 (UTF-16?); save it as UTF-8"),
+    # blocks that a crash or a full disk left unwritten
+    (b"\0" * 8, "starts with zero bytes: it was not written to its end; fetch or write it again"),
     (b"\0", "is not UTF-8 (UTF-16?); save it as UTF-8"),
     (b"version https://git-lfs", "is a Git LFS pointer, not the file itself; run git lfs pull"),
     (b"<!doctype html", "is a web page (HTML), perhaps an error of the server; fetch the file again"),

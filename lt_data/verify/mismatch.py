@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from lt_data.errors import one_line
+from lt_data.errors import problem_line
 
 # bytes shown of two texts that differ
 EXCERPT = 40
@@ -29,7 +29,7 @@ class Mismatch:
 
     def __str__(self) -> str:
         """One line."""
-        return one_line(f"{self.file}: {self.where}: got {self.got}; expected {self.expected}")
+        return problem_line(f"{self.file}: {self.where}: got {self.got}; expected {self.expected}")
 
 
 def differing_bytes(file: str, where: str, got: bytes, expected: bytes) -> Mismatch:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import Dataset, get_worker_info
 
 from lt_data.arrays import IntArray
 from lt_data.errors import DataError, LtError
@@ -23,7 +23,7 @@ from lt_train.data.instance_masks import InstanceMasks
 from lt_train.data.plan import Draw
 from lt_train.data.target import MaskForm, Target
 from lt_train.data.worker_memory import TRIM_EVERY, return_free_memory
-from lt_train.data.workers import start_worker, started
+from lt_train.data.workers import started
 from lt_train.randomness import draw_seed, keyed_generator
 
 Sample = tuple[Tensor, Target]
@@ -195,15 +195,10 @@ def make_loader(
     """
     # imported once, in front of the fork
     fast_jpeg_decoder()
-    loader = DataLoader(
-        _Guarded(dataset),
-        batch_sampler=draws,  # type: ignore[arg-type]
-        num_workers=workers,
-        worker_init_fn=start_worker,
-        collate_fn=_collate,
-        pin_memory=pin_memory,
+    batches = started(
+        _Guarded(dataset), batch_sampler=draws, num_workers=workers, collate_fn=_collate, pin_memory=pin_memory
     )
-    for images, targets, errors in started(loader):
+    for images, targets, errors in batches:
         for error in errors:
             if left_out is None:
                 raise error

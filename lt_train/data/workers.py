@@ -2,31 +2,59 @@
 
 from __future__ import annotations
 
+import os
 import signal
-from collections.abc import Iterable, Iterator
-from typing import Final, TypeVar
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from torch.utils.data import DataLoader, Dataset
 
 from lt_train.data.worker_memory import settle_worker
-
-T = TypeVar("T")
 
 _SIGNALS: Final = frozenset(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
-def started(loader: Iterable[T]) -> Iterator[T]:
+def many_workers_note(workers: int) -> tuple[str, ...]:
+    """A warning if there are more loader processes than cores that this process may use.
+
+    Args:
+        workers: Loader processes of a run.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if workers <= cores:
+        return ()
+    return (
+        f"warning: data.workers={workers} is more than the cores that may be used ({cores}): loader processes then "
+        "wait for each other, and each takes memory",
+    )
+
+
+def started(dataset: Dataset[Any], **options: Any) -> Iterator[Any]:
     """The batches of a loader whose processes run.
 
     A signal that comes meanwhile waits until they do: a process that is not settled yet would die of it, and its
     parent, which is about to end in its own way, would take that for a mishap.
 
     Args:
-        loader: Of PyTorch, with :func:`start_worker` as what its processes begin with.
+        dataset: What is loaded.
+        options: Of PyTorch's ``DataLoader``.
     """
+    with _signals_waiting(), warnings.catch_warnings():
+        # of more processes than cores; said once, by many_workers_note
+        warnings.filterwarnings("ignore", "This DataLoader will create")
+        return iter(DataLoader(dataset, worker_init_fn=start_worker, **options))
+
+
+@contextmanager
+def _signals_waiting() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
-        return iter(loader)
+        yield
+        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
-        return iter(loader)
+        yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

@@ -25,6 +25,7 @@ from lt_train.engine.resume import as_begun, read_begun
 from lt_train.engine.state import RunState, checkpoint_content, start_state
 from lt_train.engine.step import Draws, name_lost_workers, train_step
 from lt_train.engine.usage import StepTimer, Waiting, memory_gib
+from lt_train.evaluation.figures.table import explanations
 from lt_train.evaluation.measure import Measured
 from lt_train.inference.evaluate_run import evaluate_model, selection_ap
 from lt_train.memory import named_memory, training_advice
@@ -330,8 +331,9 @@ def _keep_best(
     measured: Measured, recipe: Recipe, data: RunData, state: RunState, run: RunDir, log: RunLog | SilentLog
 ) -> None:
     """Tells what was measured, and keeps the checkpoint if it is the best so far."""
+    again = explanations(measured.metrics)
     for line in measured.text.splitlines():
-        log.line(line)
+        log.line(line, once=line in again)
     for kind in ("bbox", "segm"):
         if kind in measured.metrics:
             log.record({"step": state.done, f"eval/{kind}_AP": measured.metrics[kind]["AP"]})

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from lt_data.annotations.category_ids import CategoryIds
 from lt_data.arrays import IntArray
@@ -28,7 +28,7 @@ from lt_data.progress import SILENT
 from lt_data.terminal import Bar
 from lt_train.data.detection_data import DetectionData
 from lt_train.data.images import as_input, read_image
-from lt_train.data.workers import start_worker, started
+from lt_train.data.workers import started
 from lt_train.detectors import LongTailDetector
 from lt_train.evaluation import Detections, join_detections, model_detections
 from lt_train.memory import inference_advice, named_memory
@@ -298,11 +298,4 @@ def loaded_images(
     images: ImageList, batches: Sequence[list[int]], workers: int
 ) -> Iterator[list[tuple[int, Tensor | DataError]]]:
     """The images of each batch, loaded ahead by worker processes."""
-    loader = DataLoader(
-        _Images(images),
-        batch_sampler=batches,
-        num_workers=workers,
-        worker_init_fn=start_worker,
-        collate_fn=list,
-    )
-    yield from started(loader)
+    yield from started(_Images(images), batch_sampler=batches, num_workers=workers, collate_fn=list)

@@ -150,13 +150,16 @@ def _line(problem: Mapping[str, Any], key: str, kinds: Sections, others: OtherNa
     if kinds:
         return f"{key}: got {got}; {_section_needed(key, kinds)}"
     if kind == "tuple_type":
-        return f"{key}: got {got}; a list is needed, for example {key}=[{_as_element(problem['input'])}]"
+        return f"{key}: got {got}; a list is needed{_as_list(key, problem['input'])}"
     return f"{key}: got {got}; {NEEDED.get(kind) or problem['msg'][:1].lower() + problem['msg'][1:]}"
 
 
-def _as_element(value: object) -> str:
-    """A value that was given for a list as what could stand in it."""
-    return shown(value) if not isinstance(value, str | Mapping) else "..."
+def _as_list(key: str, value: object) -> str:
+    """An example of what was given as a list, if it or what its commas part could stand in one."""
+    numbers = isinstance(value, str) and re.fullmatch(r"[\d\s,]*\d[\d\s,]*", value)
+    if isinstance(value, Mapping) or (isinstance(value, str) and not numbers):
+        return ""
+    return f", for example {key}=[{shown(value).strip(chr(39)) if numbers else shown(value)}]"
 
 
 def _one_of(got: Any, context: Mapping[str, Any], others: OtherNames) -> str:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from lt_data.errors import DataError, RecipeError
-from lt_data.groups import check_edges
+from lt_data.groups import check_edges, parse_edges
 from lt_train.options.errors import error_lines, section_name
 
 
@@ -122,5 +122,15 @@ def checked_edges(edges: tuple[int, ...]) -> tuple[int, ...]:
         raise ValueError(error.problems[0].removeprefix("edges: ")) from None
 
 
+def _edges_of_text(value: Any) -> Any:
+    """Bounds as they are typed for ``--groups``, numbers or a preset; what is no text stays as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return parse_edges(value)
+    except DataError as error:
+        raise ValueError(error.problems[0].removeprefix("--groups: ")) from None
+
+
 # bounds between groups of classes: positive and ascending instance counts
-Edges = Annotated[tuple[int, ...], AfterValidator(checked_edges)]
+Edges = Annotated[tuple[int, ...], BeforeValidator(_edges_of_text), AfterValidator(checked_edges)]

@@ -121,8 +121,8 @@ def _check_unit_of_decay(recipe: Recipe, content: Mapping[str, Any], overrides: 
     beside = {*typed} if "iterations" in typed and "iterations" not in in_file else {*typed, *in_file}
     if recipe.schedule.iterations is not None and recipe.schedule.decay and "decay" not in beside:
         raise RecipeError(
-            f"{where}: schedule: decay counts steps when iterations is set; got {list(recipe.schedule.decay)}, which "
-            f"are epochs; set schedule.decay too, for example schedule.decay=[{recipe.schedule.example_decay}]"
+            f"{where}: schedule: decay counts steps when iterations is set; got {shown(list(recipe.schedule.decay))}, "
+            f"which are epochs; set schedule.decay too, for example schedule.decay=[{recipe.schedule.example_decay}]"
         )
 
 
@@ -250,6 +250,8 @@ def read_recipe_file(source: str | Path) -> dict[str, Any]:
     else:
         try:
             text = _read_text(Path(source))
+        except UnicodeDecodeError:
+            raise RecipeError(f"{shown(name)[1:-1]}: is not text in UTF-8; save it as UTF-8") from None
         except (OSError, ValueError) as error:
             _answer_former_name(name, shipped)
             if "=" in name:
@@ -258,10 +260,10 @@ def read_recipe_file(source: str | Path) -> dict[str, Any]:
                     f"lt-train fit RECIPE {shown(name)[1:-1]}"
                 ) from None
             close = difflib.get_close_matches(name, shipped, n=3, cutoff=0.3)
+            reason = error.strerror if isinstance(error, OSError) else error
             raise RecipeError(
-                f"recipe {shown(name)}: no such shipped recipe and not a readable file ({_reason(error)}); "
-                f"{len(shipped)} are shipped, for example {', '.join(close or sorted(shipped)[:3])}; "
-                "lt-train recipes lists them"
+                f"recipe {shown(name)}: no such shipped recipe and not a readable file ({reason}); {len(shipped)} are "
+                f"shipped, for example {', '.join(close or sorted(shipped)[:3])}; lt-train recipes lists them"
             ) from None
     return _parse_mapping(text, name)
 
@@ -287,10 +289,6 @@ def _read_text(path: Path) -> str:
     """The text of a file, or as much as says that it is too long: a device has no end."""
     with path.open(encoding="utf-8") as file:
         return file.read(MOST_CHARACTERS + 1)
-
-
-def _reason(error: OSError | ValueError) -> str:
-    return error.strerror or "" if isinstance(error, OSError) else "not text in UTF-8"
 
 
 def _parse_mapping(text: str, name: str) -> dict[str, Any]:

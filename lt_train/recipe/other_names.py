@@ -57,7 +57,7 @@ _FILES: Final[Mapping[str, str]] = {
 }
 # as all values below: in small letters, with hyphens -> the method
 OTHER_METHODS: Final[Mapping[str, str]] = {
-    **dict.fromkeys(("balanced-group-softmax", "group-softmax", "bgs", "gs"), "bags"),
+    **dict.fromkeys(("balanced-group-softmax", "balancedgroupsoftmax", "group-softmax", "bgs", "gs"), "bags"),
     **dict.fromkeys(("repeat-factor", "repeat-factor-sampling"), "rfs"),
     **dict.fromkeys(("baseline", "none", "ce", "cross-entropy"), "softmax"),
     **dict.fromkeys(("class-balanced", "class-balanced-loss", "cb", "cb-loss"), "reweight-cls"),

@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, WrapValidator, fie
 
 from lt_data.errors import DataError, shown
 from lt_data.files.pixels import ImageReading, parse_range
-from lt_data.groups import are_edges, parse_edges
+from lt_data.groups import are_edges
 from lt_train.calibration import CalibrationOptions
 from lt_train.calibration.options import NoCalibration
 from lt_train.data.sampler_options import SamplerOptions, ShuffleSampler
@@ -43,12 +43,7 @@ def _bounds_or_file(value: Any, bounds: Callable[[Any], Any]) -> Any:
         return value
     if not isinstance(value, str):
         return bounds(value)
-    if not are_edges(value):
-        return Path(value)
-    try:
-        return parse_edges(value)
-    except DataError as error:
-        raise ValueError(error.problems[0].removeprefix("--groups: ")) from None
+    return bounds(value) if are_edges(value) else Path(value)
 
 
 if TYPE_CHECKING:
@@ -223,9 +218,9 @@ class ScheduleSection(Section):
             raise ValueError(f"warmup: {self.too_long(self.iterations)}")
         if early:
             raise ValueError(
-                f"decay counts steps when iterations is set; got {list(self.decay)}, of which {early[0]} is inside the "
-                f"warm-up of {warmup} steps; allowed are steps from {warmup} on; set a shorter schedule.warmup, or for "
-                f"example schedule.decay=[{max(warmup, self.example_decay)}]"
+                f"decay counts steps when iterations is set; got {shown(list(self.decay))}, of which {early[0]} is "
+                f"inside the warm-up of {warmup} steps; allowed are steps from {warmup} on; set a shorter "
+                f"schedule.warmup, or for example schedule.decay=[{max(warmup, self.example_decay)}]"
             )
         return self
 

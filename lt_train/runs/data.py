@@ -27,6 +27,7 @@ from lt_train.data.detection_data import (
 from lt_train.data.plan import Plan
 from lt_train.data.sampler_options import ClassAwareSampler, RepeatFactorSampler, SamplerOptions
 from lt_train.data.target import MaskForm
+from lt_train.data.workers import many_workers_note
 from lt_train.evaluation import GroundTruth, load_ground_truth
 from lt_train.recipe.sections import Files, Recipe, has_masks
 from lt_train.runs.metadata import (
@@ -180,6 +181,7 @@ def describe_data(recipe: Recipe, data: RunData, plan: Plan) -> list[str]:
         f"{len(counts.names)} categories",
         describe_groups(data),
         *data.notes,
+        *many_workers_note(recipe.data.workers),
     ]
     if plan.factors is not None and data.factors is not None:
         lines.append(

@@ -117,6 +117,7 @@ class RunLog:
         self.total = total
         self.every = every
         self.trackers = trackers
+        self._said_once: set[str] = set()
         self._log = _Lines(run.log)
         self._metrics = _Lines(run.metrics)
         self._table = LiveTable(self.console, total=total, done=done)
@@ -153,8 +154,16 @@ class RunLog:
         self._table.below = text
         return self._table.is_shown
 
-    def line(self, text: str) -> None:
-        """A line for people; above the table, if there is one."""
+    def line(self, text: str, *, once: bool = False) -> None:
+        """A line for people; above the table, if there is one.
+
+        Args:
+            text: The line.
+            once: Leave it out if it was said so before.
+        """
+        if once and text in self._said_once:
+            return
+        self._said_once |= {text} if once else set()
         self._write_line(text)
         # at words in a terminal, and one line where somebody reads a file
         self.console.print(text, markup=False, highlight=False, soft_wrap=not self.console.is_interactive)
@@ -216,7 +225,7 @@ class SilentLog:
         """Says that the line is taken care of: process 0 has it."""
         return True
 
-    def line(self, text: str) -> None:
+    def line(self, text: str, *, once: bool = False) -> None:
         """Nothing."""
 
     def is_due(self, index: int) -> bool:

@@ -11,7 +11,7 @@ import torch
 
 from lt_data.annotations.category_ids import CategoryIds
 from lt_data.counts.categories import CategoryCounts
-from lt_data.errors import RecipeError
+from lt_data.errors import RecipeError, shown
 from lt_data.groups import Group
 from lt_train.detectors import LongTailDetector, build_detector, initialise_from
 from lt_train.detectors.weight_files import checkpoint_categories
@@ -86,7 +86,7 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise RecipeError(f"device: got '{name}'; allowed are auto, cpu, cuda and cuda:N") from None
+        raise RecipeError(f"device: got {shown(name)}; allowed are auto, cpu, cuda and cuda:N") from None
     available = device.type == "cpu" or (device.type == "cuda" and (device.index or 0) < torch.cuda.device_count())
     if not available:
         raise RecipeError(f"device: '{name}' is not here ({torch.cuda.device_count()} CUDA devices); use device=auto")

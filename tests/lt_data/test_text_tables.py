@@ -1,6 +1,6 @@
 """Tables and sentences for a terminal of 80 columns."""
 
-from lt_data.text_tables import WIDTH, table, wrapped
+from lt_data.text_tables import WIDTH, fitted, table, wrapped
 
 
 def test_columns_that_do_not_fit_follow_below():
@@ -23,3 +23,14 @@ def test_sentences_break_at_words_and_long_words_stay():
     assert " ".join(lines).split() == text.split()
     assert all(line.startswith("  ") for line in lines[1:])
     assert [len(line) <= WIDTH for line in lines] == [True] * (len(lines) - 1) + [False]
+
+
+def test_only_lines_that_are_too_long_break():
+    table_row, sentence = f"{'name':<40}{'7':>40}", "    " + "word " * 30 + "x" * 90
+    first, *others = fitted(f"{table_row}\n{sentence}\n").split("\n")
+    assert first == table_row
+    assert others[-1] == ""
+    assert others[0].startswith("    word")
+    assert all(line.startswith(" " * 6) and line[6] != " " for line in others[1:-1])
+    assert others[-2] == " " * 6 + "x" * 90
+    assert "\n".join(others).split() == sentence.split()

@@ -1,6 +1,7 @@
 """Memory that runs out is one line that says what to lower."""
 
 import errno
+import resource
 
 import pytest
 import torch
@@ -10,7 +11,14 @@ from lt_train import memory
 from lt_train.engine.fit import fit
 from lt_train.engine.step import train_step
 from lt_train.inference.evaluate_run import evaluate_run
-from lt_train.memory import available_memory, inference_advice, limited_memory, named_memory, training_advice
+from lt_train.memory import (
+    available_memory,
+    check_torch_starts,
+    inference_advice,
+    limited_memory,
+    named_memory,
+    training_advice,
+)
 from lt_train.recipe.origins import Setting
 from lt_train.trials.dry_run import dry_run
 
@@ -47,6 +55,29 @@ def test_a_limit_ends_what_is_too_large_and_then_is_gone():
     with pytest.raises(OutOfMemory, match="64"), named_memory("64", "less"), limited_memory(2**25):
         torch.empty(2**26).fill_(1)
     assert torch.empty(2**26).fill_(1).sum() == 2**26
+
+
+@pytest.mark.parametrize(
+    ("trial", "why"),
+    [
+        ("import os; os.abort()", "code -6"),
+        ("raise ImportError('libtorch.so: failed to map segment')", "ImportError: libtorch.so: failed to map segment"),
+    ],
+)
+def test_pytorch_without_room_to_be_loaded_is_one_line(monkeypatch, trial, why):
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (2**30, resource.RLIM_INFINITY))
+    monkeypatch.setattr(memory, "TRIAL", trial)
+    with pytest.raises(OutOfMemory) as raised:
+        check_torch_starts()
+    (line,) = raised.value.problems
+    assert line.startswith(f"PyTorch cannot be loaded in the 1.0 GiB that ulimit leaves this process ({why}); raise")
+
+
+@pytest.mark.parametrize(("limit", "trial"), [(2**30, "pass"), (resource.RLIM_INFINITY, "import os; os.abort()")])
+def test_pytorch_is_tried_where_memory_is_limited(monkeypatch, limit, trial):
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (limit, resource.RLIM_INFINITY))
+    monkeypatch.setattr(memory, "TRIAL", trial)
+    check_torch_starts()
 
 
 def write_group(folder, most, used, cache=0):

@@ -14,6 +14,7 @@ from importlib import resources
 from typing import Any, Final, Literal
 
 from lt_data.groups import names_are_bounds
+from lt_data.text_tables import wrapped
 from lt_train.evaluation.predictions.columns import IouType
 
 Paper = Literal["coco-lt", "lvis"]
@@ -99,7 +100,8 @@ def format_published(paper: Paper, ours: Mapping[str, Mapping[str, Any]], *, iou
         iou_types: ``bbox`` and/or ``segm``; only those that were measured.
 
     Returns:
-        Percent, ours with one decimal; every row says ``ours`` or ``published``; ends with the sources.
+        Percent, ours with one decimal; every row says ``ours`` or ``published``, with its figures below; ends with the
+        sources.
     """
     rows = read_published(paper)
     sources = list(dict.fromkeys(row.source for row in rows if row.iou_type in iou_types))
@@ -123,15 +125,16 @@ def _block(
     measured = {name: our_figures(metrics, iou_type) for name, metrics in ours.items()}
     present = [row.figures for row in published] + list(measured.values())
     names = [name for name in FIGURES if any(figures[name] is not None for figures in present)]
-    lines = [[f"{dataset} {iou_type}", "", *names, ""]]
-    lines += [["ours", label, *_ours(figures, names), ""] for label, figures in measured.items()]
+    rows = [(f"ours: {label}", _ours(figures, names)) for label, figures in measured.items()]
     for row in published:
         what = f"{row.model}, {row.method}" + (f" ({row.note})" if row.note else "")
         cells = [row.printed[name] or "-" for name in names]
-        lines.append(["published", what, *cells, f"[{sources.index(row.source) + 1}]"])
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    text = [_line(line, widths) for line in lines]
-    return "\n".join([*text, *_differences(dataset, ours, names)])
+        rows.append((f"published: {what} [{sources.index(row.source) + 1}]", cells))
+    widths = [max(len(name), *(len(cells[i]) for _, cells in rows)) for i, name in enumerate(names)]
+    lines = [f"{dataset} {iou_type}", _figures(names, widths)]
+    for name, cells in rows:
+        lines += [wrapped(name, "  "), _figures(cells, widths)]
+    return "\n".join([*lines, *_differences(dataset, ours, names)])
 
 
 def our_figures(metrics: Mapping[str, Any], iou_type: str) -> dict[str, float | None]:
@@ -182,7 +185,6 @@ def _ours(figures: Mapping[str, float | None], names: Sequence[str]) -> list[str
     return ["-" if (value := figures[name]) is None else f"{value:.1f}" for name in names]
 
 
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    """Names to the left, figures to the right of their columns."""
-    pairs = enumerate(zip(cells, widths, strict=True))
-    return "  ".join(cell.ljust(width) if i < 2 else cell.rjust(width) for i, (cell, width) in pairs).rstrip()
+def _figures(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """Figures to the right of their columns, below the name of their row: beside it there is no room for ten."""
+    return "".join(f"  {cell:>{width}}" for cell, width in zip(cells, widths, strict=True))

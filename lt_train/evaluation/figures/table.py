@@ -38,9 +38,15 @@ def format_metrics(metrics: Mapping[str, Any]) -> str:
         rows.append([title, *map(percent, values)])
     # equal widths, so that runs stand below each other
     rows = [[name.ljust(_NAMES), *(cell.rjust(_FIGURE) for cell in cells)] for name, *cells in rows]
-    explained = names_sentence(list(counts["groups"]), "training instances")
-    below = [_identity(metrics), *([explained] if explained else []), *_untrained(counts)]
-    return "\n".join([wrapped(_measured_by(metrics)), _tables(rows), *map(wrapped, below)]) + "\n"
+    lines = [wrapped(_measured_by(metrics)), _tables(rows), wrapped(_identity(metrics)), *explanations(metrics)]
+    return "\n".join(lines) + "\n"
+
+
+def explanations(metrics: Mapping[str, Any]) -> list[str]:
+    """Lines at the end of :func:`format_metrics` that are the same whatever was measured for these classes."""
+    classes = metrics["counts"]["classes"]
+    names = names_sentence(list(classes["groups"]), "training instances")
+    return [line for text in (names, *_untrained(classes)) for line in wrapped(text).splitlines()]
 
 
 def _tables(rows: Sequence[Sequence[str]]) -> str:

@@ -113,7 +113,14 @@ def _masks(detections: Detections, truth: GroundTruth, pixels: IntArray) -> Iter
     yield _Found("mask_size", wrong, sizes, "have a mask of another size than their image: size", fix)
     unreadable = ~wrong & (pixels != sizes.prod(axis=1))
     fix = "counts are compressed run lengths that add up to height x width"
+    if any(_is_text_of_bytes(masks[row]["counts"]) for row in np.flatnonzero(unreadable).tolist()):
+        fix = "counts is text of Python bytes (b'...'); write rle['counts'].decode()"
     yield _Found("mask", unreadable, detections.images, "have a mask whose counts cannot be read: image_id", fix)
+
+
+def _is_text_of_bytes(counts: object) -> bool:
+    """Whether a writer took the text of Python's bytes for the bytes."""
+    return isinstance(counts, str) and counts.startswith(("b'", 'b"'))
 
 
 def _duplicates(detections: Detections, iou_types: Sequence[IouType]) -> _Found:

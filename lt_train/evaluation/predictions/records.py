@@ -9,6 +9,7 @@ Shapes: D records that have all their fields.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from operator import itemgetter
@@ -18,6 +19,7 @@ from typing import Annotated, Any, Final, NamedTuple, TypedDict
 import msgspec
 import numpy as np
 
+from lt_data.annotations.lenient import segmentation_form
 from lt_data.annotations.records import CHUNK, LARGEST_ID, UNREADABLE
 from lt_data.arrays import FloatArray
 from lt_data.errors import DataError
@@ -41,6 +43,9 @@ _NEEDED: Final[Mapping[IouType, str]] = {
     "bbox": "bbox [x, y, width, height]",
     "segm": "segmentation (RLE or polygons)",
 }
+
+# what msgspec says of a number in quotes
+_QUOTED_NUMBER: Final = re.compile(r"Expected `(float|int).*got `str`")
 
 
 class Rle(TypedDict):
@@ -221,11 +226,12 @@ def _one_by_one(content: Sequence[Any], kind: type[Any]) -> tuple[list[Any], dic
 
 def _fault(record: Any, error: str) -> str:
     given = record.get("segmentation") if isinstance(record, Mapping) else None
-    if "$.segmentation" not in error or not isinstance(given, list | tuple):
+    if "$.segmentation" not in error:
         return error
-    if not given:
+    if isinstance(given, list | tuple) and not given:
         return "Object missing required field `segmentation`"
-    return "polygons that are no list of lists of numbers"
+    other = "polygons that are no list of lists of numbers" if isinstance(given, list | tuple) else error
+    return segmentation_form(given) or other
 
 
 def _other_content(content: Any) -> str:
@@ -276,12 +282,22 @@ def _with_more(rows: Sequence[_AnyRecord], iou_types: Sequence[IouType], total: 
 
 
 def _no_records(faults: Mapping[int, str], total: int, iou_types: Iterable[IouType], source: str) -> Problem:
-    shown = ", ".join(f"[{number}]: {faults[number]}" for number in sorted(faults)[:3])
     needed = " and ".join(_NEEDED[name] for name in iou_types)
-    line = f"{source}: {len(faults):,} of {total:,} predictions are no COCO results ({shown}); "
+    line = f"{source}: {len(faults):,} of {total:,} predictions are no COCO results ({_first_of(faults)}); "
+    if any(_QUOTED_NUMBER.match(fault) for fault in faults.values()):
+        needed += ", numbers without quotes"
     if all("neither" in fault for fault in faults.values()):
         needed = " or ".join(_NEEDED.values()) + "; keypoints alone are not measured"
     return Problem("record", len(faults), f"{line}each needs image_id, category_id, score and {needed}")
+
+
+def _first_of(faults: Mapping[int, str]) -> str:
+    """The first three; one that they share is told once."""
+    numbers = sorted(faults)[:3]
+    texts = [faults[number] for number in numbers]
+    if len(set(texts)) == 1:
+        return f"{', '.join(f'[{number}]' for number in numbers)}: {texts[0]}"
+    return ", ".join(f"[{number}]: {text}" for number, text in zip(numbers, texts, strict=True))
 
 
 def _columns(rows: Sequence[Any], iou_types: Sequence[IouType]) -> Detections:

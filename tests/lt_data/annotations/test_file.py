@@ -216,6 +216,7 @@ def test_real_coco_file(shared_data):
         (HOSTILE.encode("utf-16"), "starts with a byte-order mark; save it as UTF-8 without one"),
         (HOSTILE.encode("utf-16-le"), "is not UTF-8 .UTF-16..; save it as UTF-8"),
         (HOSTILE.encode("utf-16-be"), "is not UTF-8 .UTF-16..; save it as UTF-8"),
+        (bytes(4096), "starts with zero bytes: it was not written to its end; fetch or write it again"),
         (gzip.compress(HOSTILE.encode()), "is a gzip file; name it .gz"),
     ],
 )

@@ -556,6 +556,17 @@ def test_what_is_wrong_with_the_other_file(tmp_path, change, code, says):
     assert "LT604" not in findings or code in ("LT005", "LT103")
 
 
+@pytest.mark.parametrize("key", ["images", "annotations", "categories"])
+@pytest.mark.parametrize("value", [None, [1, 2], "text"])
+def test_what_is_no_record_is_one_finding(tmp_path, key, value):
+    """Not also one without an id, a name, a size, a box, a mask, an area or an instance."""
+    content = base()
+    content[key] += [value, value]
+    findings = found(tmp_path, content, images=None)
+    assert [*findings] == ["LT003"]
+    assert findings["LT003"].count == 2
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [

@@ -25,6 +25,19 @@ def test_whole_image_files(tmp_path, images):
     assert found(tmp_path, base(), images=images) == {}
 
 
+def test_a_name_that_is_no_text_is_not_missing_too(tmp_path, images):
+    """A name that has the sign for what cannot be read by itself is: that is a name."""
+    content = base()
+    content["images"][0]["file_name"], content["images"][1]["file_name"] = "HERE", "a\ufffd.jpg"
+    path = tmp_path / "a.json"
+    text = save(content, path).read_bytes()
+    for written, codes in ((b"caf\xe9.jpg", ["LT003"]), (b"missing.jpg", ["LT501"])):
+        path.write_bytes(text.replace(b"HERE", written))
+        findings = {finding.code: finding for finding in check_file(path, images=images).findings}
+        assert list(findings) == codes
+    assert findings["LT501"].count == 2
+
+
 @pytest.mark.parametrize(
     ("name", "damage", "code", "says"),
     [
@@ -36,7 +49,7 @@ def test_whole_image_files(tmp_path, images):
             "000000000003.jpg",
             lambda data: data[: len(data) // 2],
             "LT502",
-            "images[2] (id 3): '000000000003.jpg': OSErr",
+            "images[2] (id 3): '000000000003.jpg': image file is truncated",
         ),
     ],
 )

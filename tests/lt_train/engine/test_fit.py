@@ -136,6 +136,10 @@ def test_epoch_schedule_and_best_checkpoint(tiny_recipe, tmp_path):
     assert len(evaluated) == 2
     assert len(losses(run)) == 4
     assert load_checkpoint(run.best)["best"] == max(evaluated)
+    log = run.log.read_text()
+    assert log.count("protocol coco") == log.count("groups weighted by their classes") == 2
+    # what is the same for every evaluation is said once
+    assert log.count("(0, 2) holds categories of") == 1
     assert "segm" not in json.loads((run.evaluation / "metrics.json").read_text())
 
 

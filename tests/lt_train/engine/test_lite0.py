@@ -5,10 +5,10 @@ import re
 
 import pytest
 import torch
+from lt_train.engine.dry_run import dry_run
 
 from lt_train.detectors.table import LITE0
 from lt_train.engine.calibrate import calibrate_run
-from lt_train.engine.dry_run import dry_run
 from lt_train.engine.fit import fit
 from lt_train.inference.evaluate_run import evaluate_run
 from lt_train.recipe.origins import Setting

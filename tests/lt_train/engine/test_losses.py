@@ -179,7 +179,10 @@ def test_ctrl_c_after_such_a_step_saves_nothing(tiny_recipe, tmp_path, monkeypat
 def test_a_gradient_that_is_not_finite_changes_no_weight(tiny_recipe, tmp_path, monkeypatch, options):
     """A finite loss can have gradients that are not; the step is the last one here, whose losses nobody reads."""
     spoil(monkeypatch, {9}, steep)
-    with pytest.raises(TrainingStopped, match="step 10 .*the gradient is not finite; no weight was changed .*go back to the last checkpoint"):
+    with pytest.raises(
+        TrainingStopped,
+        match="step 10 .*the gradient is not finite; no weight was changed",
+    ):
         fit(tiny_recipe(*TEN_STEPS, *options), tmp_path / "run")
     content = load_checkpoint(tmp_path / "run/checkpoints/last.pt")
     assert content["done"] == 8

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from lt_data.errors import RecipeError
+from lt_data.errors import LONGEST_LINE, RecipeError
 from lt_train.recipe.load import load_recipe, recipe_names
 from lt_train.recipe.methods import METHODS
 from lt_train.recipe.origins import resolve
@@ -51,6 +51,8 @@ def problem(source, *overrides):
         ("calibration=null", "calibration is never null; allowed are none, tau-norm, ncm"),
         ("data.groups=10", "data.groups: got 10; a list is needed, for example data.groups=[10]"),
         ("schedule.decay=3", "for example schedule.decay=[3]"),
+        ("schedule.decay=8,11", "schedule.decay: got '8,11'; a list is needed, for example schedule.decay=[8,11]"),
+        ("schedule.decay=late", "schedule.decay: got 'late'; a list is needed"),
         ("optim=3", "optim: got 3; it is a section with the keys lr, momentum"),
         ("data.train=x", "for example data.train.annotations=VALUE"),
         ("data.train.images=3", "data.train.images: got 3; a path is needed"),
@@ -81,10 +83,22 @@ def test_values_of_the_wrong_kind(override, says):
 def test_options_of_the_wrong_kind():
     line = problem(BASE, "method=bags", "head.edges=10")
     assert "head.edges: got 10; a list is needed, for example head.edges=[10]" in line
+    line = problem(BASE, "method=bags", "head.edges=100,5")
+    assert line.endswith(
+        "head.edges: got 100,5; allowed are positive whole numbers in ascending order, for example 5,100"
+    )
+    assert "head.edges: got 'abc'; allowed are the presets bags" in problem(BASE, "method=bags", "head.edges=abc")
+    assert load_recipe(BASE, ["method=bags", "head.edges=5,100"]).head.edges == (5, 100)
+    assert load_recipe(BASE, ["method=bags", "head.edges=bags-2"]).head.edges == (100,)
     assert (
         "head.weighting: got 'effective'; allowed are 'none', 'inverse' or 'effective-number'; did you mean"
         in problem(BASE, "head=focal", "head.weighting=effective")
     )
+
+
+def test_a_long_list_is_cut():
+    line = problem(BASE, f"schedule.decay={[*range(3000)]}", "schedule.iterations=4000")
+    assert "got [0, 1, 2, 3, 4, 5, ...], of which 0 is inside the warm-up" in line
 
 
 def test_options_of_another_head_are_one_line(tmp_path):
@@ -207,6 +221,7 @@ def test_a_key_that_is_in_two_sections_is_not_guessed():
     [
         ("method=BAGS", "bags"),
         ("method=balanced_group_softmax", "bags"),
+        ("method=BalancedGroupSoftmax", "bags"),
         ("method=repeat-factor", "rfs"),
         ("method=RFS", "rfs"),
         ("method=baseline", "softmax"),
@@ -238,3 +253,17 @@ def test_a_file_of_something_else_has_twenty_lines_and_a_count(tmp_path):
     assert len(error.value.problems) == 21
     assert error.value.problems[-1].endswith(" more mistakes like these")
     assert sum("unknown key" in line for line in error.value.problems) == 19
+
+
+def test_a_recipe_that_is_not_utf_8_is_named_for_that(tmp_path):
+    path = tmp_path / "latin.yaml"
+    path.write_bytes("# caf\u00e9\nseed: 1\n".encode("latin-1"))
+    assert problem(path) == "is not text in UTF-8; save it as UTF-8"
+
+
+def test_a_line_is_never_longer_than_anybody_reads():
+    """Whatever it quotes; where it is and how to fix it stay."""
+    (line,) = RecipeError(f"here: got {'x' * 5000}; write less").problems
+    assert line.startswith("here: got xxx")
+    assert line.endswith("xxx; write less")
+    assert len(line) == LONGEST_LINE

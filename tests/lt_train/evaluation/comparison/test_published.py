@@ -1,5 +1,6 @@
 import pytest
 
+from lt_data.text_tables import WIDTH
 from lt_train.evaluation.comparison.published import FIGURES, format_published, our_figures, read_published
 
 # classes of each mean: fixed category lists of COCO-LT, categories of LVIS v0.5 that occur in its validation set
@@ -77,16 +78,26 @@ def metrics(groups, *, ap=0.2, classes=(19, 29, 20, 12), frequency=(None, 0.1, 0
 FOUR = {"(0, 10)": 0.011, "[10, 100)": None, "[100, 1000)": 0.3, "[1000, ~)": 0.4}
 
 
+def below(lines, name):
+    """The figures of a row."""
+    return lines[lines.index(name) + 1].split()
+
+
+@pytest.mark.parametrize("paper", ["coco-lt", "lvis"])
+def test_rows_fit_a_terminal(paper):
+    text = format_published(paper, {"run": metrics(FOUR)}, iou_types=["bbox"])
+    rows = [line for line in text.splitlines() if not line.startswith(("not comparable", "["))]
+    assert max(map(len, rows)) <= WIDTH
+
+
 def test_ours_beside_published():
     text = format_published("coco-lt", {"my run": metrics(FOUR, classes=(4, 24, 32, 20))}, iou_types=["bbox"])
     lines = text.splitlines()
-    assert lines[0].split() == ["coco-lt", "bbox", "AP", "AP50", "AP1", "AP2", "AP3", "AP4", "APc", "APf"]
-    ours = next(line for line in lines if line.startswith("ours"))
-    assert ours.split() == ["ours", "my", "run", "20.0", "40.0", "1.1", "-", "30.0", "40.0", "10.0", "20.0"]
-    row = next(line for line in lines if "Faster R-CNN R50-FPN, BAGS" in line)
-    assert row.startswith("published")
-    assert row.split()[5:11] == ["22.5", "-", "13.0", "18.6", "24.1", "26.4"]
-    assert row.endswith("[1]")
+    assert lines[0] == "coco-lt bbox"
+    assert lines[1].split() == ["AP", "AP50", "AP1", "AP2", "AP3", "AP4", "APc", "APf"]
+    assert below(lines, "ours: my run") == ["20.0", "40.0", "1.1", "-", "30.0", "40.0", "10.0", "20.0"]
+    figures = below(lines, "published: Faster R-CNN R50-FPN, BAGS [1]")
+    assert figures[:6] == ["22.5", "-", "13.0", "18.6", "24.1", "26.4"]
     assert "[1] BAGS (CVPR 2020), supplement, table 2" in lines
     assert "segm" not in text
     assert "not comparable" not in text
@@ -103,8 +114,7 @@ def test_means_over_other_classes_are_named():
 
 def test_other_groups_have_no_published_name():
     text = format_published("coco-lt", {"run": metrics({"(0, 100)": 0.1, "[100, ~)": 0.2})}, iou_types=["bbox"])
-    ours = next(line for line in text.splitlines() if line.startswith("ours"))
-    assert ours.split()[2:] == ["20.0", "40.0", "-", "-", "-", "-", "10.0", "20.0"]
+    assert below(text.splitlines(), "ours: run") == ["20.0", "40.0", "-", "-", "-", "-", "10.0", "20.0"]
 
 
 def test_unknown_paper():

@@ -218,6 +218,23 @@ def test_nothing_is_measured_where_all_are_invalid(wrong):
     assert last.startswith("predictions: none of 2 predictions is left without the invalid ones")
 
 
+@pytest.mark.parametrize(
+    ("changes", "said", "fix"),
+    [
+        ({"score": "0.5"}, "[0], [1]: Expected `float`, got `str` - at `$.score`", "numbers without quotes"),
+        ({"bbox": ["1", "2", "3", "4"]}, "[0], [1]: Expected `float`, got `str` - at", "numbers without quotes"),
+        ({"segmentation": [{"size": [20, 30], "counts": "0"}]}, "[0], [1]: run lengths are one {size, counts}", "RLE"),
+        ({"segmentation": [[[1, 2], [3, 4], [5, 6]]]}, "[0], [1]: points are not grouped: write [[x1, y1, x2", "RLE"),
+        ({"segmentation": {"size": [20, 30], "counts": "b'0'"}}, "image_id (1)", "write rle['counts'].decode()"),
+    ],
+)
+def test_slips_of_writers_are_named(changes, said, fix):
+    records = [{**prediction(score=score), **changes} for score in (0.5, 0.25)]
+    (line,) = problems(*records, iou_types=["segm" if "segmentation" in changes else "bbox"])
+    assert said in line
+    assert fix in line.partition("); ")[2]
+
+
 @pytest.mark.parametrize("size", [[10**30, 5], [2**31, 2**31], [-1, 30], [20.5, 30], [1e300, 30]])
 def test_sizes_of_masks_that_are_none(size):
     mask = {"size": size, "counts": "0"}
