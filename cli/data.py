@@ -25,22 +25,13 @@ from .options import (
     show_text,
     tell,
 )
-from .pictures import plot, show
+from .pictures import BY, GROUPS, PRESETS, plot, show
 
 FILE = FilePath()
 PATH = click.argument("path", type=FILE)
-PRESETS = "numbers such as 10,100,1000, or a preset: bags, bags-2, bags-8, simcal"
 THRESHOLD = "categories in a smaller share of the images than this are repeated."
 
 
-GROUPS = groups_option(help=f"Bounds between the groups: {PRESETS}  [default: the directory's, else bags].")
-BY = click.option(
-    "--by",
-    type=click.Choice(["instances", "images", "frequency"]),
-    default="instances",
-    show_default=True,
-    help="What the bounds count; frequency: rare, common and frequent, as in LVIS, without --groups.",
-)
 TABLE_CSV_OR_JSON = click.option(
     "--format", "style", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True
 )

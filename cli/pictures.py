@@ -11,10 +11,19 @@ import click
 from lt_data.errors import DataError
 from lt_data.terminal import Bar
 
-from .options import FilePath, tell
+from .options import FilePath, groups_option, tell
 
 FILE = FilePath()
 PATH = click.argument("path", type=FILE)
+PRESETS = "numbers such as 10,100,1000, or a preset: bags, bags-2, bags-8, simcal"
+GROUPS = groups_option(help=f"Bounds between the groups: {PRESETS}  [default: the directory's, else bags].")
+BY = click.option(
+    "--by",
+    type=click.Choice(["instances", "images", "frequency"]),
+    default="instances",
+    show_default=True,
+    help="What the bounds count; frequency: rare, common and frequent, as in LVIS, without --groups.",
+)
 
 
 @click.command(short_help="Draw what a dataset holds, as PNG and SVG.")
