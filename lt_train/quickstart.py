@@ -39,6 +39,7 @@ POOL_IMAGES: Final = 700
 POOL_EXPONENT: Final = 2.0
 POOL_LEAST: Final = 2
 VAL_IMAGES: Final = 160
+VAL_LEAST: Final = 10
 # the validation pool must never share an image with the training pool
 VAL_SEED_OFFSET: Final = 1_000_000
 SCALE: Final = "0.08"
@@ -166,7 +167,7 @@ def _draw(out: Path, seed: int) -> None:
             out / "val",
             images=VAL_IMAGES,
             exponent=0.0,
-            minimum_instances=10,
+            minimum_instances=VAL_LEAST,
             instances_per_image=(1, 3),
             seed=seed + VAL_SEED_OFFSET,
         )

@@ -2,6 +2,24 @@
 
 import pytest
 
+from tests.lt_train.pictures import leave_out_pictures
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_pictures():
+    """Runs are drawn in tests that look at it, which ask for ``pictures``."""
+    with pytest.MonkeyPatch.context() as patch:
+        leave_out_pictures(patch)
+        yield
+
+
+@pytest.fixture
+def pictures(monkeypatch):
+    """Runs of this test are drawn."""
+    from lt_train.report.run_report import draw_run_report
+
+    monkeypatch.setattr("lt_train.engine.fit.draw_run_report", draw_run_report)
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread():

@@ -4,9 +4,11 @@ import multiprocessing
 import os
 import socket
 
+import pytest
 import torch
 
 from lt_data.errors import LtError
+from tests.lt_train.pictures import leave_out_pictures
 
 
 def free_port():
@@ -17,6 +19,7 @@ def free_port():
 
 def one_process(queue, rank, world, port, work):
     torch.set_num_threads(1)
+    leave_out_pictures(pytest.MonkeyPatch())
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
     try:
         queue.put((rank, repr(work())))

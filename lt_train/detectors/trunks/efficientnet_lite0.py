@@ -92,7 +92,7 @@ def efficientnet_lite0_fpn(*, pretrained: bool) -> Any:
     """
     body = IntermediateLayerGetter(efficientnet_lite0(pretrained=pretrained), LEVELS)
     widths = [STAGES[int(name.removeprefix("stage")) - 1].channels for name in LEVELS]
-    trunk = nn.Sequential(OrderedDict(body=body, fpn=FeaturePyramidNetwork(widths, PYRAMID_CHANNELS)))
+    trunk: Any = nn.Sequential(OrderedDict(body=body, fpn=FeaturePyramidNetwork(widths, PYRAMID_CHANNELS)))
     # torchvision's detectors ask for it
     trunk.out_channels = PYRAMID_CHANNELS
     return trunk

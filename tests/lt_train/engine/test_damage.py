@@ -33,11 +33,6 @@ OPTIONS = ("schedule.iterations=4", "schedule.decay=[]", "trackers=[]", "model.n
 BLIND = (*OPTIONS, "data.val=null")
 
 
-@pytest.fixture(autouse=True)
-def _no_pictures(monkeypatch):
-    monkeypatch.setattr(engine, "draw_run_report", lambda *_, **__: None)
-
-
 @pytest.fixture
 def finished(tiny_recipe, _module_cache, tmp_path_factory):
     """A run of four steps with a checkpoint after each, and an evaluation."""

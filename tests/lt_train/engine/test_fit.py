@@ -194,8 +194,10 @@ def test_an_evaluation_that_fails_loses_no_weights(tiny_recipe, tmp_path, monkey
     assert load_checkpoint(tmp_path / "run/checkpoints/last.pt")["done"] == 3
 
 
-def test_report_pictures(softmax_run):
-    names = {path.name for path in softmax_run.report.iterdir()}
+@pytest.mark.usefixtures("pictures")
+def test_report_pictures(tiny_recipe, tmp_path):
+    run = fit(tiny_recipe("schedule.iterations=2"), tmp_path / "run")
+    names = {path.name for path in run.report.iterdir()}
     assert names == {"loss_curves.png", "group_ap_bbox.png", "group_ap_segm.png", "seen.csv", "trainable.csv"}
 
 

@@ -24,11 +24,6 @@ NO_EVALUATION = (*FOUR, "data.val=null")
 EVALUATED = (*FOUR, "model.name=faster_rcnn_small", "eval.every=2")
 
 
-@pytest.fixture(autouse=True)
-def _no_pictures(monkeypatch):
-    monkeypatch.setattr(engine, "draw_run_report", lambda *_, **__: None)
-
-
 @pytest.fixture
 def straight_run(tiny_recipe, _module_cache, tmp_path_factory):
     """A run that nothing interrupts, by the options of its recipe."""

@@ -5,13 +5,13 @@ import re
 
 import pytest
 import torch
-from lt_train.engine.dry_run import dry_run
 
 from lt_train.detectors.table import LITE0
 from lt_train.engine.calibrate import calibrate_run
 from lt_train.engine.fit import fit
 from lt_train.inference.evaluate_run import evaluate_run
 from lt_train.recipe.origins import Setting
+from lt_train.trials.dry_run import dry_run
 from tests.lt_train.engine.reading_runs import losses, weights
 from tests.lt_train.engine.stepping import interrupt_in_step
 

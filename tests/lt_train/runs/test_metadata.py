@@ -114,6 +114,7 @@ def test_an_edited_group_and_an_edited_factor_are_trained_with(dataset, recipe_o
     assert f"warning: {dataset / 'groups.json'}: 1 category has an instance count outside the bounds" in log
 
 
+@pytest.mark.usefixtures("pictures")
 def test_any_partition_flows_through(dataset, recipe_on, tiny_pool, tmp_path):
     """Head, tables, metrics, classes, pictures; evaluation and prediction keep to what was trained with."""
     edit(dataset / "groups.json", own_groups)
