@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
@@ -101,8 +103,22 @@ def averaging_gradients(model: LongTailDetector, processes: Processes) -> nn.Mod
     if processes.world == 1:
         return model
     in_order = next(model.parameters()).device.type == "cpu"
-    # PyTorch rebuilds its buckets in the order of the first backward pass unless it looks for weights without gradient
-    return DistributedDataParallel(model, broadcast_buffers=False, find_unused_parameters=in_order)
+    with warnings.catch_warnings():
+        # the name that PyTorch 2.14 prefers is not known to those before
+        warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)
+        # buckets are rebuilt in the order of the first backward pass unless weights without gradient are looked for
+        return DistributedDataParallel(model, broadcast_buffers=False, find_unused_parameters=in_order)
+
+
+def share_statistics(state: RunState) -> None:
+    """Gives the model to evaluate the batch norms' running statistics of the first process, which are what it saves.
+
+    Each process has statistics of its own images, and all of them are to evaluate the same model. All come here.
+    """
+    for module in state.result.modules() if state.processes.world > 1 else ():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            for buffer in module.buffers(recurse=False):
+                dist.broadcast(buffer, src=0)
 
 
 def start_state(
