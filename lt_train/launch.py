@@ -97,11 +97,7 @@ def leave_code(code: int) -> None:
 def several_started() -> bool:
     """Whether a launcher started this process as one of several."""
     adopt_slurm()
-    several = os.environ.get("WORLD_SIZE", "1") != "1"
-    if several:
-        # read when torch is loaded: its warnings would come from every process, and its errors still do
-        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    return several
+    return os.environ.get("WORLD_SIZE", "1") != "1"
 
 
 def speaks() -> bool:

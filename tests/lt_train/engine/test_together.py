@@ -8,7 +8,9 @@ from functools import partial
 
 import pytest
 import torch
+from torch.nn import functional as F
 
+import lt_train.runs.model as run_model
 from lt_data.errors import RecipeError
 from lt_train.data.plan import Plan
 from lt_train.data.share import check_shareable, own_part
@@ -16,6 +18,9 @@ from lt_train.engine import fit as engine
 from lt_train.engine.fit import fit
 from lt_train.engine.step import Draws
 from lt_train.global_batch import sharing, summed
+from lt_train.heads.base import micro_batch_sum
+from lt_train.heads.options.softmax import SoftmaxOptions
+from lt_train.heads.softmax import SoftmaxHead
 from lt_train.inference.evaluate_run import evaluate_run
 from lt_train.processes import Processes, run_together
 from lt_train.runs.checkpoint import load_checkpoint
@@ -72,7 +77,9 @@ def train(recipes, out):
             stepper = Stepper(recipe, processes, stored=True)
             losses = [stepper.step().read() for _ in range(STEPS)]
             if processes.is_first:
-                torch.save({"losses": losses, "weights": stepper.weights()}, out / f"{processes.world}-{number}.pt")
+                buffers = dict(stepper.state.model.named_buffers())
+                content = {"losses": losses, "weights": stepper.weights(), "buffers": buffers}
+                torch.save(content, out / f"{processes.world}-{number}.pt")
         return "done"
 
     return run_together(work)
@@ -217,3 +224,41 @@ def test_a_head_that_samples_in_the_batch_needs_micro_batches(make_tiny_recipe, 
     said = start(2, partial(finished, recipe, tmp_path / "run"))
     assert sorted(text.partition(":")[0] for text in said) == ["None", "error"]
     assert "optim.micro_batch: is null, and head bags draws regions" in "".join(said)
+
+
+class CountingHead(SoftmaxHead):
+    """A head with a state: it counts what it has seen, in all processes, and weighs classes by it at once."""
+
+    def __init__(self, instance_counts, options):
+        super().__init__(instance_counts, options)
+        self.register_buffer("seen", torch.ones(self.num_logits))
+
+    def loss(self, logits, labels, *, micro_batch=None, generator=None):
+        self.seen += summed(labels.bincount(minlength=self.num_logits).float())
+        losses = F.cross_entropy(logits, labels, reduction="none") / self.seen.log1p()[labels]
+        return {"loss_classifier": micro_batch_sum(losses, micro_batch)}
+
+
+def with_counting_head(work, *arguments, **options):
+    pytest.MonkeyPatch().setattr(run_model, "make_head", lambda _, instance_counts: CountingHead(
+        instance_counts, SoftmaxOptions()))  # fmt: skip
+    return work(*arguments, **options)
+
+
+def test_the_state_of_a_head_is_that_of_one_process(make_tiny_recipe, tmp_path):
+    recipe = make_tiny_recipe(*COMMON)
+    for world in (1, 2):
+        start(world, partial(with_counting_head, train, [recipe], tmp_path))
+    one, two = (torch.load(tmp_path / f"{world}-0.pt") for world in (1, 2))
+    torch.testing.assert_close(two["losses"], one["losses"], rtol=1e-4, atol=1e-5)
+    assert one["buffers"]["roi_heads.head.seen"].sum() > 5 * 12
+    assert torch.equal(one["buffers"]["roi_heads.head.seen"], two["buffers"]["roi_heads.head.seen"])
+
+
+def test_the_state_of_a_head_goes_on(make_tiny_recipe, tmp_path):
+    recipe = make_tiny_recipe("data.val=null", "schedule.iterations=5", "schedule.decay=[]", "schedule.warmup=1")
+    start(2, partial(with_counting_head, finished, recipe, tmp_path / "whole"))
+    start(2, partial(with_counting_head, finished, recipe, tmp_path / "run", interrupted=1))
+    start(2, partial(with_counting_head, finished, recipe, tmp_path / "run", resume=True))
+    assert weights(tmp_path / "run")["roi_heads.head.seen"].sum() > 100
+    assert_same(weights(tmp_path / "run"), weights(tmp_path / "whole"))
