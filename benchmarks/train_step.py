@@ -25,7 +25,7 @@ batch loaded before. ``ratio`` (of wall time on a GPU, of processor time on a CP
 figure over the contestant's, both of the same call. ``peak_mib`` is tensors on a GPU, else the process.
 
 The contestants take their turns in rounds, what matters most first: on a GPU the peer and bf16 with NHWC feature maps
-for all jobs, then fp16 and bf16 without it, and the first one in DistributedDataParallel, then the compiled one where all
+for all jobs, then fp16 and bf16 without it, and that one in DistributedDataParallel, then the compiled one where all
 weights are trained.
 
 Writes benchmarks/results/train_step.csv or train_step_cuda.csv after every contestant. A contestant that fails (no
