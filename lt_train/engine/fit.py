@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
-import msgspec
 import torch
 
 from lt_data.errors import LtError, RecipeError
-from lt_data.versions import PACKAGE, version_of
 from lt_train.data.bad_images import BadImages
 from lt_train.data.dataset import make_loader
 from lt_train.data.plan import Plan, Step
@@ -23,9 +20,10 @@ from lt_train.engine.interrupts import Interrupted, Interrupts
 from lt_train.engine.losses import NotFinite
 from lt_train.engine.optim import check_schedule, describe_lr, describe_warmup, lr_at
 from lt_train.engine.restore import restore_state
-from lt_train.engine.resume import Begun, as_begun, read_begun
-from lt_train.engine.state import RunState, checkpoint_content, share_statistics, start_state, val_sha256
+from lt_train.engine.resume import as_begun, read_begun
+from lt_train.engine.state import RunState, checkpoint_content, start_state
 from lt_train.engine.step import Draws, name_lost_workers, train_step
+from lt_train.engine.together import describe_processes, left_out_by_all, share_statistics, things_seen
 from lt_train.engine.usage import StepTimer, Waiting, memory_gib
 from lt_train.evaluation.figures.table import explanations
 from lt_train.evaluation.measure import Measured
@@ -127,7 +125,7 @@ def _fit(
         recipe, taken = as_begun(recipe, begun)
         notes = (*notes, *taken)
     data = load_run_data(recipe)
-    processes.compare(_seen(recipe, data, begun))
+    processes.compare(things_seen(recipe, data, begun))
     plan = make_plan(recipe, data)
     if begun is None:
         # a run that was started by an older version may go on with a warm-up that is refused now
@@ -149,17 +147,6 @@ def _fit(
     return run
 
 
-def _seen(recipe: Recipe, data: RunData, begun: Begun | None) -> dict[str, str]:
-    """What all processes have to see alike, by what it is called; devices may differ."""
-    return {
-        "versions": f"{version_of(PACKAGE)} {torch.__version__}",
-        "recipe": json.dumps(recipe.model_copy(update={"device": ""}).to_plain()),
-        "training data": f"{data.train.file.sha256} {len(data.dataset)}",
-        "validation data": val_sha256(data) or "",
-        "checkpoint to go on from": "" if begun is None else f"{begun.path.name} {begun.content['done']}",
-    }
-
-
 def _run(
     recipe: Recipe,
     data: RunData,
@@ -175,7 +162,7 @@ def _run(
         try:
             with state.processes.together():
                 _train(recipe, data, plan, state, run, SilentLog(total=total, every=recipe.log_every))
-                _left_out(state)
+                left_out_by_all(state.bad_images, state.processes)
         except KeyboardInterrupt as error:
             raise _ended(error, state, total) from None
         return
@@ -185,7 +172,7 @@ def _run(
                 log.line(line)
             with state.processes.together():
                 _train(recipe, data, plan, state, run, log)
-                left_out = _left_out(state)
+                left_out = left_out_by_all(state.bad_images, state.processes)
             for line in (*write_seen(run.report / "seen.csv", data, plan, state.done), *written_notes(data)):
                 log.line(line)
             for line in left_out:
@@ -195,17 +182,6 @@ def _run(
             for line in written_notes(data):
                 log.line(line)
             raise _ended(error, state, total) from None
-
-
-def _left_out(state: RunState) -> list[str]:
-    """Lines about the images that any process left out; all processes come here."""
-    own = state.bad_images
-    if own is None:
-        return []
-    parts = state.processes.gather(msgspec.json.encode(own.lines)) or []
-    for part in parts[1:]:
-        own.merge(msgspec.json.decode(part, type=dict[str, int]))
-    return own.summary()
 
 
 def _ended(error: KeyboardInterrupt, state: RunState, total: int) -> KeyboardInterrupt:
@@ -391,6 +367,7 @@ def _opening_lines(
         *beaten_in(recipe),
         *notes,
         *describe_data(recipe, data, plan),
+        *describe_processes(recipe, data, state),
         describe_lr(recipe.optim),
         describe_warmup(recipe.schedule, plan.total_steps()),
         *write_trainable(run.report / "trainable.csv", state.model),

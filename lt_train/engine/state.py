@@ -123,17 +123,6 @@ def _mean_of_each_weight(world: int, bucket: Any) -> Future[Tensor]:
     return done
 
 
-def share_statistics(state: RunState) -> None:
-    """Gives the model to evaluate the batch norms' running statistics of the first process, which are what it saves.
-
-    Each process has statistics of its own images, and all of them are to evaluate the same model. All come here.
-    """
-    for module in state.result.modules() if state.processes.world > 1 else ():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            for buffer in module.buffers(recurse=False):
-                dist.broadcast(buffer, src=0)
-
-
 def start_state(
     recipe: Recipe,
     data: RunData,

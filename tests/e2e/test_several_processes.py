@@ -17,7 +17,7 @@ from lt_train.launch import first_host
 ROOT = Path(__file__).resolve().parents[2]
 LT_TRAIN = str(Path(sys.executable).with_name("lt-train"))
 RESUMABLE = 75
-# starts the tasks of a step as srun does, and ends with the highest code
+# starts the tasks of a step as srun does, ends with the highest code, and kills them where it gets a signal itself
 SRUN = """#!/usr/bin/env python3
 import os, signal, subprocess, sys
 words = sys.argv[1:]
@@ -25,7 +25,7 @@ while words[0].startswith("-"):
     words = words[1:]
 step = {**os.environ, "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NODELIST": "localhost"}
 tasks = [subprocess.Popen(words, env={**step, "SLURM_PROCID": i, "SLURM_LOCALID": i}) for i in ("0", "1")]
-signal.signal(signal.SIGTERM, lambda number, _: [task.send_signal(number) for task in tasks])
+signal.signal(signal.SIGTERM, lambda number, _: [task.kill() for task in tasks])
 sys.exit(max(task.wait() for task in tasks))
 """
 
@@ -122,6 +122,12 @@ def stand_ins(folder):
     return folder
 
 
+def processes_of(started, words):
+    """Numbers of the processes of a group whose command line has these words."""
+    listed = subprocess.run(["pgrep", "-g", str(started.pid), "-f", words], capture_output=True, text=True, check=False)
+    return [int(number) for number in listed.stdout.split()]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("example", ["one_node", "several_nodes"])
 def test_slurm_examples_queue_a_run_again_that_was_stopped(recipe, tmp_path, example):
@@ -134,8 +140,13 @@ def test_slurm_examples_queue_a_run_again_that_was_stopped(recipe, tmp_path, exa
     )  # fmt: skip
     job = start("bash", str(tmp_path / "job.sh"), "schedule.iterations=400", env=env)
     wait_for_steps(run, 2, job)
-    # to the script alone, as --signal=B: says
-    job.send_signal(signal.SIGTERM)
+    if "--signal=B:" in text:
+        # to the script alone
+        job.send_signal(signal.SIGTERM)
+    else:
+        # to the tasks of its step alone
+        for task in processes_of(job, f"{folder}/lt-train fit"):
+            os.kill(task, signal.SIGTERM)
     _, errors = job.communicate(timeout=600)
     assert job.returncode == RESUMABLE, errors
     assert (tmp_path / "requeued").read_text() == "requeue 41\n"
@@ -163,10 +174,9 @@ def test_torchrun_starts_again_after_a_kill_and_the_run_ends_as_an_undisturbed_o
     subprocess.run(command(tmp_path / "straight"), env=environment(), check=True, capture_output=True)
     process = start(*command(tmp_path / "run"))
     wait_for_steps(tmp_path / "run", 12, process)
-    listed = subprocess.run(
-        ["pgrep", "-g", str(process.pid), "-f", f"{LT_TRAIN} fit"], capture_output=True, text=True, check=False
-    )
-    os.kill(int(listed.stdout.split()[-1]), signal.SIGKILL)
+    # of the children of torchrun the second: loader processes are no children of it
+    ranks = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
+    os.kill(int(ranks.stdout.split()[1]), signal.SIGKILL)
     _, errors = process.communicate(timeout=900)
     assert process.returncode == 0, errors
     assert_equal(tmp_path / "run", tmp_path / "straight")

@@ -151,6 +151,14 @@ def test_the_model_that_is_evaluated_is_the_one_that_is_saved(undisturbed, tmp_p
         assert (whole / "2/eval" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
 
 
+def test_a_run_says_what_makes_it_another_one(undisturbed):
+    _, whole = undisturbed
+    alone, two = ((whole / world / "train.log").read_text() for world in "12")
+    assert "processes: 2, which share the 6 images of a forward pass" in two
+    assert "is not the same run: batch norms take the statistics of each process's own images\n" in two
+    assert "processes: " not in alone
+
+
 def test_a_loss_that_is_infinite_in_one_process_stops_all_after_the_same_step(tiny_recipe, tmp_path):
     run = tmp_path / "run"
     said = start(2, partial(finished, tiny_recipe("data.val=null", "optim.batch=4"), run, spoilt=1))
