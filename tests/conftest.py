@@ -9,6 +9,20 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+# what takes longest is started first: at the end, when one process has nothing left to do, the other's rest is short
+FIRST = (
+    "tests/test_code_quality.py",
+    "tests/e2e/",
+    "tests/benchmarks/",
+    "tests/lt_train/engine/",
+    "tests/lt_train/runs/",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(FIRST))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real annotation counts and images that are not part of the repository; tests skip without them."""
