@@ -1,6 +1,7 @@
 """Fixtures that every test folder shares."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,10 @@ import pytest
 # workers and commands share the cores: more threads of each would only wait for each other
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+
+# a shell that starts the suite in the background has it ignore Ctrl-C, and so would all that tests send it to
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # what takes longest is started first: at the end, when one process has nothing left to do, the other's rest is short
 FIRST = (

@@ -23,7 +23,10 @@ from tests.lt_train.engine.stepping import Stepper, assert_finite, assert_same
 
 QUIET = ("trackers=[]",)
 # processors take long for it
-FP16 = ("compute.precision=fp16", "model.name=faster_rcnn_small", "data.val=null")
+FP16 = (
+    *("compute.precision=fp16", "model.name=faster_rcnn_small", "model.min_size=[32]", "model.max_size=32"),
+    "data.val=null",
+)
 WEIGHT = "backbone.stages.1.0.weight"
 
 
