@@ -114,12 +114,9 @@ class CommandGroup(click.Group):
     def main(self, args: Sequence[str] | None = None, *others: Any, **kwargs: Any) -> Any:
         """Parses and runs."""
         self.arguments = tuple(sys.argv[1:] if args is None else args)
-        try:
-            with error_lines(), signals_as_interrupts():
-                return super().main(args, *others, **kwargs)
-        except SystemExit as end:
-            leave_code(end.code if isinstance(end.code, int) else int(end.code is not None))
-            raise
+        # inside too: no signal ends the process before its code is left
+        with code_left(), error_lines(), signals_as_interrupts(), code_left():
+            return super().main(args, *others, **kwargs)
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         """Parses; here, because click would print a word of its own for an interrupt."""
@@ -130,6 +127,16 @@ class CommandGroup(click.Group):
         """Runs the command."""
         with error_lines():
             return super().invoke(ctx)
+
+
+@contextmanager
+def code_left() -> Iterator[None]:
+    """Leaves the exit code for the process that started this one as one of several, see ``lt_train.launch``."""
+    try:
+        yield
+    except SystemExit as end:
+        leave_code(end.code if isinstance(end.code, int) else int(end.code is not None))
+        raise
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from lt_train.launch import start_processes
+from lt_train.launch import start_processes, started_here
 
 from .options import CommandGroup
 
@@ -16,15 +16,11 @@ PROCESSES = click.option(
 
 
 def spread(number: int | None) -> None:
-    """Goes on in several processes, if that was asked for; this one only waits for them."""
+    """Goes on in several processes, if that was asked for; this one only waits for them.
+
+    They are given the same words, and know by their environment that they are meant.
+    """
     root = click.get_current_context().find_root().command
-    if number is None or number == 1 or not isinstance(root, CommandGroup):
+    if number is None or number == 1 or started_here() or not isinstance(root, CommandGroup):
         return
-    words = iter(root.arguments)
-    arguments = []
-    for word in words:
-        if word == "--processes":
-            next(words, None)
-        elif not word.startswith("--processes="):
-            arguments.append(word)
-    raise SystemExit(start_processes(number, arguments))
+    raise SystemExit(start_processes(number, root.arguments))

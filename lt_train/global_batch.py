@@ -81,7 +81,8 @@ def summed(own: Tensor) -> Tensor:
     now = share()
     if now.world == 1:
         return own
-    total = own.detach() * now.weight
+    # whole numbers stay whole
+    total = own.detach().clone() if now.weight else torch.zeros_like(own)
     dist.all_reduce(total)
     return total
 

@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import tempfile
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -35,17 +36,17 @@ def start_processes(number: int, arguments: Sequence[str]) -> int:
     Raises:
         RecipeError: This process is itself one of several.
     """
-    if os.environ.get("WORLD_SIZE", "1") != "1":
-        raise RecipeError("--processes: this process was started by torchrun; leave out one of the two")
+    if several_started():
+        raise RecipeError("--processes: this process was started by torchrun or srun as one of several; leave it out")
     # imported here: it loads torch
-    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     # the processes speak for themselves
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     # each would take all cores otherwise
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // number)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // number)))
     with tempfile.TemporaryDirectory() as folder:
         ended = Path(folder, "ended")
         os.environ[ENDED] = str(ended)
@@ -53,13 +54,15 @@ def start_processes(number: int, arguments: Sequence[str]) -> int:
             min_nodes=1,
             max_nodes=1,
             nproc_per_node=number,
+            run_id=uuid.uuid4().hex,
+            logs_specs=DefaultLogsSpecs(log_dir=folder),
             rdzv_backend="c10d",
             rdzv_endpoint="localhost:0",
             max_restarts=0,
             monitor_interval=0.1,
         )
         try:
-            elastic_launch(config, sys.executable)("-m", "lt_cli.train", *arguments)
+            elastic_launch(config, sys.executable)("-P", "-m", "lt_cli.train", *arguments)
             return 0
         except (ChildFailedError, SignalException):
             return _left_code(ended)
@@ -72,6 +75,16 @@ def _left_code(ended: Path) -> int:
     text = ended.read_text() if ended.is_file() else ""
     # another one may have failed while process 0 ended well
     return int(text) or FAILED if text else FAILED
+
+
+def started_here() -> bool:
+    """Whether :func:`start_processes` started this process."""
+    return ENDED in os.environ and "WORLD_SIZE" in os.environ
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def leave_code(code: int) -> None:

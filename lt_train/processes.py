@@ -12,9 +12,12 @@ interrupt of one process is one of all.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+import signal
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
@@ -36,6 +39,8 @@ START_TIMEOUT = timedelta(minutes=10)
 WORK_TIMEOUT = timedelta(days=7)
 # seconds that process 0 keeps the store for others that have yet to see why they stop
 FAREWELL = 30.0
+# characters of why a process failed that the others get for the log
+MOST_TOLD = 500
 # seconds between two looks at the store
 POLL = 0.05
 _FAILED, _INTERRUPTED, _TURN, _LEFT = "lt/failed", "lt/interrupted", "lt/turn", "lt/left"
@@ -85,7 +90,7 @@ class Processes:
         except RuntimeError:
             raise DataError(f"process 0 of {self.world} ended early; its own output says why") from None
         if failed:
-            raise StoppedElsewhere
+            raise StoppedElsewhere(self.store.get(_FAILED).decode())
         if interrupted:
             raise KeyboardInterrupt
 
@@ -100,6 +105,36 @@ class Processes:
         answer = torch.tensor(int(own), dtype=torch.uint8)
         dist.all_reduce(answer, dist.ReduceOp.MAX)
         return bool(answer)
+
+    def wait(self) -> None:
+        """Waits until all processes are here."""
+        self.agree(False)
+
+    def compare(self, seen: Mapping[str, str]) -> None:
+        """Makes sure that all processes see the same; all of them come here.
+
+        Args:
+            seen: What this process sees of each thing, under its name; the names are the same everywhere.
+
+        Raises:
+            DataError: It is not what process 0 sees.
+            StoppedElsewhere: Another process sees something else.
+        """
+        if self.world == 1:
+            return
+        digests = [hashlib.sha256(text.encode()).digest()[:8] for text in seen.values()]
+        own = torch.tensor([int.from_bytes(digest, "big", signed=True) for digest in digests])
+        told = own.clone()
+        dist.broadcast(told, src=0)
+        other = [name for name, same in zip(seen, (own == told).tolist(), strict=True) if not same]
+        if not self.agree(bool(other)):
+            return
+        if not other:
+            raise StoppedElsewhere("another process sees other things than process 0")
+        raise DataError(
+            f"process {self.rank} of {self.world} sees other things than process 0: {', '.join(other)}; all processes "
+            "need the same versions, files and run directory, as on a shared file system"
+        )
 
     def tell(self, number: int) -> int:
         """The number that process 0 gives; all processes come here, and wait for each other."""
@@ -206,6 +241,8 @@ def run_together(work: Callable[[Processes], T]) -> T | None:
         with processes.together():
             value = work(processes)
     except KeyboardInterrupt:
+        # launchers signal the rest when one is gone, which must not change how they end
+        _ignore_signals()
         # all processes end so, each with what it means for the work
         with contextlib.suppress(RuntimeError):
             assert processes.store is not None
@@ -213,7 +250,7 @@ def run_together(work: Callable[[Processes], T]) -> T | None:
         _leave(processes)
         raise
     except BaseException as error:
-        is_first_to_fail = not isinstance(error, StoppedElsewhere) and _claim_failure(processes)
+        is_first_to_fail = not isinstance(error, StoppedElsewhere) and _claim_failure(processes, error)
         _leave(processes)
         if is_first_to_fail:
             raise
@@ -283,15 +320,22 @@ def _is_of_connection(error: RuntimeError) -> bool:
     return isinstance(error, dist.DistError) or "gloo/" in str(error) or "ProcessGroup" in str(error)
 
 
-def _claim_failure(processes: Processes) -> bool:
-    """Tells the others to stop; whether this process is the first to do so."""
+def _claim_failure(processes: Processes, error: BaseException) -> bool:
+    """Tells the others to stop, and why; whether this process is the first to do so."""
     assert processes.store is not None
-    own = str(processes.rank)
+    own = f"process {processes.rank}: {error}"[:MOST_TOLD]
     try:
         return processes.store.compare_set(_FAILED, "", own) == own.encode()
     # process 0 is gone and the store with it
     except RuntimeError:
         return True
+
+
+def _ignore_signals() -> None:
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def _leave(processes: Processes) -> None:

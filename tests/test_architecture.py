@@ -25,7 +25,7 @@ ALLOWED = {
     "lt_train.options": set(),
     "lt_train.heads": {"lt_train.global_batch", "lt_train.options"},
     "lt_train.calibration": {"lt_train.heads", "lt_train.options"},
-    "lt_train.data": {"lt_train.options", "lt_train.randomness"},
+    "lt_train.data": {"lt_train.launch", "lt_train.options", "lt_train.randomness"},
     "lt_train.recipe": {
         *("lt_train.options", "lt_train.heads", "lt_train.calibration", "lt_train.data", "lt_train.detectors"),
     },

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from lt_data.errors import DataError, LtError
 
@@ -38,6 +38,15 @@ class BadImages:
                 f"data.most_bad_images: {len(self.lines)} images cannot be read, {self.most} may be left out; the last "
                 f"one is {line}; mend them, or allow more"
             )
+
+    def merge(self, lines: Mapping[str, int]) -> None:
+        """Adds what another process left out: its lines and how often.
+
+        Args:
+            lines: Its :attr:`lines`.
+        """
+        for line, times in lines.items():
+            self.lines[line] = self.lines.get(line, 0) + times
 
     def summary(self) -> list[str]:
         """Lines for the end of a run, none if all could be read."""

@@ -12,22 +12,25 @@ from typing import Any, Final
 from torch.utils.data import DataLoader, Dataset
 
 from lt_train.data.worker_memory import settle_worker
+from lt_train.launch import usable_cores
 
 _SIGNALS: Final = frozenset(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 def many_workers_note(workers: int) -> tuple[str, ...]:
-    """A warning if there are more loader processes than cores that this process may use.
+    """A warning if there are more loader processes than cores that this process, and others like it here, may use.
 
     Args:
-        workers: Loader processes of a run.
+        workers: Loader processes of a run, in each of its processes.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if workers <= cores:
+    # set by torchrun; tasks of SLURM have cores of their own
+    processes, cores = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), usable_cores()
+    if workers * processes <= cores:
         return ()
+    each = f" in each of {processes} processes" if processes > 1 else ""
     return (
-        f"warning: data.workers={workers} is more than the cores that may be used ({cores}): loader processes then "
-        "wait for each other, and each takes memory",
+        f"warning: data.workers={workers}{each} is more than the cores that may be used ({cores}): loader processes "
+        "then wait for each other, and each takes memory",
     )
 
 

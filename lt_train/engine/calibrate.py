@@ -15,6 +15,7 @@ from lt_data.progress import SILENT
 from lt_data.terminal import Bar
 from lt_train.calibration import searchable_options
 from lt_train.calibration.base import Calibration
+from lt_train.data.bad_images import BadImages
 from lt_train.data.dataset import make_loader
 from lt_train.data.images import as_input, on_device
 from lt_train.data.plan import Plan
@@ -22,6 +23,7 @@ from lt_train.detectors import LongTailDetector, set_trainable
 from lt_train.engine.budget import write_trainable
 from lt_train.engine.calibration_search import Search, search_option, search_split, write_search
 from lt_train.engine.state import weights_content
+from lt_train.engine.together import left_out_by_all, things_seen
 from lt_train.global_batch import sharing, summed
 from lt_train.inference.evaluate_run import evaluate_model
 from lt_train.memory import named_memory, training_advice
@@ -184,6 +186,7 @@ def _calibrate(
     candidates = _candidates(recipe, search) if search else []
     device = choose_device(process_device(recipe.device, processes))
     data = load_run_data(recipe, groups_for)
+    processes.compare(things_seen(recipe, data))
     split = search_split(search, data) if search else None
     trained, odd = _trained_model(recipe, data, init_from)
     model = prepare(trained, recipe.compute, device)
@@ -199,7 +202,8 @@ def _calibrate(
                 *write_trainable(run.report / "trainable.csv", model),
             ):
                 log.line(line)
-        for line in _fit(model, recipe, data, processes):
+        bad_images = BadImages(recipe.data.most_bad_images, log.line) if recipe.data.on_bad_image == "skip" else None
+        for line in (*_fit(model, recipe, data, processes, bad_images), *left_out_by_all(bad_images, processes)):
             log.line(line)
         if search is not None and split is not None:
             recipe = candidates[_searched(model, recipe, data, search, split, run, log, processes)]
@@ -269,7 +273,9 @@ def _opening_lines(recipe: Recipe, data: RunData, source: Path, notes: Sequence[
     ]
 
 
-def _fit(model: LongTailDetector, recipe: Recipe, data: RunData, processes: Processes) -> list[str]:
+def _fit(
+    model: LongTailDetector, recipe: Recipe, data: RunData, processes: Processes, bad_images: BadImages | None
+) -> list[str]:
     """What the calibration takes from the classifier and from one pass over the training images; notes."""
     calibration = _calibration_of(model)
     for classifier in model.classifiers().values():
@@ -282,8 +288,11 @@ def _fit(model: LongTailDetector, recipe: Recipe, data: RunData, processes: Proc
         done, total = 0, sum(map(len, batches))
         memory = named_memory("fitting", training_advice(recipe))
         with memory, Bar("fitting") if processes.is_first else nullcontext(SILENT) as bar:
-            for images, targets in make_loader(data.dataset, batches, workers=recipe.data.workers):
+            left_out = None if bad_images is None else bad_images.add
+            for images, targets in make_loader(data.dataset, batches, workers=recipe.data.workers, left_out=left_out):
                 processes.check()
+                if not images:
+                    continue
                 calibration.fit(
                     *model.labelled_features(
                         [as_input(image, device) for image in images],

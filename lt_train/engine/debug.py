@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
+from torch import Tensor
 
-from lt_train.data.plan import Draw, Plan, Step
+from lt_data.errors import LtError
+from lt_train.data.plan import Draw, Plan
 from lt_train.engine.state import RunState, weights_content
 from lt_train.recipe.sections import Recipe
 from lt_train.runs.checkpoint import save_checkpoint
@@ -26,6 +29,7 @@ class KeptDraw(msgspec.Struct, frozen=True):
         epoch: Counts from 0.
         position: Place in the epoch.
         row: Row of the training set.
+        place: Place in the forward pass, of which images that cannot be read are left out.
         image_id: Dataset id.
         file: The image file.
     """
@@ -33,6 +37,7 @@ class KeptDraw(msgspec.Struct, frozen=True):
     epoch: int
     position: int
     row: int
+    place: int
     image_id: int
     file: str
 
@@ -77,7 +82,8 @@ def keep_step(run: RunDir, recipe: Recipe, data: RunData, plan: Plan, state: Run
     step = next(plan.steps(index))
     folder = run.debug / f"step-{index + 1}"
     folder.mkdir(parents=True, exist_ok=True)
-    pixels = [[data.dataset[draw][0] for draw in batch] for batch in step.batches]
+    kept_images = [list(_readable(batch, data)) for batch in step.batches]
+    pixels = [[image for _, image in batch] for batch in kept_images]
     # the checkpoint holds the recipe too
     save_checkpoint(folder / TENSORS, {**weights_content(recipe, data, state.model), "images": pixels})
     kept = KeptStep(
@@ -85,17 +91,19 @@ def keep_step(run: RunDir, recipe: Recipe, data: RunData, plan: Plan, state: Run
         epoch=step.epoch,
         processes=state.processes.world,
         found=found,
-        batches=_kept_draws(step, data),
+        batches=[[draw for draw, _ in batch] for batch in kept_images],
     )
     write_text(folder / STEP, json.dumps(msgspec.to_builtins(kept), indent=2, ensure_ascii=False) + "\n")
     return folder
 
 
-def _kept_draws(step: Step, data: RunData) -> list[list[KeptDraw]]:
-    dataset = data.dataset
-
-    def kept(draw: Draw) -> KeptDraw:
-        file = data.train.paths[dataset.rows[draw.row]]
-        return KeptDraw(draw.epoch, draw.position, draw.row, dataset.image_id(draw.row), str(file))
-
-    return [[kept(draw) for draw in batch] for batch in step.batches]
+def _readable(batch: Sequence[Draw], data: RunData) -> Iterator[tuple[KeptDraw, Tensor]]:
+    """The images of a forward pass with their pixels, without those that the run left out."""
+    for place, draw in enumerate(batch):
+        try:
+            pixels = data.dataset[draw][0]
+        except LtError:
+            continue
+        file = data.train.paths[data.dataset.rows[draw.row]]
+        image_id = data.dataset.image_id(draw.row)
+        yield KeptDraw(draw.epoch, draw.position, draw.row, place, image_id, str(file)), pixels

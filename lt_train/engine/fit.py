@@ -6,10 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
-import msgspec
 import torch
 
-from lt_data.errors import RecipeError
+from lt_data.errors import LtError, RecipeError
 from lt_train.data.bad_images import BadImages
 from lt_train.data.dataset import make_loader
 from lt_train.data.plan import Plan, Step
@@ -24,12 +23,13 @@ from lt_train.engine.restore import restore_state
 from lt_train.engine.resume import as_begun, read_begun
 from lt_train.engine.state import RunState, checkpoint_content, start_state
 from lt_train.engine.step import Draws, name_lost_workers, train_step
+from lt_train.engine.together import describe_processes, left_out_by_all, share_statistics, things_seen
 from lt_train.engine.usage import StepTimer, Waiting, memory_gib
 from lt_train.evaluation.figures.table import explanations
 from lt_train.evaluation.measure import Measured
 from lt_train.inference.evaluate_run import evaluate_model, selection_ap
 from lt_train.memory import named_memory, training_advice
-from lt_train.processes import Processes, process_device, run_together
+from lt_train.processes import Processes, StoppedElsewhere, process_device, run_together
 from lt_train.recipe.load import beaten_in
 from lt_train.recipe.sections import Recipe
 from lt_train.report.run_report import draw_run_report
@@ -125,6 +125,7 @@ def _fit(
         recipe, taken = as_begun(recipe, begun)
         notes = (*notes, *taken)
     data = load_run_data(recipe)
+    processes.compare(things_seen(recipe, data, begun))
     plan = make_plan(recipe, data)
     if begun is None:
         # a run that was started by an older version may go on with a warm-up that is refused now
@@ -135,6 +136,7 @@ def _fit(
         restore_state(state, run, begun, recipe, data, steps=plan.total_steps())
         # frees a second copy of the weights
         begun = None
+        processes.compare({"the step to go on from": str(state.done)})
     elif processes.is_first:
         create_run_dir(out, recipe, data_record(data), force=force)
     if processes.is_first:
@@ -158,8 +160,9 @@ def _run(
     total = plan.total_steps()
     if not state.processes.is_first:
         try:
-            _train(recipe, data, plan, state, run, SilentLog())
-            _left_out(state)
+            with state.processes.together():
+                _train(recipe, data, plan, state, run, SilentLog(total=total, every=recipe.log_every))
+                left_out_by_all(state.bad_images, state.processes)
         except KeyboardInterrupt as error:
             raise _ended(error, state, total) from None
         return
@@ -167,8 +170,9 @@ def _run(
         try:
             for line in _opening_lines(recipe, data, plan, state, run, notes):
                 log.line(line)
-            _train(recipe, data, plan, state, run, log)
-            left_out = _left_out(state)
+            with state.processes.together():
+                _train(recipe, data, plan, state, run, log)
+                left_out = left_out_by_all(state.bad_images, state.processes)
             for line in (*write_seen(run.report / "seen.csv", data, plan, state.done), *written_notes(data)):
                 log.line(line)
             for line in left_out:
@@ -178,17 +182,6 @@ def _run(
             for line in written_notes(data):
                 log.line(line)
             raise _ended(error, state, total) from None
-
-
-def _left_out(state: RunState) -> list[str]:
-    """Lines about the images that any process left out; all processes come here."""
-    own = state.bad_images
-    if own is None:
-        return []
-    parts = state.processes.gather(msgspec.json.encode(own.lines)) or []
-    for part in parts[1:]:
-        own.lines |= msgspec.json.decode(part, type=dict[str, int])
-    return own.summary()
 
 
 def _ended(error: KeyboardInterrupt, state: RunState, total: int) -> KeyboardInterrupt:
@@ -212,6 +205,8 @@ def _train(recipe: Recipe, data: RunData, plan: Plan, state: RunState, run: RunD
         for step in _steps(recipe, data, plan, state, log):
             if state.processes.agree(interrupts.waiting):
                 _save_last(recipe, data, state, run)
+                # launchers end the others when one is gone, and the first one may still write
+                state.processes.wait()
                 interrupts.deliver()
                 if state.processes.world > 1:
                     # the signal may have come to another process alone
@@ -229,18 +224,29 @@ def _keeping_a_step_that_fails(
 ) -> Iterator[None]:
     """Around steps: keeps what is needed to take one again whose loss or gradient is not finite, and says so.
 
-    All processes come here with the same step; none ends before the first has written.
+    All processes come here with the same step; the first one says it, and none ends before it has written.
     """
     try:
         yield
     except NotFinite as error:
         assert state.losses is not None
-        line, kept = error.problems[0], ""
+        line = error.problems[0]
         if state.processes.is_first:
-            folder = keep_step(run, recipe, data, plan, state, state.losses.step, line.partition(";")[0])
-            kept = f"; lt-train replay {folder} takes the step again and says where it begins"
-        state.processes.agree(False)
-        raise NotFinite(f"{line}{kept}") from None
+            line += _kept(recipe, data, plan, state, run, found=line.partition(";")[0])
+        state.processes.wait()
+        if not state.processes.is_first:
+            raise StoppedElsewhere from None
+        raise NotFinite(line) from None
+
+
+def _kept(recipe: Recipe, data: RunData, plan: Plan, state: RunState, run: RunDir, *, found: str) -> str:
+    """Keeps the last step; what to do with it. That it cannot be kept does not hide why the run stops."""
+    assert state.losses is not None
+    try:
+        folder = keep_step(run, recipe, data, plan, state, state.losses.step, found)
+    except (LtError, OSError) as error:
+        return f"; the step could not be kept ({' '.join(str(error).split())})"
+    return f"; lt-train replay {folder} takes the step again and says where it begins"
 
 
 def _steps(recipe: Recipe, data: RunData, plan: Plan, state: RunState, log: RunLog | SilentLog) -> Iterator[Step]:
@@ -311,6 +317,7 @@ def _evaluate(
     """Measures on the validation data, if there is any, and keeps the best checkpoint."""
     if data.val is None:
         return
+    share_statistics(state)
     with interrupts.at_once(), log.paused():
         measured = evaluate_model(
             state.result,
@@ -360,6 +367,7 @@ def _opening_lines(
         *beaten_in(recipe),
         *notes,
         *describe_data(recipe, data, plan),
+        *describe_processes(recipe, data, state),
         describe_lr(recipe.optim),
         describe_warmup(recipe.schedule, plan.total_steps()),
         *write_trainable(run.report / "trainable.csv", state.model),

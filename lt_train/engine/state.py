@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from inspect import signature
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import nn
+import torch.distributed as dist
+from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
+from torch.futures import Future
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -31,6 +34,9 @@ from lt_train.runs.model import make_model, model_from_run
 
 # layers that a message names
 FEW = 3
+# buffers are each process's own between two forward passes; PyTorch renames the option
+_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in signature(DistributedDataParallel).parameters else ""
+OWN_BUFFERS: Any = {_BUFFERS or "broadcast_buffers": False}
 
 
 @dataclass
@@ -91,8 +97,9 @@ class RunState:
 def averaging_gradients(model: LongTailDetector, processes: Processes) -> nn.Module:
     """The model with gradients that are averaged over the processes; itself where there is one.
 
-    On a processor the gradients are summed in the order of the weights, always, so that a run that goes on has the
-    bits of one that was not stopped. On GPUs PyTorch sums what is ready first while the rest is computed.
+    On a processor the gradient of each weight is summed by itself, so that a run that goes on has the bits of one that
+    was not stopped: PyTorch sorts gradients into other buckets after the first backward pass, and the order in which
+    three and more processes add up hangs on the place in a bucket. On GPUs the buckets are summed.
 
     Args:
         model: On its device.
@@ -100,9 +107,20 @@ def averaging_gradients(model: LongTailDetector, processes: Processes) -> nn.Mod
     """
     if processes.world == 1:
         return model
-    in_order = next(model.parameters()).device.type == "cpu"
-    # PyTorch rebuilds its buckets in the order of the first backward pass unless it looks for weights without gradient
-    return DistributedDataParallel(model, broadcast_buffers=False, find_unused_parameters=in_order)
+    shared = DistributedDataParallel(model, **OWN_BUFFERS)
+    if next(model.parameters()).device.type == "cpu":
+        # PyTorch looks at annotations, which are text here; a lambda has none
+        shared.register_comm_hook(processes.world, lambda world, bucket: _mean_of_each_weight(world, bucket))
+    return shared
+
+
+def _mean_of_each_weight(world: int, bucket: Any) -> Future[Tensor]:
+    """The gradients of a bucket, averaged over the processes one by one; in the form that PyTorch calls."""
+    for gradient in bucket.gradients():
+        dist.all_reduce(gradient)
+    done: Future[Tensor] = Future()
+    done.set_result(bucket.buffer().div_(world))
+    return done
 
 
 def start_state(

@@ -15,6 +15,7 @@ from lt_train.data.plan import Draw, Plan, Step
 from lt_train.data.share import BLANK_SIDE, blank_target, own_part
 from lt_train.data.target import Target
 from lt_train.detectors.detector import check_targets
+from lt_train.detectors.trunks.norm import stored_statistics
 from lt_train.engine.losses import Losses, TrainingStopped
 from lt_train.engine.optim import set_lr
 from lt_train.engine.state import RunState
@@ -75,7 +76,8 @@ def _backward(state: RunState, images: list[Tensor], targets: list[Target], *, p
     if device.type != "cpu":
         # the model does it where looking at numbers costs nothing
         check_targets(targets, state.model.head.num_classes)
-    with sharing(state.processes.world, weight=weight):
+    # a blank image is to leave no trace in running statistics
+    with sharing(state.processes.world, weight=weight), nullcontext() if weight else stored_statistics(state.model):
         losses = state.trained(
             [as_input(image, device) for image in images],
             [on_device(target, device) for target in targets],

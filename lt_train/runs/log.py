@@ -48,6 +48,17 @@ def step_of(line: str) -> float:
         return math.inf
 
 
+def is_due(index: int, *, every: int, total: int) -> bool:
+    """Whether a step gets a line; the first and the last always do.
+
+    Args:
+        index: Of the step, from 0.
+        every: Steps between lines.
+        total: Steps of the whole run.
+    """
+    return index == 0 or (index + 1) % every == 0 or index + 1 == total
+
+
 class _Lines:
     """A file that lines are added to; each is on its way to the disk, or not in the file, when the call ends.
 
@@ -172,8 +183,8 @@ class RunLog:
         self._log.add(f"{datetime.now().isoformat(timespec='seconds')} {text}")
 
     def is_due(self, index: int) -> bool:
-        """Whether a step gets a line; the first and the last always do."""
-        return index == 0 or (index + 1) % self.every == 0 or index + 1 == self.total
+        """See :func:`is_due`."""
+        return is_due(index, every=self.every, total=self.total)
 
     def advance(self, done: int, *, epoch: int, seconds_left: float | None) -> None:
         """After every step: how far the run is.
@@ -208,7 +219,16 @@ class RunLog:
 
 
 class SilentLog:
-    """In place of a :class:`RunLog` in processes that neither speak nor write."""
+    """In place of a :class:`RunLog` in processes that neither speak nor write.
+
+    Args:
+        total: As of the log of the first process.
+        every: Likewise.
+    """
+
+    def __init__(self, *, total: int = 0, every: int = 1) -> None:
+        self.total = total
+        self.every = every
 
     def __enter__(self) -> SilentLog:
         return self
@@ -229,8 +249,8 @@ class SilentLog:
         """Nothing."""
 
     def is_due(self, index: int) -> bool:
-        """Never: nobody reads the figures here."""
-        return False
+        """As in the first process: all read the losses of the same steps, and stop at the same one."""
+        return is_due(index, every=self.every, total=self.total)
 
     def advance(self, done: int, *, epoch: int, seconds_left: float | None) -> None:
         """Nothing."""

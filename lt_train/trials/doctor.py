@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 import os
 import platform
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -40,6 +43,8 @@ SHARED_MEMORY = Path("/dev/shm")
 # loader processes pass batches of 16 images of 1333 x 800 through it
 LEAST_SHARED = 2**30
 DECODED = 20
+# seconds for two processes to load PyTorch and find each other
+PATIENCE = 300
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,9 @@ def examine() -> Iterator[Observation]:
     yield from _devices()
     yield _shared_memory(SHARED_MEMORY)
     yield _backends()
+    yield _attempt("two processes", partial(_pair, "gloo"))
+    if torch.cuda.device_count() > 1 and torch.distributed.is_nccl_available():
+        yield _attempt("two GPUs", partial(_pair, "nccl"))
     yield _attempt("decoding", _decoding)
     for device in ("cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))):
         for precision in ("fp32", "bf16") if _has_bf16(device) else ("fp32",):
@@ -118,10 +126,50 @@ def _backends() -> Observation:
     backends = {"gloo": torch.distributed.is_gloo_available, "nccl": torch.distributed.is_nccl_available}
     there = [name for name, available in backends.items() if torch.distributed.is_available() and available()]
     if "gloo" not in there:
-        return Observation(
-            "processes", "gloo is not part of this PyTorch; evaluating in several processes needs it", "note"
-        )
-    return Observation("processes", f"{', '.join(there)} available; lt-train eval and predict use gloo")
+        return Observation("processes", "gloo is not part of this PyTorch; several processes need it", "note")
+    return Observation("processes", f"{', '.join(there)} available; several processes use gloo, on GPUs NCCL too")
+
+
+# two processes that find each other through a file, and add a tensor up
+_PAIR = """
+import sys, time, torch, torch.distributed as dist
+rank, backend, place = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+device = torch.device("cpu") if backend == "gloo" else torch.device("cuda", rank)
+dist.init_process_group(backend, init_method="file://" + place, rank=rank, world_size=2)
+numbers = torch.full((2**20,), rank + 1.0, device=device)
+dist.all_reduce(numbers)
+start = time.perf_counter()
+dist.all_reduce(numbers)
+wrong = float((numbers - 6).abs().max())
+print(f"{1000 * (time.perf_counter() - start):.1f} {wrong}")
+"""
+
+
+def _pair(backend: str) -> str:
+    """Milliseconds in which two processes add 4 MiB up."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-c", _PAIR]
+        started = [
+            subprocess.Popen(
+                [*command, str(rank), backend, f"{folder}/store"],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for rank in range(2)
+        ]
+        try:
+            said = [process.communicate(timeout=PATIENCE) for process in started]
+        finally:
+            for process in started:
+                process.kill()
+    for process, (_, errors) in zip(started, said, strict=True):
+        if process.returncode:
+            raise RuntimeError(errors.strip().rpartition("\n")[2] or f"ended with {process.returncode}")
+    ms, wrong = said[0][0].split()
+    if float(wrong):
+        raise ArithmeticError(f"sums of two processes are wrong by {wrong}")
+    return f"4 MiB added up in {ms} ms by {backend}"
 
 
 def _attempt(subject: str, work: Callable[[], str]) -> Observation:

@@ -55,6 +55,9 @@ def replay(folder: Path, *, device: str | None = None) -> Iterator[str]:
     batches = _batches(kept, data, content["images"])
     for number, (samples, changed) in enumerate(batches):
         yield from (f"{name}: other pixels than in the run" for name in changed)
+        if not samples:
+            yield "no image of this forward pass could be read"
+            continue
         yield from _look_at(model, samples, kept.batches[number], where)
 
 
@@ -86,6 +89,7 @@ def _batches(kept: KeptStep, data: RunData, pixels: Any) -> Iterator[tuple[list[
         samples, changed = [], []
         for draw, image in zip(draws, images, strict=True):
             now, target = data.dataset[Draw(draw.epoch, draw.position, draw.row)]
+            target["place"] = draw.place
             changed += [] if torch.equal(now, image) else [draw.file]
             samples.append((image, target))
         yield samples, changed

@@ -6,6 +6,8 @@ Shapes: N images, D channels, H, W.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -53,6 +55,16 @@ def use_stored_statistics(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()
+
+
+@contextmanager
+def stored_statistics(model: nn.Module) -> Iterator[None]:
+    """Around a forward pass in training: :func:`use_stored_statistics`, and back to how the model trains."""
+    use_stored_statistics(model)
+    try:
+        yield
+    finally:
+        model.train()
 
 
 def fold_zero_eps(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ import torch
 
 from lt_data.errors import DataError
 from lt_train.data.bad_images import BadImages
+from lt_train.engine.calibrate import calibrate
 from lt_train.engine.fit import fit
 from lt_train.recipe.load import make_recipe
 from tests.lt_train.engine.stepping import Stepper
@@ -65,12 +66,29 @@ def test_a_step_of_which_no_image_can_be_read_changes_nothing_by_itself(broken_r
     stepper = Stepper(recipe, left_out=True)
     still = 0
     for _ in range(12):
-        before = stepper.weights()
+        before = stepper.everything()
         losses = stepper.step().read()
-        same = all(torch.equal(value, before[name]) for name, value in stepper.weights().items())
+        same = all(torch.equal(value, before[name]) for name, value in stepper.everything().items())
         still += same
         assert same == (sum(losses.values()) == 0)
     assert still == 2
+
+
+def test_a_calibration_leaves_them_out_too(broken_recipe, softmax_run, tmp_path):
+    recipe = broken_recipe("method=ncm-fc", *SKIP, "optim.batch=1")
+    calibrate(recipe, tmp_path / "run", init_from=softmax_run.path)
+    log = (tmp_path / "run/train.log").read_text()
+    assert "warning: 2 images cannot be read and were left out, 2 times:" in log
+    with pytest.raises(DataError, match="not a readable image"):
+        calibrate(broken_recipe("method=ncm-fc", "data.val=null"), tmp_path / "stopped", init_from=softmax_run.path)
+
+
+def test_what_several_processes_left_out_is_added_up():
+    one, other = BadImages(2, str), BadImages(2, str)
+    for bad in (one, one, other):
+        bad.add(DataError("a.jpg: not a readable image"))
+    one.merge(other.lines)
+    assert one.summary()[0] == "warning: 1 images cannot be read and were left out, 3 times:"
 
 
 def test_there_is_a_limit():

@@ -46,6 +46,10 @@ class Stepper:
     def weights(self):
         return copied(dict(self.state.model.named_parameters()))
 
+    def everything(self):
+        """Weights, and the statistics of batch norms."""
+        return copied(self.state.model.state_dict())
+
     def average(self):
         return copied(dict(self.state.ema.module.named_parameters()))
 

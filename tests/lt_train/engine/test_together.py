@@ -3,20 +3,29 @@
 import itertools
 import json
 import os
+import time
 from functools import partial
 
 import pytest
 import torch
+from torch.nn import functional as F
 
+import lt_train.runs.model as run_model
 from lt_data.errors import RecipeError
 from lt_train.data.plan import Plan
 from lt_train.data.share import check_shareable, own_part
+from lt_train.engine import fit as engine
 from lt_train.engine.fit import fit
 from lt_train.engine.step import Draws
+from lt_train.global_batch import sharing, summed
+from lt_train.heads.base import micro_batch_sum
+from lt_train.heads.options.softmax import SoftmaxOptions
+from lt_train.heads.softmax import SoftmaxHead
+from lt_train.inference.evaluate_run import evaluate_run
 from lt_train.processes import Processes, run_together
 from lt_train.runs.checkpoint import load_checkpoint
 from lt_train.runs.directory import RunDir
-from tests.lt_train.engine.stepping import Stepper, assert_same, interrupt_in_step
+from tests.lt_train.engine.stepping import Stepper, assert_same, infinite, interrupt_in_step, spoil
 from tests.lt_train.several import start
 
 STEPS = 5
@@ -34,13 +43,27 @@ SYSTEMS = {
 }
 
 
-def finished(recipe, out, *, resume=False, interrupted=None):
-    """A run in several processes; in one of them a signal may come in the third step."""
+def finished(recipe, out, *, resume=False, interrupted=None, slow=0.0, spoilt=None):
+    """A run in several processes.
+
+    In one of them a signal may come in the third step, or the loss of the second one be infinite; process 0 may be slow
+    to write checkpoints.
+    """
 
     def work():
+        rank = os.environ["RANK"]
+        if rank == "0" and slow:
+            write = engine.save_checkpoint
+            engine.save_checkpoint = lambda *args, **options: (time.sleep(slow), write(*args, **options))
+        if spoilt is not None and rank == str(spoilt):
+            spoil(pytest.MonkeyPatch(), {1}, infinite)
         if interrupted is not None and os.environ["RANK"] == str(interrupted):
             interrupt_in_step(pytest.MonkeyPatch(), 3)
-        done = fit(recipe, out, resume=resume)
+        try:
+            done = fit(recipe, out, resume=resume)
+        finally:
+            # what a launcher that ends all processes at this moment would leave
+            (out / f"seen-by-{rank}").write_text(" ".join(sorted(p.name for p in out.glob("checkpoints/*.pt"))))
         return done and done.path.name
 
     return work()
@@ -54,7 +77,9 @@ def train(recipes, out):
             stepper = Stepper(recipe, processes, stored=True)
             losses = [stepper.step().read() for _ in range(STEPS)]
             if processes.is_first:
-                torch.save({"losses": losses, "weights": stepper.weights()}, out / f"{processes.world}-{number}.pt")
+                buffers = dict(stepper.state.model.named_buffers())
+                content = {"losses": losses, "weights": stepper.weights(), "buffers": buffers}
+                torch.save(content, out / f"{processes.world}-{number}.pt")
         return "done"
 
     return run_together(work)
@@ -111,6 +136,59 @@ def test_a_signal_to_one_process_stops_all_and_the_run_goes_on_bit_by_bit(undist
     assert [line["step"] for line in metrics if "loss" in line] == [1, 2, 3, 4, 5]
 
 
+def test_no_process_leaves_before_the_first_has_saved(tiny_recipe, tmp_path):
+    """Launchers kill the others when one is gone."""
+    recipe, run = tiny_recipe("data.val=null", "schedule.iterations=30", "schedule.decay=[]"), tmp_path / "run"
+    start(2, partial(finished, recipe, run, interrupted=1, slow=2.0))
+    assert [(run / f"seen-by-{rank}").read_text() for rank in (0, 1)] == ["last.pt"] * 2
+
+
+def test_the_model_that_is_evaluated_is_the_one_that_is_saved(undisturbed, tmp_path):
+    """Batch norms have statistics of their own in each process."""
+    _, whole = undisturbed
+    evaluate_run(whole / "2", out=tmp_path / "alone")
+    for name in ("metrics.json", "predictions.json"):
+        assert (whole / "2/eval" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
+
+
+def test_a_run_says_what_makes_it_another_one(undisturbed):
+    _, whole = undisturbed
+    alone, two = ((whole / world / "train.log").read_text() for world in "12")
+    assert "processes: 2, which share the 6 images of a forward pass" in two
+    assert "is not the same run: batch norms take the statistics of each process's own images\n" in two
+    assert "processes: " not in alone
+
+
+def test_a_loss_that_is_infinite_in_one_process_stops_all_after_the_same_step(tiny_recipe, tmp_path):
+    run = tmp_path / "run"
+    said = start(2, partial(finished, tiny_recipe("data.val=null", "optim.batch=4"), run, spoilt=1))
+    assert said[1] == "None"
+    assert said[0].startswith("error: step 2 (last images ")
+    assert said[0].endswith(f"; lt-train replay {run}/debug/step-2 takes the step again and says where it begins")
+    kept = json.loads((run / "debug/step-2/step.json").read_text())
+    assert (kept["processes"], [len(batch) for batch in kept["batches"]]) == (2, [4])
+
+
+def looked_around():
+    """What two processes say that see different files, and the sum of a count that floats cannot hold."""
+
+    def work(processes):
+        processes.compare({"files": "the same"})
+        with sharing(2):
+            total = int(summed(torch.tensor(2**24 + 1)))
+        if total != 2**25 + 2:
+            return total
+        return processes.compare({"recipe": "the same", "files": str(processes.rank)})
+
+    return run_together(work)
+
+
+def test_processes_that_see_other_files_are_refused():
+    said = start(2, looked_around)
+    assert said[0] == "None"
+    assert said[1].startswith("error: process 1 of 2 sees other things than process 0: files; all processes need")
+
+
 def test_another_number_of_processes_goes_on_with_the_same_run(undisturbed, tmp_path):
     recipe, whole = undisturbed
     start(3, partial(finished, recipe, tmp_path / "run", interrupted=0))
@@ -154,3 +232,41 @@ def test_a_head_that_samples_in_the_batch_needs_micro_batches(make_tiny_recipe, 
     said = start(2, partial(finished, recipe, tmp_path / "run"))
     assert sorted(text.partition(":")[0] for text in said) == ["None", "error"]
     assert "optim.micro_batch: is null, and head bags draws regions" in "".join(said)
+
+
+class CountingHead(SoftmaxHead):
+    """A head with a state: it counts what it has seen, in all processes, and weighs classes by it at once."""
+
+    def __init__(self, instance_counts, options):
+        super().__init__(instance_counts, options)
+        self.register_buffer("seen", torch.ones(self.num_logits))
+
+    def loss(self, logits, labels, *, micro_batch=None, generator=None):
+        self.seen += summed(labels.bincount(minlength=self.num_logits).float())
+        losses = F.cross_entropy(logits, labels, reduction="none") / self.seen.log1p()[labels]
+        return {"loss_classifier": micro_batch_sum(losses, micro_batch)}
+
+
+def with_counting_head(work, *arguments, **options):
+    pytest.MonkeyPatch().setattr(run_model, "make_head", lambda _, instance_counts: CountingHead(
+        instance_counts, SoftmaxOptions()))  # fmt: skip
+    return work(*arguments, **options)
+
+
+def test_the_state_of_a_head_is_that_of_one_process(make_tiny_recipe, tmp_path):
+    recipe = make_tiny_recipe(*COMMON)
+    for world in (1, 2):
+        start(world, partial(with_counting_head, train, [recipe], tmp_path))
+    one, two = (torch.load(tmp_path / f"{world}-0.pt") for world in (1, 2))
+    torch.testing.assert_close(two["losses"], one["losses"], rtol=1e-4, atol=1e-5)
+    assert one["buffers"]["roi_heads.head.seen"].sum() > 5 * 12
+    assert torch.equal(one["buffers"]["roi_heads.head.seen"], two["buffers"]["roi_heads.head.seen"])
+
+
+def test_the_state_of_a_head_goes_on(make_tiny_recipe, tmp_path):
+    recipe = make_tiny_recipe("data.val=null", "schedule.iterations=5", "schedule.decay=[]", "schedule.warmup=1")
+    start(2, partial(with_counting_head, finished, recipe, tmp_path / "whole"))
+    start(2, partial(with_counting_head, finished, recipe, tmp_path / "run", interrupted=1))
+    start(2, partial(with_counting_head, finished, recipe, tmp_path / "run", resume=True))
+    assert weights(tmp_path / "run")["roi_heads.head.seen"].sum() > 100
+    assert_same(weights(tmp_path / "run"), weights(tmp_path / "whole"))

@@ -25,6 +25,7 @@ def test_a_machine_that_can_train():
     assert losses[0] == pytest.approx(losses[1], rel=0.05)
     assert losses[0] != losses[1]
     assert re.match(r"[\d.]+ ms for a JPEG", found["decoding"].text)
+    assert re.fullmatch(r"4 MiB added up in [\d.]+ ms by gloo", found["two processes"].text)
     assert ("GPU" in found) == (not torch.cuda.is_available())
 
 
@@ -33,11 +34,13 @@ def test_what_fails_is_a_finding(monkeypatch, tmp_path):
         raise RuntimeError("CUDA error:\nno kernel image")
 
     monkeypatch.setattr(doctor, "_step", fails)
+    monkeypatch.setattr(doctor, "_PAIR", "raise SystemExit('no route to localhost')")
     monkeypatch.setattr(doctor, "PACKAGES", ("torch", "no-such-package"))
     monkeypatch.setattr(doctor, "OPTIONAL", {"no-such-tracker": "only for trackers=x"})
     monkeypatch.setattr(doctor, "SHARED_MEMORY", tmp_path / "missing")
     lines = [format_finding(finding) for finding in examine()]
     assert "BROKEN  training step on cpu in bf16: fails: RuntimeError: CUDA error: no kernel image" in lines
+    assert "BROKEN  two processes: fails: RuntimeError: no route to localhost" in lines
     assert any(line.startswith("BROKEN  no-such-package: not installed; run: pip install") for line in lines)
     assert "note    no-such-tracker: not installed; only for trackers=x" in lines
     assert any(line.startswith("note    shared memory: ") and "data.workers=0" in line for line in lines)
