@@ -11,8 +11,9 @@ OLDEST := .venv-oldest
 demo: $(READY)
 	$(BIN)/lt-train quickstart
 
-# a process for each core; a file's tests stay together, because they share what they have trained
-PARALLEL := -n auto --dist loadfile
+# a process for each core; a file's tests stay together, because they share what they have trained, and long files come
+# first (tests/conftest.py)
+PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 
 test: $(READY)
 	$(BIN)/python -m pytest $(PARALLEL)

@@ -367,10 +367,11 @@ def main(out: Path, minutes: float, only: tuple[str, ...], tiny: bool, run: str 
     if run is not None:
         run_inside(run, out, device, tiny)
         return
-    import torch
+    if not tiny:
+        import torch
 
-    if not tiny and not torch.cuda.is_available():
-        raise click.UsageError("no CUDA device is visible here; --tiny rehearses every part on the CPU")
+        if not torch.cuda.is_available():
+            raise click.UsageError("no CUDA device is visible here; --tiny rehearses every part on the CPU")
     try:
         out.mkdir(parents=True, exist_ok=True)
         kit = Kit(out, device, minutes, only or PARTS)

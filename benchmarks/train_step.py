@@ -25,7 +25,8 @@ batch loaded before. ``ratio`` (of wall time on a GPU, of processor time on a CP
 figure over the contestant's, both of the same call. ``peak_mib`` is tensors on a GPU, else the process.
 
 The contestants take their turns in rounds, what matters most first: on a GPU the peer and bf16 with NHWC feature maps
-for all jobs, then fp16 and bf16 without it, then the compiled one where all weights are trained.
+for all jobs, then fp16 and bf16 without it, and that one in DistributedDataParallel, then the compiled one where all
+weights are trained.
 
 Writes benchmarks/results/train_step.csv or train_step_cuda.csv after every contestant. A contestant that fails (no
 compiler, out of memory) leaves a note on stderr and no row; the others are measured, and the exit status is 1 then.
@@ -79,6 +80,8 @@ COLUMNS = (
 KEY = ("machine", "trains", "classes", "contestant")
 PEER = "torchvision references"
 HALF = ("compute.precision=bf16", "compute.channels_last=true")
+# what exchanging gradients costs when there is nobody to exchange them with
+DDP = "lt-train, bf16, NHWC, DistributedDataParallel of one process"
 # recipe overrides of every contestant; the peer has none
 CONTESTANTS = {
     PEER: (),
@@ -87,11 +90,16 @@ CONTESTANTS = {
     "lt-train, fp16": ("compute.precision=fp16",),
     "lt-train, bf16": ("compute.precision=bf16",),
     "lt-train, bf16, NHWC": HALF,
+    DDP: HALF,
     "lt-train, bf16, NHWC, compiled": (*HALF, "compute.compile=true"),
 }
 ON_CPU = ((PEER, "lt-train", "lt-train, NHWC"),)
-TINY = ((PEER, "lt-train, bf16, NHWC"),)
-ON_GPU = ((PEER, "lt-train, bf16, NHWC"), ("lt-train, fp16", "lt-train, bf16"), ("lt-train, bf16, NHWC, compiled",))
+TINY = ((PEER, "lt-train, bf16, NHWC", DDP),)
+ON_GPU = (
+    (PEER, "lt-train, bf16, NHWC"),
+    ("lt-train, fp16", "lt-train, bf16", DDP),
+    ("lt-train, bf16, NHWC, compiled",),
+)
 NAMES = {f"{classes}:{trains}": (classes, trains) for classes, trains in JOBS}
 CHECKED_STEPS, CHECKED_IMAGES = 3, 4
 # largest relative difference of a loss: the order of sums differs, and weights drift apart after the first step
@@ -146,7 +154,7 @@ def count_waits(training: Training, device: str) -> dict[str, int]:
 
 def measured(job: Job, contestant: str) -> dict[str, float]:
     """Runs in a process of its own."""
-    training = peer(job) if contestant == PEER else ours(job, CONTESTANTS[contestant])
+    training = peer(job) if contestant == PEER else ours(job, CONTESTANTS[contestant], group_of_one=contestant == DDP)
     propose_like_a_trained_network(training.model, job.regions)
     for _ in range(job.warmup):
         training.step()

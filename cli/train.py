@@ -386,7 +386,7 @@ def replay_step(step: Path, device: str | None) -> None:
     from lt_train.trials.replay import replay
 
     for line in replay(step, device=device):
-        click.echo(line)
+        show_text(line)
 
 
 @main.group(cls=ConfigGroup)

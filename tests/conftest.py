@@ -1,12 +1,31 @@
 """Fixtures that every test folder shares."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 # workers and commands share the cores: more threads of each would only wait for each other
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+# a shell that starts the suite in the background has it ignore Ctrl-C, and so would all that tests send it to
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# what takes longest is started first: at the end, when one process has nothing left to do, the other's rest is short
+FIRST = (
+    "tests/test_code_quality.py",
+    "tests/e2e/",
+    "tests/benchmarks/",
+    "tests/lt_train/engine/",
+    "tests/lt_train/runs/",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(FIRST))
 
 
 @pytest.fixture(scope="session")

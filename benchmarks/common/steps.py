@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from common.drawn_data import draw_data
 from common.peer_training import ReferenceTraining, freeze_all_but_the_classifier, reference_batches, reference_model
 from lt_train.data.dataset import make_loader
 from lt_train.engine.optim import lr_at
-from lt_train.engine.state import start_state
+from lt_train.engine.state import OWN_BUFFERS, start_state
 from lt_train.engine.step import Draws, train_step
 from lt_train.recipe.load import make_recipe
 from lt_train.runs.data import load_run_data, make_plan
@@ -117,8 +119,14 @@ def peer(job: Job) -> Training:
     return Training(model, training.step, batches)
 
 
-def ours(job: Job, overrides: Sequence[str]) -> Training:
-    """What ``lt-train fit`` does."""
+def ours(job: Job, overrides: Sequence[str], *, group_of_one: bool = False) -> Training:
+    """What ``lt-train fit`` does.
+
+    Args:
+        job: What is trained.
+        overrides: Of the recipe.
+        group_of_one: As if it were one of several processes, of which it is the only one.
+    """
     files = {"annotations": job.annotations, "images": str(Path(job.annotations).parent / "images")}
     content = {
         "train": job.trains,
@@ -135,6 +143,10 @@ def ours(job: Job, overrides: Sequence[str]) -> Training:
     device = choose_device(recipe.device)
     state = start_state(recipe, data, device, init_from=None, resume=False)
     state.model.train()
+    if group_of_one:
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+        state.trained = DistributedDataParallel(state.model, **OWN_BUFFERS)
     batches = Timed(make_loader(data.dataset, Draws(plan, 0), workers=job.workers, pin_memory=device.type == "cuda"))
     steps = Timed(plan.steps(0))
 

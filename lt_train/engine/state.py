@@ -36,7 +36,7 @@ from lt_train.runs.model import make_model, model_from_run
 FEW = 3
 # buffers are each process's own between two forward passes; PyTorch renames the option
 _BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in signature(DistributedDataParallel).parameters else ""
-_OWN_BUFFERS: Any = {_BUFFERS or "broadcast_buffers": False}
+OWN_BUFFERS: Any = {_BUFFERS or "broadcast_buffers": False}
 
 
 @dataclass
@@ -107,7 +107,7 @@ def averaging_gradients(model: LongTailDetector, processes: Processes) -> nn.Mod
     """
     if processes.world == 1:
         return model
-    shared = DistributedDataParallel(model, **_OWN_BUFFERS)
+    shared = DistributedDataParallel(model, **OWN_BUFFERS)
     if next(model.parameters()).device.type == "cpu":
         # PyTorch looks at annotations, which are text here; a lambda has none
         shared.register_comm_hook(processes.world, lambda world, bucket: _mean_of_each_weight(world, bucket))

@@ -1,5 +1,6 @@
 """``lt-data`` as people type it."""
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -23,21 +24,26 @@ LT_DATA = Path(sys.executable).with_name("lt-data")
 
 
 def lt_data(*arguments, cwd):
-    return subprocess.run([LT_DATA, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, check=False)
+    """In this process, as what is tested here does not depend on it."""
+    with contextlib.chdir(cwd):
+        run = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    # whatever else it raises would be a traceback
+    assert run.exception is None or isinstance(run.exception, SystemExit), run.exception
+    return run
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli")
     run = lt_data("demo-pool", "--out", "pool", "--images", "40", cwd=folder)
-    assert run.returncode == 0, run.stderr
+    assert run.exit_code == 0, run.stderr
     return folder
 
 
 def test_build_then_stats(folder):
     build = ("build-coco-lt", "--coco", "pool/annotations.json", "--out", "lt", "--scale", "0.001", "--groups", "2,5")
     run = lt_data(*build, cwd=folder)
-    assert run.returncode == 0, run.stderr
+    assert run.exit_code == 0, run.stderr
     assert "written: lt" in run.stdout
     assert "Traceback" not in run.stderr
     stats = lt_data("group-stats", "lt", "--format", "json", "--plot", "groups.png", cwd=folder)
@@ -46,7 +52,7 @@ def test_build_then_stats(folder):
     assert content["categories"] == 24
     assert (folder / "groups.png").stat().st_size > 1000
     again = lt_data(*build, cwd=folder)
-    assert again.returncode == 1
+    assert again.exit_code == 1
     assert again.stderr.splitlines()[-1] == "error: lt: exists; choose another --out, or replace it with --force"
 
 
@@ -63,7 +69,7 @@ def test_dry_run_writes_nothing(folder):
         "unwritten",
     )
     run = lt_data(*command, cwd=folder)
-    assert run.returncode == 0
+    assert run.exit_code == 0
     assert "dry run: nothing written" in run.stdout
     assert sorted(p.name for p in folder.iterdir()) == before
 
@@ -71,14 +77,14 @@ def test_dry_run_writes_nothing(folder):
 def test_a_build_in_json_and_what_is_short_of_it(folder):
     command = ("build-coco-lt", "--coco", "pool/annotations.json", "--format", "json", "--dry-run")
     short = lt_data(*command, cwd=folder)
-    assert short.returncode == 1
+    assert short.exit_code == 1
     content = json.loads(short.stdout)
     assert content["refused"] == "shortage"
     errors = [line for line in short.stderr.splitlines() if line.startswith("error: ")]
     assert "largest --scale that works is" in errors[0]
     assert len(errors) == 1 + min(len(content["shortage"]), 10) + (len(content["shortage"]) > 10)
     good = lt_data(*command, "--scale", f"{content['largest_scale']:.6f}", cwd=folder)
-    assert good.returncode == 0
+    assert good.exit_code == 0
     assert json.loads(good.stdout)["shortage"] == []
     assert "dry run: nothing written" in good.stderr
 
@@ -101,7 +107,7 @@ def test_a_note_where_a_category_is_meant_in_two_ways(folder, tmp_path):
         ),
         cwd=folder,
     )
-    assert run.returncode == 0
+    assert run.exit_code == 0
     assert f"note: --category {first['id']}: taken as the name of id {second['id']}" in run.stderr
 
 
@@ -153,17 +159,16 @@ def test_a_note_where_a_category_is_meant_in_two_ways(folder, tmp_path):
 )
 def test_mistakes(folder, arguments, code, says):
     run = lt_data(*arguments, cwd=folder)
-    assert run.returncode == code, run.stderr
+    assert run.exit_code == code, run.stderr
     assert says in run.stderr
     assert run.stdout == ""
-    assert "Traceback" not in run.stderr
     assert not (folder / "x").exists()
 
 
 @pytest.fixture(scope="module")
 def dataset(folder):
     command = ("build-coco-lt", "--coco", "pool/annotations.json", "--out", "ds", "--scale", "0.001", "--groups", "2,5")
-    assert lt_data(*command, "--images", "pool/images", "--val", "pool/annotations.json", cwd=folder).returncode == 0
+    assert lt_data(*command, "--images", "pool/images", "--val", "pool/annotations.json", cwd=folder).exit_code == 0
     return folder
 
 
@@ -197,21 +202,21 @@ def dataset(folder):
 )
 def test_commands_on_a_dataset(dataset, arguments, says):
     run = lt_data(*arguments, cwd=dataset)
-    assert run.returncode == 0, run.stdout + run.stderr
+    assert run.exit_code == 0, run.stdout + run.stderr
     assert says in run.stdout
 
 
 def test_verify_and_diff_say_what_was_changed(dataset):
     content = json.loads((dataset / "ds/annotations.json").read_text())
     other = dataset / "changed"
-    subprocess.run(["cp", "-r", dataset / "ds", other], check=True)
+    shutil.copytree(dataset / "ds", other)
     removed = content["annotations"].pop()
     (other / "annotations.json").write_text(json.dumps(content))
     verified = lt_data("verify", "changed", cwd=dataset)
-    assert verified.returncode == 1
+    assert verified.exit_code == 1
     assert "annotations.json" in verified.stdout
     compared = lt_data("diff", "ds", "changed", "--format", "json", cwd=dataset)
-    assert compared.returncode == 1
+    assert compared.exit_code == 1
     assert str(removed["id"]) in compared.stdout
     assert "Traceback" not in verified.stderr + compared.stderr
 
@@ -222,11 +227,11 @@ def test_check_names_codes_and_leaves_with_1(dataset):
     content["annotations"][1]["category_id"] = 999
     (dataset / "bad.json").write_text(json.dumps(content))
     run = lt_data("check", "bad.json", "--format", "json", cwd=dataset)
-    assert run.returncode == 1
+    assert run.exit_code == 1
     found = json.loads(run.stdout)["findings"]
     assert {f["severity"] for f in found} >= {"error"}
     refused = lt_data("group-stats", "bad.json", cwd=dataset)
-    assert refused.returncode == 1
+    assert refused.exit_code == 1
     assert "Traceback" not in refused.stderr
 
 
@@ -318,7 +323,7 @@ def test_a_file_that_may_not_be_read_is_one_line(tmp_path):
     if os.access(tmp_path / "a.json", os.R_OK):
         pytest.skip("root reads every file")
     run = lt_data("group-stats", "a.json", cwd=tmp_path)
-    assert (run.returncode, run.stderr) == (1, "error: a.json: cannot be read (Permission denied); check the path\n")
+    assert (run.exit_code, run.stderr) == (1, "error: a.json: cannot be read (Permission denied); check the path\n")
 
 
 @pytest.mark.parametrize("command", [main, train_main])
@@ -377,7 +382,7 @@ def test_images_that_are_called_nearly_so_or_lie_elsewhere(folder, tmp_path):
     assert first.startswith(f"{images}: 1 of 40 images are missing, 1 of them are there under nearly their name; ")
     assert second == f"{images}/{names[0]}: image is missing; there is '{names[0].upper()}' (upper and lower case)"
     check = lt_data("check", POOL, "--images", images, cwd=folder)
-    assert check.returncode == 1
+    assert check.exit_code == 1
     assert "LT507" in check.stdout
     (tmp_path / "private").write_bytes(b"")
     (images / names[0]).symlink_to(tmp_path / "private")
@@ -399,25 +404,25 @@ def test_names_that_are_not_utf_8_and_digests_that_nobody_wrote(folder, tmp_path
     (line,) = refusal("group-stats", half, cwd=folder)
     assert r"LT003: a record cannot be read: 1 (images[0]: file_name has '\ud83d" in line
     out = tmp_path / "lt"
-    assert lt_data(*BUILD, "--out", out, cwd=folder).returncode == 0
+    assert lt_data(*BUILD, "--out", out, cwd=folder).exit_code == 0
     content = json.loads((out / "build.json").read_text())
     content["inputs"]["reference"]["sha256"] = "ab" * 32
     (out / "build.json").write_text(json.dumps(content))
     verified = lt_data("verify", out, cwd=folder)
-    assert verified.returncode == 1
+    assert verified.exit_code == 1
     told = " ".join(verified.stdout.split())
     assert f"inputs: reference: sha256: got {'ab' * 32}; expected nothing, as exp:2 is no file" in told
 
 
 def test_bounds_are_called_groups_and_their_former_name_is_taken(dataset):
     now, former = (lt_data("group-stats", "ds", name, "2,5", cwd=dataset) for name in ("--groups", "--edges"))
-    assert (now.returncode, now.stdout) == (0, former.stdout)
+    assert (now.exit_code, now.stdout) == (0, former.stdout)
     for command in ("group-stats", "build-coco-lt", "plot"):
         text = lt_data(command, "--help", cwd=dataset).stdout
         assert "--groups" in text
         assert "--edges" not in text
     wrong = lt_data("group-stats", "ds", "--edges", "5,2", cwd=dataset)
-    assert wrong.returncode == 1
+    assert wrong.exit_code == 1
     assert wrong.stderr.endswith(
         "--groups: got 5,2; allowed are positive whole numbers in ascending order, for example 2,5\n"
     )
@@ -428,13 +433,13 @@ def test_a_card_with_the_former_name_is_whole(dataset, tmp_path):
     card = tmp_path / "ds/README.md"
     card.write_text(card.read_text().replace(" --groups ", " --edges "))
     assert " --edges " in card.read_text()
-    assert lt_data("verify", "ds", cwd=tmp_path).returncode == 0
+    assert lt_data("verify", "ds", cwd=tmp_path).exit_code == 0
 
 
 @pytest.mark.parametrize(("name", "ours"), [("build", "build-coco-lt"), ("stats", "group-stats"), ("Check", "check")])
 def test_names_of_other_tools_are_answered(tmp_path, name, ours):
     run = lt_data(name, "x", cwd=tmp_path)
-    assert run.returncode == 2
+    assert run.exit_code == 2
     assert f"Did you mean '{ours}'?" in run.stderr
 
 
@@ -448,14 +453,14 @@ def importing(tmp_path):
 
 def test_import_then_check(importing, tmp_path):
     run = lt_data(*importing, "--one-based", "--difficult", "drop", cwd=tmp_path)
-    assert run.returncode == 0, run.stderr
+    assert run.exit_code == 0, run.stderr
     assert "LT707" in run.stdout
     assert run.stdout.splitlines()[-1] == "written: coco.json"
     content = json.loads((tmp_path / "coco.json").read_text())
     assert [record["bbox"] for record in content["annotations"]] == [[0, 0, 64, 48]]
-    assert lt_data("check", "coco.json", "--images", "images", cwd=tmp_path).returncode == 0
+    assert lt_data("check", "coco.json", "--images", "images", cwd=tmp_path).exit_code == 0
     run = lt_data(*importing, cwd=tmp_path)
-    assert run.returncode == 1
+    assert run.exit_code == 1
     assert run.stderr.startswith("error: coco.json: exists; ")
 
 

@@ -342,7 +342,7 @@ def test_config_shows_where_values_come_from(tmp_path):
 
 ENDLESS = ("schedule.iterations=100000", "schedule.decay=[]", "log_every=1", "data.val=null", "trackers=[]")
 # more than loader processes have ready: a step that was begun needs them to live on
-SEVERAL_BATCHES = ("data.workers=1", "optim.accumulate=6")
+SEVERAL_BATCHES = ("data.workers=1", "optim.accumulate=6", "optim.batch=1", "optim.base_batch=6")
 
 
 def start_endless(folder, out, *options):

@@ -114,7 +114,7 @@ def test_sound_files_work(tmp_path, name):
     assert {f.code for f in check_file(path).findings if f.severity != "info"} <= {"LT109", "LT207", "LT210", "LT216"}
 
 
-@pytest.mark.parametrize("batch", range(4))
+@pytest.mark.parametrize("batch", [0, 1, *(pytest.param(batch, marks=pytest.mark.slow) for batch in (2, 3))])
 @pytest.mark.parametrize("name", CONTENTS)
 def test_damaged_files(tmp_path, name, batch):
     run_mutants(CONTENTS[name](), range(100 * batch, 100 * batch + 50), tmp_path / "a.json")

@@ -25,8 +25,15 @@ def outside(function, *args, **options):
         return function(*args, **options)
 
 
-@pytest.mark.parametrize("head", sorted(HEADS))
-@pytest.mark.parametrize("half", HALF)
+@pytest.mark.parametrize(
+    ("half", "head"),
+    [
+        *((torch.bfloat16, head) for head in sorted(HEADS)),
+        (torch.float16, "bags"),
+        # processors take long for it
+        *(pytest.param(torch.float16, head, marks=pytest.mark.slow) for head in sorted(HEADS) if head != "bags"),
+    ],
+)
 def test_losses_are_those_of_float32_logits(monkeypatch, head, half):
     """The layers give half precision, and the head computes what it does for the same logits in float32."""
     model = small("faster_rcnn_small", head)

@@ -24,7 +24,7 @@ from tests.lt_train.engine.stepping import (
 
 TEN_STEPS = ("schedule.iterations=10", "schedule.decay=[]", "data.val=null", "trackers=[]", "log_every=100")
 # convolutions in fp16 are slow on a processor
-NO_MASKS = ("model.name=faster_rcnn_small",)
+NO_MASKS = ("model.name=faster_rcnn_small", "model.min_size=[32]", "model.max_size=32")
 
 
 def test_losses_keep_their_names_and_order():

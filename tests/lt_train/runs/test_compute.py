@@ -22,6 +22,11 @@ from tests.lt_train.detectors.scenes import small
 from tests.lt_train.engine.stepping import Stepper, assert_finite, assert_same
 
 QUIET = ("trackers=[]",)
+# processors take long for it
+FP16 = (
+    *("compute.precision=fp16", "model.name=faster_rcnn_small", "model.min_size=[32]", "model.max_size=32"),
+    "data.val=null",
+)
 WEIGHT = "backbone.stages.1.0.weight"
 
 
@@ -69,8 +74,8 @@ def test_bf16_trains_like_fp32(run_of):
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_weights_and_momentum_are_float32(run_of, precision):
-    options = (f"compute.precision={precision}", *(["model.name=faster_rcnn_small"] if precision == "fp16" else []))
-    content = load_checkpoint(run_of(*options).last)
+    options = {"bf16": ["compute.precision=bf16"], "fp16": FP16}
+    content = load_checkpoint(run_of(*options[precision]).last)
     plain = load_checkpoint(run_of().last)["model"]
     found = floats(content)
     assert {name.split(".")[0] for name in found} == {"model", "optimizer"}
@@ -100,7 +105,7 @@ def test_a_bf16_run_is_used_like_any(run_of, tiny_recipe, tiny_pool, tmp_path):
 
 def test_the_scale_of_the_loss_is_saved_and_restored(run_of, tmp_path):
     """The scale that PyTorch begins with is too high for this model: the first step is left out."""
-    run = run_of("compute.precision=fp16", "model.name=faster_rcnn_small")
+    run = run_of(*FP16)
     saved = load_checkpoint(run.last)["scaler"]
     assert saved["scale"] < 2.0**16
     shutil.copytree(run.path, tmp_path / "run")
