@@ -343,13 +343,13 @@ def calibrate(
     if method not in POST_HOC:
         raise click.UsageError(f"--method: got '{method}'; allowed are {', '.join(POST_HOC)}.")
     need_training()
-    spread(processes)
     from lt_train.engine.calibrate import calibrate_run
     from lt_train.engine.calibration_search import Search, parse_search
     from lt_train.recipe.sections import Files
 
     files = Files(annotations=annotations, images=images) if annotations and images else None
     search = Search(*parse_search(searched), files) if searched else None
+    spread(processes)
     done = calibrate_run(run, method, overrides=overrides, search=search, **options)
     if done is not None:
         click.echo(f"written: {done.path}")

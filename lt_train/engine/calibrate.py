@@ -72,18 +72,23 @@ def calibrate_run(
     Raises:
         LtError: As :func:`calibrate`.
     """
-    source = RunDir(run)
-    content, renewed = calibration_content(source.load_recipe().to_plain(), method, overrides)
-    recipe, notes = make_noted(content, overrides, where=f"{run} with {method}")
-    return calibrate(
-        recipe,
-        out,
-        init_from=source.checkpoint(checkpoint),
-        search=search,
-        force=force,
-        notes=(*renewed, *notes),
-        groups_asked=any(_names_groups(override) for override in parse_overrides(overrides)),
-    )
+
+    def work(processes: Processes) -> RunDir:
+        source = RunDir(run)
+        content, renewed = calibration_content(source.load_recipe().to_plain(), method, overrides)
+        recipe, notes = make_noted(content, overrides, where=f"{run} with {method}")
+        return calibrate_together(
+            recipe,
+            out,
+            processes,
+            init_from=source.checkpoint(checkpoint),
+            search=search,
+            force=force,
+            notes=(*renewed, *notes),
+            groups_asked=any(_names_groups(override) for override in parse_overrides(overrides)),
+        )
+
+    return run_together(work)
 
 
 def _names_groups(override: Override) -> bool:
