@@ -206,7 +206,7 @@ def test_a_run_that_is_stopped_goes_on_where_it_was(clone, tmp_path):
     while not (lines.exists() and lines.read_text().count("\n") > 2):
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
     printed, told = process.communicate()
     assert process.returncode == 0
     assert b"no run is finished yet" in printed
