@@ -20,6 +20,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -180,6 +181,8 @@ def main(
         data = prepare(clone, out / "data", known=not other_data)
     except LtError as error:
         raise click.ClickException(str(error)) from None
+    # as Ctrl-C: the run that is under way saves and ends too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     runner = Runner(out / "runs", recipe, [*data.overrides(), *overrides], minutes)
     ended, failed = "", []
     try:

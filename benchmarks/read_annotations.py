@@ -4,7 +4,8 @@
 
 Every contestant runs in a process of its own, one after the other, in turns; its CPU time (user and system) and its
 largest anonymous memory are read from the operating system. The subset that pycocotools writes with ``json.dump`` is
-the one that lt-data chose. Writes benchmarks/results/read_annotations.csv, replacing it.
+the one that lt-data chose. Writes
+benchmarks/results/read_annotations.csv; rows of a job that is not measured stay.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
-from common.record import anonymous, machine, record
+from common.record import anonymous, machine, read_rows, record
 
 RESULTS = Path(__file__).parent / "results" / "read_annotations.csv"
 COLUMNS = ("date", "machine", "job", "contestant", "runs", "cpu_s", "anonymous_mib", "cpu_ratio")
@@ -119,7 +120,9 @@ def main(coco: str, lvis: str | None, runs: int) -> None:
         if lvis:
             contestants = {"lt-data group-stats": (COUNT, {"source": lvis}), "lvis.LVIS": (LVIS, {"source": lvis})}
             rows += contest("counting LVIS v1 train size", contestants, runs)
-    record(RESULTS, COLUMNS, rows)
+    measured = {row[2] for row in rows}
+    kept = [row for row in read_rows(RESULTS, COLUMNS) if row[2] not in measured]
+    record(RESULTS, COLUMNS, [*rows, *kept])
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from PIL import Image
 from lt_data import read_annotations
 from lt_data.counts.categories import count_categories
 from lt_data.errors import DataError
+from tests.lt_train.pictures import leave_out_pictures
 
 ROOT = Path(__file__).resolve().parents[2]
 LT_TRAIN = Path(sys.executable).with_name("lt-train")
@@ -37,10 +38,11 @@ def lt_train(*arguments, cwd, command=main):
 
 @pytest.fixture(scope="module")
 def quickstart(tmp_path_factory):
-    """The whole job on less data, and so with smaller groups."""
+    """The whole job on less data, and so with smaller groups; pictures are of both runs together."""
     folder = tmp_path_factory.mktemp("quickstart")
     sizes = {"POOL_IMAGES": 150, "SCALE": "0.015", "EDGES": (3, 8, 25), "VAL_IMAGES": 24, "VAL_LEAST": 1}
     with pytest.MonkeyPatch.context() as patch:
+        leave_out_pictures(patch)
         for name, value in sizes.items():
             patch.setattr(f"lt_train.quickstart.{name}", value)
         run = lt_train("quickstart", "--iterations", "10", cwd=folder)

@@ -22,7 +22,10 @@ from tests.lt_train.engine.stepping import (
     steep,
 )
 
-TEN_STEPS = ("schedule.iterations=10", "schedule.decay=[]", "data.val=null", "trackers=[]", "log_every=100")
+TEN_STEPS = (
+    *("schedule.iterations=10", "schedule.decay=[]", "data.val=null", "trackers=[]", "log_every=100"),
+    "model.name=faster_rcnn_small",
+)
 # convolutions in fp16 are slow on a processor
 NO_MASKS = ("model.name=faster_rcnn_small", "model.min_size=[32]", "model.max_size=32")
 
