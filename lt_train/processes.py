@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 import torch.distributed as dist
 
-from lt_data.errors import DataError, RecipeError
+from lt_data.errors import DataError, LtError, RecipeError
 from lt_train.launch import adopt_slurm
 
 if TYPE_CHECKING:
@@ -46,8 +46,21 @@ POLL = 0.05
 _FAILED, _INTERRUPTED, _TURN, _LEFT = "lt/failed", "lt/interrupted", "lt/turn", "lt/left"
 
 
-class StoppedElsewhere(Exception):
-    """Another process failed and says why; this one ends in silence."""
+class StoppedElsewhere(LtError):
+    """Another process failed and says why; this one ends in silence.
+
+    It ends as a failure all the same: torchrun starts a run again where every machine sees that it failed.
+
+    Args:
+        why: What the other one says, for the log.
+    """
+
+    def __init__(self, why: str = "") -> None:
+        super().__init__([])
+        self.why = why
+
+    def __str__(self) -> str:
+        return self.why
 
 
 @dataclass(frozen=True)
@@ -90,7 +103,7 @@ class Processes:
         except RuntimeError:
             raise DataError(f"process 0 of {self.world} ended early; its own output says why") from None
         if failed:
-            raise StoppedElsewhere(self.store.get(_FAILED).decode())
+            raise StoppedElsewhere(self.store.get(_FAILED).decode(errors="replace"))
         if interrupted:
             raise KeyboardInterrupt
 
@@ -225,13 +238,13 @@ def run_together(work: Callable[[Processes], T]) -> T | None:
         work: Gets this process's place among the others; ends with what it gathers, or looks at nothing shared later.
 
     Returns:
-        What ``work`` returned, at process 0 (or the only one); ``None`` at the others, and at process 0 if another
-        process failed and reports it.
+        What ``work`` returned, at process 0 (or the only one); ``None`` at the others.
 
     Raises:
         RecipeError: The environment names processes that cannot be found.
         KeyboardInterrupt: What ``work`` raised, in all processes.
-        Exception: What ``work`` raised, in the process that failed first and nowhere else.
+        StoppedElsewhere: Another process failed first.
+        Exception: What ``work`` raised, in the process that failed first.
     """
     adopt_slurm()
     if _number("WORLD_SIZE", 1) == 1:
@@ -240,21 +253,14 @@ def run_together(work: Callable[[Processes], T]) -> T | None:
     try:
         with processes.together():
             value = work(processes)
-    except KeyboardInterrupt:
-        # launchers signal the rest when one is gone, which must not change how they end
-        _ignore_signals()
-        # all processes end so, each with what it means for the work
-        with contextlib.suppress(RuntimeError):
-            assert processes.store is not None
-            processes.store.set(_INTERRUPTED, "1")
-        _leave(processes)
-        raise
     except BaseException as error:
-        is_first_to_fail = not isinstance(error, StoppedElsewhere) and _claim_failure(processes, error)
+        # launchers signal the rest when one is gone, which must not change how they end and what they say
+        _ignore_signals()
+        stopped = _tell_others(processes, error)
         _leave(processes)
-        if is_first_to_fail:
-            raise
-        return None
+        if stopped is not None:
+            raise stopped from None
+        raise
     _leave(processes)
     return value if processes.is_first else None
 
@@ -277,6 +283,8 @@ def process_device(name: str, processes: Processes) -> str:
             f"device: {name} gives every process a GPU of its own, here are {count}; start at most {count} processes, "
             "or name the device (--device cuda:0, --device cpu)"
         )
+    # what names no device, such as memory for copies, would go to the first one
+    torch.cuda.set_device(processes.local_rank)
     return f"cuda:{processes.local_rank}"
 
 
@@ -320,15 +328,26 @@ def _is_of_connection(error: RuntimeError) -> bool:
     return isinstance(error, dist.DistError) or "gloo/" in str(error) or "ProcessGroup" in str(error)
 
 
-def _claim_failure(processes: Processes, error: BaseException) -> bool:
-    """Tells the others to stop, and why; whether this process is the first to do so."""
+def _tell_others(processes: Processes, error: BaseException) -> StoppedElsewhere | None:
+    """Tells the others to stop, and why.
+
+    Returns:
+        What this process is to raise instead if another one said so before.
+    """
     assert processes.store is not None
-    own = f"process {processes.rank}: {error}"[:MOST_TOLD]
     try:
-        return processes.store.compare_set(_FAILED, "", own) == own.encode()
+        if isinstance(error, KeyboardInterrupt):
+            # all processes end so, each with what it means for the work
+            processes.store.set(_INTERRUPTED, "1")
+            return None
+        if isinstance(error, StoppedElsewhere):
+            return error
+        own = f"process {processes.rank}: {error}"[:MOST_TOLD]
+        first = processes.store.compare_set(_FAILED, "", own).decode(errors="replace")
+        return None if first == own else StoppedElsewhere(first)
     # process 0 is gone and the store with it
     except RuntimeError:
-        return True
+        return None
 
 
 def _ignore_signals() -> None:

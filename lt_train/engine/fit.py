@@ -29,7 +29,7 @@ from lt_train.evaluation.figures.table import explanations
 from lt_train.evaluation.measure import Measured
 from lt_train.inference.evaluate_run import evaluate_model, selection_ap
 from lt_train.memory import named_memory, training_advice
-from lt_train.processes import Processes, StoppedElsewhere, process_device, run_together
+from lt_train.processes import Processes, process_device, run_together
 from lt_train.recipe.load import beaten_in
 from lt_train.recipe.sections import Recipe
 from lt_train.report.run_report import draw_run_report
@@ -229,14 +229,12 @@ def _keeping_a_step_that_fails(
     try:
         yield
     except NotFinite as error:
-        assert state.losses is not None
-        line = error.problems[0]
-        if state.processes.is_first:
-            line += _kept(recipe, data, plan, state, run, found=line.partition(";")[0])
-        state.processes.wait()
         if not state.processes.is_first:
-            raise StoppedElsewhere from None
-        raise NotFinite(line) from None
+            # until the first one ends, which says why
+            state.processes.wait()
+            raise
+        line = error.problems[0]
+        raise NotFinite(line + _kept(recipe, data, plan, state, run, found=line.partition(";")[0])) from None
 
 
 def _kept(recipe: Recipe, data: RunData, plan: Plan, state: RunState, run: RunDir, *, found: str) -> str:

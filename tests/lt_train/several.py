@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lt_data.errors import LtError
+from lt_train.processes import StoppedElsewhere
 from tests.lt_train.pictures import leave_out_pictures
 
 
@@ -23,6 +24,9 @@ def one_process(queue, rank, world, port, work):
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
     try:
         queue.put((rank, repr(work())))
+    except StoppedElsewhere as stopped:
+        # it says nothing, and knows why
+        queue.put((rank, "None" if not stopped.problems and str(stopped) else "stopped without a reason"))
     except LtError as error:
         queue.put((rank, f"error: {error}"))
     except KeyboardInterrupt as error:

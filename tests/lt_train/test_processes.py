@@ -187,10 +187,13 @@ def test_merging_orders_by_image_and_refuses_what_is_twice_or_missing():
 def test_devices_of_processes(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    chosen = []
+    monkeypatch.setattr("torch.cuda.set_device", chosen.append)
     assert process_device("auto", Processes()) == "auto"
     second = Processes(3, 4, local_rank=1)
     assert [process_device(name, second) for name in ("auto", "cuda", "cpu", "cuda:0")] == [
         "cuda:1", "cuda:1", "cpu", "cuda:0",
     ]  # fmt: skip
+    assert chosen == [1, 1]
     with pytest.raises(RecipeError, match="start at most 2 processes"):
         process_device("auto", Processes(2, 4, local_rank=2))

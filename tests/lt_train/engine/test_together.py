@@ -63,7 +63,7 @@ def finished(recipe, out, *, resume=False, interrupted=None, slow=0.0, spoilt=No
             done = fit(recipe, out, resume=resume)
         finally:
             # what a launcher that ends all processes at this moment would leave
-            (out / f"seen-by-{rank}").write_text(" ".join(sorted(p.name for p in out.glob("checkpoints/*.pt"))))
+            out.with_name(f"seen-by-{rank}").write_text(" ".join(sorted(p.name for p in out.glob("checkpoints/*.pt"))))
         return done and done.path.name
 
     return work()
@@ -140,7 +140,7 @@ def test_no_process_leaves_before_the_first_has_saved(tiny_recipe, tmp_path):
     """Launchers kill the others when one is gone."""
     recipe, run = tiny_recipe("data.val=null", "schedule.iterations=30", "schedule.decay=[]"), tmp_path / "run"
     start(2, partial(finished, recipe, run, interrupted=1, slow=2.0))
-    assert [(run / f"seen-by-{rank}").read_text() for rank in (0, 1)] == ["last.pt"] * 2
+    assert [(tmp_path / f"seen-by-{rank}").read_text() for rank in (0, 1)] == ["last.pt"] * 2
 
 
 def test_the_model_that_is_evaluated_is_the_one_that_is_saved(undisturbed, tmp_path):
