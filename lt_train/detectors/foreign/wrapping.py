@@ -9,14 +9,16 @@ from torch import Tensor
 from lt_data.errors import DataError
 from lt_train.detectors.foreign.names import EXAMPLES, STEM
 
-# a weight by which each kind of detector is known: torchvision's, the small one, detectron2's, mmdetection's
+# a weight by which each kind of detector is known: torchvision's, those for CPUs, detectron2's, mmdetection's
 MARKS = (
     f"{STEM}.weight",
+    "backbone.body.stem.conv.0.weight",
     "backbone.lateral.0.weight",
     "backbone.bottom_up.stem.conv1.weight",
     "rpn_head.rpn_conv.weight",
 )
-TRUNK_MARK = "layer4.2.conv3.weight"
+# the same for trunks alone: a ResNet-50, an EfficientNet-Lite0
+TRUNK_MARKS = ("layer4.2.conv3.weight", "_conv_stem.weight")
 
 
 def unwrapped(state: Mapping[str, Tensor], *, where: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
@@ -49,6 +51,7 @@ def unwrapped(state: Mapping[str, Tensor], *, where: str) -> tuple[dict[str, Ten
 
 
 def _trunks_prefix(state: Mapping[str, Tensor]) -> str:
-    """What stands before the names of a ResNet-50 alone; nothing if there is anything else."""
-    prefix = next((key.removesuffix(TRUNK_MARK) for key in state if key.endswith(f".{TRUNK_MARK}")), "")
+    """What stands before the names of a trunk alone; nothing if there is anything else."""
+    found = (key.removesuffix(mark) for mark in TRUNK_MARKS for key in state if key.endswith(f".{mark}"))
+    prefix = next(found, "")
     return prefix if all(key.startswith(prefix) for key in state) else ""

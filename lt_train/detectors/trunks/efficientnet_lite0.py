@@ -30,6 +30,8 @@ NORM_MOMENTUM = 0.01
 # stages that the pyramid takes, at strides 8, 16 and 32
 LEVELS = {"stage3": "0", "stage5": "1", "stage7": "2"}
 PYRAMID_CHANNELS = 64
+# of group normalisation (Wu and He, ECCV 2018), which depends on no other image of the batch
+PYRAMID_GROUPS = 8
 # sides in pixels of the anchors of each level
 ANCHORS = ((32, 45), (64, 90), (128, 181))
 # boxes up to this side in pixels are pooled at stride 8, up to twice as large ones at 16, larger ones at 32
@@ -92,7 +94,10 @@ def efficientnet_lite0_fpn(*, pretrained: bool) -> Any:
     """
     body = IntermediateLayerGetter(efficientnet_lite0(pretrained=pretrained), LEVELS)
     widths = [STAGES[int(name.removeprefix("stage")) - 1].channels for name in LEVELS]
-    trunk = nn.Sequential(OrderedDict(body=body, fpn=FeaturePyramidNetwork(widths, PYRAMID_CHANNELS)))
+    # a stage ends without an activation or a norm of its sum: maps of deviation 10 at stride 8, on which the losses of the
+    # RPN jumped to a hundred at the rate that the box head needs
+    pyramid = FeaturePyramidNetwork(widths, PYRAMID_CHANNELS, norm_layer=partial(nn.GroupNorm, PYRAMID_GROUPS))
+    trunk = nn.Sequential(OrderedDict(body=body, fpn=pyramid))
     # torchvision's detectors ask for it
     trunk.out_channels = PYRAMID_CHANNELS
     return trunk
@@ -179,7 +184,7 @@ def _parts(num_classes: int, masks: bool) -> dict[str, Any]:
         "rpn_batch_size_per_image": 64,
         "box_batch_size_per_image": 64,
         "box_roi_pool": _pool(7),
-        "box_head": TwoMLPHead(PYRAMID_CHANNELS * 7 * 7, BOX_FEATURES),
+        "box_head": _box_head(),
         "box_predictor": FastRCNNPredictor(BOX_FEATURES, num_classes + 1),
     }
     if masks:
@@ -188,6 +193,15 @@ def _parts(num_classes: int, masks: bool) -> dict[str, Any]:
         parts["mask_head"] = MaskRCNNHeads(PYRAMID_CHANNELS, MASK_LAYERS, 1)
         parts["mask_predictor"] = MaskRCNNPredictor(width, width, num_classes + 1)
     return parts
+
+
+def _box_head() -> Any:
+    """Two layers that start with He's weights: with torchvision's, features start ten times smaller and learn slower."""
+    head = TwoMLPHead(PYRAMID_CHANNELS * 7 * 7, BOX_FEATURES)
+    for layer in (head.fc6, head.fc7):
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        nn.init.zeros_(layer.bias)
+    return head
 
 
 def _pool(size: int) -> Any:

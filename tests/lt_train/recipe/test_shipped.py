@@ -91,7 +91,7 @@ def test_audit_of_the_full_model(kind, method, variant):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_audit_of_the_laptop_model(method):
-    """25 classes: all but the first stages, or what the method trains of two layers of 256, classifier and regressor."""
+    """25 classes: all but the first stages, or what is trained of two layers of 256, classifier and regressor."""
     recipe = load_recipe(GROCERIES, [f"method={method}"])
     head = make_head(
         recipe.head.name, instance_counts=[5] * 2 + [20] * 6 + [50] * 6 + [200] * 11, **recipe.head_options

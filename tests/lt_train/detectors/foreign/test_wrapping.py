@@ -34,9 +34,15 @@ def lightning(path, state):
     return path
 
 
-@pytest.mark.parametrize("prefix", ["model.", "module.", "net._orig_mod.", "detector.model."])
-def test_a_checkpoint_gives_the_same_model(tmp_path, prefix):
-    source, target = small(seed=0), small(seed=1)
+@pytest.mark.parametrize(
+    ("prefix", "name"),
+    [
+        *(("model.", "mask_rcnn_small"), ("module.", "mask_rcnn_small"), ("net._orig_mod.", "mask_rcnn_small")),
+        *(("detector.model.", "mask_rcnn_small"), ("model.", "faster_rcnn_lite0")),
+    ],
+)
+def test_a_checkpoint_gives_the_same_model(tmp_path, prefix, name):
+    source, target = small(name, seed=0), small(name, seed=1)
     beside = {"criterion.weight": torch.ones(7), "accuracy.total": torch.zeros(())}
     path = lightning(tmp_path / "last.ckpt", wrapped(source.state_dict(), prefix) | beside)
     report = load_weights(target, path)

@@ -158,6 +158,11 @@ def test_a_file_fills_the_trunk_as_the_name_does(file, state):
         assert torch.equal(loaded["backbone.body.stage7.0.project.1.running_var"], state["_blocks.15._bn2.running_var"])
 
 
+def test_a_trunk_of_lightning_is_the_trunk(tmp_path, state):
+    torch.save({"state_dict": {f"model.{key}": value for key, value in state.items()}}, tmp_path / "last.ckpt")
+    assert lite0(weights=tmp_path / "last.ckpt").load_report == lite0().load_report
+
+
 def test_without_the_package_a_line_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(published, "find_spec", lambda name: None)
     line = refusal()
