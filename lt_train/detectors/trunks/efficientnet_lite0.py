@@ -94,8 +94,8 @@ def efficientnet_lite0_fpn(*, pretrained: bool) -> Any:
     """
     body = IntermediateLayerGetter(efficientnet_lite0(pretrained=pretrained), LEVELS)
     widths = [STAGES[int(name.removeprefix("stage")) - 1].channels for name in LEVELS]
-    # a stage ends without an activation or a norm of its sum: maps of deviation 10 at stride 8, on which the losses of the
-    # RPN jumped to a hundred at the rate that the box head needs
+    # blocks are summed and not normalised after: maps of deviation 9 at stride 8, on which the losses of the RPN jumped to
+    # a hundred at the rate that the box head needs
     pyramid = FeaturePyramidNetwork(widths, PYRAMID_CHANNELS, norm_layer=partial(nn.GroupNorm, PYRAMID_GROUPS))
     trunk = nn.Sequential(OrderedDict(body=body, fpn=pyramid))
     # torchvision's detectors ask for it
@@ -196,7 +196,7 @@ def _parts(num_classes: int, masks: bool) -> dict[str, Any]:
 
 
 def _box_head() -> Any:
-    """Two layers that start with He's weights: with torchvision's, features start ten times smaller and learn slower."""
+    """Two layers that start with He's weights: with torchvision's, features are six times smaller and learn slower."""
     head = TwoMLPHead(PYRAMID_CHANNELS * 7 * 7, BOX_FEATURES)
     for layer in (head.fc6, head.fc7):
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
