@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from lt_data.errors import DataError, RecipeError
 from lt_train import processes as distributed
