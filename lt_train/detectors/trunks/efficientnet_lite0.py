@@ -97,7 +97,7 @@ def efficientnet_lite0_fpn(*, pretrained: bool) -> Any:
     # blocks are summed and not normalised after: maps of deviation 9 at stride 8, on which the losses of the RPN jumped to
     # a hundred at the rate that the box head needs
     pyramid = FeaturePyramidNetwork(widths, PYRAMID_CHANNELS, norm_layer=partial(nn.GroupNorm, PYRAMID_GROUPS))
-    trunk = nn.Sequential(OrderedDict(body=body, fpn=pyramid))
+    trunk: Any = nn.Sequential(OrderedDict(body=body, fpn=pyramid))
     # torchvision's detectors ask for it
     trunk.out_channels = PYRAMID_CHANNELS
     return trunk

@@ -149,7 +149,7 @@ def test_merges_that_need_no_gate(merge):
 
 def test_recipes_by_a_part_of_their_name():
     assert recipe_names("lvis_v1") == ["faster_rcnn_r50_fpn_lvis_v1", "mask_rcnn_r50_fpn_lvis_v1"]
-    with pytest.raises(RecipeError, match="none of 7 has 'zzz' in its name; lt-train recipes lists all"):
+    with pytest.raises(RecipeError, match="none of 8 has 'zzz' in its name; lt-train recipes lists all"):
         recipe_names("zzz")
     with pytest.raises(RecipeError, match="close are faster_rcnn_r50_fpn_lvis_v1, "):
         recipe_names("lvis_w1")
