@@ -94,8 +94,8 @@ def efficientnet_lite0_fpn(*, pretrained: bool) -> Any:
     """
     body = IntermediateLayerGetter(efficientnet_lite0(pretrained=pretrained), LEVELS)
     widths = [STAGES[int(name.removeprefix("stage")) - 1].channels for name in LEVELS]
-    # blocks are summed and not normalised after: maps of deviation 9 at stride 8, on which the losses of the RPN jumped to
-    # a hundred at the rate that the box head needs
+    # blocks are summed and not normalised after: maps of deviation 9 at stride 8, on which the losses of the RPN jumped
+    # to a hundred at the rate that the box head needs
     pyramid = FeaturePyramidNetwork(widths, PYRAMID_CHANNELS, norm_layer=partial(nn.GroupNorm, PYRAMID_GROUPS))
     trunk: Any = nn.Sequential(OrderedDict(body=body, fpn=pyramid))
     # torchvision's detectors ask for it
