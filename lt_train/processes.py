@@ -304,11 +304,15 @@ def _number(name: str, default: int | None = None) -> int:
 def _join() -> Processes:
     """Finds the other processes and connects with each."""
     # not in every build of torch
+    from torch.distributed.distributed_c10d import PrefixStore  # type: ignore[attr-defined]
     from torch.distributed.rendezvous import rendezvous
 
     world, rank = _number("WORLD_SIZE"), _number("RANK")
     try:
-        store, rank, world = next(iter(rendezvous("env://", timeout=START_TIMEOUT)))
+        common, rank, world = next(iter(rendezvous("env://", timeout=START_TIMEOUT)))
+        # torchrun keeps its store when it starts processes again: what the ones before left there is not for these
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        store = PrefixStore(f"lt/{attempt}/{world}", common)
         dist.init_process_group(_backend(), store=store, rank=rank, world_size=world, timeout=WORK_TIMEOUT)
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
