@@ -8,18 +8,25 @@ from __future__ import annotations
 import logging
 import os
 import re
+import socket
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from lt_data.errors import RecipeError
+
+if TYPE_CHECKING:
+    from torch._C._distributed_c10d import Store
 
 # file in which process 0 leaves its exit code for the process that started it
 ENDED: Final = "LT_TRAIN_ENDED"
 FAILED: Final = 1
+# seconds between two looks at what others wrote
+_POLL: Final = 0.02
 _FIRST_PORT, _PORTS = 15_000, 20_000
 
 
@@ -150,3 +157,44 @@ def first_host(nodes: str) -> str:
             f"SLURM_STEP_NODELIST: got {nodes!r}, which names no machine; set MASTER_ADDR to that of the first process"
         )
     return "".join(part or "" for part in match.groups())
+
+
+def new_round(store: Store, rank: int, world: int, *, patience: float) -> int:
+    """A number that the processes that are here now have in common, and none before them had.
+
+    torchrun keeps one store for all its restarts: what processes wrote that are gone would be taken for what those of
+    today write. So each process leaves a word that no other ever wrote, and process 0 answers every word that it sees
+    with the number of the round until all of them are in.
+
+    Args:
+        store: Seen by all.
+        rank: Of this process.
+        world: How many there are.
+        patience: Seconds to wait for the others.
+
+    Raises:
+        RuntimeError: They do not come.
+    """
+    end = time.monotonic() + patience
+    if rank == 0:
+        number = store.add("lt/rounds", 1)
+        others = [f"lt/word/{other}" for other in range(1, world)]
+        while store.add(f"lt/in/{number}", 0) < world - 1:
+            for key in others:
+                if store.check([key]):
+                    store.set(f"lt/answer/{store.get(key).decode()}", str(number))
+            _wait_until(end)
+        return number
+    word = f"{socket.gethostname()}-{os.getpid()}-{rank}-{time.time_ns()}"
+    store.set(f"lt/word/{rank}", word)
+    while not store.check([f"lt/answer/{word}"]):
+        _wait_until(end)
+    number = int(store.get(f"lt/answer/{word}"))
+    store.add(f"lt/in/{number}", 1)
+    return number
+
+
+def _wait_until(end: float) -> None:
+    if time.monotonic() > end:
+        raise RuntimeError("not all processes came")
+    time.sleep(_POLL)

@@ -26,7 +26,7 @@ import torch
 import torch.distributed as dist
 
 from lt_data.errors import DataError, LtError, RecipeError
-from lt_train.launch import adopt_slurm
+from lt_train.launch import adopt_slurm, new_round
 
 if TYPE_CHECKING:
     from torch._C._distributed_c10d import Store
@@ -304,15 +304,14 @@ def _number(name: str, default: int | None = None) -> int:
 def _join() -> Processes:
     """Finds the other processes and connects with each."""
     # not in every build of torch
-    from torch.distributed.distributed_c10d import PrefixStore  # type: ignore[attr-defined]
+    from torch._C._distributed_c10d import PrefixStore
     from torch.distributed.rendezvous import rendezvous
 
     world, rank = _number("WORLD_SIZE"), _number("RANK")
     try:
-        common, rank, world = next(iter(rendezvous("env://", timeout=START_TIMEOUT)))
-        # torchrun keeps its store when it starts processes again: what the ones before left there is not for these
-        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        store = PrefixStore(f"lt/{attempt}/{world}", common)
+        store, rank, world = next(iter(rendezvous("env://", timeout=START_TIMEOUT)))
+        number = new_round(store, rank, world, patience=START_TIMEOUT.total_seconds())
+        store = PrefixStore(f"lt/round-{number}", store)
         dist.init_process_group(_backend(), store=store, rank=rank, world_size=world, timeout=WORK_TIMEOUT)
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]

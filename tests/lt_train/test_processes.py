@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from torch.distributed import TCPStore
 
 from lt_data.errors import DataError, RecipeError
@@ -20,6 +22,7 @@ from lt_train.engine.fit import fit
 from lt_train.evaluation import Detections
 from lt_train.inference.detect import Found, ImageDetections, merge
 from lt_train.inference.evaluate_run import evaluate_run
+from lt_train.launch import new_round
 from lt_train.processes import Processes, process_device, run_together
 from lt_train.recipe.sections import Files
 from tests.lt_train.several import start
@@ -207,3 +210,20 @@ def test_devices_of_processes(monkeypatch):
     assert chosen == [1, 1]
     with pytest.raises(RecipeError, match="start at most 2 processes"):
         process_device("auto", Processes(2, 4, local_rank=2))
+
+
+def test_processes_that_start_again_have_a_round_of_their_own():
+    """torchrun keeps one store: it still holds the words of those that are gone."""
+    store = torch.distributed.HashStore()
+
+    def meet(world):
+        with ThreadPoolExecutor(world) as pool:
+            return list(pool.map(lambda rank: new_round(store, rank, world, patience=60), range(world)))
+
+    assert meet(3) == [1, 1, 1]
+    # one that wrote its word and died
+    store.set("lt/word/1", "gone")
+    assert meet(3) == [2, 2, 2]
+    assert meet(2) == [3, 3]
+    with pytest.raises(RuntimeError, match="not all processes came"):
+        new_round(store, 0, 2, patience=0.1)

@@ -57,7 +57,8 @@ def test_it_goes_on_as_if_never_stopped(baseline, tiny_recipe, tmp_path, monkeyp
     go_on()
     run = fit(recipe, tmp_path / "run", resume=True)
     assert losses(run) == losses(baseline)
-    assert all(torch.equal(value, weights(run)[name]) for name, value in weights(baseline).items())
+    resumed, straight = weights(run), weights(baseline)
+    assert all(torch.equal(value, resumed[name]) for name, value in straight.items())
 
 
 def test_stage_two_trains_the_classifier_alone(baseline, tiny_recipe, tmp_path):
