@@ -18,10 +18,10 @@ def free_port():
         return str(probe.getsockname()[1])
 
 
-def one_process(queue, rank, world, port, work):
+def one_process(queue, rank, world, environment, work):
     torch.set_num_threads(1)
     leave_out_pictures(pytest.MonkeyPatch())
-    os.environ.update(RANK=str(rank), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", **environment)
     try:
         queue.put((rank, repr(work())))
     except StoppedElsewhere as stopped:
@@ -33,13 +33,15 @@ def one_process(queue, rank, world, port, work):
         queue.put((rank, f"interrupted: {error}"))
 
 
-def start(world, work):
+def start(world, work, **environment):
     """What each process returned or raised, as text, by rank; ``killed`` for one that said nothing."""
     # children of a fresh process, which has imported everything and started no thread
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["lt_train.inference.evaluate_run", "lt_train.engine.fit"])
-    queue, port = context.Queue(), free_port()
-    children = [context.Process(target=one_process, args=(queue, rank, world, port, work)) for rank in range(world)]
+    queue, environment = context.Queue(), {"MASTER_PORT": free_port(), **environment}
+    children = [
+        context.Process(target=one_process, args=(queue, rank, world, environment, work)) for rank in range(world)
+    ]
     for child in children:
         child.start()
     for child in children:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.distributed import TCPStore
 
 from lt_data.errors import DataError, RecipeError
 from lt_train import processes as distributed
@@ -129,6 +130,15 @@ def test_a_process_that_is_killed_is_noticed():
     said = start(3, partial(together, kill=1))
     assert said[1:] == ["killed", "None"]
     assert "error: process 1 of 3 ended before all results were collected" in said[0]
+
+
+def test_processes_that_torchrun_starts_again_see_nothing_of_those_before():
+    """Its store lives on, and with it that one of them failed and where they were to be reached."""
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    environment = {"MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    failed = start(2, partial(together, fail=1), **environment, TORCHELASTIC_RESTART_COUNT="0")
+    assert failed == ["None", "error: process 1 met something"]
+    assert start(2, together, **environment, TORCHELASTIC_RESTART_COUNT="1") == ["[1, 2]", "None"]
 
 
 @pytest.mark.parametrize(
