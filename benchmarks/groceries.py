@@ -181,14 +181,16 @@ def main(
         data = prepare(clone, out / "data", known=not other_data)
     except LtError as error:
         raise click.ClickException(str(error)) from None
-    # as Ctrl-C: the run that is under way saves and ends too
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     runner = Runner(out / "runs", recipe, [*data.overrides(), *overrides], minutes)
     ended, failed = "", []
+    # as Ctrl-C: the run that is under way saves and ends too
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         failed = run_all(runner, entries, seeds, data, out / "figures.csv")
     except (TimeIsOver, KeyboardInterrupt):
         ended = "ended before everything was done; the same command goes on"
+    finally:
+        signal.signal(signal.SIGTERM, before)
     click.echo(report(out, data, runner))
     click.echo(f"\nwritten: {out}")
     if record:

@@ -185,7 +185,7 @@ def test_a_contestant_that_fails_is_told_and_the_others_are_measured(monkeypatch
     contest = train_step.Contest(Job("a", "w", "classifier", 80, 16, 800, "cuda", 0, 1, 1))
     rows = list(train_step.rows([contest], train_step.ON_GPU))
     assert [row[train_step.COLUMNS.index("contestant")] for row in rows] == [
-        "torchvision references", "lt-train, bf16, NHWC", "lt-train, bf16",
+        "torchvision references", "lt-train, bf16, NHWC", "lt-train, bf16", train_step.DDP,
     ]  # fmt: skip
     assert contest.failed == [
         "80:classifier, check: losses differ by a share of 0.5",
