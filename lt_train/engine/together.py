@@ -31,7 +31,7 @@ def things_seen(recipe: Recipe, data: RunData, begun: Begun | None = None) -> di
         "recipe": json.dumps(recipe.model_copy(update={"device": ""}).to_plain()),
         "training data": f"{data.train.file.sha256} {len(data.dataset)}",
         "validation data": val_sha256(data) or "",
-        "checkpoint to go on from": "" if begun is None else f"{begun.path.name} {begun.content['done']}",
+        "checkpoint to go on from": "" if begun is None else f"{begun.path.name} {begun.content.get('done')}",
     }
 
 

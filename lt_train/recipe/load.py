@@ -251,7 +251,7 @@ def read_recipe_file(source: str | Path) -> dict[str, Any]:
         try:
             text = _read_text(Path(source))
         except UnicodeDecodeError:
-            raise RecipeError(f"{shown(name)[1:-1]}: is not text in UTF-8; save it as UTF-8") from None
+            raise RecipeError(f"{name}: is not text in UTF-8; save it as UTF-8") from None
         except (OSError, ValueError) as error:
             _answer_former_name(name, shipped)
             if "=" in name:
