@@ -118,18 +118,9 @@ def predict_images(
     def work(processes: Processes) -> tuple[Trained, _Wanted, Found] | None:
         check()
         trained = load_trained(RunDir(run), checkpoint, device=device, processes=processes)
-        ids = CategoryIds(trained.counts.category_ids.tolist())
         wanted = _listed(images, annotations, trained.counts) if annotations else _files(images, out)
         wanted = _read_as(wanted, images, trained.recipe.data.reading)
-        found = detect(
-            trained.model,
-            wanted.images,
-            trained.recipe,
-            category_ids=ids,
-            processes=processes,
-            skip_unreadable=True,
-            label="predicting",
-        )
+        found = _detected(trained, wanted, processes)
         return None if found is None else (trained, wanted, found)
 
     done = run_together(work)
@@ -148,6 +139,19 @@ def predict_images(
             most=pictures, score_threshold=score_threshold,
         )  # fmt: skip
     return Predicted(out, len(found.images), len(detections), drawn, unreadable, wanted.notes)
+
+
+def _detected(trained: Trained, wanted: _Wanted, processes: Processes) -> Found | None:
+    """What all processes found in the images that can be read; at the first one."""
+    return detect(
+        trained.model,
+        wanted.images,
+        trained.recipe,
+        category_ids=CategoryIds(trained.counts.category_ids.tolist()),
+        processes=processes,
+        skip_unreadable=True,
+        label="predicting",
+    )
 
 
 def _check_output(out: Path, *, force: bool, inputs: Sequence[Path]) -> None:

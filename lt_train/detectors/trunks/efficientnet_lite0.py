@@ -15,10 +15,10 @@ from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.detection import FasterRCNN, MaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
-from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.misc import Conv2dNormActivation
 
+from lt_train.detectors.trunks.mask_branch import mask_branch
 from lt_train.detectors.trunks.norm import StoredStatsBatchNorm2d
 
 # of the weights: pixels in 0..255 less 127, divided by 128
@@ -188,10 +188,7 @@ def _parts(num_classes: int, masks: bool) -> dict[str, Any]:
         "box_predictor": FastRCNNPredictor(BOX_FEATURES, num_classes + 1),
     }
     if masks:
-        width = MASK_LAYERS[-1]
-        parts["mask_roi_pool"] = _pool(14)
-        parts["mask_head"] = MaskRCNNHeads(PYRAMID_CHANNELS, MASK_LAYERS, 1)
-        parts["mask_predictor"] = MaskRCNNPredictor(width, width, num_classes + 1)
+        parts |= mask_branch(PYRAMID_CHANNELS, MASK_LAYERS, _pool(14), num_classes)
     return parts
 
 

@@ -12,8 +12,9 @@ from torch.nn import functional as F
 from torchvision.models.detection import FasterRCNN, MaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
-from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.ops import MultiScaleRoIAlign
+
+from lt_train.detectors.trunks.mask_branch import mask_branch
 
 SMALL_WIDTHS = (32, 64, 128, 128)
 SMALL_CHANNELS = 64
@@ -96,10 +97,7 @@ def _small_parts(num_classes: int, masks: bool) -> dict[str, Any]:
         "box_predictor": FastRCNNPredictor(SMALL_FEATURES, num_classes + 1),
     }
     if masks:
-        width = SMALL_MASK_LAYERS[-1]
-        parts["mask_roi_pool"] = _small_pool(14)
-        parts["mask_head"] = MaskRCNNHeads(SMALL_CHANNELS, SMALL_MASK_LAYERS, 1)
-        parts["mask_predictor"] = MaskRCNNPredictor(width, width, num_classes + 1)
+        parts |= mask_branch(SMALL_CHANNELS, SMALL_MASK_LAYERS, _small_pool(14), num_classes)
     return parts
 
 
