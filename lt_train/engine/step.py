@@ -94,6 +94,8 @@ def _backward(state: RunState, images: list[Tensor], targets: list[Target], *, p
 
 def _clip(state: RunState, clip: float | None) -> Tensor | None:
     """Clips the gradient, and gives the norm that it had; ``None`` where gradients may be infinite at times."""
+    if clip is None and state.scaler.is_enabled():
+        return None
     if clip is not None:
         state.scaler.unscale_(state.optimizer)
     trained = [p for p in state.model.parameters() if p.grad is not None]
