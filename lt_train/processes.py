@@ -12,11 +12,13 @@ interrupt of one process is one of all.
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import os
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -257,6 +259,7 @@ def run_together(work: Callable[[Processes], T]) -> T | None:
         # launchers signal the rest when one is gone, which must not change how they end and what they say
         _ignore_signals()
         stopped = _tell_others(processes, error)
+        _let_go(error)
         _leave(processes)
         if stopped is not None:
             raise stopped from None
@@ -358,6 +361,15 @@ def _ignore_signals() -> None:
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
+def _let_go(error: BaseException) -> None:
+    """Frees what the frames of an error hold: while a model holds connections they stay open, and others wait there."""
+    link: BaseException | None = error
+    while link is not None:
+        traceback.clear_frames(link.__traceback__)
+        link = link.__cause__ or link.__context__
+    gc.collect()
 
 
 def _leave(processes: Processes) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -227,3 +228,30 @@ def test_processes_that_start_again_have_a_round_of_their_own():
     assert meet(2) == [3, 3]
     with pytest.raises(RuntimeError, match="not all processes came"):
         new_round(store, 0, 2, patience=0.1)
+
+
+def test_what_a_failed_process_held_is_freed_before_it_leaves(monkeypatch):
+    """A model in its frames would keep the connections open at which the others wait."""
+
+    class Model:
+        pass
+
+    def inner():
+        model = Model()
+        held.append(weakref.ref(model))
+        raise ValueError(held)
+
+    def work(processes):
+        try:
+            inner()
+        except ValueError:
+            raise DataError("the disk is full") from None
+
+    held, freed = [], []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(distributed, "_join", lambda: Processes(0, 2, 0, torch.distributed.HashStore()))
+    monkeypatch.setattr(distributed, "_ignore_signals", lambda: None)
+    monkeypatch.setattr(distributed, "_leave", lambda _: freed.append(held[0]() is None))
+    with pytest.raises(DataError, match="the disk is full"):
+        run_together(work)
+    assert freed == [True]
