@@ -37,8 +37,8 @@ from torch.nn import functional as F
 
 from lt_data.counts.categories import embedded_reference
 from lt_train.heads import make_head
-from lt_train.heads.bags import BagsHead
-from lt_train.heads.region_weights import others_weights
+from lt_train.heads.groups.bags import BagsHead
+from lt_train.heads.groups.region_weights import others_weights
 
 RESULTS = Path(__file__).parent / "results" / "bags.csv"
 COLUMNS = (

@@ -24,7 +24,7 @@ ALLOWED = {
     "lt_train.classifiers": set(),
     "lt_train.options": set(),
     "lt_train.heads": {"lt_train.global_batch", "lt_train.options"},
-    "lt_train.calibration": {"lt_train.heads", "lt_train.options"},
+    "lt_train.calibration": {"lt_train.heads", "lt_train.options", "lt_train.classifiers"},
     "lt_train.data": {"lt_train.launch", "lt_train.options", "lt_train.randomness"},
     "lt_train.recipe": {
         *("lt_train.options", "lt_train.heads", "lt_train.calibration", "lt_train.data", "lt_train.detectors"),

@@ -30,6 +30,7 @@ class CategoryCounts:
         images: Distinct images with at least one of them, shape [C].
         frequencies: r, c or f for each category.
         frequency_source: ``field`` if the file's own ``frequency`` fields were used, ``counted`` if image counts were.
+        total_images: Images of the file, with objects or without; 0 where that is not known.
     """
 
     category_ids: IntArray
@@ -38,6 +39,7 @@ class CategoryCounts:
     images: IntArray
     frequencies: tuple[str, ...]
     frequency_source: str
+    total_images: int = 0
 
 
 def count_categories(file: AnnotationFile, *, count_crowds: bool = False) -> CategoryCounts:
@@ -57,6 +59,7 @@ def count_categories(file: AnnotationFile, *, count_crowds: bool = False) -> Cat
         images=images.astype(np.int64),
         frequencies=frequencies,
         frequency_source="field" if field else "counted",
+        total_images=len(file.image_ids),
     )
 
 
@@ -174,6 +177,7 @@ def counts_to_plain(counts: CategoryCounts) -> dict[str, Any]:
         "images": counts.images.tolist(),
         "frequencies": list(counts.frequencies),
         "frequency_source": counts.frequency_source,
+        "total_images": counts.total_images,
     }
 
 
@@ -186,4 +190,6 @@ def counts_from_plain(content: Mapping[str, Any]) -> CategoryCounts:
         images=np.array(content["images"], np.int64),
         frequencies=tuple(content["frequencies"]),
         frequency_source=content["frequency_source"],
+        # runs of older versions do not have it
+        total_images=content.get("total_images", 0),
     )

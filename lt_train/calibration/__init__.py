@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from lt_train.calibration.base import Calibration
-    from lt_train.heads.base import Head
+    from lt_train.heads.shared.base import Head
 
 __all__ = ["CALIBRATIONS", "CalibrationOptions", "calibration_options", "make_calibration", "searchable_options"]
 

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from lt_train.heads.base import Head
+from lt_train.heads.shared.base import Head
 from lt_train.options.errors import section_name
 from lt_train.options.section import Section, make_section, numeric_options
 

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from lt_data.errors import DataError
 from lt_train.calibration.base import Calibration
 from lt_train.calibration.options import NearestClassMeanOptions
-from lt_train.heads.base import Head
+from lt_train.heads.shared.base import Head
 
 
 class NearestClassMean(Calibration):

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lt_data.errors import RecipeError
 from lt_train.calibration.base import Calibration
 from lt_train.calibration.options import TauNormOptions
-from lt_train.heads.base import Head
+from lt_train.classifiers import rows_of
+from lt_train.heads.shared.base import Head
 
 
 class TauNorm(Calibration):
@@ -71,7 +72,7 @@ class TauNorm(Calibration):
 
     def attach(self, classifier: nn.Linear) -> None:
         """Takes the row lengths and the bias of a trained classifier."""
-        self.lengths.copy_(classifier.weight.detach().float().norm(dim=1))
+        self.lengths.copy_(rows_of(classifier).detach().float().norm(dim=1))
         self.bias.copy_(classifier.bias.detach().float())
 
     def _scores(self, logits: Tensor, features: Tensor | None) -> Tensor:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from lt_data.errors import RecipeError
 from lt_train.classifiers import make_classifier
@@ -20,7 +19,8 @@ from lt_train.detectors.detector import LongTailDetector
 from lt_train.detectors.roi_heads import PRE_NMS_TOPK
 from lt_train.detectors.table import DETECTORS, DetectorSpec
 from lt_train.detectors.weights import load_weights
-from lt_train.heads.base import Head
+from lt_train.heads.shared.base import Head
+from lt_train.heads.shared.classifier_options import ClassifierOptions
 
 
 def build_detector(
@@ -30,7 +30,6 @@ def build_detector(
     weights: str | Path = "none",
     load_pretrained: bool = True,
     own_categories: Sequence[tuple[int, str]] | None = None,
-    classifier: str = "linear",
     score_threshold: float = 0.0,
     num_detections: int = 300,
     pre_nms_topk: int | None = PRE_NMS_TOPK,
@@ -52,7 +51,6 @@ def build_detector(
             is loaded next.
         own_categories: Dataset id and name of labels 1..C; weights of other categories lose their class-dependent
             layers. ``None`` compares numbers of classes only.
-        classifier: A key of ``lt_train.classifiers.CLASSIFIERS``.
         score_threshold: Detections score above it.
         num_detections: At most so many per image.
         pre_nms_topk: (region, class) pairs of an image that reach NMS; ``None`` is all.
@@ -67,7 +65,7 @@ def build_detector(
         The detector in training mode; ``model.load_report`` says what was loaded.
 
     Raises:
-        RecipeError: The name, the classifier or the weights do not exist for it.
+        RecipeError: The name or the weights do not exist for it.
         DataError: The weights do not fit.
     """
     if name not in DETECTORS:
@@ -83,8 +81,8 @@ def build_detector(
     with _drawing_from(generator):
         stock = stock_model(spec, head.num_classes, pretrained=pretrained, **settings)
         predictor = stock.roi_heads.box_predictor
-        predictor.cls_score = make_classifier(classifier, predictor.cls_score.in_features, head.num_logits)
-        nn.init.constant_(predictor.cls_score.bias, head.initial_bias)
+        predictor.cls_score = _classifier_of(head, predictor.cls_score.in_features)
+        head.initialise(predictor.cls_score.bias)
     model = LongTailDetector.from_stock(
         stock,
         head,
@@ -95,6 +93,16 @@ def build_detector(
     )
     model.load_report = load_weights(model, weights if load_pretrained else "none", own_categories=own_categories)
     return model
+
+
+def _classifier_of(head: Head, in_features: int) -> nn.Linear:
+    """The layer in front of a head, as its options say."""
+    options = head.options
+    if not isinstance(options, ClassifierOptions):
+        return make_classifier("linear", in_features, head.num_logits)
+    return make_classifier(
+        options.classifier, in_features, head.num_logits, scale=options.scale, learn_scale=options.learn_scale
+    )
 
 
 def stock_model(spec: DetectorSpec, num_classes: int, *, pretrained: bool = False, **settings: Any) -> Any:

@@ -25,7 +25,7 @@ from lt_train.detectors.rpn import LongTailRPN
 from lt_train.detectors.transform import LongTailTransform
 from lt_train.detectors.trunks.norm import use_stored_statistics
 from lt_train.detectors.weights import LoadReport
-from lt_train.heads.base import Head
+from lt_train.heads.shared.base import Head
 
 BOX_HEAD = "roi_heads.box_head."
 # what ``train`` of a recipe can be, and how the names of the weights begin that are trained then
@@ -34,6 +34,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "head": (BOX_HEAD, f"{CLASSIFIER}."),
     "head+reg": (BOX_HEAD, f"{CLASSIFIER}.", f"{REGRESSOR}."),
     "classifier": (f"{CLASSIFIER}.",),
+    "scale": (f"{CLASSIFIER}.scale",),
     "none": (),
 }
 

@@ -16,7 +16,8 @@ def set_trainable(model: Any, part: str) -> list[str]:
     Args:
         model: A :class:`~lt_train.detectors.detector.LongTailDetector`.
         part: ``all`` (everything; of a pretrained trunk all but its first stages), ``head`` (two fully connected
-            layers and the classifier), ``head+reg`` (with the box regressor), ``classifier`` or ``none``.
+            layers and the classifier), ``head+reg`` (with the box regressor), ``classifier``, ``scale`` (the factors of
+            a scaled or cosine classifier) or ``none``.
 
     Returns:
         Names of the trainable parameters, in the model's order.

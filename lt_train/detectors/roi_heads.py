@@ -29,8 +29,8 @@ from lt_train.detectors.mask_predictor import masks_of_labels
 from lt_train.detectors.rpn import BOX_LOSS_BETA
 from lt_train.detectors.sampling import BoxSampler, batch_generator, image_seeds
 from lt_train.global_batch import divisor, pooled_divisors, share
-from lt_train.heads.base import Head
-from lt_train.heads.draws import Draws, MicroBatchDraws
+from lt_train.heads.shared.base import Head
+from lt_train.heads.shared.draws import Draws, MicroBatchDraws
 from lt_train.randomness import keyed_generator
 
 # sides in pixels below which torchvision drops a detection
@@ -68,7 +68,7 @@ class Regions:
 
 
 class LongTailRoIHeads(RoIHeads):
-    """``RoIHeads`` whose classification loss and scores come from a :class:`~lt_train.heads.base.Head`.
+    """``RoIHeads`` whose classification loss and scores come from a :class:`~lt_train.heads.shared.base.Head`.
 
     Attributes:
         head: The head; its buffers are saved under ``roi_heads.head``.

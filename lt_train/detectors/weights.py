@@ -74,6 +74,7 @@ def initialise_from(
     *,
     own_categories: Categories | None = None,
     source_categories: Categories | None = None,
+    fresh_classifier: bool = False,
     where: str = "state dict",
 ) -> LoadReport:
     """Start a model from the weights of another one, for example stage 2 from stage 1.
@@ -87,12 +88,14 @@ def initialise_from(
         state: State dict of the other model.
         own_categories: Dataset id and name of the model's labels 1..C; ``None`` is unknown and differs from nothing.
         source_categories: The same for the other model, see :func:`checkpoint_categories`.
+        fresh_classifier: Whether the classifier starts anew even if it could be taken over.
         where: What the weights are from, for messages.
 
     Raises:
         DataError: A weight is missing, unexpected, of another shape or of whole numbers.
     """
-    return _load(model, state, where, others=_difference(own_categories, source_categories))
+    others = _difference(own_categories, source_categories)
+    return _load(model, state, where, others=others, fresh_classifier=fresh_classifier)
 
 
 def _difference(own: Categories | None, other: Categories | None) -> str:
@@ -120,7 +123,9 @@ def _named(category: Any) -> str:
     return f"id {category[0]} {category[1]!r}" if category[0] is not None else repr(category[1])
 
 
-def _load(model: Any, source: Mapping[str, Tensor], where: str, *, others: str) -> LoadReport:
+def _load(
+    model: Any, source: Mapping[str, Tensor], where: str, *, others: str, fresh_classifier: bool = False
+) -> LoadReport:
     state = dict(source)
     if "conv1.weight" in state and not any(key.startswith("backbone.") for key in state):
         state = {f"{TRUNK}{key}": value for key, value in state.items() if not key.startswith("fc.")}
@@ -130,12 +135,17 @@ def _load(model: Any, source: Mapping[str, Tensor], where: str, *, others: str) 
     _check_shapes(model, own, state, where)
     _check_numbers(own, state, where)
     anew = _layers_anew(model, own, state, others="" if trunk_only else others)
+    for layer in model.classifiers():
+        if not trunk_only and (why := "asked for" if fresh_classifier else _other_kind(layer, own, state)):
+            anew.setdefault(layer, why)
     state = {k: v for k, v in state.items() if not k.startswith(OWN_STATE) and k.rpartition(".")[0] not in anew}
     missing, unexpected = _copy(model, state, where)
     if trunk_only:
         beside_trunk = _layers(key for key in missing if not key.startswith((TRUNK, *OWN_STATE)))
         anew |= dict.fromkeys(beside_trunk, "the weights are of a trunk alone")
     left_out = {key for key in missing if key.rpartition(".")[0] in anew and (trunk_only or key in source)}
+    # a linear classifier is a scaled one whose factors are 1; one of another kind starts anew
+    left_out |= {f"{layer}.scale" for layer in model.classifiers()}
     missing = [key for key in missing if not key.startswith(OWN_STATE) and key not in left_out]
     problems = some(missing, "is missing; needed is every layer of the model")
     problems += some(unexpected, "has no place in the model; choose its own model")
@@ -234,6 +244,24 @@ def _layers_anew(model: Any, own: Mapping[str, Tensor], state: Mapping[str, Tens
         why = "the number of classes is another" if other_classes else "its logits stand for other groups"
         anew = {**{layer: why for layer in classifiers if layer not in anew}, **anew}
     return anew
+
+
+def _kind(layer: str, state: Mapping[str, Tensor]) -> str:
+    """Which classifier a layer is, see :mod:`lt_train.classifiers`."""
+    factors = state.get(f"{layer}.scale")
+    if factors is None:
+        return "linear"
+    return "scaled" if factors.ndim == 1 and len(factors) == len(state[f"{layer}.weight"]) else "cosine"
+
+
+def _other_kind(layer: str, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+    """Why the rows of a classifier mean another thing here; empty where they do not."""
+    if f"{layer}.weight" not in state or f"{layer}.weight" not in own:
+        return ""
+    theirs, ours = _kind(layer, state), _kind(layer, own)
+    # a linear layer is a scaled one with factors of 1
+    alike = theirs == ours or (theirs, ours) == ("linear", "scaled")
+    return "" if alike else f"it is {theirs}, {ours} is needed"
 
 
 def _other_rows(layer: str, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> bool:

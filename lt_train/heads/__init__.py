@@ -1,4 +1,4 @@
-"""Heads: what logits mean. One file per method and one for its options; the table and the union here list them.
+"""Heads: what logits mean. One file per method, and one for the options of a family; the table and the union list them.
 
 A row is ``name: "module:class"``, so that listing the names imports no torch.
 """
@@ -12,42 +12,52 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from lt_data.errors import RecipeError
-from lt_train.heads.options.bags import BagsOptions
-from lt_train.heads.options.focal import FocalOptions
-from lt_train.heads.options.reweight import ReweightOptions
-from lt_train.heads.options.softmax import SoftmaxOptions
+from lt_train.heads.groups.options import BagsOptions
+from lt_train.heads.shared.counts import TrainingCounts
+from lt_train.heads.sigmoid.options import FocalOptions
+from lt_train.heads.softmax.options import ReweightOptions, SoftmaxOptions
 from lt_train.options.section import Section, make_section, option_defaults, sections_of
 
 if TYPE_CHECKING:
-    from lt_train.heads.base import Head
+    from lt_train.heads.shared.base import Head
 
 __all__ = ["HEADS", "HeadOptions", "head_options", "make_head"]
 
 HEADS: dict[str, str] = {
-    "softmax": "lt_train.heads.softmax:SoftmaxHead",
-    "reweight": "lt_train.heads.reweight:ReweightHead",
-    "focal": "lt_train.heads.focal:FocalHead",
-    "bags": "lt_train.heads.bags:BagsHead",
+    "softmax": "lt_train.heads.softmax.plain:SoftmaxHead",
+    "reweight": "lt_train.heads.softmax.reweight:ReweightHead",
+    "focal": "lt_train.heads.sigmoid.focal:FocalHead",
+    "bags": "lt_train.heads.groups.bags:BagsHead",
 }
 # the options of each of them
 HeadOptions = Annotated[SoftmaxOptions | ReweightOptions | FocalOptions | BagsOptions, Field(discriminator="name")]
 
 
-def make_head(name: str, *, instance_counts: Sequence[int], **options: Any) -> Head:
+def make_head(
+    name: str,
+    *,
+    instance_counts: Sequence[int],
+    image_counts: Sequence[int] | None = None,
+    num_images: int | None = None,
+    **options: Any,
+) -> Head:
     """The head called ``name`` for a training file with these counts.
 
     Args:
         name: A key of ``HEADS``.
         instance_counts: Non-crowd training instances of classes 1..C, in that order; zeros are allowed.
+        image_counts: Images with at least one of them; only some heads go by images.
+        num_images: Images of the training file, for the same heads.
         **options: Options of the method, see :func:`head_options`.
 
     Raises:
-        RecipeError: The name or an option is unknown, or a value is out of range.
+        RecipeError: The name or an option is unknown, a value is out of range, or counts that the head goes by are
+            missing.
     """
     chosen = make_section(_section(name), options, where=f"head {name}")
     module, _, attribute = HEADS[name].partition(":")
     head_class: Any = getattr(import_module(module), attribute)
-    head: Head = head_class(instance_counts, chosen)
+    head: Head = head_class(TrainingCounts.checked(instance_counts, image_counts, num_images), chosen)
     return head
 
 

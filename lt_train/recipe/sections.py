@@ -20,14 +20,14 @@ from lt_train.calibration.options import NoCalibration
 from lt_train.data.sampler_options import SamplerOptions, ShuffleSampler
 from lt_train.detectors.table import DETECTORS
 from lt_train.heads import HeadOptions
-from lt_train.heads.options.softmax import SoftmaxOptions
+from lt_train.heads.softmax.options import SoftmaxOptions
 from lt_train.options.errors import closest
 from lt_train.options.section import Edges, Section
 from lt_train.recipe.methods import METHODS, Variant
 from lt_train.recipe.other_names import OTHER_METHODS
 
 Side = Annotated[int, Field(ge=32, le=10_000)]
-Part = Literal["all", "head", "head+reg", "classifier", "none"]
+Part = Literal["all", "head", "head+reg", "classifier", "scale", "none"]
 TrackerName = Literal["tensorboard", "wandb"]
 # steps; the warm-up of the released code of BAGS, whose runs have tens of thousands
 LONGEST_WARMUP = 500
@@ -298,6 +298,16 @@ class Recipe(Section):
             raise ValueError(
                 f"calibration: '{self.calibration.name}' is fitted to a trained run, so train is none with it; "
                 f"got train={self.train}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _scales_to_train(self) -> Recipe:
+        scaled = self.head.classifier == "scaled" or (self.head.classifier == "cosine" and self.head.learn_scale)
+        if self.train == "scale" and not scaled:
+            raise ValueError(
+                f"train: got scale, and head.classifier={self.head.classifier} has no factor to train; set "
+                "head.classifier=scaled, or train=classifier"
             )
         return self
 

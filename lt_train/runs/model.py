@@ -39,7 +39,13 @@ def make_model(
         DataError: The weights cannot be used.
     """
     options = _with_groups(recipe.head_options, groups, counts)
-    head = make_head(recipe.head.name, instance_counts=counts.instances.tolist(), **options)
+    head = make_head(
+        recipe.head.name,
+        instance_counts=counts.instances.tolist(),
+        image_counts=counts.images.tolist(),
+        num_images=counts.total_images or None,
+        **options,
+    )
     model = build_detector(
         recipe.model.name,
         head,
@@ -115,6 +121,7 @@ def model_from_run(recipe: Recipe, data: RunData, source: Path) -> tuple[LongTai
         content["model"],
         own_categories=label_table(data.train.counts),
         source_categories=checkpoint_categories(content, path),
+        fresh_classifier=recipe.head.fresh_classifier,
         where=str(path),
     )
     return model, report, other_training_file(content, data.train, source)

@@ -11,7 +11,7 @@ from lt_train.data.dataset import make_loader
 from lt_train.engine.optim import lr_at
 from lt_train.engine.state import start_state
 from lt_train.engine.step import Draws, train_step
-from lt_train.heads.softmax import SoftmaxHead
+from lt_train.heads.softmax.plain import SoftmaxHead
 from lt_train.processes import Processes
 from lt_train.runs.data import load_run_data, make_plan
 

@@ -18,9 +18,9 @@ from lt_train.engine import fit as engine
 from lt_train.engine.fit import fit
 from lt_train.engine.step import Draws
 from lt_train.global_batch import sharing, summed
-from lt_train.heads.base import micro_batch_sum
-from lt_train.heads.options.softmax import SoftmaxOptions
-from lt_train.heads.softmax import SoftmaxHead
+from lt_train.heads.shared.base import micro_batch_sum
+from lt_train.heads.softmax.options import SoftmaxOptions
+from lt_train.heads.softmax.plain import SoftmaxHead
 from lt_train.inference.evaluate_run import evaluate_run
 from lt_train.processes import Processes, run_together
 from lt_train.runs.checkpoint import load_checkpoint

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from lt_data.errors import RecipeError
 from lt_train.heads import make_head
-from lt_train.heads.base import dense_rank
-from lt_train.heads.region_weights import _uniform, others_weights
+from lt_train.heads.groups.region_weights import others_weights
+from lt_train.heads.shared.base import dense_rank
+from lt_train.heads.shared.draws import uniform
 from lt_train.randomness import keyed_generator
 
 torch.set_num_threads(1)
@@ -236,7 +237,7 @@ def test_a_draw_for_a_gpu_is_copied_from_pinned_memory(monkeypatch):
 
     monkeypatch.setattr(torch, "rand", lambda *_, device, **__: Draw(device))
     for device, generator in (("cuda", keyed_generator(0, "others")), ("cpu", None), ("cuda", None)):
-        _uniform(torch.Size([2, 3]), torch.device(device), generator)
+        uniform(2, 3, torch.device(device), generator)
     assert done == ["pinned", "copied to cuda", "copied to cpu", "copied to cuda"]
 
 

@@ -6,8 +6,8 @@ import torch
 
 from lt_data.errors import RecipeError
 from lt_train.heads import make_head
-from lt_train.heads.options.bags import MERGES
-from lt_train.heads.region_weights import others_weights
+from lt_train.heads.groups.options import MERGES
+from lt_train.heads.groups.region_weights import others_weights
 from lt_train.randomness import keyed_generator
 
 torch.set_num_threads(1)

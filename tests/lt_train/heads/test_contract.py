@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lt_data.errors import RecipeError
 from lt_train.heads import HEADS, head_options, make_head
-from lt_train.heads.options.bags import MERGES
+from lt_train.heads.groups.options import MERGES
 from lt_train.randomness import keyed_generator
 
 torch.set_num_threads(1)
@@ -307,7 +307,7 @@ def test_unknown_names_list_the_known():
         make_head("bag", instance_counts=COUNTS)
     with pytest.raises(RecipeError, match="'other_ratio'; allowed are others_ratio, edges, gate"):
         make_head("bags", instance_counts=COUNTS, other_ratio=8)
-    with pytest.raises(RecipeError, match="'edges'; allowed are none"):
+    with pytest.raises(RecipeError, match="'edges'; allowed are classifier, scale"):
         make_head("softmax", instance_counts=COUNTS, edges=(1, 2))
 
 

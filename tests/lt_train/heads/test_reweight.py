@@ -12,8 +12,8 @@ from lt_data.counts.categories import embedded_reference
 from lt_data.counts.class_weights import DEFAULT_BETA, KINDS
 from lt_data.errors import RecipeError
 from lt_train.heads import make_head
-from lt_train.heads.options.focal import FocalOptions
-from lt_train.heads.options.reweight import ReweightOptions
+from lt_train.heads.sigmoid.options import FocalOptions
+from lt_train.heads.softmax.options import ReweightOptions
 
 torch.set_num_threads(1)
 

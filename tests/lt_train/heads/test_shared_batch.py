@@ -7,7 +7,7 @@ import torch
 
 from lt_train.global_batch import pooled_divisors, sharing
 from lt_train.heads import make_head
-from lt_train.heads.draws import MicroBatchDraws
+from lt_train.heads.shared.draws import MicroBatchDraws
 from lt_train.processes import run_together
 from tests.lt_train.several import start
 

@@ -1,4 +1,4 @@
-"""Options of :class:`lt_train.heads.bags.BagsHead`."""
+"""Options of the heads that part the classes into groups."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from lt_train.options.section import Edges, Section
+from lt_train.heads.shared.classifier_options import ClassifierOptions
+from lt_train.options.section import Edges
 
 Merge = Literal["product", "gated", "softmax", "softmax-foreground", "best-group"]
 MERGES: tuple[Merge, ...] = get_args(Merge)
@@ -15,7 +16,7 @@ Label = Annotated[int, Field(ge=1, strict=True)]
 GATELESS_MERGES: tuple[Merge, ...] = ("product", "best-group")
 
 
-class BagsOptions(Section):
+class BagsOptions(ClassifierOptions):
     """Balanced group softmax."""
 
     name: Literal["bags"]

@@ -6,16 +6,15 @@ Shapes: R regions, C foreground classes, L = C + 1 logits.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lt_train.heads.base import Head, micro_batch_sum
-from lt_train.heads.draws import Draws
-from lt_train.heads.label_weights import label_weights
-from lt_train.heads.options.focal import FocalOptions
+from lt_train.heads.shared.base import Around, Head, micro_batch_sum
+from lt_train.heads.shared.counts import TrainingCounts
+from lt_train.heads.shared.label_weights import label_weights
+from lt_train.heads.sigmoid.options import FocalOptions
 
 
 class FocalHead(Head):
@@ -25,10 +24,10 @@ class FocalHead(Head):
     ``score="softmax"`` all channels share one softmax, as the released code of BAGS tests.
 
     Args:
-        instance_counts: Non-crowd training instances of classes 1..C.
+        counts: Of the training file.
         options: ``gamma`` 0 plays nothing down. A region's own channel weighs ``alpha``, the others 1 - ``alpha``, so
             with 1 only positives are trained. ``normalise`` divides the sum over the channels by the regions, or by
-            regions times L. Class weights are those of :class:`~lt_train.heads.reweight.ReweightHead`.
+            regions times L. Class weights are those of :class:`~lt_train.heads.softmax.reweight.ReweightHead`.
 
     Attributes:
         weights: [C+1] float32, weight of a region by its label.
@@ -40,25 +39,18 @@ class FocalHead(Head):
     options: FocalOptions
     weights: Tensor
 
-    def __init__(self, instance_counts: Sequence[int], options: FocalOptions) -> None:
-        super().__init__(instance_counts)
+    def __init__(self, counts: TrainingCounts, options: FocalOptions) -> None:
+        super().__init__(counts)
         self.options = options
         self.initial_bias = -math.log((1 - options.prior) / options.prior)
-        self.register_buffer("weights", label_weights(instance_counts, options.weighting, options))
+        self.register_buffer("weights", label_weights(counts.instances, options.weighting, options))
 
-    def loss(
-        self,
-        logits: Tensor,
-        labels: Tensor,
-        *,
-        micro_batch: Tensor | None = None,
-        generator: Draws = None,
-    ) -> dict[str, Tensor]:
+    def _losses(self, logits: Tensor, labels: Tensor, around: Around) -> dict[str, Tensor]:
         """``loss_classifier``: the sum over all channels, over the number of regions (or elements); draws nothing."""
-        per_region = self._per_channel(logits.float(), labels).sum(dim=1) * self.weights.index_select(0, labels)
+        per_region = self._per_channel(logits, labels).sum(dim=1) * self.weights.index_select(0, labels)
         if self.options.normalise == "elements":
             per_region = per_region / self.num_logits
-        return {"loss_classifier": micro_batch_sum(per_region, micro_batch)}
+        return {"loss_classifier": micro_batch_sum(per_region, around.micro_batch)}
 
     def _per_channel(self, logits: Tensor, labels: Tensor) -> Tensor:
         """[R, L] focal loss of every channel."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lt_data.counts.class_weights import class_weights
-from lt_train.heads.options.class_weights import ClassWeightOptions
+from lt_train.heads.shared.class_weight_options import ClassWeightOptions
 
 
 def label_weights(

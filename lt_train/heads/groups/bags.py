@@ -19,17 +19,17 @@ from torch.nn import functional as F
 
 from lt_data.errors import RecipeError
 from lt_data.groups import BAGS_EDGES, group_index
-from lt_train.heads.base import Head, dense_rank, shares
-from lt_train.heads.draws import Draws
-from lt_train.heads.options.bags import BagsOptions
-from lt_train.heads.region_weights import others_weights
+from lt_train.heads.groups.options import BagsOptions
+from lt_train.heads.groups.region_weights import others_weights
+from lt_train.heads.shared.base import Around, Head, dense_rank, shares
+from lt_train.heads.shared.counts import TrainingCounts
 
 
 class BagsHead(Head):
     """Balanced Group Softmax over groups of the realised training counts, or over any other groups.
 
     Args:
-        instance_counts: Non-crowd training instances of classes 1..C; by bounds, one without instances is in group 1.
+        counts: Of the training file; by bounds, one without instances is in group 1.
         options: A count on one of the ``edges`` belongs to the upper group; without edges they are 10, 100, 1000.
             ``groups`` are lists of labels that part 1..C, and stand for the edges.
             ``in_group=inverse`` weighs the classes of a group by the inverse count over the group's mean. For
@@ -54,12 +54,12 @@ class BagsHead(Head):
     logit_label: Tensor
     label_weights: Tensor
 
-    def __init__(self, instance_counts: Sequence[int], options: BagsOptions) -> None:
-        super().__init__(instance_counts)
+    def __init__(self, counts: TrainingCounts, options: BagsOptions) -> None:
+        super().__init__(counts)
         self.options = options
         self.gate = options.gate
         self.edges = (options.edges or BAGS_EDGES) if options.groups is None else None
-        groups, num_groups = _groups_of_classes(options, instance_counts)
+        groups, num_groups = _groups_of_classes(options, counts.instances)
         label_to_bin = _label_to_bin(groups, num_groups, gate=self.gate)
         lengths = (label_to_bin.amax(dim=1) + 1).tolist()
         starts = [sum(lengths[:i]) for i in range(len(lengths))]
@@ -78,26 +78,17 @@ class BagsHead(Head):
         weights[label_to_bin == 0] = 1
         self.register_buffer("label_weights", weights)
 
-    def loss(
-        self,
-        logits: Tensor,
-        labels: Tensor,
-        *,
-        micro_batch: Tensor | None = None,
-        generator: Draws = None,
-    ) -> dict[str, Tensor]:
+    def _losses(self, logits: Tensor, labels: Tensor, around: Around) -> dict[str, Tensor]:
         """``loss_group_0`` (the gate, if there is one) and ``loss_group_1`` ... ``loss_group_G``.
 
         Each is the mean cross-entropy over its kept regions. A group without a region in the micro-batch counts 0
         there: its "others" logit is not trained. See :meth:`Head.loss`.
         """
         first = 0 if self.gate else 1
-        logits = logits.float()
-        if micro_batch is not None:
-            micro_batch = dense_rank(micro_batch)
+        micro_batch = None if around.micro_batch is None else dense_rank(around.micro_batch)
         bins = self.label_to_bin.index_select(1, labels)
         groups = bins[1:] if self.gate else bins
-        kept = others_weights(groups, self.options.others_ratio, micro_batch=micro_batch, generator=generator)
+        kept = others_weights(groups, self.options.others_ratio, micro_batch=micro_batch, generator=around.draws)
         weights = torch.cat([torch.ones_like(kept[:1]), kept]) if self.gate else kept
         if self.options.in_group != "none":
             weights = weights * self.label_weights.index_select(1, labels)

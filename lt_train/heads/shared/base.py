@@ -6,29 +6,45 @@ Shapes: R regions over the batch, C foreground classes, L logits. Labels are 0..
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from lt_data.errors import RecipeError
 from lt_train.global_batch import divisor, share
-from lt_train.heads.draws import Draws
+from lt_train.heads.shared.counts import TrainingCounts
+from lt_train.heads.shared.draws import Draws
 from lt_train.options.section import Section
+
+
+@dataclass(frozen=True)
+class Around:
+    """What a loss is told beside logits and labels.
+
+    Attributes:
+        micro_batch: [R] int64, which micro-batch a region belongs to, or ``None``: all are one.
+        draws: Source of what the loss draws.
+        objects: [R] int64, see :meth:`Head.loss`, or ``None``.
+    """
+
+    micro_batch: Tensor | None = None
+    draws: Draws = None
+    objects: Tensor | None = None
 
 
 class Head(nn.Module, ABC):
     """A function of logits: losses for training, scores for detection. It has buffers and no parameters.
 
     Args:
-        instance_counts: Non-crowd training instances of classes 1..C.
+        counts: Of the training file.
 
     Attributes:
         options: Options of the method.
+        counts: Of the training file.
         num_classes: C.
         num_logits: L, the width of the classifier in front of this head.
-        initial_bias: What the bias of a fresh classifier in front of this head starts from.
+        initial_bias: What the bias of a fresh classifier in front of this head starts from, see :meth:`initialise`.
         layout_buffers: Names of the buffers that say which logit stands for what; a classifier trained under other
             values of them has other columns.
         samples_in_batch: Whether the loss draws or counts regions among those of the whole (micro-)batch, beyond a
@@ -42,16 +58,16 @@ class Head(nn.Module, ABC):
     initial_bias: float = 0.0
     layout_buffers: ClassVar[tuple[str, ...]] = ()
     samples_in_batch: ClassVar[bool] = False
+    wants_objects: ClassVar[bool] = False
+    goes_by: ClassVar[str] = ""
     instance_counts: Tensor
 
-    def __init__(self, instance_counts: Sequence[int]) -> None:
+    def __init__(self, counts: TrainingCounts) -> None:
         super().__init__()
-        counts = [int(count) for count in instance_counts]
-        if not counts or min(counts) < 0:
-            raise RecipeError(f"head: instance counts are {counts[:5]}...; needed is one count >= 0 per class, C >= 1")
-        self.num_classes = len(counts)
+        self.counts = counts
+        self.num_classes = len(counts.instances)
         self.num_logits = self.num_classes + 1
-        self.register_buffer("instance_counts", torch.tensor(counts, dtype=torch.int64))
+        self.register_buffer("instance_counts", torch.tensor(counts.instances, dtype=torch.int64))
 
     def _load_from_state_dict(
         self,
@@ -77,7 +93,10 @@ class Head(nn.Module, ABC):
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
 
-    @abstractmethod
+    def initialise(self, bias: Tensor) -> None:
+        """Sets the bias [L] of a fresh classifier in front of this head, all of it to ``initial_bias``."""
+        nn.init.constant_(bias, self.initial_bias)
+
     def loss(
         self,
         logits: Tensor,
@@ -85,6 +104,7 @@ class Head(nn.Module, ABC):
         *,
         micro_batch: Tensor | None = None,
         generator: Draws = None,
+        objects: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Named scalar losses, to be summed by the caller; 0 with a gradient path where R = 0.
 
@@ -93,8 +113,20 @@ class Head(nn.Module, ABC):
             labels: [R] int64 in 0..C.
             micro_batch: [R] int64, which micro-batch a region belongs to: sampling and normalisation happen inside
                 each, then the mean over them is taken. ``None`` is one micro-batch.
-            generator: Source of what the loss draws, see :data:`~lt_train.heads.draws.Draws`.
+            generator: Source of what the loss draws, see :data:`~lt_train.heads.shared.draws.Draws`.
+            objects: [R] int64, which object a region stands for: any numbers, each once in the batch; -1 for the
+                background. Only heads that say so (``wants_objects``) look at it.
+
+        Raises:
+            ValueError: The head needs ``objects``, and there are none.
         """
+        if self.wants_objects and objects is None:
+            raise ValueError(f"objects: missing; {type(self).__name__}.loss needs to know the object of each region")
+        return self._losses(logits.float(), labels, Around(micro_batch, generator, objects))
+
+    @abstractmethod
+    def _losses(self, logits: Tensor, labels: Tensor, around: Around) -> dict[str, Tensor]:
+        """What :meth:`loss` gives, of float32 logits."""
 
     @abstractmethod
     def scores(self, logits: Tensor) -> Tensor:

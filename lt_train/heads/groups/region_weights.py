@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from lt_train.heads.draws import Draws, MicroBatchDraws
+from lt_train.heads.shared.draws import Draws, uniform
 
 
 def others_weights(
@@ -26,7 +26,7 @@ def others_weights(
     Args:
         bins: [G, R] int64, bin of each region in each group; 0 = others.
         ratio: Others kept per own region, counted in each micro-batch; ``inf`` keeps all where there is an own one.
-        micro_batch: [R] ranks from :func:`lt_train.heads.base.dense_rank`, or ``None`` for one micro-batch.
+        micro_batch: [R] ranks from :func:`lt_train.heads.shared.base.dense_rank`, or ``None`` for one micro-batch.
         generator: Source of the draw, see :data:`Draws`; a CPU generator serves regions on any device.
 
     Returns:
@@ -45,22 +45,9 @@ def others_weights(
     if math.isinf(ratio):
         return (own_count > 0).float().expand(own.shape)
     # one sort lays the micro-batches side by side, in each the others in random order and then the own regions
-    draw = _uniform(own.shape, own.device, generator).masked_fill_(own, 1.5)
+    draw = uniform(own.shape[0], own.shape[1], own.device, generator).masked_fill_(own, 1.5)
     order = (draw if micro_batch is None else 2 * micro_batch + draw).argsort(dim=1)
     place = torch.arange(own.shape[1], device=own.device).expand_as(order)
     rank = torch.empty_like(order).scatter_(1, order, place)
     kept = (own_count.double() * ratio).floor()
     return (own | ((rank if first is None else rank - first) < kept)).float()
-
-
-def _uniform(shape: torch.Size, device: torch.device, generator: Draws) -> Tensor:
-    """Float64 draws [G, R] in [0, 1) on ``device``, where regions are then chosen; made where the generator lives."""
-    if isinstance(generator, MicroBatchDraws):
-        draw = generator.uniform(shape[0])
-    else:
-        source = device if generator is None else generator.device
-        draw = torch.rand(shape, generator=generator, device=source, dtype=torch.float64)
-    if device.type == "cuda" and draw.device.type == "cpu":
-        # from pinned memory the copy waits for nothing
-        draw = draw.pin_memory()
-    return draw.to(device, non_blocking=True)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from lt_train.options.section import Section
+from lt_train.heads.shared.classifier_options import ClassifierOptions
 
 
-class ClassWeightOptions(Section):
+class ClassWeightOptions(ClassifierOptions):
     """How much a loss counts each class."""
 
     beta: float = Field(0.999, ge=0, le=1, description="Of the effective number; 1 is the inverse count.")

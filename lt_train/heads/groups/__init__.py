@@ -1,0 +1,1 @@
+"""Heads that part the classes into groups which compete among themselves."""

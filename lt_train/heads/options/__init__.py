@@ -1,1 +1,0 @@
-"""The options of each head as a section, without torch; ``lt_train.heads`` lists them."""

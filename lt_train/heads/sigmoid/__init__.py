@@ -1,0 +1,1 @@
+"""Heads in which every class is a yes or no of its own."""

@@ -1,0 +1,1 @@
+"""Heads with one softmax over the background and all classes."""
