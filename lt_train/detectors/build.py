@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from lt_data.errors import RecipeError
 from lt_train.classifiers import make_classifier

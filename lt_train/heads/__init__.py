@@ -14,8 +14,8 @@ from pydantic import Field
 from lt_data.errors import RecipeError
 from lt_train.heads.groups.options import BagsOptions
 from lt_train.heads.shared.counts import TrainingCounts
-from lt_train.heads.sigmoid.options import FocalOptions
-from lt_train.heads.softmax.options import ReweightOptions, SoftmaxOptions
+from lt_train.heads.sigmoid import options as sigmoid
+from lt_train.heads.softmax import options as softmax
 from lt_train.options.section import Section, make_section, option_defaults, sections_of
 
 if TYPE_CHECKING:
@@ -26,11 +26,39 @@ __all__ = ["HEADS", "HeadOptions", "head_options", "make_head"]
 HEADS: dict[str, str] = {
     "softmax": "lt_train.heads.softmax.plain:SoftmaxHead",
     "reweight": "lt_train.heads.softmax.reweight:ReweightHead",
+    "balanced-softmax": "lt_train.heads.softmax.balanced:BalancedSoftmaxHead",
+    "seesaw": "lt_train.heads.softmax.seesaw:SeesawHead",
+    "loce": "lt_train.heads.softmax.equilibrium:EquilibriumHead",
     "focal": "lt_train.heads.sigmoid.focal:FocalHead",
+    "equalization": "lt_train.heads.sigmoid.equalization:EqualizationHead",
+    "equalization-v2": "lt_train.heads.sigmoid.equalization_v2:EqualizationV2Head",
+    "droploss": "lt_train.heads.sigmoid.droploss:DropLossHead",
+    "acsl": "lt_train.heads.sigmoid.acsl:AcslHead",
+    "federated": "lt_train.heads.sigmoid.federated:FederatedHead",
+    "ecm": "lt_train.heads.sigmoid.effective_margin:EffectiveMarginHead",
+    "gumbel": "lt_train.heads.sigmoid.gumbel:GumbelHead",
+    "balanced-sigmoid": "lt_train.heads.sigmoid.balanced:BalancedSigmoidHead",
     "bags": "lt_train.heads.groups.bags:BagsHead",
 }
 # the options of each of them
-HeadOptions = Annotated[SoftmaxOptions | ReweightOptions | FocalOptions | BagsOptions, Field(discriminator="name")]
+HeadOptions = Annotated[
+    softmax.SoftmaxOptions
+    | softmax.ReweightOptions
+    | softmax.BalancedSoftmaxOptions
+    | softmax.SeesawOptions
+    | softmax.EquilibriumOptions
+    | sigmoid.FocalOptions
+    | sigmoid.EqualizationOptions
+    | sigmoid.EqualizationV2Options
+    | sigmoid.DropLossOptions
+    | sigmoid.AcslOptions
+    | sigmoid.FederatedOptions
+    | sigmoid.EffectiveMarginOptions
+    | sigmoid.GumbelOptions
+    | sigmoid.BalancedSigmoidOptions
+    | BagsOptions,
+    Field(discriminator="name"),
+]
 
 
 def make_head(

@@ -19,6 +19,7 @@ TRAINED: Final = {
     "all": "all but conv1 and layer1",
     "head+reg": "the two fully connected layers, classifier and box regressor",
     "classifier": "the classifier",
+    "scale": "a factor of each of the classifier's rows",
     "none": "nothing: fitted to a trained run",
 }
 
@@ -76,6 +77,8 @@ _CAP_OF_TEXT: Final = {"head": {"lower": 0.01}}
 _FOCAL_OF_CODE: Final = {"head": {"score": "softmax", "normalise": "elements"}}
 # a softmax over many cosines is nearly flat: 1,230 classes have 0.0008 each
 _ALL_SCORES: Final = {"model": {"score_threshold": 0.0}}
+# sigmoids and their products are small: what most configurations of such methods test with
+_LOW_SCORES: Final = {"model": {"score_threshold": 1e-4}}
 # test settings of the text and of all configurations for Faster R-CNN R50-FPN
 _TESTED: Final = {"model": {"score_threshold": 0.0, "num_detections": 300}}
 # configurations for Mask R-CNN, of which the code has these two; the first has one image on each of 8 GPUs
@@ -254,6 +257,105 @@ METHODS: Final[Mapping[str, Method]] = {
         needs="--init-from RUN, of bags-train-cls",
         keeps_classifier=True,
         published="BAGS beta 1, tune all",
+    ),
+    "equalization": Method(
+        summary="Equalization loss: rare classes are not pushed down by the objects of others. Won LVIS 2019.",
+        source="Equalization Loss (CVPR 2020)",
+        equal={**_fills("equalization"), **_LOW_SCORES},
+    ),
+    "equalization-v2": Method(
+        summary="Each class weighs positives and negatives by the gradients that it has had of either so far.",
+        source="Equalization Loss v2 (CVPR 2021)",
+        equal={**_fills("equalization-v2"), **_LOW_SCORES},
+    ),
+    "seesaw": Method(
+        summary="Softmax in which frequent classes push rare ones down less; whether it is an object is asked apart.",
+        source="Seesaw Loss (CVPR 2021)",
+        equal={**_fills("seesaw"), **_LOW_SCORES},
+    ),
+    "seesaw-cosine": Method(
+        summary="The same with a cosine classifier, as in all of its published configurations.",
+        source="Seesaw Loss (CVPR 2021)",
+        equal={**_fills("seesaw"), "head": {"name": "seesaw", "classifier": "cosine"}, **_LOW_SCORES},
+    ),
+    "balanced-softmax": Method(
+        summary="Softmax that is trained with the instance counts as a prior, and tested without.",
+        source="Balanced Meta-Softmax (NeurIPS 2020); Logit Adjustment (ICLR 2021)",
+        equal={**_fills("balanced-softmax"), **_ALL_SCORES},
+    ),
+    "balanced-sigmoid": Method(
+        summary="Sigmoids of logits that are shifted by how frequent a class is, in training alone.",
+        source="Balanced Meta-Softmax (NeurIPS 2020), its code for detection",
+        equal={**_fills("balanced-sigmoid"), **_ALL_SCORES},
+    ),
+    "droploss": Method(
+        summary="Background pushes rare classes down only as often as rare objects occur in the batch.",
+        source="DropLoss (AAAI 2021)",
+        equal={**_fills("droploss"), **_LOW_SCORES},
+    ),
+    "federated": Method(
+        summary="Sigmoids over the classes of the batch and some drawn ones, as on federated data sets.",
+        source="CenterNet2 (2021), detectron2",
+        equal={**_fills("federated"), **_LOW_SCORES},
+    ),
+    "ecm": Method(
+        summary="Sigmoids with margins and weights that bound the error of ranking each class.",
+        source="Effective Class Margins (ECCV 2022)",
+        equal={**_fills("ecm"), **_LOW_SCORES},
+    ),
+    "gumbel": Method(
+        summary="The Gumbel distribution in place of the sigmoid: long tails by themselves.",
+        source="Gumbel Optimised Loss (ECCV 2022)",
+        equal={**_fills("gumbel"), **_LOW_SCORES},
+    ),
+    "acsl": Method(
+        summary="A class is pushed down only where another is confused with it; only the classifier is trained.",
+        source="Adaptive Class Suppression Loss (CVPR 2021)",
+        equal={**_fills("acsl", train="classifier"), **_LOW_SCORES},
+        needs=BASELINE,
+    ),
+    "loce": Method(
+        summary="Softmax whose margins follow the mean score that each class has reached so far; a second stage.",
+        source="LOCE (ICCV 2021), equilibrium loss",
+        equal={**_fills("loce", train="classifier"), **_ALL_SCORES},
+        needs=BASELINE,
+    ),
+    "crt": Method(
+        summary="A fresh classifier is trained on images of all classes in turn.",
+        source="Decoupling (ICLR 2020), classifier re-training",
+        equal={
+            **_fills("softmax", "class-aware", train="classifier"),
+            "head": {"name": "softmax", "fresh_classifier": True},
+        },
+        needs=BASELINE,
+    ),
+    "lws": Method(
+        summary="The rows of the baseline's classifier get a factor each, which alone is trained.",
+        source="Decoupling (ICLR 2020), learnable weight scaling",
+        equal={
+            **_fills("softmax", "class-aware", train="scale"),
+            "head": {"name": "softmax", "classifier": "scaled"},
+        },
+        needs=BASELINE,
+        keeps_classifier=True,
+    ),
+    "grw": Method(
+        summary="Softmax with weights by inverse frequency and a cosine classifier, which alone is trained.",
+        source="DisAlign (CVPR 2021), generalized re-weighting",
+        equal={
+            **_fills("reweight", train="classifier"),
+            "head": {
+                "name": "reweight",
+                "weighting": "generalized",
+                "rho": 0.8,
+                "lower": None,
+                "upper": None,
+                "normalise": "weights",
+                "classifier": "cosine",
+                "learn_scale": True,
+            },
+        },
+        needs=BASELINE,
     ),
 }
 
