@@ -322,6 +322,7 @@ def repeat_factors(
     help="1 / n, or (1 - beta) / (1 - beta^n), of a class with n instances.",
 )
 @click.option("--beta", type=float, default=0.999, show_default=True, help="For the effective number, 0 <= beta <= 1.")
+@click.option("--power", type=float, default=1.0, show_default=True, help="Of the inverse count: 1 / n^power.")
 @click.option("--lower", type=float, help="Smallest weight  [default: no bound].")
 @click.option("--upper", type=float, help="Largest weight  [default: no bound].")
 @click.option("--background", type=float, default=1.0, show_default=True, help="Weight of the background.")

@@ -3,7 +3,7 @@
 A raw weight falls with the instances n of a class; raw weights are divided by their mean over the classes that have
 instances, so that the average class weighs 1, and then capped:
 
-    inverse           1 / n
+    inverse           1 / n^power, with a power of 1 unless said
     effective-number  (1 - beta) / (1 - beta^n), which for beta = 1 is taken as its limit 1 / n
 
 Shapes: C foreground classes by ascending dataset id; a table of weights has C + 1 rows, row 0 is the background.
@@ -36,16 +36,20 @@ DEFAULT_BETA = 0.999
 SHOWN = 5
 
 
-def raw_class_weights(instances: npt.ArrayLike, *, kind: str, beta: float = DEFAULT_BETA) -> FloatArray:
+def raw_class_weights(
+    instances: npt.ArrayLike, *, kind: str, beta: float = DEFAULT_BETA, power: float = 1.0
+) -> FloatArray:
     """Weights before normalising and capping, NaN for a class without instances, shape [C].
 
     Args:
         instances: Non-crowd instances of classes 1..C, shape [C].
         kind: ``inverse`` or ``effective-number``.
         beta: 0 <= beta <= 1, for the effective number only; 0 gives equal weights, 1 is ``inverse``.
+        power: >= 0, of the inverse count only; 0 gives equal weights. DisAlign (CVPR 2021) calls it rho, 0.8.
 
     Raises:
-        DataError: The kind does not exist, beta is out of range, a count is negative, or no class has an instance.
+        DataError: The kind does not exist, beta or power is out of range, a count is negative, or no
+            class has an instance.
 
     Source: effective number: Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019,
     proposition 1 (E_n = (1 - beta^n) / (1 - beta); the weight is 1 / E_n).
@@ -54,13 +58,16 @@ def raw_class_weights(instances: npt.ArrayLike, *, kind: str, beta: float = DEFA
         raise DataError(f"--kind: got '{kind}'; allowed are {', '.join(KINDS)}")
     if not 0 <= beta <= 1:
         raise DataError(f"--beta: got {beta}; allowed is 0 <= beta <= 1, for example 0.999")
+    if not 0 <= power < float("inf"):
+        raise DataError(f"--power: got {power}; allowed is a number >= 0, for example 1")
     counts = np.asarray(instances, np.int64)
     if (counts < 0).any() or not (counts > 0).any():
         got = f"{int(counts.min())} for a class" if (counts < 0).any() else "no class with an instance"
         raise DataError(f"class weights: got {got}; needed are counts >= 0, at least one of them positive")
     n = np.where(counts > 0, counts, np.nan)
     if kind == "inverse" or beta == 1:
-        return 1.0 / n
+        inverse: FloatArray = 1.0 / n
+        return inverse if kind != "inverse" or power == 1 else inverse**power
     with np.errstate(divide="ignore"):
         # expm1 keeps 1 - beta^n exact where beta is so close to 1 that the power rounds
         weights: FloatArray = (1.0 - beta) / -np.expm1(n * np.log(np.float64(beta)))
@@ -72,6 +79,7 @@ def class_weights(
     *,
     kind: str,
     beta: float = DEFAULT_BETA,
+    power: float = 1.0,
     lower: float | None = None,
     upper: float | None = None,
     background: float = 1.0,
@@ -88,6 +96,7 @@ def class_weights(
         instances: Non-crowd instances of classes 1..C, shape [C].
         kind: ``inverse`` or ``effective-number``.
         beta: 0 <= beta <= 1, for the effective number only.
+        power: >= 0, of the inverse count only.
         lower: Smallest weight of a class, or ``None``; the released code of BAGS has 0.1, its supplement 0.01.
         upper: Largest weight of a class, or ``None``; BAGS has 5.
         background: Weight of label 0, taken as it is.
@@ -104,11 +113,11 @@ def class_weights(
     _check_caps(lower, upper, background)
     counts = np.asarray(instances, np.int64)
     if background_ratio is None:
-        weights = _normalised(raw_class_weights(counts, kind=kind, beta=beta), upper)
+        weights = _normalised(raw_class_weights(counts, kind=kind, beta=beta, power=power), upper)
         return np.concatenate([[background], np.clip(weights, lower, upper)])
     if background != 1.0:
         raise DataError("--background, --background-ratio: both are given; the second takes the place of the first")
-    raw = raw_class_weights(_with_background(counts, background_ratio), kind=kind, beta=beta)
+    raw = raw_class_weights(_with_background(counts, background_ratio), kind=kind, beta=beta, power=power)
     return np.clip(_normalised(raw, upper), lower, upper)
 
 
@@ -144,7 +153,7 @@ class ClassWeightTable:
 
     Attributes:
         name: Base name of the file or dataset directory.
-        options: ``kind``, ``beta``, ``lower``, ``upper``, ``background``.
+        options: ``kind``, ``beta``, ``power``, ``lower``, ``upper``, ``background``.
         counts: Instances of each category, C rows; row i is label i + 1.
         mean: Mean of the raw weights over the classes with instances (and a counted background), by which they were
             divided.
@@ -170,6 +179,7 @@ def class_weight_table(
     *,
     kind: str,
     beta: float = DEFAULT_BETA,
+    power: float = 1.0,
     lower: float | None = None,
     upper: float | None = None,
     background: float = 1.0,
@@ -182,6 +192,7 @@ def class_weight_table(
         path: The directory or the file.
         kind: ``inverse`` or ``effective-number``.
         beta: For the effective number only.
+        power: Of the inverse count only.
         lower: Smallest weight of a class, or ``None``.
         upper: Largest weight of a class, or ``None``.
         background: Weight of label 0.
@@ -197,11 +208,11 @@ def class_weight_table(
         raise DataError(f"{path}: no annotation is of an instance (crowds do not count); give a training set")
     caps: dict[str, Any] = {"lower": lower, "upper": upper, "background": background}
     caps["background_ratio"] = background_ratio
-    weights = class_weights(counts.instances, kind=kind, beta=beta, **caps)
-    raw = raw_class_weights(_with_background(counts.instances, background_ratio), kind=kind, beta=beta)
+    weights = class_weights(counts.instances, kind=kind, beta=beta, power=power, **caps)
+    raw = raw_class_weights(_with_background(counts.instances, background_ratio), kind=kind, beta=beta, power=power)
     return ClassWeightTable(
         name=path.name,
-        options={"kind": kind, "beta": beta, **caps},
+        options={"kind": kind, "beta": beta, "power": power, **caps},
         counts=counts,
         mean=float(np.nanmean(raw)),
         weights=weights,
@@ -241,9 +252,10 @@ def _as_json(table: ClassWeightTable) -> str:
 def _as_table(table: ClassWeightTable) -> str:
     options, counts = table.options, table.counts
     beta = f", beta {options['beta']}" if options["kind"] == "effective-number" else ""
+    power = f", power {options['power']:g}" if options["kind"] == "inverse" and options["power"] != 1 else ""
     empty = int((counts.instances == 0).sum())
     lines = [
-        f"{one_line(table.name)}: {options['kind']}{beta}, {len(counts.names):,} classes; raw weights divided "
+        f"{one_line(table.name)}: {options['kind']}{beta}{power}, {len(counts.names):,} classes; raw weights divided "
         f"by their mean {table.mean:.7f}",
         f"background {table.weights[0]:g}{_background_count(table)}; capped: {_caps(table)}",
         "",

@@ -278,6 +278,7 @@ class LongTailRoIHeads(RoIHeads):
                 torch.cat(regions.labels),
                 micro_batch=self._micro_batch(regions, targets),
                 generator=self._draws(regions, targets),
+                objects=objects_of(regions, targets) if self.head.wants_objects else None,
             )
         if with_boxes:
             losses["loss_box_reg"] = self._box_loss(self.box_predictor.bbox_pred(box_features).float(), regions)
@@ -403,6 +404,15 @@ def _mean_cross_entropy(logits: Tensor, wanted: Tensor) -> Tensor:
         return F.binary_cross_entropy_with_logits(logits, wanted)
     # without a mask the sum is 0 and keeps the path to every weight
     return F.binary_cross_entropy_with_logits(logits, wanted, reduction="sum") / divisor(logits.numel(), logits.device)
+
+
+def objects_of(regions: Regions, targets: Sequence[Target]) -> Tensor:
+    """[R] int64: which object of the batch a region stands for, counted over all images; -1 for the background."""
+    first, numbers = 0, []
+    for labels, matched, target in zip(regions.labels, regions.matched, targets, strict=True):
+        numbers.append((matched + first).where(labels > 0, -1))
+        first += len(target["labels"])
+    return torch.cat(numbers)
 
 
 def micro_batch_numbers(targets: Sequence[Target], size: int) -> list[int]:

@@ -220,7 +220,9 @@ def _at(key: Iterable[str], content: Any) -> Any:
 
 def _not_an_option(section: str, names: Sequence[str], kinds: Sections, kind: type[BaseModel]) -> str:
     """Options that the chosen head, sampler or calibration does not have: in one line, they have one cause."""
-    options = [name for name in kind.model_fields if name != "name"]
+    # its own before those that it shares with others
+    options = sorted([*kind.model_fields], key=lambda name: name not in kind.__annotations__)
+    options.remove("name")
     close = difflib.get_close_matches(names[0], options, n=1)
     if len(names) == 1 and close:
         return f"unknown key '{_spelled((section, names[0]))}'; did you mean '{section}.{close[0]}'?"

@@ -84,8 +84,9 @@ def make_section(section: type[S], options: Mapping[str, Any], *, where: str) ->
 
 
 def option_defaults(section: type[Section]) -> dict[str, Any]:
-    """Options of a section that has a name, and their defaults."""
-    return {key: field.default for key, field in section.model_fields.items() if key != "name"}
+    """Options of a section that has a name, and their defaults; its own before those that it shares with others."""
+    names = sorted(section.model_fields, key=lambda key: key not in section.__annotations__)
+    return {key: section.model_fields[key].default for key in names if key != "name"}
 
 
 def numeric_options(section: type[Section]) -> tuple[str, ...]:

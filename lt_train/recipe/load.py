@@ -206,7 +206,8 @@ def class_weight_options(method: str, variant: str) -> dict[str, Any]:
     head = dict(fills(method, variant)["head"])
     name = head.pop("name")
     options = {**_defaults().options["head"][name], **head}
-    return {"kind": options.pop("weighting"), **options}
+    about_weights = ("beta", "power", "lower", "upper", "background", "background_ratio")
+    return {"kind": options["weighting"], **{key: options[key] for key in about_weights}}
 
 
 def beaten_in(recipe: Recipe) -> list[str]:

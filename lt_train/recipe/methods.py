@@ -346,8 +346,8 @@ METHODS: Final[Mapping[str, Method]] = {
             **_fills("reweight", train="classifier"),
             "head": {
                 "name": "reweight",
-                "weighting": "generalized",
-                "rho": 0.8,
+                "weighting": "inverse",
+                "power": 0.8,
                 "lower": None,
                 "upper": None,
                 "normalise": "weights",

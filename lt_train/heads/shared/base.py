@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from lt_train.global_batch import divisor, share
+from lt_train.global_batch import divisor, share, summed
 from lt_train.heads.shared.counts import TrainingCounts
 from lt_train.heads.shared.draws import Draws
 from lt_train.options.section import Section
@@ -161,6 +161,23 @@ def micro_batch_sum(losses: Tensor, micro_batch: Tensor | None) -> Tensor:
         return losses.mean() if len(losses) else losses.sum()
     ranks = None if micro_batch is None else dense_rank(micro_batch)
     return (losses * shares(torch.ones_like(losses)[None], ranks)[0]).sum()
+
+
+def micro_batch_mean(losses: Tensor, weights: Tensor, micro_batch: Tensor | None) -> Tensor:
+    """Weighted mean over the regions of each micro-batch, then the mean over the micro-batches; 0 without regions.
+
+    Args:
+        losses: [R] loss of each region.
+        weights: [R] >= 0, where a micro-batch with regions has a positive one.
+        micro_batch: See :func:`micro_batch_sum`.
+    """
+    if micro_batch is None or share().pooled:
+        total = summed(weights.sum())
+        return (losses * weights).sum() * share().world / total.where(total > 0, 1)
+    ranks = dense_rank(micro_batch)
+    totals = torch.zeros_like(weights).index_add_(0, ranks, weights).index_select(0, ranks)
+    number = divisor(ranks.max() + 1 if len(ranks) else torch.zeros((), device=weights.device))
+    return (losses * weights / totals.where(totals > 0, 1)).sum() / number
 
 
 def shares(weights: Tensor, micro_batch: Tensor | None) -> Tensor:

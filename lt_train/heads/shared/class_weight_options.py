@@ -14,6 +14,7 @@ class ClassWeightOptions(ClassifierOptions):
     """How much a loss counts each class."""
 
     beta: float = Field(0.999, ge=0, le=1, description="Of the effective number; 1 is the inverse count.")
+    power: float = Field(1.0, ge=0, description="Of the inverse count: 1 / n^power.")
     lower: float | None = Field(0.1, ge=0, description="Smallest weight; the paper's text has 0.01. null: no cap.")
     upper: float | None = Field(5.0, gt=0, description="Largest weight; null: no cap.")
     background: float = Field(1.0, ge=0, description="Weight of the background.")

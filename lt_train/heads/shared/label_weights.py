@@ -34,6 +34,7 @@ def label_weights(
         list(instance_counts),
         kind=weighting,
         beta=options.beta,
+        power=options.power,
         lower=options.lower,
         upper=options.upper,
         background=options.background,

@@ -23,6 +23,9 @@ class ReweightOptions(ClassWeightOptions):
     weighting: Literal["inverse", "effective-number"] = Field(
         "inverse", description="1 / count, or 1 / effective number."
     )
+    normalise: Literal["regions", "weights"] = Field(
+        "regions", description="Divide the weighted sum by the regions, or by the sum of their weights."
+    )
 
 
 class BalancedSoftmaxOptions(ClassifierOptions):

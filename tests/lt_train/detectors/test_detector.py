@@ -174,8 +174,6 @@ def test_unknown_names():
     head = make_head("softmax", instance_counts=COUNTS)
     with pytest.raises(RecipeError, match="mask_rcnn_r50_fpn"):
         build_detector("mask_rcnn", head)
-    with pytest.raises(RecipeError, match="allowed are linear"):
-        build_detector("mask_rcnn_small", head, classifier="cosine")
 
 
 # --- what is computed -------------------------------------------------------------------------------------------------

@@ -131,3 +131,16 @@ def test_weightings_and_beta_are_those_of_class_weights():
     assert get_args(ReweightOptions.model_fields["weighting"].annotation) == KINDS
     assert get_args(FocalOptions.model_fields["weighting"].annotation) == ("none", *KINDS)
     assert ReweightOptions.model_fields["beta"].default == DEFAULT_BETA
+
+
+def test_generalized_reweighting_of_disalign():
+    """Weights and weighted mean of a worked example, computed apart from this code."""
+    rows, columns = torch.meshgrid(torch.arange(8), torch.arange(7), indexing="ij")
+    logits, labels = ((7 * rows + 3 * columns) % 11 - 5) / 4, torch.tensor([2, 1, 0, 3, 0, 0, 5, 0])
+    options = {"power": 0.8, "lower": None, "upper": None}
+    head = make_head("reweight", instance_counts=[3, 20, 150, 40, 8, 700], normalise="weights", **options)
+    wanted = [1, 3.229481, 0.707955, 0.141240, 0.406613, 1.473525, 0.041186]
+    torch.testing.assert_close(head.weights, torch.tensor(wanted), rtol=0, atol=1e-6)
+    assert float(head.loss(logits, labels)["loss_classifier"]) == pytest.approx(2.025212, abs=1e-6)
+    summed = make_head("reweight", instance_counts=[3, 20, 150, 40, 8, 700], **options)
+    assert float(summed.loss(logits, labels)["loss_classifier"]) == pytest.approx(2.418154, abs=1e-6)

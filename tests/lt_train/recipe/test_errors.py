@@ -42,10 +42,10 @@ def problem(source, *overrides):
             "sampler: got 'class_aware'; allowed are 'shuffle', 'repeat-factor', 'class-aware'; did you mean "
             "'class-aware'?",
         ),
-        ("head.name=bgas", "allowed are 'softmax', 'reweight', 'focal', 'bags'; did you mean 'bags'?"),
+        ("head.name=bgas", "'balanced-sigmoid', 'bags'; did you mean 'bags'?"),
         (
             "head=3",
-            "head: got 3; allowed are softmax, reweight, focal, bags, or a mapping with one of them as its name",
+            "balanced-sigmoid, bags, or a mapping with one of them as its name",
         ),
         ("head={gamma: 1, name: 3}", "head: got '3'; allowed are 'softmax'"),
         ("calibration=null", "calibration is never null; allowed are none, tau-norm, ncm"),
@@ -106,7 +106,8 @@ def test_options_of_another_head_are_one_line(tmp_path):
     complete.write_text(yaml.safe_dump(load_recipe(BASE, ["method=bags"]).to_plain(), sort_keys=False))
     line = problem(complete, "head.name=softmax")
     assert line.startswith("unknown keys 'head.others_ratio', 'head.edges', 'head.gate'")
-    assert line.endswith("head softmax has no options; remove them, or set head=softmax to replace the whole section")
+    assert "head softmax has classifier, scale" in line
+    assert line.endswith("remove them, or set head=softmax to replace the whole section")
     assert load_recipe(complete, ["head=softmax"]).head == load_recipe(BASE).head
     line = problem(complete, "head.name=focal")
     assert "head focal has beta, lower" in line
@@ -116,11 +117,14 @@ def test_options_of_another_head_are_one_line(tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        (["head.gamma=1"], "unknown key 'head.gamma': head softmax has no options; remove it, or choose head=focal"),
+        (["head.gamma=1"], "remove it, or choose head=focal or head=equalization-v2"),
         (["head=focal", "head.gama=1"], "unknown key 'head.gama'; did you mean 'head.gamma'?"),
         (["data.group=[5]"], "unknown key 'data.group'; did you mean 'data.groups'?"),
         (["sampler.threshold=1"], "sampler shuffle has no options; remove it, or choose sampler=repeat-factor"),
-        (["head.zzz=1"], "unknown key 'head.zzz': head softmax has no options; remove it"),
+        (
+            ["head.zzz=1"],
+            "unknown key 'head.zzz': head softmax has classifier, scale, learn_scale, fresh_classifier; remove it",
+        ),
         (["method=bags", "others_ratio=3"], "unknown key 'others_ratio'; did you mean 'head.others_ratio'?"),
         (["others_ratio=3"], "unknown key 'others_ratio'"),
     ],
