@@ -147,7 +147,7 @@ def start_state(
         RecipeError: Nothing is trained, or a layer starts anew that must not.
     """
     if init_from is not None and not resume:
-        model, report, odd = model_from_run(recipe, data, init_from)
+        model, report, odd = model_from_run(recipe, data, init_from, fresh_classifier=recipe.head.fresh_classifier)
         notes = [f"weights from {init_from}; newly initialised: {_fresh(report)}", *odd]
     else:
         model = make_model(recipe, data.train.counts, data.groups, load_pretrained=not resume)

@@ -104,8 +104,16 @@ def resolve_checkpoint(source: Path) -> Path:
     return source / "checkpoints" / "last.pt" if source.is_dir() else source
 
 
-def model_from_run(recipe: Recipe, data: RunData, source: Path) -> tuple[LongTailDetector, LoadReport, list[str]]:
+def model_from_run(
+    recipe: Recipe, data: RunData, source: Path, *, fresh_classifier: bool = False
+) -> tuple[LongTailDetector, LoadReport, list[str]]:
     """A model of the recipe with the weights of a run directory or checkpoint, on the CPU.
+
+    Args:
+        recipe: Of the new run.
+        data: Of the new run.
+        source: The run directory or checkpoint.
+        fresh_classifier: Whether the classifier starts anew even if it could be taken over.
 
     Returns:
         The model, what was loaded, and a warning if the weights were trained on other annotations.
@@ -121,7 +129,7 @@ def model_from_run(recipe: Recipe, data: RunData, source: Path) -> tuple[LongTai
         content["model"],
         own_categories=label_table(data.train.counts),
         source_categories=checkpoint_categories(content, path),
-        fresh_classifier=recipe.head.fresh_classifier,
+        fresh_classifier=fresh_classifier,
         where=str(path),
     )
     return model, report, other_training_file(content, data.train, source)

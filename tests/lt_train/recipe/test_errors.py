@@ -110,7 +110,7 @@ def test_options_of_another_head_are_one_line(tmp_path):
     assert line.endswith("remove them, or set head=softmax to replace the whole section")
     assert load_recipe(complete, ["head=softmax"]).head == load_recipe(BASE).head
     line = problem(complete, "head.name=focal")
-    assert "head focal has beta, lower" in line
+    assert "head focal has gamma, alpha" in line
     assert "set head=focal to replace the whole section" in line
 
 
@@ -123,7 +123,7 @@ def test_options_of_another_head_are_one_line(tmp_path):
         (["sampler.threshold=1"], "sampler shuffle has no options; remove it, or choose sampler=repeat-factor"),
         (
             ["head.zzz=1"],
-            "unknown key 'head.zzz': head softmax has classifier, scale, learn_scale, fresh_classifier; remove it",
+            "head softmax has classifier, scale, learn_scale, fresh_classifier; remove it",
         ),
         (["method=bags", "others_ratio=3"], "unknown key 'others_ratio'; did you mean 'head.others_ratio'?"),
         (["others_ratio=3"], "unknown key 'others_ratio'"),

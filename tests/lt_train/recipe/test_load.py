@@ -62,7 +62,7 @@ def test_linear_scaling_rule():
         ("method=foo", "method: got 'foo'; allowed are softmax, x2, finetune-tail, rfs"),
         ("optim.lr=-1", "optim.lr: got -1; input should be greater than 0"),
         ("data.groups=[10,5]", "ascending order"),
-        ("head.name=zzz", "head: got 'zzz'; allowed are 'softmax', 'reweight', 'focal', 'bags'"),
+        ("head.name=zzz", "head: got 'zzz'; allowed are 'softmax', 'reweight', 'balanced-softmax', 'seesaw'"),
         ("optim=3", "optim: got 3"),
         ("optim.lr.x=3", "'lr' is not a section"),
         ("schedule.epochs=1.5", "valid integer"),
