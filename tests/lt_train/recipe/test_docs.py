@@ -14,6 +14,7 @@ from lt_cli.train import main as lt_train
 
 from lt_data.errors import RecipeError
 from lt_train.engine.calibration_search import parse_search
+from lt_train.heads.shared.classifier_options import ClassifierOptions
 from lt_train.options.section import sections_of
 from lt_train.recipe.load import load_recipe, make_recipe, recipe_names
 from lt_train.recipe.methods import METHODS, MODEL, POST_HOC, VARIANTS
@@ -23,7 +24,7 @@ from lt_train.report.methods import _published_rows
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 BASE = "faster_rcnn_r50_fpn_lvis_v0.5"
-TEXTS = {name: (DOCS / f"{name}.md").read_text(encoding="utf-8") for name in ("methods", "training")}
+TEXTS = {name: (DOCS / f"{name}.md").read_text(encoding="utf-8") for name in ("methods", "more-methods", "training")}
 # what stands for something of the reader's own
 PLACEHOLDERS = ("RECIPE", "RUN", "OUT", "...", "[KEY=VALUE]...", "KEY=VALUE")
 
@@ -147,10 +148,13 @@ def test_published_figures_are_those_of_the_tables(method):
     assert not figures or sum(figures[0] in section for section in sections) >= 2
 
 
-@pytest.mark.parametrize("title", re.findall(r"^## (.* \(.*\)|Class-aware sampling)$", TEXTS["methods"], re.MULTILINE))
+ABOUT_METHODS = f"{TEXTS['methods']}\n{TEXTS['more-methods']}"
+
+
+@pytest.mark.parametrize("title", re.findall(r"^## (.* \(.*\)|Class-aware sampling)$", ABOUT_METHODS, re.MULTILINE))
 def test_every_section_says_everything(title):
     """The idea, the formula, the options, the source, what was published and when to use it."""
-    section = TEXTS["methods"].split(f"\n## {title}\n")[1].split("\n## ")[0]
+    section = ABOUT_METHODS.split(f"\n## {title}\n")[1].split("\n## ")[0]
     for part in ("**Options**:", "**Source**:", "**Published**:", "**When to use**:"):
         assert section.count(part) == 1, part
     idea, formula, _ = section.strip().split("\n\n", 2)
@@ -173,13 +177,19 @@ def allowed(field):
 
 
 def option_rows():
-    """A row for each option of each head, sampler and calibration."""
+    """A row for each option of each head, sampler and calibration; what all heads share comes once."""
+    for key, field in ClassifierOptions.model_fields.items():
+        yield option_row("head", key, "every head", field)
     for section, union in NAMED.items():
         for name, kind in sections_of(union).items():
             for key, field in kind.model_fields.items():
-                if key != "name":
-                    default = yaml.safe_dump(field.default).split("\n")[0]
-                    yield f"| `{section}.{key}` | {name} | {default} | {allowed(field)} | {field.description} |"
+                if key != "name" and not (section == "head" and key in ClassifierOptions.model_fields):
+                    yield option_row(section, key, name, field)
+
+
+def option_row(section, key, name, field):
+    default = yaml.safe_dump(field.default).split("\n")[0]
+    return f"| `{section}.{key}` | {name} | {default} | {allowed(field)} | {field.description} |"
 
 
 def test_the_table_of_options_is_that_of_the_sections():
