@@ -29,6 +29,25 @@ PER_CLASS = {"mask": 1025 + 4 * 1025 + 257, "faster": 1025 + 4 * 1025}
 FROZEN, AFFINE = 9408 + 212_992, 2 * 25_088
 
 
+# logits besides one for each class: none where every class is a yes or no and nothing says background
+MORE_LOGITS = {"seesaw": 2, **dict.fromkeys(("equalization", "droploss", "federated", "gumbel", "balanced-sigmoid"), 0)}
+
+
+def logits_of(head, classes):
+    """Logits of a head over the usual groups."""
+    return classes + (2 + len(BAGS_EDGES) + 1 if head == "bags" else MORE_LOGITS.get(head, 1))
+
+
+def factors_of(head, logits):
+    """Factors of a classifier that can be trained."""
+    return logits if head.classifier == "scaled" else int(head.classifier == "cosine" and head.learn_scale)
+
+
+def head_of(recipe, instances):
+    images = {"image_counts": [min(count, 5_000) for count in instances], "num_images": 50_000}
+    return make_head(recipe.head.name, instance_counts=instances, **images, **recipe.head_options)
+
+
 def instances_of(name):
     """Instances of each class of the data set that a recipe names, most first."""
     reference = embedded_reference("lvis-v1" if "lvis_v1" in name else "lvis-v0.5").instances
@@ -39,15 +58,18 @@ def instances_of(name):
 def expected_numbers(recipe, classes):
     """What is trained, from the widths of the layers."""
     kind = recipe.model.name.split("_")[0]
-    logits = classes + 1 if recipe.head.name != "bags" else classes + 2 + len(BAGS_EDGES) + 1
-    classifier = 1025 * logits
+    logits = logits_of(recipe.head.name, classes)
+    factors = factors_of(recipe.head, logits)
+    classifier = 1025 * logits + factors
     box_head = (12_544 + 1) * 1024 + (1024 + 1) * 1024
     if recipe.train == "all":
         shared = TORCHVISION[kind] - 91 * PER_CLASS[kind] - FROZEN + AFFINE
         return shared + (classes + 1) * (PER_CLASS[kind] - 1025) + classifier
     regressor = 1025 * 4 * (classes + 1)
     head = box_head + classifier
-    return {"none": 0, "classifier": classifier, "head": head, "head+reg": head + regressor}[recipe.train]
+    return {"none": 0, "scale": factors, "classifier": classifier, "head": head, "head+reg": head + regressor}[
+        recipe.train
+    ]
 
 
 def test_there_is_one_for_each_data_set_and_detector():
@@ -79,7 +101,7 @@ def test_paper_schedule(name):
 def test_audit_of_the_full_model(kind, method, variant):
     name = f"{kind}_rcnn_r50_fpn_lvis_v0.5"
     recipe, instances = load_recipe(name, [f"method={method}", f"variant={variant}"]), instances_of(name)
-    head = make_head(recipe.head.name, instance_counts=instances, **recipe.head_options)
+    head = head_of(recipe, instances)
     with torch.device("meta"):
         model = build_detector(recipe.model.name, head, weights=recipe.model.weights, load_pretrained=False)
     set_trainable(model, recipe.train)
@@ -93,19 +115,20 @@ def test_audit_of_the_full_model(kind, method, variant):
 def test_audit_of_the_laptop_model(method):
     """25 classes: all but the first stages, or what is trained of two layers of 256, classifier and regressor."""
     recipe = load_recipe(GROCERIES, [f"method={method}"])
-    head = make_head(
-        recipe.head.name, instance_counts=[5] * 2 + [20] * 6 + [50] * 6 + [200] * 11, **recipe.head_options
-    )
+    head = head_of(recipe, [5] * 2 + [20] * 6 + [50] * 6 + [200] * 11)
     with torch.device("meta"):
         model = build_detector(recipe.model.name, head, weights=recipe.model.weights, load_pretrained=False)
     set_trainable(model, recipe.train)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    classifier = 257 * (26 if recipe.head.name != "bags" else 25 + 2 + 4)
+    logits = logits_of(recipe.head.name, 25)
+    factors = factors_of(recipe.head, logits)
+    classifier = 257 * logits + factors
     box_head = (64 * 7 * 7 + 1) * 256 + 257 * 256
     regressor = 257 * 4 * 26
     frozen = sum(p.numel() for name, p in model.named_parameters() if name.startswith(LITE0.frozen))
     everything = sum(p.numel() for p in model.parameters()) - frozen
-    parts = {"none": 0, "classifier": classifier, "head+reg": box_head + classifier + regressor, "all": everything}
+    parts = {"none": 0, "scale": factors, "classifier": classifier, "all": everything}
+    parts["head+reg"] = box_head + classifier + regressor
     assert trained == parts[recipe.train]
     assert everything > 3_000_000
 
