@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from lt_train.evaluation.truth.columns import load_ground_truth as load_ground_truth
     from lt_train.heads import HEADS as HEADS
     from lt_train.heads import make_head as make_head
+    from lt_train.heads import make_head_with_background_last as make_head_with_background_last
     from lt_train.inference.evaluate_run import evaluate_run as evaluate_run
     from lt_train.inference.predict_images import predict_images as predict_images
     from lt_train.recipe.load import load_recipe as load_recipe
@@ -67,6 +68,7 @@ _HOMES = {
     "load_recipe": "lt_train.recipe.load",
     "make_calibration": "lt_train.calibration",
     "make_head": "lt_train.heads",
+    "make_head_with_background_last": "lt_train.heads",
     "make_recipe": "lt_train.recipe.load",
     "predict_images": "lt_train.inference.predict_images",
     "read_detections": "lt_train.evaluation.predictions.reading",

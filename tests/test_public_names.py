@@ -70,6 +70,7 @@ SNAPSHOT = {
         "load_recipe",
         "make_calibration",
         "make_head",
+        "make_head_with_background_last",
         "make_recipe",
         "predict_images",
         "read_detections",

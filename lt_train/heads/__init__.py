@@ -19,9 +19,10 @@ from lt_train.heads.softmax import options as softmax
 from lt_train.options.section import Section, make_section, option_defaults, sections_of
 
 if TYPE_CHECKING:
+    from lt_train.heads.shared.background_last import BackgroundLast
     from lt_train.heads.shared.base import Head
 
-__all__ = ["HEADS", "HeadOptions", "head_options", "make_head"]
+__all__ = ["HEADS", "HeadOptions", "head_options", "make_head", "make_head_with_background_last"]
 
 HEADS: dict[str, str] = {
     "softmax": "lt_train.heads.softmax.plain:SoftmaxHead",
@@ -87,6 +88,21 @@ def make_head(
     head_class: Any = getattr(import_module(module), attribute)
     head: Head = head_class(TrainingCounts.checked(instance_counts, image_counts, num_images), chosen)
     return head
+
+
+def make_head_with_background_last(name: str, **arguments: Any) -> BackgroundLast:
+    """The head called ``name`` for a framework that puts the background behind the classes, as most do.
+
+    Args:
+        name: A key of ``HEADS``.
+        **arguments: See :func:`make_head`.
+
+    Raises:
+        RecipeError: As :func:`make_head`.
+    """
+    module: Any = import_module("lt_train.heads.shared.background_last")
+    wrapped: BackgroundLast = module.BackgroundLast(make_head(name, **arguments))
+    return wrapped
 
 
 def head_options(name: str) -> dict[str, Any]:
