@@ -137,6 +137,12 @@ METHODS: Final[Mapping[str, Method]] = {
         row=5,
         published="RFS-finetune",
     ),
+    "irfs": Method(
+        summary="Repeat factors that look at how many instances a category has as well as on how many images.",
+        source="Instance-Aware Repeat Factor Sampling (2023)",
+        # a threshold of its own: the factors of a dataset directory are those of images
+        equal={**_fills("softmax"), "sampler": {"name": "repeat-factor", "instance_aware": True, "threshold": 0.001}},
+    ),
     "class-aware": Method(
         summary="Class-aware sampling: a class is drawn, then one of its images, so that all classes are seen alike.",
         source="Relay Backpropagation (ECCV 2016)",
