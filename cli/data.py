@@ -288,11 +288,25 @@ def diff(a: Path, b: Path, style: str) -> None:
     help="Whole copies of an image: none, by chance, rounded up, or 1 + rounded up as the released code of BAGS.",
 )
 @click.option("--instance-aware", is_flag=True, help="IRFS: count instances as well as images.")
+@click.option(
+    "--exponent",
+    type=float,
+    default=0.5,
+    show_default=True,
+    help="Of the factor, up to 1: 0.5 is the published square root; more repeats rare categories more.",
+)
 @TABLE_CSV_OR_JSON
 @click.option("--out", type=FILE, help="Write image_id,repeat_factor to this CSV file, as sampler.factors takes it.")
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
 def repeat_factors(
-    path: Path, threshold: float, rounding: str, instance_aware: bool, style: str, out: Path | None, force: bool
+    path: Path,
+    threshold: float,
+    rounding: str,
+    instance_aware: bool,
+    exponent: float,
+    style: str,
+    out: Path | None,
+    force: bool,
 ) -> None:
     """How often each image should be seen per epoch so that rare categories are seen more.
 
@@ -305,7 +319,7 @@ def repeat_factors(
         check_output_file(out, force=force, inputs=[path])
     with Bar("reading", "bytes") as progress:
         table = repeat_factor_table(
-            path, threshold, rounding=rounding, instance_aware=instance_aware, progress=progress
+            path, threshold, rounding=rounding, instance_aware=instance_aware, exponent=exponent, progress=progress
         )
     if out is not None:
         write_repeat_factors(out, table, force=force)

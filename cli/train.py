@@ -10,7 +10,7 @@ import click
 
 from lt_data import __version__
 from lt_data.terminal import Bar
-from lt_train.recipe.methods import POST_HOC
+from lt_train.recipe.methods import METHODS, POST_HOC
 
 from .options import HELP, OTHER_TRAIN_COMMANDS, RESUMABLE, CommandGroup, FilePath, GroupsOption, show_text, tell
 from .options import stop as end
@@ -355,12 +355,16 @@ def calibrate(
         click.echo(f"written: {done.path}")
 
 
-@main.command(short_help="List the methods: what each does, trains and needs.")
-def methods() -> None:
-    """List the methods: what each does and trains, what it needs, what was published."""
-    from lt_train.report.methods import format_methods
+@main.command(short_help="List the methods by kind, or show one.")
+@click.argument("method", required=False, type=click.Choice([*METHODS]), metavar="[METHOD]")
+def methods(method: str | None) -> None:
+    """List the methods by kind: what each does.
 
-    show_text(format_methods())
+    With METHOD: what it does, trains and needs, its source, and what was published of it.
+    """
+    from lt_train.report.methods import format_method, format_methods
+
+    show_text(format_methods() if method is None else format_method(method))
 
 
 @main.command(short_help="Try out what this machine has for a run.")

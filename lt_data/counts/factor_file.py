@@ -13,12 +13,12 @@ from typing import Final
 import numpy as np
 
 from lt_data.arrays import FloatArray, IntArray, all_distinct, examples, positions_of
+from lt_data.counts.repeat_factors import LARGEST_FACTOR
 from lt_data.errors import DataError
 from lt_data.files.csv_tables import LARGEST, Row, other_columns, read_csv, shown
 
 COLUMNS: Final = ("image_id", "repeat_factor")
 # more than any threshold gives
-LARGEST_FACTOR: Final = 1_000_000
 # images that a line names
 NAMED: Final = 5
 _WRITE_ANEW: Final = "write the file anew with lt-data repeat-factors PATH --out FILE"

@@ -16,9 +16,16 @@ import numpy as np
 from lt_data.annotations.file import AnnotationFile, read_annotations
 from lt_data.arrays import BoolArray, FloatArray
 from lt_data.counts.categories import CategoryCounts
-from lt_data.counts.repeat_factors import ROUNDINGS, Holdings, check_threshold, expected_copies, factors_of_shares
+from lt_data.counts.repeat_factors import (
+    ROUNDINGS,
+    Holdings,
+    check_exponent,
+    check_threshold,
+    expected_copies,
+    factors_of_shares,
+)
 from lt_data.dataset.names import annotations_path
-from lt_data.dataset.options import DEFAULT_THRESHOLD
+from lt_data.dataset.options import DEFAULT_EXPONENT, DEFAULT_THRESHOLD
 from lt_data.errors import OutputError
 from lt_data.files.writing import write_whole
 from lt_data.progress import Progress
@@ -43,7 +50,9 @@ class ThresholdRow:
     epoch_length: float
 
 
-def threshold_advice(file: AnnotationFile, *, instance_aware: bool = False) -> tuple[ThresholdRow, ...]:
+def threshold_advice(
+    file: AnnotationFile, *, instance_aware: bool = False, exponent: float = DEFAULT_EXPONENT
+) -> tuple[ThresholdRow, ...]:
     """Five thresholds that do something on this file, and what.
 
     They are the five smallest numbers of the series 1, 2, 5, 10, 20, 50, ... (times powers of ten) above the share
@@ -52,14 +61,15 @@ def threshold_advice(file: AnnotationFile, *, instance_aware: bool = False) -> t
     Args:
         file: The training annotations; crowds do not count.
         instance_aware: Shares and factors of :func:`instance_aware_category_factors`.
+        exponent: Of the category factors.
 
     Returns:
         Ascending thresholds; nothing for a file without instances.
     """
-    return _advice(Holdings(file), instance_aware)
+    return _advice(Holdings(file), instance_aware, exponent)
 
 
-def _advice(held: Holdings, instance_aware: bool) -> tuple[ThresholdRow, ...]:
+def _advice(held: Holdings, instance_aware: bool, exponent: float) -> tuple[ThresholdRow, ...]:
     shares = held.shares(instance_aware)
     if not (shares > 0).any():
         return ()
@@ -67,7 +77,7 @@ def _advice(held: Holdings, instance_aware: bool) -> tuple[ThresholdRow, ...]:
     thresholds = [t for t in series if t > shares[shares > 0].min()][:ADVISED]
     rows = []
     for threshold in thresholds:
-        categories = factors_of_shares(shares, threshold)
+        categories = factors_of_shares(shares, threshold, exponent)
         images = held.image_factors(categories)
         length = float(images[held.annotated].sum())
         rows.append(ThresholdRow(threshold, int((categories > 1).sum()), int((images > 1).sum()), length))
@@ -83,6 +93,7 @@ class RepeatFactorTable:
         threshold: t.
         rounding: The rule of ``copies``.
         instance_aware: Whether instances count beside images.
+        exponent: Of the category factors.
         counts: Instances and images of each category, C rows.
         category_factors: Shape [C], in the rows of ``counts``.
         image_ids: N ids as the file has them, in its order.
@@ -96,6 +107,7 @@ class RepeatFactorTable:
     threshold: float
     rounding: str
     instance_aware: bool
+    exponent: float
     counts: CategoryCounts
     category_factors: FloatArray
     image_ids: list[int] | list[str]
@@ -121,6 +133,7 @@ def repeat_factor_table(
     *,
     rounding: str = "none",
     instance_aware: bool = False,
+    exponent: float = DEFAULT_EXPONENT,
     progress: Progress | None = None,
 ) -> RepeatFactorTable:
     """Repeat factors of a dataset directory or of any COCO or LVIS annotation file.
@@ -130,29 +143,32 @@ def repeat_factor_table(
         threshold: t of the category factors.
         rounding: One of ``ROUNDINGS``.
         instance_aware: Take the category factors of :func:`instance_aware_category_factors`.
+        exponent: Of the category factors; 0.5 is the published square root.
         progress: Called with the bytes read and the bytes in all.
 
     Raises:
-        DataError: The path cannot be read, the threshold is not positive, or there is no such rule.
+        DataError: The path cannot be read, the threshold or the exponent is out of range, or there is no such rule.
     """
     path = Path(path)
     check_threshold(threshold)
+    check_exponent(exponent)
     expected_copies(np.ones(0), rounding)
     held = Holdings(read_annotations(annotations_path(path), only_matched=True, progress=progress))
-    categories = factors_of_shares(held.shares(instance_aware), threshold)
+    categories = factors_of_shares(held.shares(instance_aware), threshold, exponent)
     factors = held.image_factors(categories)
     return RepeatFactorTable(
         name=path.name,
         threshold=threshold,
         rounding=rounding,
         instance_aware=instance_aware,
+        exponent=exponent,
         counts=held.counts,
         category_factors=categories,
         image_ids=held.image_ids,
         annotated=held.annotated,
         factors=factors,
         copies=expected_copies(factors, rounding),
-        advice=() if (factors > 1).any() else _advice(held, instance_aware),
+        advice=() if (factors > 1).any() else _advice(held, instance_aware, exponent),
     )
 
 
@@ -194,6 +210,8 @@ def _as_json(table: RepeatFactorTable) -> str:
         "threshold": table.threshold,
         "rounding": table.rounding,
         "instance_aware": table.instance_aware,
+        # the published one goes without saying
+        **({} if table.exponent == DEFAULT_EXPONENT else {"exponent": table.exponent}),
         "images": len(table.image_ids),
         "images_with_annotations": int(table.annotated.sum()),
         "images_repeated": int((table.factors > 1).sum()),
@@ -211,8 +229,9 @@ def _as_table(table: RepeatFactorTable) -> str:
     annotated = int(table.annotated.sum())
     empty = len(table.image_ids) - annotated
     kind = "instance-aware repeat factors" if table.instance_aware else "repeat factors"
+    power = "" if table.exponent == DEFAULT_EXPONENT else f", exponent {table.exponent:g}"
     lines = [
-        f"{table.name}: {kind}, threshold {table.threshold:g}",
+        f"{table.name}: {kind}, threshold {table.threshold:g}{power}",
         f"{int((table.category_factors > 1).sum()):,} of {len(table.category_factors):,} categories and "
         f"{int((table.factors > 1).sum()):,} of {annotated:,} images with annotations are repeated; "
         f"largest factor {table.factors.max(initial=1.0):.3f}",

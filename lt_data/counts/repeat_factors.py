@@ -1,7 +1,10 @@
 """Repeat factors: how often an image should be seen per epoch so that rare categories are seen more.
 
 A category c that the share f_c of the annotated images holds has the factor ``max(1, sqrt(t / f_c))``; an image has
-the largest factor of its categories. A rounding rule turns a factor r into the times an image is seen in an epoch:
+the largest factor of its categories. The square root is the published exponent of 0.5; another may be asked for. With
+0 nothing would be repeated; 1 would show a rare category as often as one whose share is t, if no image held two, and
+more than 1 would show it more often than commoner ones, which is refused. A rounding rule turns a factor r into the
+times an image is seen in an epoch:
 
     none        r itself; nothing is rounded, the length is an expectation
     stochastic  floor(r), and one more with the probability of the rest; drawn anew in every epoch, r on average
@@ -20,34 +23,45 @@ import numpy as np
 from lt_data.annotations.file import AnnotationFile
 from lt_data.arrays import BoolArray, FloatArray, IntArray
 from lt_data.counts.categories import CategoryCounts, category_image_pairs, count_categories
-from lt_data.dataset.options import DEFAULT_THRESHOLD
+from lt_data.dataset.options import DEFAULT_EXPONENT, DEFAULT_THRESHOLD
 from lt_data.errors import DataError
 
 Rounding = Literal["none", "stochastic", "ceil", "bags"]
 
 LARGEST_THRESHOLD = 1e6
+LARGEST_EXPONENT = 1.0
+LARGEST_FACTOR: Final = 1_000_000
 ROUNDINGS: Final[tuple[Rounding, ...]] = get_args(Rounding)
 
 
-def category_repeat_factors(images: IntArray, images_with_annotations: int, threshold: float) -> FloatArray:
+def category_repeat_factors(
+    images: IntArray, images_with_annotations: int, threshold: float, *, exponent: float = DEFAULT_EXPONENT
+) -> FloatArray:
     """``max(1, sqrt(t / f_c))`` with f_c the share of annotated images that hold category c, shape [C].
 
     Args:
         images: Images that hold each category, shape [C]; a category without images has factor 1.
         images_with_annotations: Images with at least one non-crowd annotation.
         threshold: t, the share below which a category is repeated.
+        exponent: Of t / f_c, in place of the square root; 0 < exponent <= 1.
 
     Raises:
-        DataError: The threshold is not positive and finite.
+        DataError: The threshold is not positive and finite, or the exponent is not in its range.
 
     Source: LVIS (CVPR 2019), appendix B.
     """
     check_threshold(threshold)
-    return factors_of_shares(images / max(images_with_annotations, 1), threshold)
+    check_exponent(exponent)
+    return factors_of_shares(images / max(images_with_annotations, 1), threshold, exponent)
 
 
 def instance_aware_category_factors(
-    images: IntArray, instances: IntArray, images_with_annotations: int, threshold: float
+    images: IntArray,
+    instances: IntArray,
+    images_with_annotations: int,
+    threshold: float,
+    *,
+    exponent: float = DEFAULT_EXPONENT,
 ) -> FloatArray:
     """``max(1, sqrt(t / sqrt(f_c * g_c)))`` with g_c the share of all instances that are of category c, shape [C].
 
@@ -56,16 +70,18 @@ def instance_aware_category_factors(
         instances: Non-crowd instances of each category, shape [C].
         images_with_annotations: Images with at least one non-crowd annotation; f_c is a share of these, as above.
         threshold: t, the geometric mean of both shares below which a category is repeated.
+        exponent: Of t / sqrt(f_c * g_c), in place of the outer square root; 0 < exponent <= 1.
 
     Raises:
-        DataError: The threshold is not positive and finite.
+        DataError: The threshold is not positive and finite, or the exponent is not in its range.
 
     Source: Yaman, Mahmud, Liu, "Instance-Aware Repeat Factor Sampling for Long-Tailed Object Detection",
     arXiv:2305.08069 (2023), the variant with the geometric mean. Known to us from accounts of the paper, not from
     its text or code; whether images without annotations count in its f_c is not settled by them.
     """
     check_threshold(threshold)
-    return factors_of_shares(mean_shares(images, instances, images_with_annotations), threshold)
+    check_exponent(exponent)
+    return factors_of_shares(mean_shares(images, instances, images_with_annotations), threshold, exponent)
 
 
 def mean_shares(images: IntArray, instances: IntArray, images_with_annotations: int) -> FloatArray:
@@ -76,11 +92,19 @@ def mean_shares(images: IntArray, instances: IntArray, images_with_annotations: 
     return mean
 
 
-def factors_of_shares(shares: FloatArray, threshold: float) -> FloatArray:
-    """``max(1, sqrt(t / share))``, 1 where the share is 0."""
+def factors_of_shares(shares: FloatArray, threshold: float, exponent: float = DEFAULT_EXPONENT) -> FloatArray:
+    """``max(1, (t / share) ** exponent)``, 1 where the share is 0; refuses what is more than ``LARGEST_FACTOR``."""
     with np.errstate(divide="ignore"):
-        factors = np.sqrt(threshold / shares)
-    return np.where(shares > 0, np.maximum(1.0, factors), 1.0)
+        ratios = threshold / shares
+        # a power of 0.5 may differ from the root in its last digit, and files hold all digits
+        factors = np.sqrt(ratios) if exponent == DEFAULT_EXPONENT else ratios**exponent
+    factors = np.where(shares > 0, np.maximum(1.0, factors), 1.0)
+    if (largest := factors.max(initial=1.0)) > LARGEST_FACTOR:
+        raise DataError(
+            f"--threshold: {threshold:g} with exponent {exponent:g} repeats a category {largest:.3g} times; allowed "
+            f"are {LARGEST_FACTOR:,}, lower either"
+        )
+    return factors
 
 
 def check_threshold(threshold: float) -> None:
@@ -89,8 +113,20 @@ def check_threshold(threshold: float) -> None:
         raise DataError(f"--threshold: got {threshold}; allowed is a positive number up to 1e6, for example 0.001")
 
 
+def check_exponent(exponent: float) -> None:
+    """Raises DataError unless the exponent is positive and at most 1."""
+    if not 0 < exponent <= LARGEST_EXPONENT:
+        raise DataError(
+            f"--exponent: got {exponent}; allowed is a positive number up to 1, for example 0.5, the square root"
+        )
+
+
 def image_repeat_factors(
-    file: AnnotationFile, threshold: float = DEFAULT_THRESHOLD, *, instance_aware: bool = False
+    file: AnnotationFile,
+    threshold: float = DEFAULT_THRESHOLD,
+    *,
+    instance_aware: bool = False,
+    exponent: float = DEFAULT_EXPONENT,
 ) -> FloatArray:
     """Factor of every image of a file: the largest of its categories'; 1.0 without annotations.
 
@@ -98,16 +134,18 @@ def image_repeat_factors(
         file: The training annotations; crowds do not count.
         threshold: t of the category factors.
         instance_aware: Take the category factors of :func:`instance_aware_category_factors`.
+        exponent: Of the category factors; 0.5 is the published square root.
 
     Returns:
         Shape [N], in the order of the file's images.
 
     Raises:
-        DataError: The threshold is not positive and finite.
+        DataError: The threshold is not positive and finite, or the exponent is not in its range.
     """
     check_threshold(threshold)
+    check_exponent(exponent)
     held = Holdings(file)
-    return held.image_factors(factors_of_shares(held.shares(instance_aware), threshold))
+    return held.image_factors(factors_of_shares(held.shares(instance_aware), threshold, exponent))
 
 
 class Holdings:

@@ -14,6 +14,8 @@ Surplus = Literal["drop", "ignore"]
 
 
 DEFAULT_THRESHOLD = 0.001
+# of the repeat factors: the published square root
+DEFAULT_EXPONENT = 0.5
 
 
 Order = Literal["rarest-first", "random", "fewest-images"]

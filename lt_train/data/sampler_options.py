@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lt_data.dataset.options import DEFAULT_THRESHOLD
+from lt_data.dataset.options import DEFAULT_EXPONENT, DEFAULT_THRESHOLD
 from lt_train.options.section import Section
 
 
@@ -28,6 +28,13 @@ class RepeatFactorSampler(Section):
         f"else {DEFAULT_THRESHOLD}.",
     )
     factors: Path | None = Field(None, description="CSV with image_id,repeat_factor, instead of a threshold.")
+    instance_aware: bool = Field(
+        False,
+        description="Compare the threshold with the geometric mean of the shares of images and of instances.",
+    )
+    exponent: float = Field(
+        DEFAULT_EXPONENT, gt=0, le=1, description="Of threshold / share; 0.5 is the published square root."
+    )
     rounding: Literal["stochastic", "ceil", "bags"] = Field(
         "stochastic", description="Copies of an image with factor r: r on average, ceil(r), or 1 + ceil(r)."
     )
@@ -36,7 +43,19 @@ class RepeatFactorSampler(Section):
     def _threshold_or_factors(self) -> RepeatFactorSampler:
         if self.threshold is not None and self.factors is not None:
             raise ValueError("threshold and factors exclude each other: each says how often an image comes; set one")
+        if self.factors is not None and self.asked:
+            raise ValueError(
+                f"factors and {' and '.join(self.asked)} exclude each other: a file of factors is used as it is; leave "
+                "out either, or write the file with these options of lt-data repeat-factors"
+            )
         return self
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """What factors are to be computed otherwise than by default, as ``key=value``."""
+        instances = ("instance_aware=true",) if self.instance_aware else ()
+        power = (f"exponent={self.exponent:g}",) if self.exponent != DEFAULT_EXPONENT else ()
+        return (*instances, *power)
 
 
 class ClassAwareSampler(Section):

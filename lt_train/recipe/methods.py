@@ -12,6 +12,8 @@ from typing import Any, Final, Literal, get_args
 
 Variant = Literal["equal", "code", "text"]
 VARIANTS: Final[tuple[Variant, ...]] = get_args(Variant)
+Kind = Literal["baseline", "sampler", "whole network", "classifier only", "post-hoc"]
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 BASELINE = "--init-from RUN, a softmax baseline"
 MODEL: Final = "Faster R-CNN R50-FPN"
@@ -55,6 +57,17 @@ class Method:
     def starts_from_run(self) -> bool:
         """Whether it is a second stage, which goes on from a trained run."""
         return self.needs != "nothing"
+
+    @property
+    def kind(self) -> Kind:
+        """What sets it apart, read off what it fills; the box head may be trained with the ``classifier only``."""
+        if self.equal["calibration"]["name"] != "none":
+            return "post-hoc"
+        if self.equal["train"] != "all":
+            return "classifier only"
+        if self.equal["sampler"]["name"] != "shuffle":
+            return "sampler"
+        return "baseline" if self.equal["head"] == {"name": "softmax"} else "whole network"
 
 
 def _fills(head: str, sampler: str = "shuffle", calibration: str = "none", train: str = "all") -> dict[str, Any]:
@@ -136,6 +149,12 @@ METHODS: Final[Mapping[str, Method]] = {
         needs=BASELINE,
         row=5,
         published="RFS-finetune",
+    ),
+    "irfs": Method(
+        summary="Repeat factors that look at how many instances a category has as well as on how many images.",
+        source="Instance-Aware Repeat Factor Sampling (2023)",
+        # a threshold of its own: the factors of a dataset directory are those of images
+        equal={**_fills("softmax"), "sampler": {"name": "repeat-factor", "instance_aware": True, "threshold": 0.001}},
     ),
     "class-aware": Method(
         summary="Class-aware sampling: a class is drawn, then one of its images, so that all classes are seen alike.",
@@ -360,7 +379,7 @@ METHODS: Final[Mapping[str, Method]] = {
 }
 
 # those that are fitted to a trained run: what ``lt-train calibrate`` offers
-POST_HOC: Final = tuple(name for name, method in METHODS.items() if method.equal["calibration"]["name"] != "none")
+POST_HOC: Final = tuple(name for name, method in METHODS.items() if method.kind == "post-hoc")
 # those whose head counts classes differently: what ``lt-data class-weights`` offers
 REWEIGHTED: Final = tuple(name for name, method in METHODS.items() if method.equal["head"]["name"] == "reweight")
 

@@ -59,6 +59,7 @@ _FILES: Final[Mapping[str, str]] = {
 OTHER_METHODS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("balanced-group-softmax", "balancedgroupsoftmax", "group-softmax", "bgs", "gs"), "bags"),
     **dict.fromkeys(("repeat-factor", "repeat-factor-sampling"), "rfs"),
+    **dict.fromkeys(("instance-aware-repeat-factor-sampling", "instance-aware-rfs"), "irfs"),
     **dict.fromkeys(("baseline", "none", "ce", "cross-entropy"), "softmax"),
     **dict.fromkeys(("class-balanced", "class-balanced-loss", "cb", "cb-loss"), "reweight-cls"),
     **dict.fromkeys(("ncm", "nearest-class-mean"), "ncm-fc"),

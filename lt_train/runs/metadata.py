@@ -104,7 +104,8 @@ def choose_factors(recipe: Recipe, file: AnnotationFile) -> ChosenFactors | None
         ``None`` for another sampler.
 
     Raises:
-        DataError: A file of factors cannot be read, or does not fit: one line for each kind of mistake.
+        DataError: A file of factors cannot be read, or does not fit: one line for each kind of mistake. Or the recipe
+            says how to compute them, and not whether to, where the directory has them.
     """
     sampler, own = recipe.sampler, _beside(recipe, REPEAT_FACTORS)
     if not isinstance(sampler, RepeatFactorSampler):
@@ -113,11 +114,18 @@ def choose_factors(recipe: Recipe, file: AnnotationFile) -> ChosenFactors | None
     if sampler.factors is not None:
         path = _file(sampler.factors, "sampler.factors", "sampler.threshold", REPEAT_FACTORS)
         return ChosenFactors(load_factors(path, file.image_ids), f"sampler.factors={path}{beats}")
+    asked = "".join(f", sampler.{option}" for option in sampler.asked)
     if sampler.threshold is None and own is not None:
+        if asked:
+            raise DataError(
+                f"{asked.removeprefix(', ')}: {own} has the factors, and is used as it is; set "
+                f"sampler.threshold={DEFAULT_THRESHOLD:g} (or another) to compute them, or leave these options out"
+            )
         return ChosenFactors(load_factors(own, file.image_ids), str(own))
     threshold = DEFAULT_THRESHOLD if sampler.threshold is None else sampler.threshold
-    source = f"sampler.threshold={threshold:g}{beats}" if sampler.threshold else f"the threshold {threshold:g}"
-    return ChosenFactors(image_repeat_factors(file, threshold), source)
+    named = f"sampler.threshold={threshold:g}" if sampler.threshold else f"the threshold {threshold:g}"
+    values = image_repeat_factors(file, threshold, instance_aware=sampler.instance_aware, exponent=sampler.exponent)
+    return ChosenFactors(values, f"{named}{asked}{beats}")
 
 
 def _beside(recipe: Recipe, name: str) -> Path | None:

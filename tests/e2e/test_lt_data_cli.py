@@ -139,6 +139,7 @@ def test_a_note_where_a_category_is_meant_in_two_ways(folder, tmp_path):
         ),
         (("repeat-factors", "pool/annotations.json", "--out", "/dev/null", "--force"), 1, "not a plain file"),
         (("repeat-factors", "pool/annotations.json", "--threshold", "1e300"), 1, "up to 1e6"),
+        (("repeat-factors", "pool/annotations.json", "--exponent", "1.5"), 1, "--exponent: got 1.5; allowed is"),
         (("demo-pool", "--out", "pool"), 1, "exists and is not empty"),
         (("build-coco-lt", "--coco", POOL, "--out", "x", "--reference", ""), 1, "--reference: is empty"),
         (("build-coco-lt", "--coco", POOL, "--out", "x", "--targets", ""), 1, "--targets: is empty"),
@@ -194,6 +195,10 @@ def dataset(folder):
         (("group-stats", "ds", "--groups", "bags-2"), "[100, ~)"),
         (("group-stats", "ds", "--write", "groups.json"), "(0, 2)"),
         (("repeat-factors", "ds", "--threshold", "0.5", "--out", "factors.csv"), "images per epoch"),
+        (
+            ("repeat-factors", "ds", "--instance-aware", "--exponent", "0.75"),
+            "ds: instance-aware repeat factors, threshold 0.001, exponent 0.75",
+        ),
         (("group-stats", "pool", "--by", "images", "--plot", "by_images.svg"), "by images"),
         (("group-stats", "pool", "--by", "frequency"), "group frequent is empty"),
         (("build-coco-lt", "--coco", "ds", "--val", "ds", "--reference", "ds", "--dry-run"), "nothing written"),

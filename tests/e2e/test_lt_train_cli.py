@@ -21,6 +21,7 @@ from PIL import Image
 from lt_data import read_annotations
 from lt_data.counts.categories import count_categories
 from lt_data.errors import DataError
+from lt_train.recipe.methods import METHODS
 from tests.lt_train.pictures import leave_out_pictures
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -201,13 +202,44 @@ def test_mistakes(tmp_path, arguments, code, says):
 def test_methods_are_listed(tmp_path):
     run = lt_train("methods", cwd=tmp_path)
     assert run.exit_code == 0
-    for name in ("softmax", "bags", "rfs"):
-        assert f"\n{name} " in f"\n{run.stdout}"
+    heading, kinds = "", {}
+    for line in run.stdout.splitlines():
+        if line and line[0] not in " *":
+            heading = line
+        elif line[:3].strip():
+            kinds[line.split()[0]] = heading.split(":")[0].split(" (")[0]
+    assert {*METHODS} <= {*kinds}
+    examples = {"softmax": "Baselines", "rfs": "Samplers", "focal": "Whole network", "bags-tune-all": "Whole network"}
+    examples |= {"bags": "Classifier only", "crt": "Classifier only", "lws": "Classifier only", "tau-norm": "Post-hoc"}
+    assert {name: kinds[name] for name in examples} == examples
+    for name, method in METHODS.items():
+        assert kinds[name].split()[0].lower().startswith(method.kind.split()[0]), name
+        assert re.search(rf"^  {name} +{re.escape('* ') * method.starts_from_run}[A-Z(]", run.stdout, re.MULTILINE), (
+            name
+        )
+
+
+def test_a_method_is_shown(tmp_path):
+    run = lt_train("methods", "bags", cwd=tmp_path)
+    facts = dict(line.split(maxsplit=1) for line in run.stdout.splitlines()[2:] if line[:1].strip())
+    assert (facts["kind"], facts["trains"]) == ("classifier only", "the classifier")
+    assert facts["needs"] == "--init-from RUN, a softmax baseline"
+    assert "lvis-v0.5 25.96, coco-lt 22.5" in " ".join(run.stdout.split())
+    assert "nothing in the tables of BAGS" in " ".join(lt_train("methods", "irfs", cwd=tmp_path).stdout.split())
+    run = lt_train("methods", "baggs", cwd=tmp_path)
+    assert run.exit_code == 2
+    assert "'baggs' is not one of 'softmax'" in run.stderr
 
 
 def test_lists_fit_a_terminal_and_help_has_whole_sentences(tmp_path):
     """Alone a path or a word that is longer stays whole."""
-    for arguments in (("methods",), ("config", "show", "mask_rcnn_r50_fpn_coco_lt"), ("--help",), ("fit", "--help")):
+    for arguments in (
+        ("methods",),
+        ("methods", "bags"),
+        ("config", "show", "mask_rcnn_r50_fpn_coco_lt"),
+        ("--help",),
+        ("fit", "--help"),
+    ):
         lines = lt_train(*arguments, cwd=tmp_path).stdout.splitlines()
         long = [line for line in lines if len(line) > 80]
         assert len(long) <= (2 if "show" in arguments else 0), long

@@ -144,10 +144,10 @@ def test_instance_aware_factors_by_hand():
     np.testing.assert_allclose(factors, expected, rtol=1e-12)
 
 
-@given(IMAGES, st.floats(0.001, 2))
-def test_instance_aware_definition(tmp_path_factory, images, threshold):
+@given(IMAGES, st.floats(0.001, 2), st.floats(0.01, 1))
+def test_instance_aware_definition(tmp_path_factory, images, threshold, exponent):
     path = save(pool(images, categories=range(1, 7)), tmp_path_factory.mktemp("pool") / "a.json")
-    factors = image_repeat_factors(read_annotations(path), threshold, instance_aware=True)
+    factors = image_repeat_factors(read_annotations(path), threshold, instance_aware=True, exponent=exponent)
     held = {i: [c for c in content if not isinstance(c, tuple)] for i, content in images.items()}
     annotated = sum(map(bool, held.values()))
     on_images = Counter(c for content in held.values() for c in set(content))
@@ -155,10 +155,61 @@ def test_instance_aware_definition(tmp_path_factory, images, threshold):
 
     def factor(c):
         share = math.sqrt(on_images[c] / annotated * instances[c] / sum(instances.values()))
-        return math.sqrt(threshold / share)
+        return (threshold / share) ** exponent
 
     expected = [max([1.0, *map(factor, held[image])]) for image in images]
     np.testing.assert_allclose(factors, expected, rtol=1e-12)
+
+
+def test_a_file_of_four_images_by_hand(tmp_path):
+    """Categories 1, 2, 3 are on 4, 2, 1 of 4 annotated images, with 5, 2, 9 of 16 instances."""
+    path = save(pool({1: [1, 1, 2], 2: [1, 2], 3: [1, *([3] * 9)], 4: [1], 5: []}), tmp_path / "a.json")
+    file, t = read_annotations(path), 0.6
+    of_images, of_instances = np.array([1, 0.5, 0.25]), np.array([5, 2, 9]) / 16
+    for shares, instance_aware in ((of_images, False), (np.sqrt(of_images * of_instances), True)):
+        for exponent in (0.25, 0.5, 1.0):
+            one, two, three = np.maximum(1, (t / shares) ** exponent)
+            expected = [max(one, two), max(one, two), max(one, three), one, 1]
+            found = image_repeat_factors(file, t, instance_aware=instance_aware, exponent=exponent)
+            np.testing.assert_allclose(found, expected, rtol=1e-12)
+    # many instances on one image: rare by images, and less so by both
+    assert image_repeat_factors(file, t)[2] > image_repeat_factors(file, t, instance_aware=True)[2] > 1
+
+
+@given(IMAGES, st.floats(0.001, 2))
+def test_the_published_exponent_is_the_square_root_to_the_last_digit(tmp_path_factory, images, threshold):
+    path = save(pool(images, categories=range(1, 7)), tmp_path_factory.mktemp("pool") / "a.json")
+    plain, asked = (repeat_factor_table(path, threshold, **options) for options in ({}, {"exponent": 0.5}))
+    for style in ("table", "csv", "json"):
+        assert format_repeat_factors(plain, style) == format_repeat_factors(asked, style)
+        assert "exponent" not in format_repeat_factors(plain, style)
+
+
+def test_another_exponent_is_named(small):
+    table = repeat_factor_table(small, 0.5, exponent=1)
+    # category 2 is on 3 of 10 annotated images, category 3 on one
+    np.testing.assert_allclose(table.category_factors, [1, 5 / 3, 5, 1])
+    assert ", threshold 0.5, exponent 1\n" in format_repeat_factors(table)
+    assert json.loads(format_repeat_factors(table, "json"))["exponent"] == 1
+    advice = {row.threshold: row for row in threshold_advice(read_annotations(small), exponent=1)}
+    assert advice[0.2].epoch_length == pytest.approx(9 + 2)
+
+
+@pytest.mark.parametrize("exponent", [0, -0.5, 1.001, float("nan")])
+def test_exponents_that_are_refused(small, exponent):
+    counts = np.array([1])
+    for compute in (
+        lambda: category_repeat_factors(counts, 1, 0.1, exponent=exponent),
+        lambda: instance_aware_category_factors(counts, counts, 1, 0.1, exponent=exponent),
+        lambda: image_repeat_factors(read_annotations(small), exponent=exponent),
+    ):
+        with pytest.raises(DataError, match="--exponent: got .*; allowed is a positive number up to 1"):
+            compute()
+
+
+def test_factors_that_no_epoch_could_hold_are_refused(small):
+    with pytest.raises(DataError, match="repeats a category 1e[+]07 times; allowed are 1,000,000, lower either"):
+        repeat_factor_table(small, 1e6, exponent=1)
 
 
 @pytest.fixture
@@ -242,7 +293,8 @@ def test_a_file_is_replaced_only_when_asked_and_never_half(small, tmp_path, monk
 
 
 @pytest.mark.parametrize(
-    ("options", "words"), [({"rounding": "floor"}, "--rounding"), ({"threshold": 0}, "--threshold")]
+    ("options", "words"),
+    [({"rounding": "floor"}, "--rounding"), ({"threshold": 0}, "--threshold"), ({"exponent": 2}, "--exponent")],
 )
 def test_options_are_checked_before_the_file_is_read(tmp_path, options, words):
     with pytest.raises(DataError, match=words):

@@ -187,6 +187,11 @@ def test_every_head_and_calibration_has_its_options():
     [
         (["head.name=reweight", "head.lower=6"], "head: lower is 6, upper is 5; allowed is lower <= upper"),
         (["head.name=focal", "head.background=2", "head.background_ratio=3"], "exclude each other"),
+        (
+            ["sampler=repeat-factor", "sampler.factors=f.csv", "sampler.instance_aware=true", "sampler.exponent=0.7"],
+            "factors and instance_aware=true and exponent=0.7 exclude each other: a file of factors is used as it is",
+        ),
+        (["sampler=repeat-factor", "sampler.exponent=1.5"], "sampler.exponent"),
         (["head.name=focal", "head.alpha=2"], "head.alpha: got 2"),
         (["head.name=bags", "head.merge=sum"], "head.merge: got 'sum'"),
         (["calibration.name=tau-norm"], "train is none with it; got train=all"),

@@ -8,6 +8,7 @@ import pytest
 
 from lt_data.build.coco_lt import build_coco_lt
 from lt_data.counts.group_stats import group_stats, write_groups
+from lt_data.counts.repeat_factor_table import repeat_factor_table, write_repeat_factors
 from lt_data.dataset.options import BuildOptions
 from lt_data.errors import DataError
 from lt_data.groups import PRESETS
@@ -162,6 +163,11 @@ def test_what_groups_come_from(dataset, recipe_on, tmp_path, asked, sizes, sourc
         ((), 7.0, "repeat_factors.csv"),
         (("sampler.threshold=1e-9",), 1.0, "sampler.threshold=1e-09, which beats "),
         (("sampler.factors=FILE",), 5.0, "factors.csv, which beats "),
+        (
+            ("sampler.threshold=1e-9", "sampler.instance_aware=true", "sampler.exponent=1"),
+            1.0,
+            "sampler.threshold=1e-09, sampler.instance_aware=true, sampler.exponent=1, which beats ",
+        ),
     ],
 )
 def test_what_factors_come_from(dataset, recipe_on, tmp_path, asked, factor, source):
@@ -176,6 +182,33 @@ def test_what_factors_come_from(dataset, recipe_on, tmp_path, asked, factor, sou
     plan = make_plan(recipe, data)
     assert plan.factors[[data.dataset.image_id(row) for row in range(len(data.dataset))].index(first)] == factor
     assert source in data.factors.source
+
+
+@pytest.mark.parametrize("asked", ["sampler.instance_aware=true", "sampler.exponent=0.7"])
+def test_factors_of_a_directory_are_used_as_they_are(dataset, recipe_on, asked):
+    """Which threshold would hold is not known; the answer says how to go on."""
+    with pytest.raises(DataError) as error:
+        load_run_data(recipe_on("sampler=repeat-factor", asked))
+    (line,) = error.value.problems
+    assert line.startswith(f"{asked}: {dataset / 'repeat_factors.csv'} has the factors, and is used as it is; set ")
+    (fix,) = (word for word in line.split() if word.startswith("sampler.threshold="))
+    assert load_run_data(recipe_on("sampler=repeat-factor", asked, fix)).factors.source.startswith(f"{fix}, {asked}")
+
+
+def test_irfs_trains_with_the_factors_that_lt_data_writes(dataset, recipe_on, tmp_path):
+    """On a dataset directory too, whose own factors are those of images alone."""
+    options = ("sampler.threshold=0.4", "sampler.exponent=0.8", "schedule.epoch=sampler")
+    computed = load_run_data(recipe_on("method=irfs", *options)).factors
+    table = repeat_factor_table(dataset, 0.4, instance_aware=True, exponent=0.8)
+    write_repeat_factors(tmp_path / "factors.csv", table)
+    read = load_run_data(recipe_on("method=rfs", f"sampler.factors={tmp_path / 'factors.csv'}")).factors
+    assert computed.sha256 == read.sha256
+    assert computed.sha256 != load_run_data(recipe_on("method=rfs", "sampler.threshold=0.4")).factors.sha256
+    assert computed.values.max() > 1
+    run = fit(recipe_on("method=irfs", *options), tmp_path / "run")
+    assert "factors from sampler.threshold=0.4, sampler.instance_aware=true, sampler.exponent=0.8, which beats" in (
+        run.log.read_text()
+    )
 
 
 def test_of_any_other_file_they_are_computed(dataset, recipe_on):
