@@ -28,6 +28,7 @@ class ReweightHead(Head):
     models 6 and 7.
     """
 
+    scores_by = "softmax"
     options: ReweightOptions
     weights: Tensor
 
