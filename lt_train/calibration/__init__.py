@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from lt_data.errors import RecipeError
-from lt_train.calibration.options import NearestClassMeanOptions, NoCalibration, TauNormOptions
+from lt_train.calibration.options import (
+    FracalOptions,
+    LogitAdjustmentOptions,
+    LogNOptions,
+    NearestClassMeanOptions,
+    NoCalibration,
+    NorCalOptions,
+    TauNormOptions,
+)
 from lt_train.options.section import Section, make_section, numeric_options, option_defaults, sections_of
 
 if TYPE_CHECKING:
@@ -27,9 +35,22 @@ __all__ = ["CALIBRATIONS", "CalibrationOptions", "calibration_options", "make_ca
 CALIBRATIONS: dict[str, str] = {
     "tau-norm": "lt_train.calibration.tau_norm:TauNorm",
     "ncm": "lt_train.calibration.nearest_class_mean:NearestClassMean",
+    "norcal": "lt_train.calibration.norcal:NorCal",
+    "logit-adjustment": "lt_train.calibration.logit_adjustment:LogitAdjustment",
+    "fracal": "lt_train.calibration.fracal:Fracal",
+    "logn": "lt_train.calibration.logn:LogN",
 }
 # the options of each of them, and of none
-CalibrationOptions = Annotated[NoCalibration | TauNormOptions | NearestClassMeanOptions, Field(discriminator="name")]
+CalibrationOptions = Annotated[
+    NoCalibration
+    | TauNormOptions
+    | NearestClassMeanOptions
+    | NorCalOptions
+    | LogitAdjustmentOptions
+    | FracalOptions
+    | LogNOptions,
+    Field(discriminator="name"),
+]
 
 
 def make_calibration(

@@ -6,7 +6,7 @@ Shapes: R regions, C foreground classes, L logits, D size of the features that t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +15,8 @@ from lt_train.heads.shared.base import Head
 from lt_train.options.errors import section_name
 from lt_train.options.section import Section, make_section, numeric_options
 
-Features = Literal["none", "fc", "fc-relu", "conv"]
-Regions = Literal["none", "ground-truth", "proposals"]
+Features = Literal["none", "fc", "fc-relu", "conv", "logits"]
+Regions = Literal["none", "ground-truth", "proposals", "sampled"]
 
 
 class Calibration(nn.Module, ABC):
@@ -27,13 +27,17 @@ class Calibration(nn.Module, ABC):
 
     Attributes:
         options: Options of the method; :meth:`choose` gives one that is a number another value.
-        features: Which features :meth:`fit` and :meth:`scores` take.
-        regions: Over which regions of the training set :meth:`fit` wants a pass.
+        features: Which features :meth:`fit` and :meth:`scores` take; of ``logits``, which the latter has anyway, it is
+            :meth:`fit` alone.
+        regions: Over which regions of the training set :meth:`fit` wants a pass; ``sampled`` are those that training
+            would take, background too.
+        wants_boxes: Whether :meth:`fit_boxes` is to be called.
     """
 
     options: Section
     features: Features = "none"
     regions: Regions = "none"
+    wants_boxes: ClassVar[bool] = False
 
     def __init__(self, head: Head) -> None:
         super().__init__()
@@ -68,7 +72,15 @@ class Calibration(nn.Module, ABC):
 
         Args:
             features: [R, D], any float type.
-            labels: [R] int64 in 0..C; background is skipped.
+            labels: [R] int64 in 0..C; background is skipped unless ``regions`` is ``sampled``.
+        """
+
+    def fit_boxes(self, centres: Tensor, labels: Tensor) -> None:
+        """Takes where the boxes of the training file lie, all of them at once.
+
+        Args:
+            centres: [n, 2] float64, x and y of their centres over width and height of the image, in 0..1.
+            labels: [n] int64 in 1..C.
         """
 
     def counted(self) -> list[Tensor]:
@@ -88,7 +100,7 @@ class Calibration(nn.Module, ABC):
 
         Args:
             logits: [R, L], any float type.
-            features: [R, D], any float type, or ``None`` where ``features`` is ``none``.
+            features: [R, D], any float type, or ``None`` where ``features`` is ``none`` or ``logits``.
         """
         # half precision would round products of features as it does those of layers
         with torch.autocast(logits.device.type, enabled=False):

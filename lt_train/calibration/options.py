@@ -36,3 +36,44 @@ class NearestClassMeanOptions(Section):
     )
     boxes: Literal["ground-truth", "proposals"] = Field("ground-truth", description="Whose features are averaged.")
     temperature: float = Field(1.0, gt=0, description="What the cosines are divided by in the softmax.")
+
+
+class BackgroundOptions(Section):
+    """What becomes of the background where the logits of the classes are changed."""
+
+    background: Literal["normalise", "keep-probability"] = Field(
+        "normalise",
+        description="One softmax over the background and the new classes, or the background keeps its probability.",
+    )
+
+
+class NorCalOptions(BackgroundOptions):
+    """Scores divided by a power of the training images of the class."""
+
+    name: Literal["norcal"]
+    gamma: float = Field(0.6, ge=0, le=10, description="The power; 0 changes nothing.")
+    mode: Literal["exps", "probs", "logits"] = Field(
+        "exps", description="What is divided: exponentials of logits, probabilities (the same scores), or logits."
+    )
+
+
+class LogitAdjustmentOptions(BackgroundOptions):
+    """Logits without the share of the class among the training instances."""
+
+    name: Literal["logit-adjustment"]
+    tau: float = Field(1.0, ge=0, le=10, description="How much of the prior is taken out; 0 changes nothing.")
+
+
+class FracalOptions(BackgroundOptions):
+    """Logits adjusted by the images of a class and by how evenly its boxes lie in them."""
+
+    name: Literal["fracal"]
+    power: float = Field(
+        2.0, ge=0, le=10, description="Of the fractal dimension (lambda); 0 leaves the dimension out, not the images."
+    )
+
+
+class LogNOptions(BackgroundOptions):
+    """Logits of each class normalised by their mean and deviation over training regions."""
+
+    name: Literal["logn"]

@@ -131,6 +131,29 @@ def clipped_boxes(file: AnnotationFile) -> npt.NDArray[np.float64]:
     return np.clip(boxes, 0, np.concatenate([limit, limit], 1))
 
 
+def box_centres(data: DetectionData) -> tuple[npt.NDArray[np.float64], IntArray]:
+    """Where the boxes lie that are no crowds and have an area inside their image; what is trained is no matter.
+
+    Returns:
+        [n, 2] x and y of the centres over width and height, in 0..1; and [n] labels in 1..C.
+
+    Raises:
+        DataError: The file does not say how large an image with such a box is.
+    """
+    file = data.file
+    boxes = clipped_boxes(file)
+    rows = np.flatnonzero(has_size((boxes[:, 2:] - boxes[:, :2]).astype(np.float32)) & ~file.crowd)
+    sizes = file.image_sizes[file.image_index()[rows]]
+    unknown = rows[(sizes <= 0).any(axis=1)]
+    if len(unknown):
+        raise DataError(
+            f"{file.path}: {len(unknown)} boxes lie in images without width and height "
+            f"({annotation_names(file, unknown)}); where in the image they lie is needed, add the sizes to the file"
+        )
+    centres = (boxes[rows, :2] + boxes[rows, 2:]) / 2 / sizes
+    return centres, data.ids.to_labels(file.annotation_category_ids[rows])
+
+
 def check_segmentations(data: DetectionData) -> tuple[str, ...]:
     """Refuses masks that cannot be trained on, and counts the annotations that have none.
 

@@ -225,18 +225,18 @@ class LongTailDetector(GeneralizedRCNN):
     def labelled_features(
         self, images: Sequence[Tensor], targets: Sequence[Target], *, kind: str, regions: str
     ) -> tuple[Tensor, Tensor]:
-        """Features and labels of the objects of a training batch, for a calibration to be fitted on.
+        """Features and labels of regions of a training batch, for a calibration to be fitted on.
 
         Args:
             images: N float tensors [3, H, W] in 0..1.
             targets: N targets, see :meth:`forward`.
             kind: ``fc``, ``fc-relu`` or ``conv``, see
-                :meth:`~lt_train.detectors.roi_heads.LongTailRoIHeads.calibration_features`.
-            regions: ``ground-truth`` (the boxes of the targets), or ``proposals`` (what training would sample as
-                foreground, which holds the boxes of the targets too).
+                :meth:`~lt_train.detectors.roi_heads.LongTailRoIHeads.calibration_features`; or ``logits``.
+            regions: ``ground-truth`` (the boxes of the targets), ``proposals`` (what training would sample as
+                foreground, which holds the boxes of the targets too), or ``sampled`` (the background too).
 
         Returns:
-            [R, size of the kind] and [R] int64 in 1..C.
+            [R, size of the kind] and [R] int64 in 1..C, for ``sampled`` in 0..C.
 
         Raises:
             DataError: A target cannot be used.
@@ -246,11 +246,14 @@ class LongTailDetector(GeneralizedRCNN):
         boxes, labels = [t["boxes"] for t in resized], [t["labels"] for t in resized]
         with self.autocast():
             features = self.features(batch.tensors)
-            if regions == "proposals":
+            if regions != "ground-truth":
                 proposals, _ = self.rpn(batch, features, resized, with_losses=False)
-                found = self.roi_heads.propose(proposals, resized).foreground()
+                found = self.roi_heads.propose(proposals, resized)
+                found = found.foreground() if regions == "proposals" else found
                 boxes, labels = found.boxes, found.labels
             pooled = self.roi_heads.box_roi_pool(features, boxes, batch.image_sizes)
+            if kind == "logits":
+                return self.roi_heads.classify(self.roi_heads.embed(pooled)).float(), torch.cat(labels)
             return self.roi_heads.calibration_features(pooled, kind).float(), torch.cat(labels)
 
     def features(self, images: Tensor) -> dict[str, Tensor]:

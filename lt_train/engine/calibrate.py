@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
+import torch
+
 from lt_data.counts.categories import CategoryCounts
 from lt_data.errors import DataError, RecipeError
 from lt_data.progress import SILENT
@@ -17,6 +19,7 @@ from lt_train.calibration import searchable_options
 from lt_train.calibration.base import Calibration
 from lt_train.data.bad_images import BadImages
 from lt_train.data.dataset import make_loader
+from lt_train.data.detection_data import box_centres
 from lt_train.data.images import as_input, on_device
 from lt_train.data.plan import Plan
 from lt_train.detectors import LongTailDetector, set_trainable
@@ -281,10 +284,13 @@ def _opening_lines(recipe: Recipe, data: RunData, source: Path, notes: Sequence[
 def _fit(
     model: LongTailDetector, recipe: Recipe, data: RunData, processes: Processes, bad_images: BadImages | None
 ) -> list[str]:
-    """What the calibration takes from the classifier and from one pass over the training images; notes."""
+    """What the calibration takes from classifier, boxes and one pass over the training images; notes."""
     calibration = _calibration_of(model)
     for classifier in model.classifiers().values():
         calibration.attach(classifier)
+    if calibration.wants_boxes:
+        # every process looks at all of them: no image is opened
+        calibration.fit_boxes(*(torch.from_numpy(part) for part in box_centres(data.train)))
     if calibration.regions != "none":
         one_pass = Plan(recipe.seed, len(data.dataset), recipe.optim.batch, accumulate=1, epochs=1)
         batches = processes.share([list(batch) for step in one_pass.steps() for batch in step.batches])
@@ -330,6 +336,8 @@ def _candidates(recipe: Recipe, search: Search) -> list[Recipe]:
     """
     name, option = recipe.calibration.name, search.option
     numbers = searchable_options(name)
+    if not numbers:
+        raise RecipeError(f"--search: got '{option}'; calibration {name} has no option that is a number; leave it out")
     if option not in numbers:
         raise RecipeError(
             f"--search: got '{option}'; options of calibration {name} that can be searched are {', '.join(numbers)}; "

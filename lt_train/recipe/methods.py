@@ -376,6 +376,30 @@ METHODS: Final[Mapping[str, Method]] = {
         },
         needs=BASELINE,
     ),
+    "norcal": Method(
+        summary="Scores divided by a power of the images that the class has in training.",
+        source="NorCal (NeurIPS 2021)",
+        equal={**_fills("softmax", calibration="norcal", train="none"), **_LOW_SCORES},
+        needs=BASELINE,
+    ),
+    "logit-adjustment": Method(
+        summary="The share of a class among the training instances is taken out of its logit, after training.",
+        source="Logit Adjustment (ICLR 2021), post-hoc",
+        equal={**_fills("softmax", calibration="logit-adjustment", train="none"), **_ALL_SCORES},
+        needs=BASELINE,
+    ),
+    "fracal": Method(
+        summary="Rare classes gain by their images; those whose boxes lie everywhere in the image lose.",
+        source="FRACAL (CVPR 2025)",
+        equal={**_fills("softmax", calibration="fracal", train="none"), **_LOW_SCORES},
+        needs=BASELINE,
+    ),
+    "logn": Method(
+        summary="The logits of each class are normalised by their mean and deviation over training regions.",
+        source="LogN (IJCV 2024)",
+        equal={**_fills("softmax", calibration="logn", train="none"), **_LOW_SCORES},
+        needs=BASELINE,
+    ),
 }
 
 # those that are fitted to a trained run: what ``lt-train calibrate`` offers

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +47,9 @@ class Head(nn.Module, ABC):
         initial_bias: What the bias of a fresh classifier in front of this head starts from, see :meth:`initialise`.
         layout_buffers: Names of the buffers that say which logit stands for what; a classifier trained under other
             values of them has other columns.
+        scores_by: What the scores are made by: one ``softmax`` over logit 0, the background, and C classes; a
+            ``sigmoid`` for each class, whose logits are the last C, perhaps times what says that it is an object; or
+            ``other``. Calibrations that change logits go by it.
         samples_in_batch: Whether the loss draws or counts regions among those of the whole (micro-)batch, beyond a
             divisor: a process that has a part of them alone cannot compute it.
 
@@ -57,6 +60,7 @@ class Head(nn.Module, ABC):
     options: Section
     initial_bias: float = 0.0
     layout_buffers: ClassVar[tuple[str, ...]] = ()
+    scores_by: Literal["softmax", "sigmoid", "other"] = "other"
     samples_in_batch: ClassVar[bool] = False
     wants_objects: ClassVar[bool] = False
     goes_by: ClassVar[str] = ""

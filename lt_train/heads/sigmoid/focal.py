@@ -41,7 +41,7 @@ class FocalHead(Head):
 
     def __init__(self, counts: TrainingCounts, options: FocalOptions) -> None:
         super().__init__(counts)
-        self.options = options
+        self.options, self.scores_by = options, options.score
         self.initial_bias = -math.log((1 - options.prior) / options.prior)
         self.register_buffer("weights", label_weights(counts.instances, options.weighting, options))
 

@@ -22,6 +22,8 @@ class SoftmaxHead(Head):
         options: There are none.
     """
 
+    scores_by = "softmax"
+
     def __init__(self, counts: TrainingCounts, options: SoftmaxOptions) -> None:
         super().__init__(counts)
         self.options = options

@@ -29,6 +29,7 @@ class ReweightHead(Head):
     models 6 and 7. Zhang et al., "Distribution Alignment", CVPR 2021, equation 8: ``power=0.8``, weighted mean.
     """
 
+    scores_by = "softmax"
     options: ReweightOptions
     weights: Tensor
 

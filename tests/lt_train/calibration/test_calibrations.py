@@ -22,6 +22,12 @@ CASES = {
     "tau-norm, select-tail": ("tau-norm", {"background": "select-tail"}),
     "ncm, fc": ("ncm", {}),
     "ncm, fc-relu": ("ncm", {"features": "fc-relu"}),
+    **{
+        f"{name}, {b}": (name, {"background": b})
+        for name in ("norcal", "logit-adjustment", "fracal", "logn")
+        for b in ("normalise", "keep-probability")
+    },
+    "norcal, logits": ("norcal", {"mode": "logits"}),
     "ncm, conv, sharp": ("ncm", {"features": "conv", "boxes": "proposals", "temperature": 0.1}),
 }
 
@@ -36,17 +42,21 @@ def classifier_of(head, seed=0):
 
 def made(name, counts=COUNTS, head="softmax", **options):
     """A calibration with its classifier, fitted on three regions of every class that has any."""
-    head = make_head(head, instance_counts=counts)
+    head = make_head(head, instance_counts=counts, image_counts=[(n + 1) // 2 for n in counts], num_images=10_000)
     layer = classifier_of(head)
     calibration = make_calibration(name, head=head, classifier=layer, feature_sizes=SIZES, **options)
     if calibration.regions != "none":
         labels = torch.tensor([c for c, n in enumerate(counts, start=1) if n] * 3 + [0])
         calibration.fit(features_of(calibration, len(labels), seed=5), labels)
+    if calibration.wants_boxes:
+        labels = torch.arange(1, len(counts) + 1).repeat_interleave(torch.tensor(counts).clamp(max=60))
+        spread = torch.rand(len(labels), 2, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+        calibration.fit_boxes(spread, labels)
     return calibration, layer
 
 
 def features_of(calibration, regions, seed=1):
-    size = SIZES.get(calibration.features, SIZES["fc"])
+    size = {**SIZES, "logits": calibration.head.num_logits}.get(calibration.features, SIZES["fc"])
     return torch.randn(regions, size, generator=torch.Generator().manual_seed(seed))
 
 
@@ -121,16 +131,19 @@ def test_autocast_changes_nothing(case, dtype):
 
 
 SEARCHES = {
-    "tau": ("tau-norm", {"background": "select"}, (0.0, 0.3, 1.0)),
-    "tail_below": ("tau-norm", {"background": "select-tail"}, (1, 60, 101, 10_000)),
-    "temperature": ("ncm", {}, (0.05, 1.0, 3.0)),
+    ("tau-norm", "tau"): ({"background": "select"}, (0.0, 0.3, 1.0)),
+    ("tau-norm", "tail_below"): ({"background": "select-tail"}, (1, 60, 101, 10_000)),
+    ("ncm", "temperature"): ({}, (0.05, 1.0, 3.0)),
+    ("norcal", "gamma"): ({}, (0.0, 0.5, 1.0)),
+    ("logit-adjustment", "tau"): ({}, (0.0, 0.5, 1.0)),
+    ("fracal", "power"): ({}, (0.0, 1.0, 2.0)),
 }
 
 
-@pytest.mark.parametrize("option", SEARCHES)
-def test_a_chosen_value_is_as_if_it_had_been_made_with_it(option):
+@pytest.mark.parametrize(("name", "option"), SEARCHES)
+def test_a_chosen_value_is_as_if_it_had_been_made_with_it(name, option):
     """The scores, what is saved and what is shown; one value after the other, up and down."""
-    name, others, values = SEARCHES[option]
+    others, values = SEARCHES[name, option]
     assert option in searchable_options(name)
     searched, layer = made(name, **others)
     features = features_of(searched, 60)
@@ -152,7 +165,7 @@ def test_every_number_can_be_searched_and_nothing_else():
     for name in CALIBRATIONS:
         numbers = {k for k, v in calibration_options(name).items() if isinstance(v, int | float) and v is not True}
         assert set(searchable_options(name)) == numbers
-    assert set(SEARCHES) == {option for name in CALIBRATIONS for option in searchable_options(name)}
+    assert set(SEARCHES) == {(name, option) for name in CALIBRATIONS for option in searchable_options(name)}
 
 
 @pytest.mark.parametrize(("option", "value"), [("tau", -1.0), ("tail_below", 0), ("tail_below", 1.5)])
@@ -372,7 +385,7 @@ def test_features_of_equal_direction_are_equally_near():
         ("ncm", {"boxes": "all"}, "boxes: got 'all'; allowed are 'ground-truth' or 'proposals'"),
         ("ncm", {"temperature": 0}, "temperature: got 0"),
         ("ncm", {"tau": 1}, "unknown option 'tau'; allowed are features, boxes, temperature"),
-        ("norm", {}, "calibration: got 'norm'; allowed are ncm, tau-norm"),
+        ("norm", {}, "calibration: got 'norm'; allowed are fracal, logit-adjustment, logn, ncm, norcal, tau-norm"),
     ],
 )
 def test_bad_options(name, options, says):
