@@ -356,15 +356,15 @@ def calibrate(
 
 
 @main.command(short_help="List the methods by kind, or show one.")
-@click.argument("method", required=False, type=click.Choice([*METHODS]), metavar="[METHOD]")
-def methods(method: str | None) -> None:
+@click.argument("name", required=False, type=click.Choice([*METHODS]), metavar="[METHOD]")
+def methods(name: str | None) -> None:
     """List the methods by kind: what each does.
 
     With METHOD: what it does, trains and needs, its source, and what was published of it.
     """
     from lt_train.report.methods import format_method, format_methods
 
-    show_text(format_methods() if method is None else format_method(method))
+    show_text(format_methods() if name is None else format_method(name))
 
 
 @main.command(short_help="Try out what this machine has for a run.")

@@ -41,13 +41,13 @@ class RepeatFactorSampler(Section):
 
     @model_validator(mode="after")
     def _threshold_or_factors(self) -> RepeatFactorSampler:
-        if self.threshold is not None and self.factors is not None:
-            raise ValueError("threshold and factors exclude each other: each says how often an image comes; set one")
         if self.factors is not None and self.asked:
             raise ValueError(
                 f"factors and {' and '.join(self.asked)} exclude each other: a file of factors is used as it is; leave "
-                "out either, or write the file with these options of lt-data repeat-factors"
+                "out either (method=rfs has none of these, irfs has), or write the file with lt-data repeat-factors"
             )
+        if self.threshold is not None and self.factors is not None:
+            raise ValueError("threshold and factors exclude each other: each says how often an image comes; set one")
         return self
 
     @property
