@@ -46,8 +46,10 @@ def assert_edges_hold(make, *, draws=None):
             labelled = torch.tensor(labels, dtype=torch.int64)
             loss = classifier_loss(head, logits, labelled, generator=draws)
             loss.backward()
-            assert torch.isfinite(loss) and torch.isfinite(logits.grad).all()
+            assert torch.isfinite(loss)
+            assert torch.isfinite(logits.grad).all()
             assert len(labels) or float(loss.detach()) == 0
             scores = head.scores(logits.detach().half())
-            assert scores.shape == (len(labels), len(images) + 1) and scores.dtype == torch.float32
+            assert scores.shape == (len(labels), len(images) + 1)
+            assert scores.dtype == torch.float32
             assert ((scores >= 0) & (scores <= 1)).all()
