@@ -1,0 +1,61 @@
+"""Runs of heads that carry something from step to step: it goes on with the run, and no average is taken of it."""
+
+import pytest
+import torch
+
+from lt_train.engine.fit import fit
+from lt_train.runs.checkpoint import load_checkpoint
+from lt_train.runs.directory import RunDir
+from tests.lt_train.engine.reading_runs import losses, weights
+from tests.lt_train.engine.stepping import assert_same, interrupt_in_step
+
+# a method, and what its head carries
+CARRIED = {"equalization-v2": ("positive_gradient", "negative_gradient"), "seesaw": ("seen",)}
+
+
+def of_head(state):
+    """What the head carries, in the state of a model."""
+    own = {name: value for name, value in state.items() if name.startswith("roi_heads.head.")}
+    return {name: value for name, value in own.items() if not name.endswith("instance_counts")}
+
+
+@pytest.mark.parametrize("method", CARRIED)
+@pytest.mark.parametrize("average", [(), ("optim.ema=0.5",)], ids=["", "average"])
+def test_a_run_goes_on_in_the_middle_of_an_epoch_as_if_never_stopped(
+    method, average, tiny_recipe, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("lt_train.engine.fit._save_every", lambda _: 1)
+    recipe = tiny_recipe(f"method={method}", "data.val=null", "schedule.iterations=4", "schedule.decay=[]", *average)
+    straight = fit(recipe, tmp_path / "straight")
+    go_on = interrupt_in_step(monkeypatch, 2)
+    with pytest.raises(KeyboardInterrupt):
+        fit(recipe, tmp_path / "run")
+    middle = of_head(weights(RunDir(tmp_path / "run")))
+    go_on()
+    run = fit(recipe, tmp_path / "run", resume=True)
+    assert losses(run) == losses(straight)
+    assert_same(weights(run), weights(straight))
+    end = of_head(weights(run))
+    assert {name.rpartition(".")[2] for name in end} == set(CARRIED[method])
+    for name, value in end.items():
+        assert value.any()
+        assert bool((value >= middle[name]).all())
+        assert not torch.equal(value, middle[name])
+
+
+@pytest.mark.parametrize("method", CARRIED)
+def test_what_is_carried_is_no_average(method, tiny_recipe, tmp_path):
+    run = fit(tiny_recipe(f"method={method}", "data.val=null", "optim.ema=0.5"), tmp_path / "run")
+    content = load_checkpoint(run.last)
+    assert_same(of_head(content["model"]), of_head(content["trained_model"]))
+
+
+@pytest.mark.parametrize("method", CARRIED)
+def test_a_run_that_starts_from_another_counts_anew(method, tiny_recipe, tmp_path):
+    """Weights are taken over; what the head has seen belongs to the run that saw it."""
+    recipe = tiny_recipe(f"method={method}", "data.val=null", "schedule.iterations=1", "schedule.decay=[]")
+    first = fit(recipe, tmp_path / "first")
+    second = fit(recipe, tmp_path / "second", init_from=first.path)
+    assert "newly initialised: nothing" in second.log.read_text()
+    was, now = (sum(float(v.double().sum()) for v in of_head(weights(run)).values()) for run in (first, second))
+    assert 0 < now < 1.5 * was
