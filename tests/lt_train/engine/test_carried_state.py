@@ -1,5 +1,7 @@
 """Runs of heads that carry something from step to step: it goes on with the run, and no average is taken of it."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -8,6 +10,8 @@ from lt_train.runs.checkpoint import load_checkpoint
 from lt_train.runs.directory import RunDir
 from tests.lt_train.engine.reading_runs import losses, weights
 from tests.lt_train.engine.stepping import assert_same, interrupt_in_step
+from tests.lt_train.engine.test_together import COMMON, train
+from tests.lt_train.several import start
 
 # a method, and what its head carries
 CARRIED = {"equalization-v2": ("positive_gradient", "negative_gradient"), "seesaw": ("seen",)}
@@ -59,3 +63,25 @@ def test_a_run_that_starts_from_another_counts_anew(method, tiny_recipe, tmp_pat
     assert "newly initialised: nothing" in second.log.read_text()
     was, now = (sum(float(v.double().sum()) for v in of_head(weights(run)).values()) for run in (first, second))
     assert 0 < now < 1.5 * was
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, make_tiny_recipe):
+    """The folder with what 1, 2 and 3 processes trained."""
+    out = tmp_path_factory.mktemp("carried")
+    recipes = [make_tiny_recipe(*COMMON, f"method={method}") for method in CARRIED]
+    for world in (1, 2, 3):
+        assert start(world, partial(train, recipes, out)) == ["'done'"] + ["None"] * (world - 1)
+    return out
+
+
+@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("number", range(len(CARRIED)), ids=CARRIED)
+def test_several_processes_carry_what_one_does(trained, world, number):
+    one, several = (torch.load(trained / f"{w}-{number}.pt") for w in (1, world))
+    for got, wanted in zip(several["losses"], one["losses"], strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-5)
+    carried = of_head(one["buffers"])
+    assert carried
+    for name, value in carried.items():
+        torch.testing.assert_close(several["buffers"][name], value, rtol=1e-3, atol=1e-4)
