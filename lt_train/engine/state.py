@@ -22,7 +22,7 @@ from lt_data.errors import RecipeError
 from lt_train.data.bad_images import BadImages
 from lt_train.data.target import MaskForm
 from lt_train.detectors import LongTailDetector, set_trainable
-from lt_train.detectors.weights import LoadReport
+from lt_train.detectors.weights import HEAD, LoadReport
 from lt_train.engine.losses import Losses, TrainingStopped
 from lt_train.engine.optim import make_optimizer
 from lt_train.processes import Processes
@@ -58,6 +58,7 @@ class RunState:
         trained: What is called for losses: the model, or what averages its gradients over the processes.
         masks: What of the instances' masks targets hold.
         bad_images: Images that this process left out since it started.
+        heads: What the head carried before each of the last two steps, by their index.
     """
 
     model: LongTailDetector
@@ -75,9 +76,20 @@ class RunState:
     masks: MaskForm = "none"
     bad_images: BadImages | None = None
     trained: nn.Module = field(init=False)
+    heads: dict[int, dict[str, Tensor]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.trained = averaging_gradients(self.model, self.processes)
+
+    def remember_head(self, step: int) -> None:
+        """Keeps what the head carries before a step; that a step went wrong is known after the next one has begun."""
+        if self.model.head.carries_state:
+            self.heads = {i: kept for i, kept in self.heads.items() if i == step - 1}
+            self.heads[step] = self.model.head.state()
+
+    def head_before(self, step: int) -> dict[str, Tensor]:
+        """What the head carried before a step, by the names of the model; empty where that is what it has now."""
+        return {f"{HEAD}{name}": value for name, value in self.heads.get(step, {}).items()}
 
     @contextmanager
     def gradients_stay(self) -> Iterator[None]:

@@ -49,6 +49,7 @@ def train_step(state: RunState, step: Step, batches: Iterator[Any], *, lr: float
         DataError: A target cannot be trained on.
     """
     set_lr(state.optimizer, lr)
+    state.remember_head(step.index)
     state.optimizer.zero_grad(set_to_none=True)
     sums: dict[str, Tensor] = {}
     for number in range(len(step.batches)):

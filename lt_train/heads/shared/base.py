@@ -6,6 +6,8 @@ Shapes: R regions over the batch, C foreground classes, L logits. Labels are 0..
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -52,9 +54,10 @@ class Head(nn.Module, ABC):
             ``other``. Calibrations that change logits go by it.
         samples_in_batch: Whether the loss draws or counts regions among those of the whole (micro-)batch, beyond a
             divisor: a process that has a part of them alone cannot compute it.
-
-    Raises:
-        RecipeError: There is no class, or a count is negative.
+        wants_objects: Whether the loss needs to know which object a region stands for.
+        carries_state: Whether the loss depends on the batches before, through buffers that it changes.
+        goes_by: Which counts the formula has, ``instances`` or ``images``; there, a class without any counts as 1.
+            Empty where there is no such formula.
     """
 
     options: Section
@@ -63,6 +66,7 @@ class Head(nn.Module, ABC):
     scores_by: Literal["softmax", "sigmoid", "other"] = "other"
     samples_in_batch: ClassVar[bool] = False
     wants_objects: ClassVar[bool] = False
+    carries_state: ClassVar[bool] = False
     goes_by: ClassVar[str] = ""
     instance_counts: Tensor
 
@@ -96,6 +100,18 @@ class Head(nn.Module, ABC):
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
+
+    def state(self) -> dict[str, Tensor]:
+        """A copy of what is saved of the head; empty where it carries nothing from batch to batch."""
+        return {name: value.clone() for name, value in self.state_dict().items()} if self.carries_state else {}
+
+    @contextmanager
+    def state_kept(self) -> Iterator[None]:
+        """Around losses that are computed to be looked at: the head carries over nothing of them."""
+        before = self.state()
+        yield
+        for name, value in before.items():
+            self.get_buffer(name).copy_(value)
 
     def initialise(self, bias: Tensor) -> None:
         """Sets the bias [L] of a fresh classifier in front of this head, all of it to ``initial_bias``."""

@@ -29,7 +29,8 @@ class EqualizationV2Head(Head):
 
     Args:
         counts: Of the training file; the loss goes by what it has seen instead.
-        options: ``mu`` is the ratio of gradients at which negatives weigh half, ``gamma`` how steep that is, 1 +
+        carries_state = True
+    options: ``mu`` is the ratio of gradients at which negatives weigh half, ``gamma`` how steep that is, 1 +
             ``alpha`` the largest weight of a positive.
 
     Attributes:

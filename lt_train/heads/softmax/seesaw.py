@@ -25,7 +25,8 @@ class SeesawHead(Head):
 
     Args:
         counts: Of the training file; the loss goes by what it has seen instead.
-        options: Exponents ``p`` of how much rarer a class is, and ``q`` of how much more likely it seems; ``eps`` is
+        carries_state = True
+    options: Exponents ``p`` of how much rarer a class is, and ``q`` of how much more likely it seems; ``eps`` is
             the least likely that the region's own class is taken to be.
 
     Attributes:

@@ -9,7 +9,7 @@ from lt_data.errors import RecipeError
 from lt_train.detectors import build_detector, set_trainable
 from lt_train.detectors.trunks.norm import StoredStatsBatchNorm2d
 from lt_train.heads import make_head
-from tests.lt_train.detectors.scenes import COUNTS, batch, small
+from tests.lt_train.detectors.scenes import COUNTS, any_head, batch, small
 
 torch.set_num_threads(1)
 
@@ -20,7 +20,7 @@ REGRESSOR = [f"roi_heads.box_predictor.bbox_pred.{part}" for part in ("weight", 
 
 def on_meta(weights, counts=COUNTS, head="softmax"):
     """A ResNet-50 model without memory."""
-    made = make_head(head, instance_counts=counts)
+    made = any_head(head, counts)
     with torch.device("meta"):
         return build_detector("mask_rcnn_r50_fpn", made, weights=weights, load_pretrained=False)
 

@@ -25,6 +25,7 @@ MADE_ANEW = {
     "trained": "the model, or what wraps it",
     "masks": "told by the recipe",
     "bad_images": "of this start",
+    "heads": "of the last two steps, to show one that went wrong",
 }
 SAVED = {"model", "optimizer", "scaler", "ema", "done", "best", "evaluated"}
 

@@ -45,8 +45,6 @@ DRAWS_NOTHING = {
     "federated": {"classes": 1_000_000},
     "droploss": {"threshold": 0.0},
 }
-# heads whose loss depends on the batches before
-WITH_STATE = {"equalization-v2", "seesaw", "loce"}
 IMAGES = 10_000
 
 
@@ -60,7 +58,7 @@ def make(request):
         images = {"image_counts": [min(count, 400) for count in counts], "num_images": IMAGES}
         return make_head(name, instance_counts=counts, **images, **options, **more)
 
-    made.has_state = name in WITH_STATE
+    made.has_state = made(COUNTS).carries_state
     return made
 
 
