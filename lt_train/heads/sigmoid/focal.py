@@ -5,8 +5,6 @@ Shapes: R regions, C foreground classes, L = C + 1 logits.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -14,6 +12,7 @@ from torch.nn import functional as F
 from lt_train.heads.shared.base import Around, Head, micro_batch_sum
 from lt_train.heads.shared.counts import TrainingCounts
 from lt_train.heads.shared.label_weights import label_weights
+from lt_train.heads.sigmoid.channels import prior_bias
 from lt_train.heads.sigmoid.options import FocalOptions
 
 
@@ -42,7 +41,7 @@ class FocalHead(Head):
     def __init__(self, counts: TrainingCounts, options: FocalOptions) -> None:
         super().__init__(counts)
         self.options, self.scores_by = options, options.score
-        self.initial_bias = -math.log((1 - options.prior) / options.prior)
+        self.initial_bias = prior_bias(options.prior)
         self.register_buffer("weights", label_weights(counts.instances, options.weighting, options))
 
     def _losses(self, logits: Tensor, labels: Tensor, around: Around) -> dict[str, Tensor]:

@@ -8,7 +8,6 @@ from torchvision.ops import FrozenBatchNorm2d
 from lt_data.errors import RecipeError
 from lt_train.detectors import build_detector, set_trainable
 from lt_train.detectors.trunks.norm import StoredStatsBatchNorm2d
-from lt_train.heads import make_head
 from tests.lt_train.detectors.scenes import COUNTS, any_head, batch, small
 
 torch.set_num_threads(1)
