@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lt_train.heads.shared.class_weight_options import ClassWeightOptions
 from lt_train.heads.shared.classifier_options import ClassifierOptions
@@ -64,6 +64,12 @@ class AcslOptions(ClassifierOptions):
     keep_rare: float = Field(0.01, ge=0, le=1, description="Share of the background that pushes rare classes down.")
     keep_common: float = Field(0.1, ge=0, le=1, description="The same for common classes.")
     prior: float = Field(0.001, gt=0, lt=1, description="Score that a fresh classifier starts from.")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> AcslOptions:
+        if self.rare > self.common:
+            raise ValueError(f"rare is {self.rare}, common is {self.common}; allowed is rare <= common")
+        return self
 
 
 class FederatedOptions(ClassifierOptions):
