@@ -11,7 +11,13 @@ from PIL import Image
 from lt_data.errors import DataError
 from lt_train.data import detection_data
 from lt_train.data.dataset import DetectionDataset, flip_horizontally, make_loader
-from lt_train.data.detection_data import check_segmentations, keep_classes_below, load_data, training_rows
+from lt_train.data.detection_data import (
+    box_centres,
+    check_segmentations,
+    keep_classes_below,
+    load_data,
+    training_rows,
+)
 from lt_train.data.plan import Draw
 from tests.lt_data.pools import as_lvis_05
 
@@ -343,3 +349,31 @@ def test_masks_are_checked_alike_in_two_processes(tmp_path, monkeypatch):
     monkeypatch.setattr(detection_data, "MANY_MASKS", 7)
     assert check_segmentations(data) == alone
     assert "1 of 30 annotations have no mask" in alone[0]
+
+
+def test_where_boxes_lie(tmp_path):
+    """What lies inside the image of each object, crowds and boxes without area apart; untrained classes too."""
+    boxes = [
+        annotation(1, 9, 90, [4, 6, 10, 12]),
+        annotation(2, 5, 7, [30, 20, 99, 99]),
+        annotation(3, 5, 7, [1, 1, 5, 5], crowd=1),
+        *[annotation(i, 5, 7, [0, 0, 40, 30]) for i in range(10, 40)],
+        annotation(4, 5, 7, [3, 3, 0, 5]),
+    ]
+    data = load_data(*make(tmp_path, boxes))
+    centres, labels = box_centres(keep_classes_below(data, 2))
+    assert labels.tolist() == [2, *[1] * 31]
+    np.testing.assert_allclose(centres[:3], [[9 / 40, 12 / 30], [35 / 40, 25 / 30], [0.5, 0.5]])
+
+
+def test_boxes_in_images_of_unknown_size_lie_nowhere(tmp_path):
+    path, folder = make(tmp_path, [annotation(1, 5, 7, [1, 2, 3, 4]), annotation(2, 9, 7, [1, 2, 3, 4])])
+    content = json.loads(path.read_text())
+    del content["images"][1]["width"], content["images"][1]["height"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError) as error:
+        box_centres(load_data(path, folder))
+    assert error.value.problems == [
+        f"{path}: 1 boxes lie in images without width and height (annotation 2 of image 9); where in the image they "
+        "lie is needed, add the sizes to the file"
+    ]

@@ -257,6 +257,19 @@ def test_features_for_a_calibration(regions):
         assert torch.equal(model.roi_heads.embed(pooled), found["fc-relu"])
 
 
+def test_logits_for_a_calibration_are_those_of_all_sampled_regions():
+    """Background, too; the objects among them are the proposals that stand for one."""
+    model, (images, targets) = small(), batch([1, 2])
+    model.train()
+    logits, labels = model.labelled_features(images, targets, kind="logits", regions="sampled")
+    assert logits.shape == (len(labels), len(COUNTS) + 1)
+    assert bool((labels == 0).any())
+    features, found = model.labelled_features(images, targets, kind="fc-relu", regions="proposals")
+    assert torch.equal(labels[labels > 0], found)
+    with torch.no_grad():
+        torch.testing.assert_close(logits[labels > 0], model.roi_heads.classify(features), rtol=1e-4, atol=1e-5)
+
+
 def test_scores_of_regions_are_those_that_detections_are_chosen_from():
     model, (images, _) = small(score_threshold=0.0), batch([1, 2])
     model.eval()
