@@ -35,6 +35,7 @@ class EquilibriumHead(Head):
     """
 
     wants_objects = True
+    carries_state = True
     options: EquilibriumOptions
     mean_scores: Tensor
 
