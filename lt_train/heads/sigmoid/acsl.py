@@ -42,6 +42,7 @@ class AcslHead(Head):
 
     goes_by = "images"
     samples_in_batch = True
+    scores_by = "sigmoid"
     options: AcslOptions
     keep: Tensor
     group: Tensor

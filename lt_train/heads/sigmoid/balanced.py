@@ -39,6 +39,7 @@ class BalancedSigmoidHead(Head):
     """
 
     goes_by = "images"
+    scores_by = "sigmoid"
     options: BalancedSigmoidOptions
     shift: Tensor
 

@@ -43,6 +43,7 @@ class DropLossHead(Head):
 
     goes_by = "images"
     samples_in_batch = True
+    scores_by = "sigmoid"
     options: DropLossOptions
     rare: Tensor
 

@@ -36,6 +36,7 @@ class EffectiveMarginHead(Head):
     """
 
     goes_by = "instances"
+    scores_by = "sigmoid"
     options: EffectiveMarginOptions
     positive_margins: Tensor
     negative_margins: Tensor

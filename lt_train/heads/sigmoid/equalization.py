@@ -37,6 +37,7 @@ class EqualizationHead(Head):
     """
 
     goes_by = "images"
+    scores_by = "sigmoid"
     options: EqualizationOptions
     rare: Tensor
 

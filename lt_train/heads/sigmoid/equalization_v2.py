@@ -29,8 +29,7 @@ class EqualizationV2Head(Head):
 
     Args:
         counts: Of the training file; the loss goes by what it has seen instead.
-        carries_state = True
-    options: ``mu`` is the ratio of gradients at which negatives weigh half, ``gamma`` how steep that is, 1 +
+        options: ``mu`` is the ratio of gradients at which negatives weigh half, ``gamma`` how steep that is, 1 +
             ``alpha`` the largest weight of a positive.
 
     Attributes:
@@ -42,6 +41,8 @@ class EqualizationV2Head(Head):
     2021, equations 5 to 8; the background's logit and the start are those of the released code.
     """
 
+    carries_state = True
+    scores_by = "sigmoid"
     options: EqualizationV2Options
     positive_gradient: Tensor
     negative_gradient: Tensor

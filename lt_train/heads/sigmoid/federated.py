@@ -40,6 +40,7 @@ class FederatedHead(Head):
 
     goes_by = "images"
     samples_in_batch = True
+    scores_by = "sigmoid"
     options: FederatedOptions
     chances: Tensor
 

@@ -32,6 +32,7 @@ class BalancedSoftmaxHead(Head):
     """
 
     goes_by = "instances"
+    scores_by = "softmax"
     options: BalancedSoftmaxOptions
     prior: Tensor
 

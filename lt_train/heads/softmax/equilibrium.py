@@ -36,6 +36,7 @@ class EquilibriumHead(Head):
 
     wants_objects = True
     carries_state = True
+    scores_by = "softmax"
     options: EquilibriumOptions
     mean_scores: Tensor
 

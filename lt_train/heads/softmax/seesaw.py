@@ -25,8 +25,7 @@ class SeesawHead(Head):
 
     Args:
         counts: Of the training file; the loss goes by what it has seen instead.
-        carries_state = True
-    options: Exponents ``p`` of how much rarer a class is, and ``q`` of how much more likely it seems; ``eps`` is
+        options: Exponents ``p`` of how much rarer a class is, and ``q`` of how much more likely it seems; ``eps`` is
             the least likely that the region's own class is taken to be.
 
     Attributes:
@@ -35,6 +34,7 @@ class SeesawHead(Head):
     Source: Wang et al., "Seesaw Loss for Long-Tailed Instance Segmentation", CVPR 2021, equations 4 to 8.
     """
 
+    carries_state = True
     options: SeesawOptions
     seen: Tensor
 

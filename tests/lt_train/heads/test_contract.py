@@ -328,7 +328,7 @@ def test_the_watch_sees_a_wait():
 
 
 def test_unknown_names_list_the_known():
-    with pytest.raises(RecipeError, match="bags, focal, reweight, softmax"):
+    with pytest.raises(RecipeError, match="acsl, bags, balanced-sigmoid"):
         make_head("bag", instance_counts=COUNTS)
     with pytest.raises(RecipeError, match="'other_ratio'; allowed are others_ratio, edges, gate"):
         make_head("bags", instance_counts=COUNTS, other_ratio=8)
