@@ -172,6 +172,7 @@ def start_state(
         where = f"weights from {init_from}" if init_from is not None else f"model.weights={recipe.model.weights}"
         _check_classifier(recipe, model, report, where)
         _check_fresh_layers(recipe, model, report, where)
+        notes += _counted_as_one(recipe, model)
     check_shared_head(recipe, model, processes or Processes())
     prepare(model, recipe.compute, device)
     return RunState(
@@ -183,6 +184,15 @@ def start_state(
         processes=processes or Processes(),
         masks=data.dataset.masks,
     )
+
+
+def _counted_as_one(recipe: Recipe, model: LongTailDetector) -> list[str]:
+    """Says that classes without any count as having one, where the head's formula has counts."""
+    head = model.head
+    counts = head.counts.images if head.goes_by == "images" else head.counts.instances
+    empty = sum(count == 0 for count in counts or ()) if head.goes_by else 0
+    what = f"{head.goes_by} in training count as having one in the formula of head {recipe.head.name}"
+    return [f"note: {empty} classes without {what}"] if empty else []
 
 
 def check_shared_head(recipe: Recipe, model: LongTailDetector, processes: Processes) -> None:

@@ -1,5 +1,6 @@
 """Runs of heads that carry something from step to step: it goes on with the run, and no average is taken of it."""
 
+import json
 from functools import partial
 
 import pytest
@@ -14,7 +15,7 @@ from tests.lt_train.engine.test_together import COMMON, train
 from tests.lt_train.several import start
 
 # a method, and what its head carries
-CARRIED = {"equalization-v2": ("positive_gradient", "negative_gradient"), "seesaw": ("seen",)}
+CARRIED = {"equalization-v2": ("positive_gradient", "negative_gradient"), "seesaw": ("seen",), "loce": ("mean_scores",)}
 
 
 def of_head(state):
@@ -85,3 +86,16 @@ def test_several_processes_carry_what_one_does(trained, world, number):
     assert carried
     for name, value in carried.items():
         torch.testing.assert_close(several["buffers"][name], value, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("method", "what"), [("balanced-softmax", "instances"), ("equalization", "images")])
+def test_classes_that_no_image_has_are_said_to_count_as_one(method, what, tiny_recipe, tiny_pool, tmp_path):
+    content = json.loads((tiny_pool / "annotations.json").read_text())
+    content["categories"] += [{"id": 1000 + i, "name": f"unseen {i}"} for i in range(2)]
+    (tmp_path / "more.json").write_text(json.dumps(content))
+    run = fit(
+        tiny_recipe(f"method={method}", "data.val=null", f"data.train.annotations={tmp_path / 'more.json'}"),
+        tmp_path / "run",
+    )
+    line = f"note: 2 classes without {what} in training count as having one in the formula of head {method}"
+    assert run.log.read_text().count(line) == 1
