@@ -15,6 +15,7 @@ from lt_train.engine.fit import fit
 from lt_train.engine.losses import TrainingStopped
 from lt_train.engine.state import RunState
 from lt_train.engine.step import train_step
+from lt_train.heads import make_head
 from lt_train.recipe.load import make_noted
 from lt_train.runs.checkpoint import load_checkpoint
 from lt_train.runs.data import load_run_data, make_plan
@@ -87,6 +88,7 @@ class _OneWeight(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.tensor(1.0))
+        self.head = make_head("softmax", instance_counts=[1])
 
     def forward(self, images, _):
         return {"loss_a": self.weight * images[0].flatten()[0] * 255}

@@ -19,6 +19,7 @@ from lt_train.engine.fit import fit
 from lt_train.engine.step import Draws
 from lt_train.global_batch import sharing, summed
 from lt_train.heads.shared.base import micro_batch_sum
+from lt_train.heads.shared.counts import TrainingCounts
 from lt_train.heads.softmax.options import SoftmaxOptions
 from lt_train.heads.softmax.plain import SoftmaxHead
 from lt_train.inference.evaluate_run import evaluate_run
@@ -237,19 +238,19 @@ def test_a_head_that_samples_in_the_batch_needs_micro_batches(make_tiny_recipe, 
 class CountingHead(SoftmaxHead):
     """A head with a state: it counts what it has seen, in all processes, and weighs classes by it at once."""
 
-    def __init__(self, instance_counts, options):
-        super().__init__(instance_counts, options)
+    def __init__(self, counts, options):
+        super().__init__(counts, options)
         self.register_buffer("seen", torch.ones(self.num_logits))
 
-    def loss(self, logits, labels, *, micro_batch=None, generator=None):
+    def _losses(self, logits, labels, around):
         self.seen += summed(labels.bincount(minlength=self.num_logits).float())
         losses = F.cross_entropy(logits, labels, reduction="none") / self.seen.log1p()[labels]
-        return {"loss_classifier": micro_batch_sum(losses, micro_batch)}
+        return {"loss_classifier": micro_batch_sum(losses, around.micro_batch)}
 
 
 def with_counting_head(work, *arguments, **options):
-    pytest.MonkeyPatch().setattr(run_model, "make_head", lambda _, instance_counts: CountingHead(
-        instance_counts, SoftmaxOptions()))  # fmt: skip
+    pytest.MonkeyPatch().setattr(run_model, "make_head", lambda _, instance_counts, **__: CountingHead(
+        TrainingCounts.checked(instance_counts), SoftmaxOptions()))  # fmt: skip
     return work(*arguments, **options)
 
 

@@ -11,7 +11,7 @@ from lt_data.errors import RecipeError
 from lt_train.recipe.load import load_recipe, make_recipe, recipe_names
 from lt_train.recipe.text import DEEPEST, MOST_CHARACTERS, parse_yaml
 
-LONGEST_LINE = 500
+LONGEST_LINE = 700
 LONGEST_SECONDS = 10
 
 
