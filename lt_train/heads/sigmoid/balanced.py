@@ -8,19 +8,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lt_train.heads.shared.base import Around, Head
+from lt_train.heads.shared.base import Around
 from lt_train.heads.shared.counts import TrainingCounts
 from lt_train.heads.sigmoid.channels import (
-    beside_background,
+    ClassChannels,
     channel_losses,
     over_regions,
     own_channels,
-    prior_bias,
 )
 from lt_train.heads.sigmoid.options import BalancedSigmoidOptions
 
 
-class BalancedSigmoidHead(Head):
+class BalancedSigmoidHead(ClassChannels):
     """Channel c - 1 says whether a region is of class c; scores are the plain sigmoids.
 
     Args:
@@ -39,15 +38,12 @@ class BalancedSigmoidHead(Head):
     """
 
     goes_by = "images"
-    scores_by = "sigmoid"
     options: BalancedSigmoidOptions
     shift: Tensor
 
     def __init__(self, counts: TrainingCounts, options: BalancedSigmoidOptions) -> None:
-        super().__init__(counts)
+        super().__init__(counts, options.prior)
         self.options = options
-        self.num_logits = self.num_classes
-        self.initial_bias = prior_bias(options.prior)
         shares = torch.tensor(counts.image_shares(options.name), dtype=torch.float64)
         # image_shares has made sure that there is a number of images
         shares = shares.clamp(max=1 - 0.5 / (counts.num_images or 1))
@@ -61,7 +57,3 @@ class BalancedSigmoidHead(Head):
         shifted = logits - torch.where((labels > 0)[:, None], self.shift, 0)
         losses = channel_losses(shifted, own_channels(labels, self.num_logits))
         return over_regions(losses, around.micro_batch)
-
-    def scores(self, logits: Tensor) -> Tensor:
-        """Sigmoids: [R, C] -> [R, C+1] float32; column 0 is what the best class leaves of 1."""
-        return beside_background(logits.float().sigmoid())

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lt_train.heads.shared.base import micro_batch_sum
+from lt_train.heads.shared.base import Head, micro_batch_sum
+from lt_train.heads.shared.counts import TrainingCounts
 
 
 def prior_bias(prior: float) -> float:
@@ -59,3 +60,23 @@ def beside_background(classes: Tensor) -> Tensor:
 def rare_classes(shares: list[float], threshold: float) -> Tensor:
     """[C] bool: classes that fewer than this share of the images hold."""
     return torch.tensor(shares, dtype=torch.float64) < threshold
+
+
+class ClassChannels(Head):
+    """A head with a sigmoid for each class and none for the background: channel c - 1 is class c, L = C.
+
+    Args:
+        counts: Of the training file.
+        prior: Score that a fresh classifier starts from.
+    """
+
+    scores_by = "sigmoid"
+
+    def __init__(self, counts: TrainingCounts, prior: float) -> None:
+        super().__init__(counts)
+        self.num_logits = self.num_classes
+        self.initial_bias = prior_bias(prior)
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """Sigmoids: [R, C] -> [R, C+1] float32; column 0 is what the best class leaves of 1."""
+        return beside_background(logits.float().sigmoid())

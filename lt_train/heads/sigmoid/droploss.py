@@ -8,21 +8,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lt_train.heads.shared.base import Around, Head, dense_rank
+from lt_train.heads.shared.base import Around, dense_rank
 from lt_train.heads.shared.counts import TrainingCounts
 from lt_train.heads.shared.draws import Draws, uniform
 from lt_train.heads.sigmoid.channels import (
-    beside_background,
+    ClassChannels,
     channel_losses,
     over_regions,
     own_channels,
-    prior_bias,
     rare_classes,
 )
 from lt_train.heads.sigmoid.options import DropLossOptions
 
 
-class DropLossHead(Head):
+class DropLossHead(ClassChannels):
     """Channel c - 1 says whether a region is of class c.
 
     A rare class is never taught "no" by another object, and by a background region with the chance that an object of
@@ -43,15 +42,12 @@ class DropLossHead(Head):
 
     goes_by = "images"
     samples_in_batch = True
-    scores_by = "sigmoid"
     options: DropLossOptions
     rare: Tensor
 
     def __init__(self, counts: TrainingCounts, options: DropLossOptions) -> None:
-        super().__init__(counts)
+        super().__init__(counts, options.prior)
         self.options = options
-        self.num_logits = self.num_classes
-        self.initial_bias = prior_bias(options.prior)
         rare = rare_classes(counts.image_shares(options.name), options.threshold)
         self.register_buffer("rare", torch.cat([torch.zeros(1, dtype=torch.bool), rare]))
 
@@ -74,7 +70,3 @@ class DropLossHead(Head):
         # a batch of R regions has at most R micro-batches
         every, rare = torch.zeros_like(objects).index_add_(1, ranks, objects).index_select(1, ranks)
         return torch.where(every > 0, rare / every.clamp(min=1), 1)
-
-    def scores(self, logits: Tensor) -> Tensor:
-        """Sigmoids: [R, C] -> [R, C+1] float32; column 0 is what the best class leaves of 1."""
-        return beside_background(logits.float().sigmoid())

@@ -7,20 +7,19 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lt_train.heads.shared.base import Around, Head
+from lt_train.heads.shared.base import Around
 from lt_train.heads.shared.counts import TrainingCounts
 from lt_train.heads.sigmoid.channels import (
-    beside_background,
+    ClassChannels,
     channel_losses,
     over_regions,
     own_channels,
-    prior_bias,
     rare_classes,
 )
 from lt_train.heads.sigmoid.options import EqualizationOptions
 
 
-class EqualizationHead(Head):
+class EqualizationHead(ClassChannels):
     """Channel c - 1 says whether a region is of class c; a rare class is taught "no" by background alone.
 
     Args:
@@ -37,15 +36,12 @@ class EqualizationHead(Head):
     """
 
     goes_by = "images"
-    scores_by = "sigmoid"
     options: EqualizationOptions
     rare: Tensor
 
     def __init__(self, counts: TrainingCounts, options: EqualizationOptions) -> None:
-        super().__init__(counts)
+        super().__init__(counts, options.prior)
         self.options = options
-        self.num_logits = self.num_classes
-        self.initial_bias = prior_bias(options.prior)
         self.register_buffer("rare", rare_classes(counts.image_shares(options.name), options.threshold))
 
     def _losses(self, logits: Tensor, labels: Tensor, around: Around) -> dict[str, Tensor]:
@@ -53,7 +49,3 @@ class EqualizationHead(Head):
         own = own_channels(labels, self.num_logits)
         spared = self.rare & (labels > 0)[:, None] & ~own
         return over_regions(channel_losses(logits, own).masked_fill(spared, 0), around.micro_batch)
-
-    def scores(self, logits: Tensor) -> Tensor:
-        """Sigmoids: [R, C] -> [R, C+1] float32; column 0 is what the best class leaves of 1."""
-        return beside_background(logits.float().sigmoid())

@@ -8,20 +8,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lt_train.heads.shared.base import Around, Head, dense_rank
+from lt_train.heads.shared.base import Around, dense_rank
 from lt_train.heads.shared.counts import TrainingCounts
 from lt_train.heads.shared.draws import Draws, uniform_for_each
 from lt_train.heads.sigmoid.channels import (
-    beside_background,
+    ClassChannels,
     channel_losses,
     over_regions,
     own_channels,
-    prior_bias,
 )
 from lt_train.heads.sigmoid.options import FederatedOptions
 
 
-class FederatedHead(Head):
+class FederatedHead(ClassChannels):
     """Channel c - 1 says whether a region is of class c, and is trained in micro-batches that have or draw c.
 
     Args:
@@ -40,15 +39,12 @@ class FederatedHead(Head):
 
     goes_by = "images"
     samples_in_batch = True
-    scores_by = "sigmoid"
     options: FederatedOptions
     chances: Tensor
 
     def __init__(self, counts: TrainingCounts, options: FederatedOptions) -> None:
-        super().__init__(counts)
+        super().__init__(counts, options.prior)
         self.options = options
-        self.num_logits = self.num_classes
-        self.initial_bias = prior_bias(options.prior)
         shares = torch.tensor(counts.image_shares(options.name), dtype=torch.float64)
         self.register_buffer("chances", shares**options.power)
 
@@ -80,7 +76,3 @@ class FederatedHead(Head):
         place = waiting.argsort(dim=1).argsort(dim=1)
         drawn = place < self.options.classes - present[:, :1].long()
         return present[:, 1:] | drawn
-
-    def scores(self, logits: Tensor) -> Tensor:
-        """Sigmoids: [R, C] -> [R, C+1] float32; column 0 is what the best class leaves of 1."""
-        return beside_background(logits.float().sigmoid())
