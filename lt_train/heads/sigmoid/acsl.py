@@ -5,8 +5,6 @@ Shapes: R regions, C foreground classes, L = C + 1 logits.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -15,6 +13,7 @@ from lt_data.errors import RecipeError
 from lt_train.heads.shared.base import Around, Head, dense_rank, micro_batch_sum
 from lt_train.heads.shared.counts import TrainingCounts
 from lt_train.heads.shared.draws import Draws, uniform
+from lt_train.heads.sigmoid.channels import prior_bias
 from lt_train.heads.sigmoid.options import AcslOptions
 
 
@@ -50,7 +49,7 @@ class AcslHead(Head):
     def __init__(self, counts: TrainingCounts, options: AcslOptions) -> None:
         super().__init__(counts)
         self.options = options
-        self.initial_bias = -math.log((1 - options.prior) / options.prior)
+        self.initial_bias = prior_bias(options.prior)
         images = torch.tensor([0, *_images(counts)])
         is_rare, is_common = images <= options.rare, images <= options.common
         keep = torch.ones(self.num_logits, dtype=torch.float64)

@@ -5,14 +5,13 @@ Shapes: R regions, C foreground classes, L = C + 1 logits.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from lt_train.heads.shared.base import Around, Head, micro_batch_sum
 from lt_train.heads.shared.counts import TrainingCounts
+from lt_train.heads.sigmoid.channels import prior_bias
 from lt_train.heads.sigmoid.options import EffectiveMarginOptions
 
 
@@ -45,7 +44,7 @@ class EffectiveMarginHead(Head):
     def __init__(self, counts: TrainingCounts, options: EffectiveMarginOptions) -> None:
         super().__init__(counts)
         self.options = options
-        self.initial_bias = -math.log((1 - options.prior) / options.prior)
+        self.initial_bias = prior_bias(options.prior)
         instances = counts.at_least_one()
         positives = torch.tensor([options.background_ratio * sum(instances), *instances], dtype=torch.float64)
         ratio = (positives.sum() - positives) / positives

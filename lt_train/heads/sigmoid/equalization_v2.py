@@ -5,7 +5,6 @@ Shapes: R regions, C foreground classes, L = C + 1 logits.
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
 import torch
@@ -15,6 +14,7 @@ from torch.nn import functional as F
 from lt_train.global_batch import summed
 from lt_train.heads.shared.base import Around, Head, micro_batch_sum
 from lt_train.heads.shared.counts import TrainingCounts
+from lt_train.heads.sigmoid.channels import prior_bias
 from lt_train.heads.sigmoid.options import EqualizationV2Options
 
 # of positive to negative gradients, for a class that has had none: everything weighs 1
@@ -50,7 +50,7 @@ class EqualizationV2Head(Head):
     def __init__(self, counts: TrainingCounts, options: EqualizationV2Options) -> None:
         super().__init__(counts)
         self.options = options
-        self.initial_bias = -math.log((1 - options.prior) / options.prior)
+        self.initial_bias = prior_bias(options.prior)
         self.register_buffer("positive_gradient", torch.zeros(self.num_classes))
         self.register_buffer("negative_gradient", torch.zeros(self.num_classes))
 
