@@ -26,6 +26,7 @@ from .options import (
     tell,
 )
 from .pictures import BY, GROUPS, PRESETS, plot, show
+from .splitting import split
 
 FILE = FilePath()
 PATH = click.argument("path", type=FILE)
@@ -218,6 +219,7 @@ def demo_pool(out: Path, images: int, categories: int, size: int, uniform: bool,
 
 
 main.add_command(import_command)
+main.add_command(split)
 
 
 @main.command(short_help="Find every problem in an annotation file.")

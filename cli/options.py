@@ -35,6 +35,7 @@ OTHER_DATA_COMMANDS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("rfs", "factors"), "repeat-factors"),
     **dict.fromkeys(("view", "browse", "visualise", "visualize"), "show"),
     **dict.fromkeys(("compare",), "diff"),
+    **dict.fromkeys(("folds", "kfold", "cross-validation", "train-val"), "split"),
 }
 OTHER_TRAIN_COMMANDS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("train", "training", "run", "finetune", "tune"), "fit"),

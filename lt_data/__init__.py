@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from lt_data.groups import make_groups as make_groups
     from lt_data.importing.convert import import_annotations as import_annotations
     from lt_data.importing.options import ImportOptions as ImportOptions
+    from lt_data.splitting.options import SplitOptions as SplitOptions
+    from lt_data.splitting.split import split_annotations as split_annotations
     from lt_data.synthetic.pool import write_pool as write_pool
     from lt_data.verify.diff import diff_datasets as diff_datasets
     from lt_data.verify.verify import verify_directory as verify_directory
@@ -57,6 +59,7 @@ _HOMES = {
     "LtError": "lt_data.errors",
     "OutputError": "lt_data.errors",
     "RecipeError": "lt_data.errors",
+    "SplitOptions": "lt_data.splitting.options",
     "build_coco_lt": "lt_data.build.coco_lt",
     "category_repeat_factors": "lt_data.counts.repeat_factors",
     "check_file": "lt_data.checks.check",
@@ -72,6 +75,7 @@ _HOMES = {
     "read_annotations": "lt_data.annotations.file",
     "read_groups": "lt_data.dataset.directory",
     "repeat_factor_table": "lt_data.counts.repeat_factor_table",
+    "split_annotations": "lt_data.splitting.split",
     "verify_directory": "lt_data.verify.verify",
     "write_pool": "lt_data.synthetic.pool",
     "write_subset": "lt_data.annotations.subset",
