@@ -19,10 +19,13 @@ Row = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True)
 class Labels:
-    """Images by unit and category. Images without objects are counted as category C, so that they are shared out too.
+    """Images by unit and label.
+
+    A label is a category (a row of the ascending ids); C stands for no object, so that such images are shared out too;
+    and C + 1 for any object, of which all are counted, so that a side does not get the crowded images.
 
     Attributes:
-        rows: For each unit its categories (rows of the ascending ids) and how many of its images hold them, [U].
+        rows: For each unit its labels, and how many of its images have them (of C + 1: its objects), [U].
         sizes: Images of each unit, [U].
         categories: C.
         keys: What the order of units is made of: the id of an image of theirs, [U].
@@ -32,6 +35,11 @@ class Labels:
     sizes: list[int]
     categories: int
     keys: list[int]
+
+    @property
+    def width(self) -> int:
+        """C + 2, the labels that there are."""
+        return self.categories + 2
 
     @property
     def images(self) -> int:
@@ -62,6 +70,9 @@ def find_labels(file: AnnotationFile, of_image: IntArray) -> Labels:
     rows: list[list[tuple[int, int]]] = [[] for _ in range(count)]
     for pair, number in zip(pairs.tolist(), images.tolist(), strict=True):
         rows[pair // width].append((pair % width, number))
+    objects = np.bincount(of_image[file.image_index()[~file.crowd]], minlength=count)
+    for unit in np.flatnonzero(objects).tolist():
+        rows[unit].append((width, int(objects[unit])))
     smallest = np.full(count, np.iinfo(np.int64).max)
     np.minimum.at(smallest, of_image, file.image_ids)
     sizes = np.bincount(of_image, minlength=count)

@@ -52,7 +52,8 @@ class Split:
 
     def images_on(self, side: int) -> BoolArray:
         """Images of a side, [N]."""
-        return self.side_of == side
+        chosen: BoolArray = self.side_of == side
+        return chosen
 
 
 class Side(msgspec.Struct):

@@ -21,7 +21,7 @@ class Worth(NamedTuple):
     Attributes:
         missing: Categories that a side has none of, over all sides, of those that two units or more hold.
         untrained: Categories that the first side has none of, where the first is the training side.
-        deviation: Squared distance of images from the share, over the share, summed over categories and sides.
+        deviation: Squared distance of images from the share, over the share, summed over labels and sides.
     """
 
     missing: int
@@ -45,7 +45,7 @@ class Sides:
     """
 
     def __init__(self, labels: Labels, sizes: Sequence[int], *, first_trains: bool) -> None:
-        width, total = labels.categories + 1, labels.images
+        width, total = labels.width, labels.images
         self.labels, self.wanted, self.first_trains = labels, list(sizes), first_trains
         self.side = [NOWHERE] * len(labels.sizes)
         self.images, self.units = [0] * len(sizes), [0] * len(sizes)
@@ -57,8 +57,10 @@ class Sides:
                 self.holders[category].append(unit)
                 amounts[category] += images
         self.share = [[amount * size / total for amount in amounts] for size in sizes]
-        # images without objects are no category that a side could lack
-        self.splittable = [len(units) > 1 for units in self.holders[:-1]] + [False]
+        # what stands for no object and for any is nothing that a side could lack
+        self.splittable = [len(units) > 1 for units in self.holders[: labels.categories]] + [False, False]
+        # objects weigh as much as the images that hold them
+        self.weight = [1.0] * (width - 1) + [len(self.holders[-1]) / max(amounts[-1], 1)]
         self.slack = max(labels.sizes) - 1
 
     def put(self, unit: int, side: int) -> None:
@@ -102,7 +104,7 @@ class Sides:
                 if not images:
                     continue
                 have, step = held[category], sign * images
-                deviation += step * (2 * (have - share[category]) + step) / share[category]
+                deviation += self.weight[category] * step * (2 * (have - share[category]) + step) / share[category]
                 gone = (have + step == 0) - (have == 0)
                 missing += gone if self.splittable[category] else 0
                 untrained += gone if self.first_trains and where == 0 and category < self.labels.categories else 0
@@ -116,7 +118,7 @@ class Sides:
             deviation += (self.images[k] - self.wanted[k]) ** 2 / self.wanted[k]
             for category, (have, wanted) in enumerate(zip(held, share, strict=True)):
                 if wanted:
-                    deviation += (have - wanted) ** 2 / wanted
+                    deviation += self.weight[category] * (have - wanted) ** 2 / wanted
                     missing += not have and self.splittable[category]
                     untrained += not have and self.first_trains and k == 0 and category < self.labels.categories
         return Worth(missing, untrained, deviation)

@@ -102,21 +102,21 @@ def _refuse_too_few(file: AnnotationFile, units: Units, options: SplitOptions) -
         raise DataError(
             f"{file.path}: has {images:,} images, fewer than the {needed} sides of {what}; give more images"
         )
-    if units.count >= needed:
+    if units.number >= needed:
         return
     if options.group_by is None:
         raise DataError(
-            f"{file.path}: its {images:,} images name {units.count:,} files, and those of one file stay together, so "
+            f"{file.path}: its {images:,} images name {units.number:,} files, and those of one file stay together, so "
             f"{needed} sides cannot be made; give every image its own file_name"
         )
-    groups = "one group" if units.count == 1 else f"{units.count} groups"
+    groups = "one group" if units.number == 1 else f"{units.number} groups"
     raise DataError(
-        f"{file.path}: --group-by {shown(options.group_by)} puts all {images:,} images into {groups}, so {needed} sides "
-        "cannot be made; group by something finer"
+        f"{file.path}: --group-by {shown(options.group_by)} puts all {images:,} images into {groups}, too few for "
+        f"{needed} sides; group by something finer"
     )
 
 
 def _units_by_category(labels: Labels) -> IntArray:
     """Units that hold an object of each category, ascending by id, shape [C]."""
     held = [category for row in labels.rows for category, _ in row]
-    return np.bincount(held, minlength=labels.categories + 1)[: labels.categories].astype(np.int64)
+    return np.bincount(held, minlength=labels.width)[: labels.categories].astype(np.int64)

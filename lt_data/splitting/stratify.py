@@ -24,8 +24,8 @@ _MOST_UNITS: Final = 16
 _MOST_PARTNERS: Final = 400
 _MOST_PARTNERS_FOR_SHARES: Final = 40
 # small files are split in several orders, and the best is taken
-_MOST_STARTS: Final = 8
-_UNITS_OF_ALL_STARTS: Final = 4000
+_MOST_STARTS: Final = 32
+_UNITS_OF_ALL_STARTS: Final = 1000
 
 _Mend = Callable[[int, int], bool]
 _Change = tuple[int, int, int | None]
@@ -133,7 +133,7 @@ class _Exchanges:
         return [
             (category, k)
             for k in range(len(sides.wanted))
-            for category, units in enumerate(self._holders[:-1])
+            for category, units in enumerate(self._holders[: sides.labels.categories])
             if units and not sides.held[k][category]
             if sides.splittable[category] or (sides.first_trains and k == 0)
         ]
@@ -144,7 +144,7 @@ class _Exchanges:
         for k, (held, share) in enumerate(zip(self._sides.held, self._sides.share, strict=True)):
             for category, (have, wanted) in enumerate(zip(held, share, strict=True)):
                 if have - wanted >= 1:
-                    found.append((-((have - wanted) ** 2) / wanted, category, k))
+                    found.append((-self._sides.weight[category] * (have - wanted) ** 2 / wanted, category, k))
         return [(category, k) for _, category, k in sorted(found)]
 
     def _cover(self, category: int, side: int) -> bool:
@@ -166,8 +166,7 @@ class _Exchanges:
             key=lambda k: (sides.held[k][category] - sides.share[k][category], k),
         )
         units = (unit for unit in self._holders[category] if sides.side[unit] == side)
-        without = (unit for unit in self._on(target) if all(c != category for c, _ in sides.labels.rows[unit]))
-        partners = list(islice(without, _MOST_PARTNERS_FOR_SHARES))
+        partners = list(islice(self._on(target), _MOST_PARTNERS_FOR_SHARES))
         return self._best((unit, target, other) for unit in islice(units, _MOST_UNITS) for other in [None, *partners])
 
     def _on(self, side: int) -> Iterator[int]:

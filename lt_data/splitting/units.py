@@ -46,7 +46,7 @@ class Units(NamedTuple):
     notes: tuple[str, ...]
 
     @property
-    def count(self) -> int:
+    def number(self) -> int:
         """U."""
         return int(self.of_image.max()) + 1 if len(self.of_image) else 0
 
@@ -94,15 +94,15 @@ def _one_a_file(file: AnnotationFile) -> Units:
     keys: list[Hashable] = [normal_name(name) if name else i for i, name in enumerate(file.file_names)]
     units = Units(_numbered(keys), ())
     notes = []
-    if units.count < len(keys):
+    if units.number < len(keys):
         notes.append(
-            f"{file.path.name}: {len(keys):,} images name {units.count:,} files; images of one file stay together"
+            f"{file.path.name}: {len(keys):,} images name {units.number:,} files; images of one file stay together"
         )
     found = [match[1] for name in file.file_names if (match := _COPY.fullmatch(name))]
     if len(set(found)) < len(found):
         notes.append(
-            f"{file.path.name}: {len(found):,} images are Roboflow's copies (.rf. names) of {len(set(found)):,} photos, "
-            "and copies of one photo may come to lie on several sides; keep them together with --group-by roboflow"
+            f"{file.path.name}: {len(found):,} images are Roboflow's copies (.rf. names) of {len(set(found)):,} "
+            "photos, and copies of one photo may lie on several sides; keep them together with --group-by roboflow"
         )
     return Units(units.of_image, tuple(notes))
 

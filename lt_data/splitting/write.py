@@ -102,7 +102,7 @@ def _record(split: Split, whole: CategoryCounts, fields: list[str], digests: dic
             val=None if options.val is None else str(options.val),
             folds=None if options.folds is None else int(options.folds),
             group_by=options.group_by,
-            groups=split.units.count,
+            groups=split.units.number,
             rewritten_category_fields=fields,
         ),
         seed=int(options.seed),
