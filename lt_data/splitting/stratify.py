@@ -19,12 +19,12 @@ from lt_data.splitting.labels import Labels
 from lt_data.splitting.sides import NOWHERE, Sides, Worth
 
 # exchanges that are weighed in all, and for one category on one side: bounds of the time, the same everywhere
-_MOST_WEIGHED: Final = 400_000
+_MOST_WEIGHED: Final = 200_000
 _MOST_UNITS: Final = 16
 _MOST_PARTNERS: Final = 400
 _MOST_PARTNERS_FOR_SHARES: Final = 40
 # small files are split in several orders, and the best is taken
-_MOST_STARTS: Final = 32
+_MOST_STARTS: Final = 16
 _UNITS_OF_ALL_STARTS: Final = 1000
 
 _Mend = Callable[[int, int], bool]
