@@ -18,8 +18,8 @@ from typing import Final
 from lt_data.splitting.labels import Labels
 from lt_data.splitting.sides import NOWHERE, Sides, Worth
 
-# exchanges that are weighed in all, and for one category on one side: bounds of the time, the same everywhere
-_MOST_WEIGHED: Final = 200_000
+# labels that are weighed in exchanges, and units for one category on one side: bounds of the time, the same everywhere
+_MOST_WEIGHED: Final = 2_000_000
 _MOST_UNITS: Final = 16
 _MOST_PARTNERS: Final = 400
 _MOST_PARTNERS_FOR_SHARES: Final = 40
@@ -108,7 +108,7 @@ class _Exchanges:
     Args:
         sides: Where all units lie.
         order: Of the units, in which they are tried.
-        most: Exchanges that are weighed at most.
+        most: Labels of units that are weighed at most.
     """
 
     def __init__(self, sides: Sides, order: Sequence[int], most: int) -> None:
@@ -174,10 +174,10 @@ class _Exchanges:
 
     def _best(self, changes: Iterable[_Change]) -> bool:
         """Makes the best of some changes if it is for the better."""
-        best, chosen = Worth(0, 0, 0.0), None
+        best, chosen, rows = Worth(0, 0, 0.0), None, self._sides.labels.rows
         for unit, side, other in changes:
             if self._sides.fits(unit, side, other):
-                self._left -= 1
+                self._left -= len(rows[unit]) + (0 if other is None else len(rows[other]))
                 worth = self._sides.change(unit, side, other)
                 if worth < best and worth.is_better:
                     best, chosen = worth, (unit, side, other)
