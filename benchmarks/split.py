@@ -12,7 +12,8 @@ images, asked for by ten seeds (large sets: two); the figures are means over the
 - images_off: how far the number of validation images is from a fifth;
 - seconds: CPU time of choosing, without reading the file.
 
-The package is not asked for a set of more than 20 million images x categories (LVIS): it needs minutes there.
+The package is not asked for a set of more than 20 million images x categories (LVIS): it sums that
+table once a category, and would run for minutes.
 
 Writes benchmarks/results/split.csv; rows of a set that is not measured stay.
 """
@@ -48,7 +49,7 @@ COLUMNS = (
 SHARE = 0.2
 LARGE = 10_000
 SEEDS_OF_LARGE = 2
-# images x categories; beyond it the package, which sums this table once a category, needs minutes for a split
+# images x categories, beyond which the package is not asked
 MOST_CELLS = 20_000_000
 Chooser = Callable[[int], np.ndarray]
 
