@@ -212,7 +212,8 @@ def trained_groups(record: Path, recipe: Recipe, counts: CategoryCounts) -> tupl
     Raises:
         DataError: The record does not say the groups, and the recipe has no bounds.
     """
-    if isinstance(recipe.data.groups, tuple):
+    # where images were held out, the bounds were laid through the counts of all
+    if isinstance(recipe.data.groups, tuple) and not recipe.data.hold_out:
         return make_groups(counts.category_ids, counts.instances, recipe.data.groups)
     found = _read_record(record)
     bounds = found.group_bounds or {}
