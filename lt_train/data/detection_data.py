@@ -132,7 +132,7 @@ def clipped_boxes(file: AnnotationFile) -> npt.NDArray[np.float64]:
 
 
 def box_centres(data: DetectionData, kept: BoolArray | None = None) -> tuple[npt.NDArray[np.float64], IntArray]:
-    """Where the boxes lie that are no crowds and have an area inside their image; whether they are targets is no matter.
+    """Where the boxes lie that are no crowds and have an area inside their image; targets or not is no matter.
 
     Args:
         data: The training data.
@@ -146,9 +146,8 @@ def box_centres(data: DetectionData, kept: BoolArray | None = None) -> tuple[npt
     """
     file = data.file
     boxes = clipped_boxes(file)
-    rows = np.flatnonzero(
-        has_size((boxes[:, 2:] - boxes[:, :2]).astype(np.float32)) & ~file.crowd & (True if kept is None else kept)
-    )
+    wanted = ~file.crowd if kept is None else kept & ~file.crowd
+    rows = np.flatnonzero(has_size((boxes[:, 2:] - boxes[:, :2]).astype(np.float32)) & wanted)
     sizes = file.image_sizes[file.image_index()[rows]]
     unknown = rows[(sizes <= 0).any(axis=1)]
     if len(unknown):

@@ -55,8 +55,8 @@ class SearchImages:
         said = f"search: on {len(self.rows):,} images of {self.data.file.path}"
         return {
             "held-out": f"{said} that were held out of training",
-            "seen": f"warning: seen: {said}, which the run was trained on or may have been, so the value that is best "
-            "on them need not be so on new ones; train with data.hold_out=0.05, or give another split with "
+            "seen": f"warning: seen: {said}, on which the run was trained or may have been, so the value that is best "
+            "on them need not be best on new ones; train with data.hold_out=0.05, or give another split with "
             "--annotations and --images",
             "val": f"warning: tuned on val: {said}, the validation data, so the AP on it is optimistic for the chosen "
             "value",
