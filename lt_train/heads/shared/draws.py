@@ -27,7 +27,7 @@ class MicroBatchDraws:
         return torch.cat(parts, dim=1) if parts else torch.empty(rows, 0, dtype=torch.float64)
 
     def for_each(self, columns: int) -> Tensor:
-        """Float64 draws in [0, 1), [M, columns], a row for each of the M micro-batches that have regions, on the CPU."""
+        """Float64 draws in [0, 1), [M, columns], a row for each of the M micro-batches with regions, on the CPU."""
         # regions are counted through the micro-batches that have any, so an empty one has no row
         pairs = zip(self.generators, self.regions, strict=True)
         rows = [torch.rand(columns, generator=g, dtype=torch.float64) for g, count in pairs if count]
