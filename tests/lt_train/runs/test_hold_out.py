@@ -16,6 +16,7 @@ from lt_train.engine.calibrate import calibrate_run
 from lt_train.engine.calibration_search import Search
 from lt_train.engine.fit import fit
 from lt_train.inference.evaluate_run import evaluate_run
+from lt_train.recipe.sections import Files
 from lt_train.report.search_curve import search_figure
 from lt_train.runs.checkpoint import load_checkpoint
 from lt_train.runs.data import load_run_data
@@ -44,9 +45,11 @@ def pool(tmp_path_factory):
 
 @pytest.fixture
 def recipe_on(tiny_recipe, pool):
-    """A recipe on the pool; a function of overrides."""
-    files = json.dumps({"annotations": str(pool / "annotations.json"), "images": str(pool / "images")})
-    return lambda *overrides: tiny_recipe(f"data.train={files}", f"data.val={files}", *overrides)
+    """A recipe of one step on the pool, without validation data; a function of overrides."""
+    files = {"annotations": str(pool / "annotations.json"), "images": str(pool / "images")}
+    options = (f"data.train={json.dumps(files)}", "data.val=null", "model.name=faster_rcnn_small")
+    short = ("schedule.iterations=1", "schedule.decay=[]", "schedule.warmup=0")
+    return lambda *overrides: tiny_recipe(*options, *short, *overrides)
 
 
 def ids_held_out(data):
@@ -112,58 +115,68 @@ def measured_images(monkeypatch):
     return opened
 
 
-def test_a_search_measures_on_what_was_held_out_and_every_output_says_so(recipe_on, tmp_path, monkeypatch):
-    recipe = recipe_on("data.hold_out=0.25")
+@pytest.fixture
+def tuned(tmp_path, monkeypatch):
+    """Searches an option of a run; the new run, what every output calls the images, and the names of these."""
+
+    def search(source, *overrides, **options):
+        opened, out = measured_images(monkeypatch), tmp_path / f"tuned-{len(list(tmp_path.iterdir()))}"
+        asked = Search("tau", (1.0,), **options)
+        done = calibrate_run(source.path, "tau-norm", out, overrides=overrides, search=asked)
+        rows = csv.DictReader((done.report / "search.csv").open())
+        record = json.loads(done.data.read_text())["search"]
+        (kind,) = {record["measured_on"], *(row["measured_on"] for row in rows)}
+        # validation images are looked at afterwards
+        return done, kind, set(opened[: record["images"]])
+
+    return search
+
+
+def test_a_search_measures_on_what_was_held_out(recipe_on, pool, tuned, tmp_path):
+    recipe = recipe_on("data.hold_out=0.25", "data.groups=[8,12]")
     run = fit(recipe, tmp_path / "run")
-    record = json.loads(run.data.read_text())
-    data = load_run_data(recipe)
+    record, data = json.loads(run.data.read_text()), load_run_data(recipe)
     names = {data.train.paths[row].name for row in data.held_out}
     assert set(record["held_out"]["image_ids"]) == ids_held_out(data)
     assert record["train"]["instances"] > sum(record["categories"]["instances"])
     with pytest.raises(RecipeError, match="data.hold_out"):
         fit(recipe_on("data.hold_out=0.5"), run.path, resume=True)
-    # bounds were laid through all images, and stay there
-    assert {g.name: list(g.category_ids) for g in data.groups} == record["groups"]
-    assert list(evaluate_run(run.path)[0].metrics["bbox"]["groups"]) == list(record["groups"])
-
-    def tuned(source, out, **options):
-        opened = measured_images(monkeypatch)
-        done = calibrate_run(source.path, "tau-norm", tmp_path / out, search=Search("tau", (0.0, 1.0), **options))
-        rows = csv.DictReader((done.report / "search.csv").open())
-        kinds = {*(row["measured_on"] for row in rows), json.loads(done.data.read_text())["search"]["measured_on"]}
-        # the validation images are looked at afterwards
-        number = json.loads(done.data.read_text())["search"]["images"]
-        return done, kinds, set(opened[:number])
-
-    held, kinds, looked_at = tuned(run, "held")
-    assert kinds == {"held-out"}
-    assert looked_at == names
+    held, kind, looked_at = tuned(run)
+    assert (kind, looked_at) == ("held-out", names)
     assert "box AP in percent, on held-out training images:" in held.log.read_text()
-    assert not evaluate_run(held.path)[0].warnings[1:]
-
-    on_val, kinds, looked_at = tuned(run, "val", on="val")
-    assert kinds == {"val"}
+    # its bounds were laid through all images, and whoever uses the run keeps the groups
+    files = Files(annotations=pool / "annotations.json", images=pool / "images")
+    measured, _ = evaluate_run(held.path, files=files)
+    assert list(measured.metrics["bbox"]["groups"]) == list(record["groups"])
+    assert json.loads(held.data.read_text())["groups"] == record["groups"]
+    assert not [line for line in measured.warnings if "calibration.tau" in line]
+    # the validation data only where it is asked for
+    val = f"data.val={json.dumps({'annotations': str(files.annotations), 'images': str(files.images)})}"
+    on_val, kind, looked_at = tuned(run, val, on="val")
+    assert kind == "val"
     assert len(looked_at) == 24
     assert "box AP in percent, tuned on val:" in on_val.log.read_text()
     assert any("tuned on val: calibration.tau" in line for line in evaluate_run(on_val.path)[0].warnings)
 
-    # trained on all: the same images are not new to it, and a later hold-out does not make them so
+
+def test_what_any_stage_was_trained_on_is_not_new(recipe_on, tuned, tmp_path):
     seen = fit(recipe_on(), tmp_path / "seen")
+    done, kind, looked_at = tuned(seen)
+    assert (kind, len(looked_at)) == ("seen", 23)
+    assert "warning: seen: search: on 23 images" in done.log.read_text()
+    assert "best: tau=1 (seen: on images of the training)" in done.log.read_text()
+    # held out of a second stage alone, and of both, as far as they go
     later = fit(recipe_on("data.hold_out=0.25"), tmp_path / "later", init_from=seen.path)
     assert "was trained on 6 of the 6 images that data.hold_out holds out" in later.log.read_text()
-    for source, images in ((seen, None), (later, names)):
-        done, kinds, looked_at = tuned(source, f"of-{source.path.name}")
-        assert kinds == {"seen"}
-        assert looked_at == (images or looked_at)
-        assert "best: tau=" in done.log.read_text()
-        assert "(seen: on images of the training)" in done.log.read_text()
-        assert any(line.startswith("seen: calibration.tau") for line in evaluate_run(done.path)[0].warnings)
-    # a stage on top of a smaller hold-out has that much left, and so has a run that goes on
-    stage = fit(recipe_on("data.hold_out=0.5"), tmp_path / "stage", init_from=run.path)
-    assert len(names) == load_checkpoint(stage.last)["unseen"] < len(load_run_data(stage.load_recipe()).held_out)
-    fit(recipe_on("data.hold_out=0.5"), stage.path, resume=True)
-    assert load_checkpoint(stage.last)["unseen"] == len(names)
-    assert tuned(stage, "of-stage")[1:] == ({"held-out"}, names)
+    assert tuned(later)[1] == "seen"
+    first = fit(recipe_on("data.hold_out=0.25"), tmp_path / "first")
+    second = fit(recipe_on("data.hold_out=0.5"), tmp_path / "second", init_from=first.path)
+    names = tuned(first)[2]
+    assert len(names) == load_checkpoint(second.last)["unseen"] < len(load_run_data(second.load_recipe()).held_out)
+    # a run that goes on knows it too
+    fit(recipe_on("data.hold_out=0.5"), second.path, resume=True)
+    assert load_checkpoint(second.last)["unseen"] == len(names)
+    assert tuned(second)[1:] == ("held-out", names)
 
 
 def test_statistics_are_of_what_is_trained_on(recipe_on, pool, tmp_path):
