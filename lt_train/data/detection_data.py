@@ -48,7 +48,7 @@ class DetectionData:
         file: The annotations.
         paths: Path of each image, N.
         ids: Dataset ids and labels.
-        counts: Non-crowd instances and images per category, over the whole file.
+        counts: Non-crowd instances and images per category, over the whole file; in training over what is not held out.
         usable: Annotations that become targets: not crowd, box inside the image with an area, shape [A].
         regions: Annotations that become ignore regions: crowd, box inside the image with an area, shape [A].
         notes: How the images were found and what was left out, one line each with counts.
@@ -131,8 +131,12 @@ def clipped_boxes(file: AnnotationFile) -> npt.NDArray[np.float64]:
     return np.clip(boxes, 0, np.concatenate([limit, limit], 1))
 
 
-def box_centres(data: DetectionData) -> tuple[npt.NDArray[np.float64], IntArray]:
-    """Where the boxes lie that are no crowds and have an area inside their image; what is trained is no matter.
+def box_centres(data: DetectionData, kept: BoolArray | None = None) -> tuple[npt.NDArray[np.float64], IntArray]:
+    """Where the boxes lie that are no crowds and have an area inside their image; targets or not is no matter.
+
+    Args:
+        data: The training data.
+        kept: Annotations that are looked at, shape [A]; all unless given.
 
     Returns:
         [n, 2] x and y of the centres over width and height, in 0..1; and [n] labels in 1..C.
@@ -142,7 +146,8 @@ def box_centres(data: DetectionData) -> tuple[npt.NDArray[np.float64], IntArray]
     """
     file = data.file
     boxes = clipped_boxes(file)
-    rows = np.flatnonzero(has_size((boxes[:, 2:] - boxes[:, :2]).astype(np.float32)) & ~file.crowd)
+    wanted = ~file.crowd if kept is None else kept & ~file.crowd
+    rows = np.flatnonzero(has_size((boxes[:, 2:] - boxes[:, :2]).astype(np.float32)) & wanted)
     sizes = file.image_sizes[file.image_index()[rows]]
     unknown = rows[(sizes <= 0).any(axis=1)]
     if len(unknown):
@@ -280,25 +285,31 @@ def _why_unusable(data: DetectionData) -> str:
     return "no image has a usable annotation" + (f"; {crowds:,} of {count:,} are crowds" if crowds else "")
 
 
-def training_rows(data: DetectionData, *, keep_empty: bool) -> tuple[IntArray, tuple[str, ...]]:
+def training_rows(
+    data: DetectionData, *, keep_empty: bool, held_out: IntArray | None = None
+) -> tuple[IntArray, tuple[str, ...]]:
     """Images to train on, and a note about those left out.
 
     Args:
         data: The training data.
         keep_empty: Keep images without any usable annotation.
+        held_out: Positions of images that are not trained on.
 
     Raises:
         DataError: No image is left.
     """
     has_target = np.zeros(len(data.file.image_ids), bool)
     has_target[data.file.image_index()[data.usable]] = True
-    empty = int((~has_target).sum())
+    inside = np.ones(len(has_target), bool)
+    if held_out is not None:
+        inside[held_out] = False
+    empty = int((inside & ~has_target).sum())
     if not has_target.any():
         raise DataError(f"{data.file.path}: {_why_unusable(data)}; there is nothing to train on")
     if keep_empty or not empty:
-        return np.arange(len(has_target)), ()
+        return np.flatnonzero(inside), ()
     note = (
         f"{data.file.path.name}: {empty} images without usable annotations are left out "
         "(data.keep_empty=true keeps them)"
     )
-    return np.flatnonzero(has_target), (note,)
+    return np.flatnonzero(inside & has_target), (note,)

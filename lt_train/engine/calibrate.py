@@ -15,7 +15,6 @@ from lt_data.counts.categories import CategoryCounts
 from lt_data.errors import DataError, RecipeError
 from lt_data.progress import SILENT
 from lt_data.terminal import Bar
-from lt_train.calibration import searchable_options
 from lt_train.calibration.base import Calibration
 from lt_train.data.bad_images import BadImages
 from lt_train.data.dataset import make_loader
@@ -24,14 +23,14 @@ from lt_train.data.images import as_input, on_device
 from lt_train.data.plan import Plan
 from lt_train.detectors import LongTailDetector, set_trainable
 from lt_train.engine.budget import write_trainable
-from lt_train.engine.calibration_search import Search, search_option, search_split, write_search
+from lt_train.engine.calibration_search import Search, best_value, candidates
 from lt_train.engine.state import weights_content
 from lt_train.engine.together import left_out_by_all, things_seen
 from lt_train.global_batch import sharing, summed
 from lt_train.inference.evaluate_run import evaluate_model
 from lt_train.memory import named_memory, training_advice
 from lt_train.processes import Processes, process_device, run_together
-from lt_train.recipe.load import Override, beaten_in, calibration_content, make_noted, make_recipe, parse_overrides
+from lt_train.recipe.load import Override, beaten_in, calibration_content, make_noted, parse_overrides
 from lt_train.recipe.sections import Recipe
 from lt_train.report.run_report import draw_run_report
 from lt_train.runs.checkpoint import save_checkpoint
@@ -39,16 +38,17 @@ from lt_train.runs.compute import prepare
 from lt_train.runs.data import (
     GroupsFor,
     RunData,
-    ValidationData,
     data_record,
     describe_groups,
     load_run_data,
     written_notes,
 )
 from lt_train.runs.directory import RunDir, create_run_dir, new_run, write_environment, write_recipe
+from lt_train.runs.hold_out import annotations_outside
 from lt_train.runs.log import RunLog, SilentLog
 from lt_train.runs.metadata import ChosenGroups, trained_groups, trained_groups_source
-from lt_train.runs.model import choose_device, model_from_run
+from lt_train.runs.model import FromRun, choose_device, model_from_run
+from lt_train.runs.search_images import search_images
 
 
 def calibrate_run(
@@ -191,38 +191,42 @@ def _calibrate(
     processes: Processes,
 ) -> RunDir:
     """The same in a directory that the first process alone writes."""
-    candidates = _candidates(recipe, search) if search else []
+    recipes = candidates(recipe, search) if search else []
     device = choose_device(process_device(recipe.device, processes))
     data = load_run_data(recipe, groups_for)
     processes.compare(things_seen(recipe, data))
-    split = search_split(search, data) if search else None
-    trained, odd = _trained_model(recipe, data, init_from)
-    model = prepare(trained, recipe.compute, device)
+    taken = _trained_model(recipe, data, init_from)
+    images = search_images(data, taken.unseen, files=search.files, on=search.on) if search else None
+    model = prepare(taken.model, recipe.compute, device)
     run = RunDir(out)
     if processes.is_first:
-        create_run_dir(out, recipe, data_record(data), force=force)
+        searched = {"search": {"option": search.option, **images.record()}} if search and images else {}
+        create_run_dir(out, recipe, data_record(data) | searched, force=force)
         write_environment(run, device, processes.world)
     with RunLog(run, total=0, every=1) if processes.is_first else SilentLog() as log:
         if processes.is_first:
             for line in (
                 *_opening_lines(recipe, data, init_from, notes),
-                *odd,
+                *taken.notes,
                 *write_trainable(run.report / "trainable.csv", model),
             ):
                 log.line(line)
         bad_images = BadImages(recipe.data.most_bad_images, log.line) if recipe.data.on_bad_image == "skip" else None
         for line in (*_fit(model, recipe, data, processes, bad_images), *left_out_by_all(bad_images, processes)):
             log.line(line)
-        if search is not None and split is not None:
-            recipe = candidates[_searched(model, recipe, data, search, split, run, log, processes)]
+        if search is not None and images is not None:
+            best = best_value(model, recipe, data, search, images, run.report, log.line, processes)
+            _calibration_of(model).choose(search.option, search.values[best])
+            recipe = recipes[best]
         if processes.is_first:
             write_recipe(run, recipe)
-            save_checkpoint(run.last, weights_content(recipe, data, model))
+            save_checkpoint(run.last, weights_content(recipe, data, model, unseen=taken.unseen))
         _evaluate(model, recipe, data, run, log, processes)
         if processes.is_first:
             for line in written_notes(data):
                 log.line(line)
-            draw_run_report(run.report, run.path.name, losses=None, metrics=run.evaluation / "metrics.json")
+            name = f"{run.path.name} ({images.mark})" if images else run.path.name
+            draw_run_report(run.report, name, losses=None, metrics=run.evaluation / "metrics.json")
     return run
 
 
@@ -254,9 +258,10 @@ def groups_to_keep(recipe: Recipe, source: Path, asked: bool | None = None) -> G
     return groups_for
 
 
-def _trained_model(recipe: Recipe, data: RunData, source: Path) -> tuple[LongTailDetector, list[str]]:
-    """The model of a run, all of it: a fresh layer could not be calibrated; and a warning about its training data."""
-    model, report, odd = model_from_run(recipe, data, source)
+def _trained_model(recipe: Recipe, data: RunData, source: Path) -> FromRun:
+    """The model of a run, all of it: a fresh layer could not be calibrated."""
+    taken = model_from_run(recipe, data, source)
+    report = taken.report
     if report.reinitialised:
         raise DataError(
             f"{source}: {', '.join(report.reinitialised)} does not fit head={recipe.head.name}, these categories and "
@@ -264,8 +269,8 @@ def _trained_model(recipe: Recipe, data: RunData, source: Path) -> tuple[LongTai
             "and would start anew; a calibration needs trained layers: give the run's own head and data, and leave out "
             "data.groups"
         )
-    set_trainable(model, "none")
-    return model, odd
+    set_trainable(taken.model, "none")
+    return taken
 
 
 def _opening_lines(recipe: Recipe, data: RunData, source: Path, notes: Sequence[str]) -> list[str]:
@@ -290,7 +295,8 @@ def _fit(
         calibration.attach(classifier)
     if calibration.wants_boxes:
         # every process looks at all of them: no image is opened
-        calibration.fit_boxes(*(torch.from_numpy(part) for part in box_centres(data.train)))
+        centres, labels = box_centres(data.train, annotations_outside(data.train, data.held_out))
+        calibration.fit_boxes(torch.from_numpy(centres), torch.from_numpy(labels))
     if calibration.regions != "none":
         one_pass = Plan(recipe.seed, len(data.dataset), recipe.optim.batch, accumulate=1, epochs=1)
         batches = processes.share([list(batch) for step in one_pass.steps() for batch in step.batches])
@@ -325,54 +331,6 @@ def _calibration_of(model: LongTailDetector) -> Calibration:
     calibration = model.calibration
     assert calibration is not None, "internal error: the recipe has a calibration"
     return calibration
-
-
-def _candidates(recipe: Recipe, search: Search) -> list[Recipe]:
-    """The recipe with each value of the option that is searched.
-
-    Raises:
-        RecipeError: The calibration has no such number among its options, or a value is out of range.
-        DataError: There is nothing to measure on.
-    """
-    name, option = recipe.calibration.name, search.option
-    numbers = searchable_options(name)
-    if not numbers:
-        raise RecipeError(f"--search: got '{option}'; calibration {name} has no option that is a number; leave it out")
-    if option not in numbers:
-        raise RecipeError(
-            f"--search: got '{option}'; options of calibration {name} that can be searched are {', '.join(numbers)}; "
-            f"write for example --search {numbers[0]}=0.5,1"
-        )
-    if search.files is None and recipe.data.val is None:
-        raise DataError("--search: the recipe has no data.val; give the split with --annotations and --images")
-    content = recipe.to_plain()
-    return [make_recipe(content, [f"calibration.{option}={value!r}"], where="--search") for value in search.values]
-
-
-def _searched(
-    model: LongTailDetector,
-    recipe: Recipe,
-    data: RunData,
-    search: Search,
-    split: ValidationData,
-    run: RunDir,
-    log: RunLog | SilentLog,
-    processes: Processes,
-) -> int:
-    """Which value of the option is best; the model's calibration takes it."""
-    tried = search_option(model, recipe, data, search, split, processes)
-    best = 0
-    if tried is not None:
-        for line in write_search(run.report, search, tried):
-            log.line(line)
-        # the same file may have been named in another way
-        if data.val is not None and data.val.file.sha256 == split.file.sha256:
-            log.line("note: the search used the validation data, so the AP on it is optimistic for the chosen value")
-        scored = tried
-        best = max(range(len(scored)), key=lambda i: (scored[i]["bbox"]["AP"] or 0.0, -i))
-    best = processes.tell(best)
-    _calibration_of(model).choose(search.option, search.values[best])
-    return best
 
 
 def _evaluate(

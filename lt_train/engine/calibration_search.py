@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -22,7 +22,7 @@ from lt_data.annotations.category_ids import CategoryIds
 from lt_data.errors import DataError, RecipeError
 from lt_data.progress import SILENT
 from lt_data.terminal import Bar
-from lt_train.data.detection_data import DetectionData
+from lt_train.calibration import searchable_options
 from lt_train.data.images import as_input
 from lt_train.detectors import LongTailDetector
 from lt_train.evaluation import Detections, join_detections, model_detections
@@ -31,10 +31,12 @@ from lt_train.evaluation.measure import measure
 from lt_train.inference.detect import ImageList, loaded_images, pack, unpack
 from lt_train.memory import inference_advice, named_memory
 from lt_train.processes import Processes
+from lt_train.recipe.load import make_recipe
 from lt_train.recipe.sections import Files, Recipe
 from lt_train.report.search_curve import plot_search
-from lt_train.runs.data import RunData, ValidationData, load_validation
+from lt_train.runs.data import RunData
 from lt_train.runs.directory import write_text
+from lt_train.runs.search_images import SearchImages, SearchOn
 
 MOST_VALUES = 101
 
@@ -46,12 +48,14 @@ class Search:
     Attributes:
         option: A numeric option of the calibration.
         values: V values, ascending.
-        files: The split that decides; the recipe's validation data unless given.
+        files: The split that decides, if one is named.
+        on: ``training``: the images that training held out, else some that it has seen; ``val``: the validation data.
     """
 
     option: str
     values: tuple[float, ...]
     files: Files | None = None
+    on: SearchOn = "training"
 
 
 def parse_search(text: str) -> tuple[str, tuple[float, ...]]:
@@ -81,22 +85,66 @@ def parse_search(text: str) -> tuple[str, tuple[float, ...]]:
     return option, tuple(float(value) for value in values)
 
 
-def search_split(search: Search, data: RunData) -> ValidationData:
-    """What the search measures on.
+def candidates(recipe: Recipe, search: Search) -> list[Recipe]:
+    """The recipe with each value of the option that is searched.
 
     Raises:
-        DataError: The split cannot be used.
+        RecipeError: The calibration has no such number among its options, a value is out of range, or two splits are
+            named.
+        DataError: There is nothing to measure on.
     """
-    split = data.val
-    if search.files is not None:
-        split = load_validation(search.files, data.train.counts, masks=False, reading=data.train.reading)
-    assert split is not None, "internal error: checked before anything was read"
-    if not split.counts.instances.any():
-        raise DataError(
-            f"{split.file.path}: no object to measure an AP on, by which a search takes a value; "
-            "give another split with --annotations and --images"
+    name, option = recipe.calibration.name, search.option
+    numbers = searchable_options(name)
+    if not numbers:
+        raise RecipeError(f"--search: got '{option}'; calibration {name} has no option that is a number; leave it out")
+    if option not in numbers:
+        raise RecipeError(
+            f"--search: got '{option}'; options of calibration {name} that can be searched are {', '.join(numbers)}; "
+            f"write for example --search {numbers[0]}=0.5,1"
         )
-    return split
+    if search.on == "val" and search.files is not None:
+        raise RecipeError("--on val: --annotations and --images name another split; leave one of them out")
+    if search.on == "val" and recipe.data.val is None:
+        raise DataError("--on val: the recipe has no data.val; give the split with --annotations and --images")
+    content = recipe.to_plain()
+    return [make_recipe(content, [f"calibration.{option}={value!r}"], where="--search") for value in search.values]
+
+
+def best_value(
+    model: LongTailDetector,
+    recipe: Recipe,
+    data: RunData,
+    search: Search,
+    images: SearchImages,
+    report: Path,
+    say: Callable[[str], None],
+    processes: Processes,
+) -> int:
+    """Which value has the best box AP, the first of equals, in all processes; the first of them writes what it found.
+
+    Args:
+        model: As for :func:`search_option`.
+        recipe: Batch size and workers.
+        data: Data of the run.
+        search: Option and values.
+        images: What to measure on.
+        report: Directory of the run's pictures.
+        say: Takes lines for people.
+        processes: This process among others.
+
+    Raises:
+        DataError: An image cannot be read.
+    """
+    say(images.line)
+    tried = search_option(model, recipe, data, search, images, processes)
+    if tried is not None:
+        for line in write_search(report, search, images, tried):
+            say(line)
+    return processes.tell(0 if tried is None else _best(tried))
+
+
+def _best(tried: Sequence[dict[str, Any]]) -> int:
+    return max(range(len(tried)), key=lambda i: (tried[i]["bbox"]["AP"] or 0.0, -i))
 
 
 def search_option(
@@ -104,7 +152,7 @@ def search_option(
     recipe: Recipe,
     data: RunData,
     search: Search,
-    split: ValidationData,
+    images: SearchImages,
     processes: Processes,
 ) -> list[dict[str, Any]] | None:
     """Metrics of the detections with each value, in the order of the values.
@@ -114,7 +162,7 @@ def search_option(
         recipe: Batch size and workers.
         data: Data of the run.
         search: Option and values.
-        split: See :func:`search_split`.
+        images: What to measure on.
         processes: This process among others, each of which looks at its share of the images.
 
     Returns:
@@ -123,18 +171,19 @@ def search_option(
     Raises:
         DataError: An image cannot be read.
     """
-    found = _detections_of_values(model, split, recipe, search, processes)
+    found = _detections_of_values(model, images, recipe, search, processes)
     if found is None:
         return None
     options: dict[str, Any] = {"groups": data.groups, "train_counts": data.train.counts}
-    return [measure(split.file, one, truth=split.truth, iou_types=("bbox",), **options).metrics for one in found]
+    file = images.data.file
+    return [measure(file, one, truth=images.truth, iou_types=("bbox",), **options).metrics for one in found]
 
 
 def _detections_of_values(
-    model: LongTailDetector, split: DetectionData, recipe: Recipe, search: Search, processes: Processes
+    model: LongTailDetector, measured: SearchImages, recipe: Recipe, search: Search, processes: Processes
 ) -> list[Detections] | None:
     """V detections over all images, in their order; at the first process."""
-    images, size = ImageList.of(split), recipe.eval.batch
+    images, size = ImageList.of(measured.data, measured.rows), recipe.eval.batch
     rows = list(range(len(images.ids)))
     batches = processes.share([rows[start : start + size] for start in range(0, len(rows), size)])
     # of each batch, the detections of each value
@@ -152,7 +201,7 @@ def _detections_of_values(
             image_ids = images.ids[[row for row, _ in batch]].tolist()
             inputs = [as_input(image, device) for image in pixels]
             of_values = model.detections_with(inputs, search.option, search.values)
-            own.append([join_detections(_columns(image_ids, pixels, found, split.ids)) for found in of_values])
+            own.append([join_detections(_columns(image_ids, pixels, found, measured.data.ids)) for found in of_values])
             bar(batch[-1][0] + 1, len(rows))
     parts = processes.gather(pack(own))
     if parts is None:
@@ -173,12 +222,13 @@ def _columns(
     ]
 
 
-def write_search(report: Path, search: Search, tried: Sequence[dict[str, Any]]) -> list[str]:
+def write_search(report: Path, search: Search, images: SearchImages, tried: Sequence[dict[str, Any]]) -> list[str]:
     """Writes ``search.csv`` and ``search.png``; lines for people.
 
     Args:
         report: Directory of the run's pictures.
         search: What was searched.
+        images: What was measured on, which the table, the file and the picture name.
         tried: Metrics of each value.
     """
     report.mkdir(exist_ok=True)
@@ -188,12 +238,12 @@ def write_search(report: Path, search: Search, tried: Sequence[dict[str, Any]]) 
         for value, metrics in zip(search.values, tried, strict=True)
     ]
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([[search.option, "AP", *names], *rows])
+    header = [search.option, "AP", *names, "measured_on"]
+    csv.writer(text, lineterminator="\n").writerows([header, *([*row, images.kind] for row in rows)])
     write_text(report / "search.csv", text.getvalue())
-    plot_search(report / "search.png", search.option, search.values, tried)
+    plot_search(report / "search.png", search.option, search.values, tried, mark=images.mark)
     table = [[search.option, "AP", *names], *([f"{row[0]:g}", *map(percent, row[1:])] for row in rows)]
     width = max(len(cell) for row in table for cell in row) + 2
-    lines = ["box AP in percent:", *("".join(cell.rjust(width) for cell in row) for row in table)]
-    best = max(rows, key=lambda row: row[1] or 0.0)
-    lines.append(f"best: {search.option}={best[0]:g}")
+    lines = [f"box AP in percent, {images.mark}:", *("".join(cell.rjust(width) for cell in row) for row in table)]
+    lines.append(f"best: {search.option}={search.values[_best(tried)]:g} ({images.mark})")
     return lines

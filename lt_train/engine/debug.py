@@ -85,7 +85,7 @@ def keep_step(run: RunDir, recipe: Recipe, data: RunData, plan: Plan, state: Run
     kept_images = [list(_readable(batch, data)) for batch in step.batches]
     pixels = [[image for _, image in batch] for batch in kept_images]
     # the checkpoint holds the recipe too
-    content = weights_content(recipe, data, state.model)
+    content = weights_content(recipe, data, state.model, unseen=state.unseen)
     # the head has taken in the step, and perhaps the next one
     content["model"] = {**content["model"], **state.head_before(index)}
     save_checkpoint(folder / TENSORS, {**content, "images": pixels})

@@ -122,6 +122,8 @@ def _put_back(state: RunState, content: Mapping[str, Any], path: Path) -> None:
     load_optimizer(state.optimizer, content["optimizer"], path)
     load_scaler(state.scaler, content["scaler"], path)
     state.done, state.best = content["done"], content["best"]
+    # older versions held nothing out
+    state.unseen = content.get("unseen", 0)
 
 
 def _check_best(state: RunState, run: RunDir, begun: Begun) -> None:

@@ -58,6 +58,7 @@ class RunState:
         trained: What is called for losses: the model, or what averages its gradients over the processes.
         masks: What of the instances' masks targets hold.
         bad_images: Images that this process left out since it started.
+        unseen: How many of the held-out images, the first of them, neither this run nor one it came from has seen.
         heads: What the head carried before each of the last two steps, by their index.
     """
 
@@ -75,6 +76,7 @@ class RunState:
     processes: Processes = field(default_factory=Processes)
     masks: MaskForm = "none"
     bad_images: BadImages | None = None
+    unseen: int = 0
     trained: nn.Module = field(init=False)
     heads: dict[int, dict[str, Tensor]] = field(default_factory=dict)
 
@@ -159,11 +161,13 @@ def start_state(
         RecipeError: Nothing is trained, or a layer starts anew that must not.
     """
     if init_from is not None and not resume:
-        model, report, odd = model_from_run(recipe, data, init_from, fresh_classifier=recipe.head.fresh_classifier)
-        notes = [f"weights from {init_from}; newly initialised: {_fresh(report)}", *odd]
+        taken = model_from_run(recipe, data, init_from, fresh_classifier=recipe.head.fresh_classifier)
+        model, report, unseen = taken.model, taken.report, taken.unseen
+        notes = [f"weights from {init_from}; newly initialised: {_fresh(report)}", *taken.notes]
     else:
         model = make_model(recipe, data.train.counts, data.groups, load_pretrained=not resume)
         report, notes = model.load_report, [] if resume else _first_notes(recipe, model)
+        unseen = len(data.held_out)
     if not set_trainable(model, recipe.train):
         raise RecipeError(
             f"train: '{recipe.train}' trains nothing and there is no calibration; choose what to train, or what to fit"
@@ -183,6 +187,7 @@ def start_state(
         notes=notes,
         processes=processes or Processes(),
         masks=data.dataset.masks,
+        unseen=unseen,
     )
 
 
@@ -299,7 +304,7 @@ def checkpoint_content(recipe: Recipe, data: RunData, state: RunState) -> dict[s
     }
     if state.ema is not None:
         progress |= {"trained_model": state.model.state_dict(), "averaged": int(state.ema.n_averaged)}
-    return {**weights_content(recipe, data, state.result), **progress}
+    return {**weights_content(recipe, data, state.result, unseen=state.unseen), **progress}
 
 
 def _check_finite(state: RunState) -> None:
@@ -314,8 +319,8 @@ def _check_finite(state: RunState) -> None:
         )
 
 
-def weights_content(recipe: Recipe, data: RunData, model: LongTailDetector) -> dict[str, Any]:
-    """What a checkpoint holds for whoever uses the model: weights, recipe and categories.
+def weights_content(recipe: Recipe, data: RunData, model: LongTailDetector, *, unseen: int) -> dict[str, Any]:
+    """What a checkpoint holds for whoever uses the model: weights, recipe, categories, and how much it has not seen.
 
     Raises:
         DataError: An annotation file was changed since it was read.
@@ -326,6 +331,7 @@ def weights_content(recipe: Recipe, data: RunData, model: LongTailDetector) -> d
         "recipe": recipe.to_plain(),
         "categories": counts_to_plain(data.train.counts),
         "train_sha256": data.train.file.sha256,
+        "unseen": unseen,
     }
 
 

@@ -59,6 +59,11 @@ def describe_processes(recipe: Recipe, data: RunData, state: RunState) -> list[s
             if recipe.optim.accumulate > 1
             else []
         ),
+        *(
+            [f"what head {recipe.head.name} carries from batch to batch moves at each of them, not once a step"]
+            if recipe.optim.accumulate > 1 and state.model.head.carries_state
+            else []
+        ),
     ]
     if not apart:
         return [shared]

@@ -251,15 +251,22 @@ def evaluate_predictions(
     return measured
 
 
+def _directory_of(source: Path) -> Path | None:
+    """The dataset directory that a path is, or whose annotation file it is."""
+    directory = source.parent if source.name == ANNOTATIONS and (source.parent / GROUPS).is_file() else source
+    return directory if is_dataset_dir(directory) else None
+
+
 def _own_groups(
     source: Path | None, trained: CategoryCounts | None, matched: CategoryCounts | None
 ) -> Callable[[], tuple[Group, ...]] | None:
     """Reads the groups of a dataset directory, under the ids that its categories have in the annotations measured."""
-    if source is None or trained is None or matched is None or not is_dataset_dir(source):
+    directory = None if source is None else _directory_of(source)
+    if directory is None or trained is None or matched is None:
         return None
 
     def read() -> tuple[Group, ...]:
-        groups = load_groups(source / GROUPS, trained, sha256=sha256_of(source / ANNOTATIONS)).groups
+        groups = load_groups(directory / GROUPS, trained, sha256=sha256_of(directory / ANNOTATIONS)).groups
         if matched is trained:
             return groups
         names = dict(zip(trained.category_ids.tolist(), trained.names, strict=True))

@@ -80,9 +80,12 @@ class ImageList:
     reading: ImageReading = AS_STORED
 
     @classmethod
-    def of(cls, data: DetectionData) -> ImageList:
-        """The images of an annotation file."""
-        return cls(data.file.image_ids, data.paths, data.file.image_sizes, data.reading)
+    def of(cls, data: DetectionData, rows: IntArray | None = None) -> ImageList:
+        """The images of an annotation file: all of them, or those in some rows."""
+        if rows is None:
+            return cls(data.file.image_ids, data.paths, data.file.image_sizes, data.reading)
+        paths = [data.paths[row] for row in rows.tolist()]
+        return cls(data.file.image_ids[rows], paths, data.file.image_sizes[rows], data.reading)
 
 
 class ImageDetections(msgspec.Struct):

@@ -20,6 +20,7 @@ from lt_train.processes import Processes, run_together
 from lt_train.recipe.sections import Files, Recipe, has_masks
 from lt_train.runs.data import ValidationData, load_validation
 from lt_train.runs.directory import RunDir
+from lt_train.runs.metadata import chosen_on_notes
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def evaluate_run(
         if found is None:
             return None
         warnings = _warnings(trained.model, data, recipe)
-        odd = _trained_on_notes(data, trained.train_sha256)
+        odd = (*_trained_on_notes(data, trained.train_sha256), *chosen_on_notes(run.data, data.file))
         return _Predicted(found, data, recipe, trained.counts, chosen, where, warnings, odd)
 
     predicted = run_together(work)

@@ -45,10 +45,12 @@ class OtherNames:
     Attributes:
         keys: A key of ours by its last part, or by all of it, in small letters.
         values: One of our values by theirs, in small letters and with hyphens.
+        absent: What there is in place of a key that we do not have, by its last part, in small letters.
     """
 
     keys: Mapping[str, str] = field(default_factory=dict)
     values: Mapping[str, str] = field(default_factory=dict)
+    absent: Mapping[str, str] = field(default_factory=dict)
 
 
 NO_OTHERS: Final = OtherNames()
@@ -193,6 +195,10 @@ def _unknown(
         key = (*section, name)
         meant = _meant(key, known, others)
         inner = _at(key, content)
+        instead = others.absent.get(name.lower().replace("-", "_"))
+        if instead is not None:
+            yield f"unknown key '{_spelled(key)}'; {instead}; remove it"
+            continue
         if isinstance(inner, Mapping):
             meant = [name for name in meant if all(f"{name[1:-1]}.{part}" in known for part in inner)]
         if meant or not isinstance(inner, Mapping) or not inner:

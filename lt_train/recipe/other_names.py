@@ -85,7 +85,17 @@ def _keys() -> dict[str, str]:
     return {**anywhere, **files}
 
 
-OTHER_NAMES: Final = OtherNames(_keys(), OTHER_VALUES)
+_ABSENT: Final[Mapping[str, str]] = {
+    **dict.fromkeys(
+        ("num_classes", "n_classes", "nc", "number_of_classes"),
+        "the classes are the categories of data.train.annotations",
+    ),
+    **dict.fromkeys(
+        ("patience", "early_stopping", "early_stop", "early_stopping_patience"),
+        "a run takes all of its schedule, and keeps the checkpoint with the best AP as best (see eval.every)",
+    ),
+}
+OTHER_NAMES: Final = OtherNames(_keys(), OTHER_VALUES, _ABSENT)
 
 
 def key_of(name: str) -> str | None:

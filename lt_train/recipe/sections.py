@@ -89,6 +89,9 @@ class DataSection(Section):
     classes_below: int | None = Field(
         None, ge=1, description="Train only on classes with fewer instances; objects of the others become background."
     )
+    hold_out: float = Field(
+        0.0, ge=0, le=0.5, description="Share of the training images kept out of training, for searches of calibrate."
+    )
     keep_empty: bool = Field(False, description="Train on images without annotations too.")
     image_range: ImageRange = Field(
         "auto", description="auto or LOW,HIGH: values that become 0 and 255 in images of more than 8 bits a pixel."

@@ -16,7 +16,9 @@ ALL_CLASSES = COLOURS[-1]
 GROUPS = COLOURS[:-1]
 
 
-def plot_search(path: Path, option: str, values: Sequence[float], metrics: Sequence[Mapping[str, Any]]) -> None:
+def plot_search(
+    path: Path, option: str, values: Sequence[float], metrics: Sequence[Mapping[str, Any]], *, mark: str = ""
+) -> None:
     """Draws box AP in percent over the values of an option, one line for all classes and one for each group.
 
     Args:
@@ -24,14 +26,17 @@ def plot_search(path: Path, option: str, values: Sequence[float], metrics: Seque
         option: Name of the option.
         values: V values, ascending.
         metrics: Content of ``metrics.json`` for each of them.
+        mark: What was measured on, for the title.
 
     Raises:
         OutputError: The picture cannot be written.
     """
-    save_figure(search_figure(option, values, metrics), path)
+    save_figure(search_figure(option, values, metrics, mark=mark), path)
 
 
-def search_figure(option: str, values: Sequence[float], metrics: Sequence[Mapping[str, Any]]) -> Figure:
+def search_figure(
+    option: str, values: Sequence[float], metrics: Sequence[Mapping[str, Any]], *, mark: str = ""
+) -> Figure:
     """The figure of :func:`plot_search`, with the same arguments."""
     groups = list(metrics[0]["bbox"]["groups"])
     # a line of the legend takes 0.22 inches
@@ -45,7 +50,7 @@ def search_figure(option: str, values: Sequence[float], metrics: Sequence[Mappin
     axes.set_ylim(bottom=0)
     axes.set_xlabel(option)
     axes.set_ylabel("box AP in percent")
-    axes.set_title(f"Box AP by {option}")
+    axes.set_title(f"Box AP by {option}" + (f"\n{mark}" if mark else ""))
     tidy(axes)
     # long enough a sample to show the longer patterns
     axes.legend(

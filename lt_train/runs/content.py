@@ -248,7 +248,7 @@ _ALWAYS: Final[dict[str, _Rule]] = {
     "categories": (_are_categories, "the ids, names and counts of the training categories"),
     "train_sha256": (_is_sha256, "the SHA-256 of the training file"),
 }
-# of a training; a calibration has none of them
+# of a training; a calibration has "unseen" alone, which older versions lack
 _PROGRESS: Final[dict[str, _Rule]] = {
     "optimizer": (_is_optimizer, "the state of the optimiser in finite numbers"),
     "scaler": (_is_record, "the state of the loss scale"),
@@ -257,5 +257,6 @@ _PROGRESS: Final[dict[str, _Rule]] = {
     "evaluated": _WHOLE,
     "trained_model": _WEIGHTS,
     "averaged": _WHOLE,
+    "unseen": _WHOLE,
     "val_sha256": (lambda value: value is None or _is_sha256(value), "the SHA-256 of the validation file or nothing"),
 }

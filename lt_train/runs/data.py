@@ -7,8 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from lt_data.annotations.file import AnnotationFile
 from lt_data.annotations.same_categories import check_same_categories
+from lt_data.arrays import IntArray
 from lt_data.counts.categories import CategoryCounts, counts_to_plain
 from lt_data.counts.repeat_factors import expected_copies
 from lt_data.errors import DataError
@@ -30,6 +33,7 @@ from lt_train.data.target import MaskForm
 from lt_train.data.workers import many_workers_note
 from lt_train.evaluation import GroundTruth, load_ground_truth
 from lt_train.recipe.sections import Files, Recipe, has_masks
+from lt_train.runs.hold_out import held_out_note, held_out_rows, hold_out
 from lt_train.runs.metadata import (
     ChosenFactors,
     ChosenGroups,
@@ -68,6 +72,7 @@ class RunData:
         groups_source: Where they come from, for people.
         factors: Repeat factors of the images of the training file, or ``None``.
         notes: What was left out and what is odd, one line each.
+        held_out: Positions of the images of the training file that are not trained on, in the order of ``hold_out``.
     """
 
     train: DetectionData
@@ -77,6 +82,7 @@ class RunData:
     groups_source: str
     factors: ChosenFactors | None
     notes: tuple[str, ...]
+    held_out: IntArray
 
 
 def load_run_data(recipe: Recipe, groups_for: GroupsFor | None = None) -> RunData:
@@ -95,13 +101,18 @@ def load_run_data(recipe: Recipe, groups_for: GroupsFor | None = None) -> RunDat
     chosen = given or choose_groups(recipe, train.file, train.counts)
     factors = choose_factors(recipe, train.file)
     own_notes = (*untrained_note(train), *stale_note(recipe, train.file), *chosen.notes)
+    # before classes are left out: every run on these images holds out the same ones
+    held_out = held_out_rows(train, recipe.data.hold_out)
+    own_notes += held_out_note(train, held_out, recipe.data.hold_out)
     if recipe.data.classes_below is not None:
         train = keep_classes_below(train, recipe.data.classes_below)
+    if len(held_out):
+        train = hold_out(train, held_out)
     val = None
     if recipe.data.val:
         val = load_validation(recipe.data.val, train.counts, masks=has_masks(recipe), reading=reading)
     mask_notes = check_segmentations(train) if needs_mask_targets(recipe) else ()
-    rows, notes = training_rows(train, keep_empty=recipe.data.keep_empty)
+    rows, notes = training_rows(train, keep_empty=recipe.data.keep_empty, held_out=held_out)
     dataset = DetectionDataset(
         train,
         rows,
@@ -113,7 +124,8 @@ def load_run_data(recipe: Recipe, groups_for: GroupsFor | None = None) -> RunDat
     )
     notes = (*train.notes, *mask_notes, *notes, *own_notes, *data_notes(train, val), *(val.notes if val else ()))
     # the same file for both says the same of both
-    return RunData(train, dataset, val, chosen.groups, chosen.source, factors, tuple(dict.fromkeys(notes)))
+    notes = tuple(dict.fromkeys(notes))
+    return RunData(train, dataset, val, chosen.groups, chosen.source, factors, notes, held_out)
 
 
 def needs_mask_targets(recipe: Recipe) -> bool:
@@ -209,6 +221,7 @@ def data_record(data: RunData) -> dict[str, Any]:
     record: dict[str, Any] = {"schema": 1, "train": _fingerprint(data.train), "val": None}
     if data.val is not None:
         record["val"] = _fingerprint(data.val)
+    record["held_out"] = _held_out_record(data)
     record["categories"] = counts_to_plain(data.train.counts)
     record |= {**groups_to_record(data.groups), "groups_source": data.groups_source, "repeat_factors": None}
     if data.factors is not None:
@@ -222,8 +235,16 @@ def _fingerprint(data: DetectionData) -> dict[str, Any]:
         "annotations": str(data.file.path),
         "sha256": data.file.sha256,
         "images": len(data.paths),
-        "instances": int(data.counts.instances.sum()),
+        "instances": int((~data.file.crowd).sum()),
     }
+
+
+def _held_out_record(data: RunData) -> dict[str, Any] | None:
+    """Which images of the training file were held out; ``None`` where all were trained on."""
+    if not len(data.held_out):
+        return None
+    ids = np.sort(data.train.file.image_ids[data.held_out])
+    return {"images": len(ids), "image_ids": ids.tolist()}
 
 
 def check_unchanged(data: RunData) -> None:

@@ -212,7 +212,8 @@ def trained_groups(record: Path, recipe: Recipe, counts: CategoryCounts) -> tupl
     Raises:
         DataError: The record does not say the groups, and the recipe has no bounds.
     """
-    if isinstance(recipe.data.groups, tuple):
+    # where images were held out, the bounds were laid through the counts of all
+    if isinstance(recipe.data.groups, tuple) and not recipe.data.hold_out:
         return make_groups(counts.category_ids, counts.instances, recipe.data.groups)
     found = _read_record(record)
     bounds = found.group_bounds or {}
@@ -229,6 +230,37 @@ def trained_groups_source(record: Path) -> str:
         DataError: It cannot be read.
     """
     return _read_record(record).groups_source or str(record)
+
+
+class _Search(msgspec.Struct):
+    option: str
+    measured_on: str
+    sha256: str
+
+
+class _Searched(msgspec.Struct):
+    search: _Search | None = None
+
+
+def chosen_on_notes(record: Path, file: AnnotationFile) -> tuple[str, ...]:
+    """A line if an option of the run's calibration was chosen on what is measured, or on images that it had seen.
+
+    Args:
+        record: The ``data.json`` of the run.
+        file: What is measured.
+    """
+    try:
+        search = msgspec.json.decode(record.read_bytes(), type=_Searched).search
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return ()
+    if search is None:
+        return ()
+    if search.measured_on in ("val", "file") and search.sha256 == file.sha256:
+        what = "tuned on val" if search.measured_on == "val" else "tuned on it"
+        return (f"{file.path.name}: {what}: calibration.{search.option} has its best value on it, so AP is optimistic",)
+    if search.measured_on == "seen":
+        return (f"seen: calibration.{search.option} was chosen on images that the run was trained on",)
+    return ()
 
 
 def check_resumed(

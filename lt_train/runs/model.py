@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from lt_train.randomness import keyed_generator
 from lt_train.recipe.sections import Recipe
 from lt_train.runs.checkpoint import load_result
 from lt_train.runs.data import RunData
-from lt_train.runs.notes import other_training_file
+from lt_train.runs.notes import other_training_file, seen_before_note
 
 
 def make_model(
@@ -104,9 +104,23 @@ def resolve_checkpoint(source: Path) -> Path:
     return source / "checkpoints" / "last.pt" if source.is_dir() else source
 
 
-def model_from_run(
-    recipe: Recipe, data: RunData, source: Path, *, fresh_classifier: bool = False
-) -> tuple[LongTailDetector, LoadReport, list[str]]:
+class FromRun(NamedTuple):
+    """A model with the weights of a run.
+
+    Attributes:
+        model: On the CPU.
+        report: What was loaded.
+        notes: Warnings if the weights were trained on other annotations, or on what is held out now.
+        unseen: How many of the images that are held out now, the first of them, the weights have not seen either.
+    """
+
+    model: LongTailDetector
+    report: LoadReport
+    notes: tuple[str, ...]
+    unseen: int
+
+
+def model_from_run(recipe: Recipe, data: RunData, source: Path, *, fresh_classifier: bool = False) -> FromRun:
     """A model of the recipe with the weights of a run directory or checkpoint, on the CPU.
 
     Args:
@@ -114,9 +128,6 @@ def model_from_run(
         data: Of the new run.
         source: The run directory or checkpoint.
         fresh_classifier: Whether the classifier starts anew even if it could be taken over.
-
-    Returns:
-        The model, what was loaded, and a warning if the weights were trained on other annotations.
 
     Raises:
         DataError: The checkpoint cannot be read, or a weight is missing, unexpected or of another shape.
@@ -132,4 +143,14 @@ def model_from_run(
         fresh_classifier=fresh_classifier,
         where=str(path),
     )
-    return model, report, other_training_file(content, data.train, source)
+    unseen = _unseen(content, data)
+    notes = (*other_training_file(content, data.train, source), *seen_before_note(data, unseen, source))
+    return FromRun(model, report, notes, unseen)
+
+
+def _unseen(content: Mapping[str, Any], data: RunData) -> int:
+    """How many of the images held out here were held out from the weights too; they are the first of their order."""
+    if content["train_sha256"] != data.train.file.sha256:
+        return 0
+    # older versions held nothing out
+    return min(len(data.held_out), content.get("unseen", 0))

@@ -12,7 +12,7 @@ from lt_train.data.detection_data import DetectionData
 from lt_train.evaluation.truth.notes import truth_notes
 
 if TYPE_CHECKING:
-    from lt_train.runs.data import ValidationData
+    from lt_train.runs.data import RunData, ValidationData
 
 
 def data_notes(train: DetectionData, val: ValidationData | None) -> tuple[str, ...]:
@@ -23,6 +23,23 @@ def data_notes(train: DetectionData, val: ValidationData | None) -> tuple[str, .
         lines += overlap_notes(train.paths, val.paths, val.file.path.name)
     # validation data that are the training data would say all twice
     return tuple(f"warning: {line}" for line in dict.fromkeys(lines))
+
+
+def seen_before_note(data: RunData, unseen: int, source: Path) -> list[str]:
+    """A warning if the weights that a run starts from were trained on images that it holds out.
+
+    Args:
+        data: Of the run.
+        unseen: How many of its held-out images the weights have not seen.
+        source: What to call the weights.
+    """
+    seen = len(data.held_out) - unseen
+    if not seen:
+        return []
+    return [
+        f"warning: {source} was trained on {seen:,} of the {len(data.held_out):,} images that data.hold_out holds out, "
+        "or may have been: they are not new to this model; train what it starts from with the same data.hold_out"
+    ]
 
 
 def other_training_file(content: Mapping[str, Any], train: DetectionData, source: Path) -> list[str]:

@@ -293,6 +293,22 @@ def on_screen(text):
     return lines
 
 
+@pytest.mark.parametrize("command", ["data", "train"])
+def test_an_interrupt_of_the_first_imports_is_no_traceback(command):
+    """It comes while the package is imported, before there is a command to answer it."""
+    code = (
+        "import sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'click': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        f"import lt_cli.{command}\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0
+    assert done.stderr == "interrupted\n"
+
+
 def test_calibrate(quickstart, tmp_path):
     """As the documentation shows it: a search, a comparison with the baseline, and one line for each mistake."""
     runs = quickstart[0]
@@ -300,6 +316,7 @@ def test_calibrate(quickstart, tmp_path):
     run = lt_train("calibrate", runs / "softmax", *options, cwd=quickstart[0].parents[1])
     assert run.exit_code == 0, run.stderr
     assert run.stdout == f"written: {tmp_path / 'tau'}\n"
+    assert "warning: seen: search: on " in run.stderr
     assert "best: tau=" in run.stderr
     again = lt_train("calibrate", runs / "softmax", *options, cwd=quickstart[0].parents[1])
     assert again.exit_code == 1

@@ -127,6 +127,38 @@ def load_ground_truth(
     return _columns(annotations, source, masks=masks)
 
 
+def only_images(truth: GroundTruth, image_ids: IntArray) -> GroundTruth:
+    """The same for some of the images, and without masks.
+
+    Args:
+        truth: All of it.
+        image_ids: The images that stay.
+    """
+    images = np.flatnonzero(np.isin(truth.image_ids, image_ids))
+    kept = np.isin(truth.images, image_ids)
+
+    def of_images(values: Any) -> Any:
+        return None if values is None else type(values)(values[i] for i in images.tolist())
+
+    return replace(
+        truth,
+        image_ids=truth.image_ids[images],
+        image_sizes=truth.image_sizes[images],
+        images=truth.images[kept],
+        categories=truth.categories[kept],
+        boxes=truth.boxes[kept],
+        areas=truth.areas[kept],
+        crowd=truth.crowd[kept],
+        segmentations=None,
+        mask_extents=None,
+        negatives=of_images(truth.negatives),
+        not_exhaustive=of_images(truth.not_exhaustive),
+        file_names=of_images(truth.file_names),
+        image_names=of_images(truth.image_names),
+        rows=None if truth.rows is None else truth.rows[kept],
+    )
+
+
 def with_masks(ground_truth: GroundTruth, file: AnnotationFile) -> GroundTruth:
     """The same with the masks of the file that it was read from; as it is if it has them.
 

@@ -27,8 +27,10 @@ class MicroBatchDraws:
         return torch.cat(parts, dim=1) if parts else torch.empty(rows, 0, dtype=torch.float64)
 
     def for_each(self, columns: int) -> Tensor:
-        """Float64 draws in [0, 1), [M, columns], a row for each of the M micro-batches, on the CPU."""
-        rows = [torch.rand(columns, generator=g, dtype=torch.float64) for g in self.generators]
+        """Float64 draws in [0, 1), [M, columns], a row for each of the M micro-batches with regions, on the CPU."""
+        # regions are counted through the micro-batches that have any, so an empty one has no row
+        pairs = zip(self.generators, self.regions, strict=True)
+        rows = [torch.rand(columns, generator=g, dtype=torch.float64) for g, count in pairs if count]
         return torch.stack(rows) if rows else torch.empty(0, columns, dtype=torch.float64)
 
 

@@ -170,7 +170,8 @@ def test_search(decided_run, case, tmp_path, monkeypatch):
     """Each value finds what a run with that value does; the best one is kept, in recipe, state and detections."""
     method, option, values, overrides = SEARCHES[case]
     found = measured_detections(monkeypatch)
-    run = calibrate_run(decided_run, method, tmp_path / "run", overrides=overrides, search=Search(option, values))
+    search = Search(option, values, on="val")
+    run = calibrate_run(decided_run, method, tmp_path / "run", overrides=overrides, search=search)
     rows = list(csv.DictReader((run.report / "search.csv").open()))
     assert [float(row[option]) for row in rows] == list(values)
     assert (run.report / "search.png").stat().st_size > 1000
@@ -212,18 +213,21 @@ def test_a_run_with_a_search_can_be_used_to_predict(softmax_run, tiny_pool, tmp_
     assert predict_images(run.path, tiny_pool / "images", tmp_path / "predicted", pictures=0).images == 12
 
 
-def test_a_value_chosen_on_the_reported_data_is_said_to_be_optimistic(softmax_run, tiny_pool, tmp_path):
-    """However the data is named; other data is none of it."""
+def test_what_a_search_measured_on_is_said_however_it_is_named(softmax_run, tiny_pool, tmp_path):
+    """The training file, the validation data, a copy of either, or another file."""
     annotations, images = tiny_pool / "annotations.json", tiny_pool / "images"
-    copy, other = tmp_path / "copy.json", tmp_path / "other.json"
+    copy, val, other = (tmp_path / name for name in ("copy.json", "val.json", "other.json"))
     copy.write_bytes(annotations.read_bytes())
-    other.write_text(json.dumps(json.loads(annotations.read_text()) | {"info": {"description": "another"}}))
-    search = [None, *(Files(annotations=path, images=images) for path in (annotations, copy, other))]
-    logs = []
-    for number, files in enumerate(search):
-        run = calibrate_run(softmax_run, "tau-norm", tmp_path / f"{number}", search=Search("tau", (0.0, 1.0), files))
-        logs.append("so the AP on it is optimistic" in run.log.read_text())
-    assert logs == [True, True, True, False]
+    for path in (val, other):
+        path.write_text(json.dumps(json.loads(annotations.read_text()) | {"info": {"description": path.name}}))
+    validation = [f"data.val.annotations={val}"]
+    kinds = []
+    for path in (copy, val, other):
+        search = Search("tau", (1.0,), Files(annotations=path, images=images))
+        run = calibrate_run(softmax_run, "tau-norm", tmp_path / path.stem, overrides=validation, search=search)
+        kinds.append(json.loads(run.data.read_text())["search"]["measured_on"])
+    assert kinds == ["seen", "val", "file"]
+    assert "tuned on other.json" in run.log.read_text()
 
 
 @pytest.mark.parametrize("place", ["annotations", "images"])
@@ -319,10 +323,9 @@ def test_search_of_values_that_are_not_allowed(softmax_run, tmp_path):
         calibrate_run(softmax_run, "tau-norm", tmp_path / "run", search=Search("tau", (-1.0,)))
     with pytest.raises(RecipeError, match="calibration.tail_below: got 1.5"):
         calibrate_run(softmax_run, "tau-norm", tmp_path / "run", search=Search("tail_below", (1.5,)))
-    with pytest.raises(DataError, match="no data.val; give the split"):
-        calibrate_run(
-            softmax_run, "tau-norm", tmp_path / "run", overrides=["data.val=null"], search=Search("tau", (1.0,))
-        )
+    search = Search("tau", (1.0,), on="val")
+    with pytest.raises(DataError, match="--on val: the recipe has no data.val; give the split"):
+        calibrate_run(softmax_run, "tau-norm", tmp_path / "run", overrides=["data.val=null"], search=search)
     assert not (tmp_path / "run").exists()
 
 

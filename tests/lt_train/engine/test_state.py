@@ -27,7 +27,7 @@ MADE_ANEW = {
     "bad_images": "of this start",
     "heads": "of the last two steps, to show one that went wrong",
 }
-SAVED = {"model", "optimizer", "scaler", "ema", "done", "best", "evaluated"}
+SAVED = {"model", "optimizer", "scaler", "ema", "done", "best", "evaluated", "unseen"}
 
 
 def test_every_field_is_saved_or_made_anew():
@@ -43,7 +43,7 @@ def test_what_is_saved_survives(tiny_recipe, tmp_path):
     for _ in range(3):
         stepper.step().read()
     state = stepper.state
-    state.best, state.evaluated = 0.25, 2
+    state.best, state.evaluated, state.unseen = 0.25, 2, 3
     state.scaler._init_scale = 64.0
     run = RunDir(tmp_path / "run")
     save_checkpoint(run.last, checkpoint_content(recipe, stepper.data, state))
@@ -51,7 +51,7 @@ def test_what_is_saved_survives(tiny_recipe, tmp_path):
     save_checkpoint(run.best, load_checkpoint(run.last))
     restore_state(fresh.state, run, read_begun(run), recipe, fresh.data, steps=4)
     got = fresh.state
-    assert (got.done, got.best, got.evaluated) == (3, 0.25, 2)
+    assert (got.done, got.best, got.evaluated, got.unseen) == (3, 0.25, 2, 3)
     assert_same(copied(got.model.state_dict()), copied(state.model.state_dict()))
     assert_same(copied(got.ema.state_dict()), copied(state.ema.state_dict()))
     assert_same(fresh.momentum(), stepper.momentum())

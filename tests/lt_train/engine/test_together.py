@@ -17,6 +17,7 @@ from lt_train.data.share import check_shareable, own_part
 from lt_train.engine import fit as engine
 from lt_train.engine.fit import fit
 from lt_train.engine.step import Draws
+from lt_train.engine.together import describe_processes
 from lt_train.global_batch import sharing, summed
 from lt_train.heads.shared.base import micro_batch_sum
 from lt_train.heads.shared.counts import TrainingCounts
@@ -25,6 +26,7 @@ from lt_train.heads.softmax.plain import SoftmaxHead
 from lt_train.inference.evaluate_run import evaluate_run
 from lt_train.processes import Processes, run_together
 from lt_train.runs.checkpoint import load_checkpoint
+from lt_train.runs.data import load_run_data
 from lt_train.runs.directory import RunDir
 from tests.lt_train.engine.stepping import Stepper, assert_same, infinite, interrupt_in_step, spoil
 from tests.lt_train.several import start
@@ -158,6 +160,17 @@ def test_a_run_says_what_makes_it_another_one(undisturbed):
     assert "processes: 2, which share the 6 images of a forward pass" in two
     assert "is not the same run: batch norms take the statistics of each process's own images\n" in two
     assert "processes: " not in alone
+
+
+@pytest.mark.parametrize(("head", "said"), [("seesaw", True), ("softmax", False)])
+def test_what_a_head_carries_moves_once_a_pass(tiny_recipe, head, said):
+    recipe = tiny_recipe(f"head={head}", "optim.accumulate=2", "data.val=null")
+    state = Stepper(recipe).state
+    # nothing is sent: the lines go by the number alone
+    state.processes = Processes(world=2)
+    line = describe_processes(recipe, load_run_data(recipe), state)[1]
+    assert "each of the 2 forward passes of a step has divisors of its own" in line
+    assert ("what head seesaw carries from batch to batch moves at each of them, not once a step" in line) is said
 
 
 def test_a_loss_that_is_infinite_in_one_process_stops_all_after_the_same_step(tiny_recipe, tmp_path):

@@ -226,6 +226,10 @@ def test_groups_are_those_of_the_directory_or_of_a_file(files):
     assert [row["group"] for row in measured.per_class] == ["small", "large", "small"]
     small, _ = read_inputs(files / "eval").group_list()
     assert (small.name, small.lower, small.upper, small.category_ids) == ("small", None, None, (3, 9))
+    # its annotation file says the same as the directory
+    file = trained / "annotations.json"
+    of_file = evaluate_predictions(files / "found.json", files / "val.json", train_counts=file)
+    assert of_file.metrics["bbox"]["groups"] == measured.metrics["bbox"]["groups"]
     by_counts = evaluate_predictions(files / "found.json", files / "val.json", train_counts=trained, groups="2")
     assert [*by_counts.metrics["bbox"]["groups"]] == ["(0, 2)", "[2, ~)"]
     # a file needs no counts

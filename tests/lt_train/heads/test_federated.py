@@ -76,6 +76,18 @@ def test_each_micro_batch_draws_for_itself_whatever_the_company():
     assert not torch.equal(both[0], both[2])
 
 
+def test_a_micro_batch_without_regions_leaves_the_draws_of_others_alone():
+    head = make_head("federated", instance_counts=[1] * 40, image_counts=[1] * 40, num_images=40, classes=9)
+
+    def drawn(**regions):
+        draws = MicroBatchDraws([keyed_generator(0, key) for key in regions], list(regions.values()))
+        parts = torch.repeat_interleave(torch.arange(len(regions)), torch.tensor([*regions.values()]))
+        return trained_classes(head, [0, 7] * (len(parts) // 2), micro_batch=parts, generator=draws)
+
+    wanted = torch.cat([drawn(a=2), drawn(b=2)])
+    assert torch.equal(drawn(empty=0, a=2, gone=0, b=2, last=0), wanted)
+
+
 def test_chances_follow_the_power():
     """One draw of three classes: proportional to the square root of the images."""
     counts = {"instance_counts": [1, 4, 9], "image_counts": [1, 4, 9], "num_images": 10}

@@ -240,6 +240,19 @@ def test_values_of_other_tools_are_answered_with_ours(override, ours):
     assert problem(BASE, override).endswith(f"; did you mean '{ours}'?")
 
 
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("model.num_classes=81", "unknown key 'model.num_classes'; the classes are the categories of data.train."),
+        ("patience=5", "unknown key 'patience'; a run takes all of its schedule, and keeps the checkpoint with the"),
+    ],
+)
+def test_keys_of_other_tools_that_are_not_needed_here(override, says):
+    line = problem(BASE, override)
+    assert says in line
+    assert line.endswith("; remove it")
+
+
 def test_every_other_name_leads_to_a_key_of_a_recipe_and_is_none_itself():
     known = {setting.key for setting in resolve(BASE, ["head=bags", "data.val.images=x"])[1]}
     sections = {key.rpartition(".")[0] for key in known}
