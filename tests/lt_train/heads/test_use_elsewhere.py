@@ -69,9 +69,7 @@ def test_a_lightning_module(module, name):
 
 
 def test_a_lightning_module_in_lightnings_own_trainer():
-    lightning = pytest.importorskip(
-        "lightning", reason="no dependency; without it the stand-in above runs"
-    )
+    lightning = pytest.importorskip("lightning", reason="no dependency; without it the stand-in above runs")
     model = run("A Lightning module")["Classifier"]("seesaw", 16, COUNTS)
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     trainer = lightning.Trainer(max_steps=40, accelerator="cpu", enable_model_summary=False, **quiet)
