@@ -122,3 +122,19 @@ def test_a_fresh_classifier_is_asked_for():
     report = initialise_from(target, source.state_dict(), fresh_classifier=True)
     assert report.reinitialised == ("roi_heads.box_predictor.cls_score",)
     assert report.reasons == ("asked for",)
+
+
+@pytest.mark.parametrize(
+    ("options", "wrong"),
+    [
+        ({"scale": 30}, "scale: .* this one is linear; set that, or scale=20"),
+        (
+            {"classifier": "scaled", "scale": 30, "learn_scale": True},
+            "this one is scaled.* scale=20 learn_scale=false",
+        ),
+    ],
+)
+def test_a_factor_without_cosines_is_refused(options, wrong):
+    """It would have no effect."""
+    with pytest.raises(RecipeError, match=wrong):
+        make_head("softmax", instance_counts=[5], **options)
