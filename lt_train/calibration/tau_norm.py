@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lt_data.errors import RecipeError
 from lt_train.calibration.base import Calibration
 from lt_train.calibration.options import TauNormOptions
-from lt_train.classifiers import rows_of
+from lt_train.classifiers import CosineLinear, rows_of
 from lt_train.heads.shared.base import Head
 
 
@@ -32,7 +32,7 @@ class TauNorm(Calibration):
         feature_sizes: Not used.
 
     Raises:
-        RecipeError: The head has other logits.
+        RecipeError: The head has other logits, or the rows are those of a cosine classifier, which have one length.
 
     Source: Kang et al., "Decoupling Representation and Classifier for Long-Tailed Recognition", ICLR 2020, section 4.
     The treatments of the background: BAGS (CVPR 2020), models 12 (``normalise``) and 13 (``select-normalised`` in the
@@ -52,6 +52,11 @@ class TauNorm(Calibration):
             raise RecipeError(
                 "calibration tau-norm: needs a head with one logit for the background and each class, such as softmax, "
                 f"reweight or focal; this one is {type(head).__name__}; ncm works with every head"
+            )
+        if isinstance(classifier, CosineLinear):
+            raise RecipeError(
+                "calibration tau-norm: the classifier is a cosine one, whose rows have one length: there is nothing to "
+                "normalise, and dividing by it flattens all scores; take a run with head.classifier=linear or scaled"
             )
         self.options = options
         self.register_buffer("lengths", torch.ones(head.num_logits))

@@ -92,7 +92,8 @@ def initialise_from(
         where: What the weights are from, for messages.
 
     Raises:
-        DataError: A weight is missing, unexpected, of another shape or of whole numbers.
+        DataError: A weight is missing, unexpected, of another shape or of whole numbers, or the cosines of the
+            classifiers have other factors.
     """
     others = _difference(own_categories, source_categories)
     return _load(model, state, where, others=others, fresh_classifier=fresh_classifier)
@@ -138,6 +139,7 @@ def _load(
     for layer in model.classifiers():
         if not trunk_only and (why := "asked for" if fresh_classifier else _other_kind(layer, own, state)):
             anew.setdefault(layer, why)
+    _check_fixed_scales(model, state, anew, where)
     state = {k: v for k, v in state.items() if not k.startswith(OWN_STATE) and k.rpartition(".")[0] not in anew}
     missing, unexpected = _copy(model, state, where)
     if trunk_only:
@@ -265,6 +267,25 @@ def _other_kind(layer: str, own: Mapping[str, Tensor], state: Mapping[str, Tenso
     # a linear layer is a scaled one with factors of 1
     alike = theirs == ours or (theirs, ours) == ("linear", "scaled")
     return "" if alike else f"it is {theirs}, {ours} is needed"
+
+
+def _check_fixed_scales(model: Any, state: Mapping[str, Tensor], anew: Iterable[str], where: str) -> None:
+    """Refuses cosines whose factor is another one than the recipe's, where the recipe does not train it.
+
+    Neither can win unsaid: under another factor the classifier has other scores, and without it the option no effect.
+
+    Raises:
+        DataError: It is another.
+    """
+    fixed = dict(model.named_buffers())
+    for layer in set(model.classifiers()) - set(anew):
+        ours, theirs = fixed.get(f"{layer}.scale"), state.get(f"{layer}.scale")
+        if ours is not None and theirs is not None and not ours.is_meta and float(ours) != float(theirs):
+            raise DataError(
+                f"weights {where}: the cosines of {layer} have the factor {float(theirs)}, the recipe's is "
+                f"{float(ours)}; set head.scale={float(theirs)} or head.learn_scale=true to go on from it, or "
+                "head.fresh_classifier=true"
+            )
 
 
 def _other_rows(layer: str, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> bool:

@@ -88,9 +88,9 @@ _RFS_OF_TEXT: Final = {"sampler": {"rounding": "stochastic"}, "schedule": {"epoc
 _CAP_OF_TEXT: Final = {"head": {"lower": 0.01}}
 # what its loss means to compute; as released it reads the wrong labels and cannot train
 _FOCAL_OF_CODE: Final = {"head": {"score": "softmax", "normalise": "elements"}}
-# a softmax over many cosines is nearly flat: 1,230 classes have 0.0008 each
+# a softmax over many cosines is nearly flat: 1,230 classes have 0.0008 each; and where nobody published a threshold
 _ALL_SCORES: Final = {"model": {"score_threshold": 0.0}}
-# sigmoids and their products are small: what most configurations of such methods test with
+# sigmoids and their products are small: what the configurations of methods that came after BAGS test with on LVIS
 _LOW_SCORES: Final = {"model": {"score_threshold": 1e-4}}
 # test settings of the text and of all configurations for Faster R-CNN R50-FPN
 _TESTED: Final = {"model": {"score_threshold": 0.0, "num_detections": 300}}
@@ -293,7 +293,7 @@ METHODS: Final[Mapping[str, Method]] = {
         equal={**_fills("seesaw"), **_LOW_SCORES},
     ),
     "seesaw-cosine": Method(
-        summary="The same with a cosine classifier, as in all of its published configurations.",
+        summary="Seesaw with a cosine classifier, as in all of its published configurations.",
         source="Seesaw Loss (CVPR 2021)",
         equal={**_fills("seesaw"), "head": {"name": "seesaw", "classifier": "cosine"}, **_LOW_SCORES},
     ),
@@ -305,7 +305,7 @@ METHODS: Final[Mapping[str, Method]] = {
     "balanced-sigmoid": Method(
         summary="Sigmoids of logits that are shifted by how frequent a class is, in training alone.",
         source="Balanced Meta-Softmax (NeurIPS 2020), its code for detection",
-        equal={**_fills("balanced-sigmoid"), **_ALL_SCORES},
+        equal={**_fills("balanced-sigmoid"), **_LOW_SCORES},
     ),
     "droploss": Method(
         summary="Background pushes rare classes down only as often as rare objects occur in the batch.",
@@ -330,13 +330,13 @@ METHODS: Final[Mapping[str, Method]] = {
     "acsl": Method(
         summary="A class is pushed down only where another is confused with it; only the classifier is trained.",
         source="Adaptive Class Suppression Loss (CVPR 2021)",
-        equal={**_fills("acsl", train="classifier"), **_LOW_SCORES},
+        equal={**_fills("acsl", train="classifier"), **_ALL_SCORES},
         needs=BASELINE,
     ),
     "loce": Method(
         summary="Softmax whose margins follow the mean score that each class has reached so far; a second stage.",
         source="LOCE (ICCV 2021), equilibrium loss",
-        equal={**_fills("loce", train="classifier"), **_ALL_SCORES},
+        equal={**_fills("loce", train="classifier"), **_LOW_SCORES},
         needs=BASELINE,
     ),
     "crt": Method(
@@ -345,6 +345,7 @@ METHODS: Final[Mapping[str, Method]] = {
         equal={
             **_fills("softmax", "class-aware", train="classifier"),
             "head": {"name": "softmax", "fresh_classifier": True},
+            **_LOW_SCORES,
         },
         needs=BASELINE,
     ),
@@ -354,6 +355,7 @@ METHODS: Final[Mapping[str, Method]] = {
         equal={
             **_fills("softmax", "class-aware", train="scale"),
             "head": {"name": "softmax", "classifier": "scaled"},
+            **_LOW_SCORES,
         },
         needs=BASELINE,
         keeps_classifier=True,
@@ -373,6 +375,7 @@ METHODS: Final[Mapping[str, Method]] = {
                 "classifier": "cosine",
                 "learn_scale": True,
             },
+            **_LOW_SCORES,
         },
         needs=BASELINE,
     ),
@@ -425,8 +428,13 @@ def fills(method: str, variant: str = "equal", *, masks: bool = False) -> dict[s
     entry = METHODS[method]
     if variant == "equal":
         return dict(entry.equal)
-    tested = _MASKS_OF_CODE.get(method, _TESTED) if variant == "code" and masks else _TESTED
+    tested = _tested(method, masks=masks and variant == "code") if entry.published else {}
     return _over(_over(entry.equal, tested), entry.code if variant == "code" else entry.text)
+
+
+def _tested(method: str, *, masks: bool) -> Mapping[str, Any]:
+    """Test settings of a method that BAGS compares; of others its code and text say nothing."""
+    return _MASKS_OF_CODE.get(method, _TESTED) if masks else _TESTED
 
 
 def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from importlib import resources
 from typing import Final
 
 from lt_data.text_tables import wrapped
-from lt_train.recipe.methods import KINDS, METHODS, MODEL, TRAINED, Kind, Method
+from lt_train.recipe.methods import KINDS, METHODS, MODEL, TRAINED, VARIANTS, Kind, Method, fills
 
 # a heading for each kind, in the order of the list
 _HEADINGS: Final[Mapping[Kind, str]] = {
@@ -64,7 +64,8 @@ def format_method(name: str) -> str:
     width = max(map(len, facts)) + 2
     lines = [wrapped(f"{key:<{width}}{text}", indent=" " * width) for key, text in facts.items()]
     variants = "variant=code and variant=text fill what the released code of BAGS and its text have otherwise."
-    return "\n".join([wrapped(f"{name}: {_summary(method)}"), "", *lines, "", wrapped(variants)])
+    notes = ["", wrapped(variants)] if any(fills(name, variant) != fills(name) for variant in VARIANTS) else []
+    return "\n".join([wrapped(f"{name}: {_summary(method)}"), "", *lines, *notes])
 
 
 def _published(method: Method, rows: Sequence[Mapping[str, str]]) -> str:
@@ -75,7 +76,7 @@ def _published(method: Method, rows: Sequence[Mapping[str, str]]) -> str:
         if row["method"] == method.published and row["iou_type"] == "bbox" and row["model"] == MODEL
     ]
     if not found:
-        return "nothing in the tables of BAGS; docs/methods.md has what others published"
+        return "nothing in the tables of BAGS; docs/more-methods.md has what others published"
     return f"box AP in percent, {MODEL}: {', '.join(found)}"
 
 

@@ -225,7 +225,10 @@ def test_a_method_is_shown(tmp_path):
     assert (facts["kind"], facts["trains"]) == ("classifier only", "the classifier")
     assert facts["needs"] == "--init-from RUN, a softmax baseline"
     assert "lvis-v0.5 25.96, coco-lt 22.5" in " ".join(run.stdout.split())
-    assert "nothing in the tables of BAGS" in " ".join(lt_train("methods", "irfs", cwd=tmp_path).stdout.split())
+    assert "variant=code and variant=text fill" in run.stdout
+    run = lt_train("methods", "irfs", cwd=tmp_path)
+    assert "nothing in the tables of BAGS; docs/more-methods.md has" in " ".join(run.stdout.split())
+    assert "variant" not in run.stdout
     run = lt_train("methods", "baggs", cwd=tmp_path)
     assert run.exit_code == 2
     assert "'baggs' is not one of 'softmax'" in run.stderr

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lt_data.errors import RecipeError
+from lt_data.errors import DataError, RecipeError
 from lt_train.classifiers import CLASSIFIERS, make_classifier, rows_of
 from lt_train.detectors import build_detector, initialise_from, set_trainable
 from lt_train.heads import make_head
@@ -99,8 +99,42 @@ def test_rows_that_mean_another_thing_start_anew(theirs, ours, why):
     assert report.reasons == (why,)
 
 
+def test_another_factor_of_cosines_is_taken_or_refused_but_not_passed_over():
+    """A factor that is not trained is the option; one that is goes on from where it was."""
+    source = small(classifier="cosine", scale=23.5, learn_scale=True).state_dict()
+    with pytest.raises(DataError) as error:
+        initialise_from(small(classifier="cosine"), source, where="run A")
+    assert error.value.problems == [
+        "weights run A: the cosines of roi_heads.box_predictor.cls_score have the factor 23.5, the recipe's is 20.0; "
+        "set head.scale=23.5 or head.learn_scale=true to go on from it, or head.fresh_classifier=true"
+    ]
+    for options in ({"scale": 23.5}, {"learn_scale": True}):
+        target = small(classifier="cosine", **options)
+        assert initialise_from(target, source).reinitialised == ()
+        assert float(target.roi_heads.box_predictor.cls_score.scale.detach()) == 23.5
+    fresh = small(classifier="cosine", fresh_classifier=True)
+    initialise_from(fresh, source, fresh_classifier=True)
+    assert float(fresh.roi_heads.box_predictor.cls_score.scale) == 20
+
+
 def test_a_fresh_classifier_is_asked_for():
     source, target = small(), small(fresh_classifier=True)
     report = initialise_from(target, source.state_dict(), fresh_classifier=True)
     assert report.reinitialised == ("roi_heads.box_predictor.cls_score",)
     assert report.reasons == ("asked for",)
+
+
+@pytest.mark.parametrize(
+    ("options", "wrong"),
+    [
+        ({"scale": 30}, "scale: .* this one is linear; set that, or scale=20"),
+        (
+            {"classifier": "scaled", "scale": 30, "learn_scale": True},
+            "this one is scaled.* scale=20 learn_scale=false",
+        ),
+    ],
+)
+def test_a_factor_without_cosines_is_refused(options, wrong):
+    """It would have no effect."""
+    with pytest.raises(RecipeError, match=wrong):
+        make_head("softmax", instance_counts=[5], **options)

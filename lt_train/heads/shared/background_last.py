@@ -75,4 +75,5 @@ class BackgroundLast(nn.Module):
                 bias[self.logit_order] = ordered
 
     def _ordered(self, logits: Tensor) -> Tensor:
+        self.head.check_width(logits)
         return logits if self.logit_order is None else logits.index_select(1, self.logit_order)

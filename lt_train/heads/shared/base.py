@@ -138,11 +138,27 @@ class Head(nn.Module, ABC):
                 background. Only heads that say so (``wants_objects``) look at it.
 
         Raises:
-            ValueError: The head needs ``objects``, and there are none.
+            ValueError: The logits are not L wide, or the head needs ``objects`` and there are none.
         """
+        self.check_width(logits)
         if self.wants_objects and objects is None:
             raise ValueError(f"objects: missing; {type(self).__name__}.loss needs to know the object of each region")
         return self._losses(logits.float(), labels, Around(micro_batch, generator, objects))
+
+    def check_width(self, logits: Tensor) -> None:
+        """Refuses logits of another head: some widths would be computed with, and mean something else.
+
+        Args:
+            logits: [R, L].
+
+        Raises:
+            ValueError: They are not L wide.
+        """
+        if logits.dim() != 2 or logits.shape[1] != self.num_logits:
+            raise ValueError(
+                f"logits: got shape {list(logits.shape)}; {type(self).__name__} of {self.num_classes} classes needs "
+                f"[R, {self.num_logits}], from a classifier as wide as head.num_logits"
+            )
 
     @abstractmethod
     def _losses(self, logits: Tensor, labels: Tensor, around: Around) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lt_train.options.section import Section
 
@@ -21,3 +21,15 @@ class ClassifierOptions(Section):
     fresh_classifier: bool = Field(
         False, strict=True, description="Start the classifier anew, whatever --init-from gives."
     )
+
+    @model_validator(mode="after")
+    def _of_cosines(self) -> ClassifierOptions:
+        without = {"scale": "20", "learn_scale": "false"}
+        fields = type(self).model_fields
+        given = [name for name in without if getattr(self, name) != fields[name].default]
+        if given and self.classifier != "cosine":
+            raise ValueError(
+                f"{' and '.join(given)}: there is a factor of cosines with classifier=cosine alone, this one is "
+                f"{self.classifier}; set that, or {' '.join(f'{name}={without[name]}' for name in given)}"
+            )
+        return self

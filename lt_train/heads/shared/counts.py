@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lt_data.errors import RecipeError
 
@@ -31,22 +32,21 @@ class TrainingCounts:
         Raises:
             RecipeError: There is no class, a count is negative, or the counts do not fit together.
         """
-        own = tuple(int(count) for count in instances)
+        own = _whole("instance counts", instances)
         if not own or min(own) < 0:
             raise RecipeError(
                 f"head: instance counts are {list(own[:5])}...; needed is one count >= 0 per class, C >= 1"
             )
-        of_images = None if images is None else tuple(int(count) for count in images)
+        of_images = None if images is None else _whole("image counts", images)
         if of_images is not None and (len(of_images) != len(own) or min(of_images) < 0):
             raise RecipeError(
                 f"head: image counts are {list(of_images[:5])}..., {len(of_images)} of them; needed is one count >= 0 "
                 f"for each of the {len(own)} classes"
             )
-        if num_images is not None and num_images < max(1, *(of_images or (1,))):
-            raise RecipeError(
-                f"head: num_images is {num_images}; needed are at least as many images as one class has, and 1"
-            )
-        return cls(own, of_images, None if num_images is None else int(num_images))
+        number = None if num_images is None else _whole("num_images", [num_images])[0]
+        if number is not None and number < max(1, *(of_images or (1,))):
+            raise RecipeError(f"head: num_images is {number}; needed are at least 1, and as many as one class has")
+        return cls(own, of_images, number)
 
     def image_shares(self, method: str) -> list[float]:
         """The share of the images that holds each class; a class without an image counts as having one.
@@ -67,3 +67,27 @@ class TrainingCounts:
     def at_least_one(self) -> list[int]:
         """Instances of each class; one without any counts as having one, so that every formula is finite."""
         return [max(count, 1) for count in self.instances]
+
+
+def _whole(what: str, counts: Iterable[Any]) -> tuple[int, ...]:
+    """The same numbers as ``int``.
+
+    Args:
+        what: Name of the counts, for the message.
+        counts: Numbers of any kind.
+
+    Raises:
+        RecipeError: They are a mapping, whose order need not be that of the classes, or one is no whole number.
+    """
+    if isinstance(counts, str | Mapping):
+        raise RecipeError(f"head: {what} are a {type(counts).__name__}; needed is a list, in the order of the classes")
+    found = []
+    for place, count in enumerate(counts, 1):
+        try:
+            number = int(count)
+        except (TypeError, ValueError, OverflowError):
+            number = None
+        if number is None or number != count:
+            raise RecipeError(f"head: {what}: number {place} is {count!r}; needed are whole numbers >= 0")
+        found.append(number)
+    return tuple(found)

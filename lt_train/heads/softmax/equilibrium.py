@@ -63,6 +63,9 @@ class EquilibriumHead(Head):
         k objects of a class with the mean m act at once: s <- a^k s + (1 - a^k) m. Their order does not matter.
         """
         scores, number = summed(self._of_objects(logits, labels, objects))
+        # scores that are not finite are of a step that changes no weight; a NaN here would stay for ever
+        number = torch.where(scores.isfinite().all(), number, 0.0)
+        scores = torch.where(number > 0, scores, 0.0)
         kept = self.options.momentum**number
         means = kept * self.mean_scores + (1 - kept) * scores / number.clamp(min=1)
         self.mean_scores.copy_(means)

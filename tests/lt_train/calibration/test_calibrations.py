@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lt_data.errors import DataError, RecipeError
 from lt_train.calibration import CALIBRATIONS, calibration_options, make_calibration, searchable_options
+from lt_train.classifiers import make_classifier
 from lt_train.heads import make_head
 from tests.lt_train.heads.test_contract import HostSyncs
 
@@ -266,6 +267,14 @@ def test_tau_norm_fits_every_head_with_one_logit_a_class(head):
 def test_tau_norm_refuses_groups():
     with pytest.raises(RecipeError, match="tau-norm: needs a head with one logit.*BagsHead; ncm works with every head"):
         made("tau-norm", head="bags")
+
+
+def test_tau_norm_refuses_rows_of_one_length():
+    """Divided by it they would be a softmax of bare cosines: other scores, and no classes better balanced."""
+    head = make_head("softmax", instance_counts=COUNTS)
+    layer = make_classifier("cosine", 16, head.num_logits)
+    with pytest.raises(RecipeError, match="tau-norm: the classifier is a cosine one.*head.classifier=linear or scaled"):
+        make_calibration("tau-norm", head=head, classifier=layer, feature_sizes=SIZES)
 
 
 @pytest.mark.parametrize("head", ["softmax", "bags", "focal"])

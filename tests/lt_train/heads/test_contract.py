@@ -1,9 +1,11 @@
 """What every head promises; runs on each entry of the dict by itself."""
 
 import copy
+import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -11,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from lt_data.errors import RecipeError
 from lt_train.heads import HEADS, make_head
 from lt_train.heads.groups.options import MERGES
+from lt_train.heads.shared.background_last import BackgroundLast
 from lt_train.randomness import keyed_generator
 
 torch.set_num_threads(1)
@@ -340,6 +343,40 @@ def test_unknown_names_list_the_known():
 def test_bad_counts(make, counts):
     with pytest.raises(RecipeError, match="instance counts"):
         make(counts)
+
+
+@pytest.mark.parametrize(
+    ("counts", "wrong"),
+    [
+        ({"instance_counts": [3, float("nan")]}, "instance counts: number 2 is nan; needed are whole numbers"),
+        ({"instance_counts": [3, 2.5]}, "instance counts: number 2 is 2.5;"),
+        ({"instance_counts": [None]}, "instance counts: number 1 is None;"),
+        (
+            {"instance_counts": {1: 3}},
+            "instance counts are a dict; needed is a list, in the order of",
+        ),
+        ({"instance_counts": [3], "image_counts": [float("inf")]}, "image counts: number 1 is inf;"),
+        ({"instance_counts": [3], "image_counts": [3], "num_images": float("nan")}, "num_images: number 1 is nan;"),
+    ],
+)
+def test_counts_that_are_no_counts(counts, wrong):
+    with pytest.raises(RecipeError, match=re.escape(wrong)):
+        make_head("equalization", **counts)
+
+
+def test_counts_of_any_kind_of_whole_number():
+    counts = make_head("softmax", instance_counts=torch.tensor([3, 0]), image_counts=np.array([2.0, 0.0])).counts
+    assert (counts.instances, counts.images) == ((3, 0), (2, 0))
+
+
+def test_logits_of_another_width_are_refused(make):
+    """A wider softmax would be computed as if nothing were wrong."""
+    head = make([9])
+    for width in (head.num_logits - 1, head.num_logits + 1):
+        with pytest.raises(ValueError, match=rf"got shape \[2, {width}\]; .*needs \[R, {head.num_logits}\]"):
+            losses_of(head, torch.zeros(2, width), torch.tensor([0, 1]))
+    with pytest.raises(ValueError, match="logits: got shape"):
+        BackgroundLast(head).scores(torch.zeros(2, head.num_logits + 1))
 
 
 def test_listing_the_heads_imports_no_torch():

@@ -148,3 +148,18 @@ def test_processes_share_the_means(tmp_path):
     for one, own, other in zip(wanted, found[0][0], found[1][0], strict=True):
         # each is its own sum by the mean number of regions of the three
         torch.testing.assert_close((own + other) / 3, one)
+
+
+@pytest.mark.parametrize("region", [0, 2])
+def test_a_step_that_goes_wrong_leaves_the_means_alone(region):
+    """Be it an object's region or one of background: a NaN would stay for ever."""
+    head, logits = make(), logits_of(0)
+    step(head, 1)
+    before = head.mean_scores.clone()
+    logits[region] = float("nan")
+    loss = head.loss(logits, torch.from_numpy(LABELS), objects=torch.from_numpy(OBJECTS))["loss_classifier"]
+    assert torch.isnan(loss)
+    assert torch.equal(head.mean_scores, before)
+    step(head, 2)
+    assert torch.isfinite(head.mean_scores).all()
+    assert not torch.equal(head.mean_scores, before)

@@ -68,6 +68,16 @@ def test_a_lightning_module(module, name):
     assert any(key.startswith("head.") for key in model.state_dict())
 
 
+def test_a_lightning_module_in_lightnings_own_trainer():
+    lightning = pytest.importorskip("lightning", reason="no dependency; without it the stand-in above runs")
+    model = run("A Lightning module")["Classifier"]("seesaw", 16, COUNTS)
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = lightning.Trainer(max_steps=40, accelerator="cpu", enable_model_summary=False, **quiet)
+    trainer.fit(model, torch.utils.data.DataLoader([(features(), LABELS)] * 40, batch_size=None))
+    assert model.head.scores(model.classifier(features())).argmax(dim=1).tolist() == LABELS.tolist()
+    assert model.state_dict()["head.head.seen"].tolist() == [40, 80, 40, 40]
+
+
 class Registry:
     """What mmdetection registers classes with."""
 
@@ -156,3 +166,11 @@ def test_detectron2(module):
     found = layers.predict_probs(predictions, proposals)
     assert [tuple(part.shape) for part in found] == [(3, 5), (5, 5)]
     torch.testing.assert_close(torch.cat(found), head.scores(predictions[0]))
+
+
+def test_detectron2_builds_on_the_device_before_the_head_is_there(module):
+    """The new classifier and the head's buffers go where the model is."""
+    module("detectron2.modeling.roi_heads.fast_rcnn", FastRCNNOutputLayers=FastRCNNOutputLayers)
+    layers = run("detectron2")["LongTailOutputLayers"](len(COUNTS)).to("meta")
+    layers.use(make_head_with_background_last("bags", instance_counts=COUNTS))
+    assert {value.device.type for value in (*layers.parameters(), *layers.buffers())} == {"meta"}

@@ -143,6 +143,23 @@ def test_a_variant_keeps_what_was_chosen_and_names_what_it_sets_anew():
     assert shown["sampler.rounding"] == shown["model.num_detections"] == "method rfs, variant code"
 
 
+@pytest.mark.parametrize("variant", ["code", "text"])
+def test_the_variants_of_bags_leave_methods_that_it_does_not_compare_alone(variant):
+    for method in ("seesaw", "crt", "norcal", "irfs"):
+        assert fills(method, variant, masks=True) == fills(method)
+    assert fills("reweight", variant) != fills("reweight")
+
+
+@pytest.mark.parametrize(
+    ("method", "threshold"),
+    [("acsl", 0.0), *((name, 1e-4) for name in ("crt", "lws", "grw", "balanced-sigmoid", "loce", "equalization"))],
+)
+def test_later_methods_are_tested_as_their_authors_do(method, threshold):
+    """Of the configurations of ACSL, EQLv2 (cRT, LWS), DisAlign, BALMS, LOCE and EQL for LVIS, which have 300 all."""
+    model = load_recipe(BASE, [f"method={method}"]).model
+    assert (model.score_threshold, model.num_detections) == (threshold, 300)
+
+
 def test_a_variant_that_does_not_exist():
     with pytest.raises(RecipeError) as error:
         load_recipe(BASE, ["variant=paper"])
