@@ -173,6 +173,7 @@ def start_state(
         _check_classifier(recipe, model, report, where)
         _check_fresh_layers(recipe, model, report, where)
         notes += _counted_as_one(recipe, model)
+        model.start_second_head()
     check_shared_head(recipe, model, processes or Processes())
     prepare(model, recipe.compute, device)
     return RunState(

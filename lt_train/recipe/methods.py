@@ -22,6 +22,7 @@ TRAINED: Final = {
     "head+reg": "the two fully connected layers, classifier and box regressor",
     "classifier": "the classifier",
     "scale": "a factor of each of the classifier's rows",
+    "calibrated": "a second classification head beside the detector's own",
     "none": "nothing: fitted to a trained run",
 }
 
@@ -35,8 +36,8 @@ class Method:
         source: Where the method comes from.
         equal: Recipe keys and the values they take unless the recipe or the command line sets them: every method has
             the same budget, and the settings of one data set and detector are those of its recipe.
-        code: What the released code of BAGS has otherwise.
-        text: What the text of BAGS and its supplement have otherwise.
+        code: What the released code of BAGS has otherwise; of SimCal for its method.
+        text: What the text of BAGS and its supplement have otherwise; likewise.
         needs: What has to exist before, for people.
         keeps_classifier: Whether it goes on from the classifier of that run, so that a fresh one makes no sense.
         row: Number of the model in the comparison of BAGS (CVPR 2020); 0 for what it does not compare.
@@ -355,6 +356,20 @@ METHODS: Final[Mapping[str, Method]] = {
             **_fills("softmax", "class-aware", train="scale"),
             "head": {"name": "softmax", "classifier": "scaled"},
         },
+        needs=BASELINE,
+        keeps_classifier=True,
+    ),
+    "simcal": Method(
+        summary="A second head beside the detector's own, trained on all classes alike, scores the rare ones.",
+        source="SimCal (ECCV 2020); won LVIS 2019",
+        equal={
+            **_fills("softmax", "bi-level", train="calibrated"),
+            "second_head": {"kind": "3fc-ft"},
+            "optim": {"momentum": 0.0, "weight_decay": 0.0},
+        },
+        # the loop saves every epoch and ends at 120; it counts from 1 and decays where the 8th and the 11th begin
+        code={"schedule": {"epoch": "sampler", "epochs": 120, "decay": [7, 10], "warmup": 0}},
+        text={"schedule": {"epoch": "sampler", "warmup": 0}},
         needs=BASELINE,
         keeps_classifier=True,
     ),

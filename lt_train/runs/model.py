@@ -15,7 +15,7 @@ from lt_data.errors import RecipeError, shown
 from lt_data.groups import Group
 from lt_train.detectors import LongTailDetector, build_detector, initialise_from
 from lt_train.detectors.weight_files import checkpoint_categories
-from lt_train.detectors.weights import LoadReport
+from lt_train.detectors.weights import SECOND_HEAD, LoadReport
 from lt_train.heads import make_head
 from lt_train.randomness import keyed_generator
 from lt_train.recipe.sections import Recipe
@@ -64,6 +64,9 @@ def make_model(
     model.roi_heads.pooled_divisors = recipe.optim.divisors == "batch"
     if recipe.calibration.name != "none":
         model.add_calibration(recipe.calibration.name, **recipe.calibration.model_dump(exclude={"name"}))
+    if recipe.second_head.kind != "none":
+        generator = keyed_generator(recipe.seed, "second-head")
+        model.add_second_head(**recipe.second_head.model_dump(), generator=generator)
     return model
 
 
@@ -116,7 +119,8 @@ def model_from_run(
         fresh_classifier: Whether the classifier starts anew even if it could be taken over.
 
     Returns:
-        The model, what was loaded, and a warning if the weights were trained on other annotations.
+        The model, what was loaded, and a line each if the weights were trained on other annotations, and if a second
+        head is left out.
 
     Raises:
         DataError: The checkpoint cannot be read, or a weight is missing, unexpected or of another shape.
@@ -132,4 +136,9 @@ def model_from_run(
         fresh_classifier=fresh_classifier,
         where=str(path),
     )
-    return model, report, other_training_file(content, data.train, source)
+    odd = other_training_file(content, data.train, source)
+    if any(name.startswith(SECOND_HEAD) for name in content["model"]):
+        odd.append(
+            f"note: {source} has a second head; this run starts from the detector's own, and leaves that one out"
+        )
+    return model, report, odd
