@@ -77,7 +77,7 @@ class SecondHead(nn.Module):
         Raises:
             RecipeError: The detector has other layers, or other scores than a softmax.
         """
-        layers = {name: getattr(box_head, name, None) for name in ("fc6", "fc7")}
+        layers: dict[str, Any] = {name: getattr(box_head, name, None) for name in ("fc6", "fc7")}
         if not all(isinstance(layer, nn.Linear) for layer in layers.values()):
             raise RecipeError(
                 f"second_head.kind: got {kind}, which is made as the detector's own head is, from two fully connected "

@@ -63,7 +63,8 @@ def format_method(name: str) -> str:
     }
     width = max(map(len, facts)) + 2
     lines = [wrapped(f"{key:<{width}}{text}", indent=" " * width) for key, text in facts.items()]
-    variants = "variant=code and variant=text fill what the released code of BAGS and its text have otherwise."
+    paper = "SimCal" if name == "simcal" else "BAGS"
+    variants = f"variant=code and variant=text fill what the released code of {paper} and its text have otherwise."
     return "\n".join([wrapped(f"{name}: {_summary(method)}"), "", *lines, "", wrapped(variants)])
 
 

@@ -138,7 +138,5 @@ def model_from_run(
     )
     odd = other_training_file(content, data.train, source)
     if any(name.startswith(SECOND_HEAD) for name in content["model"]):
-        odd.append(
-            f"note: {source} has a second head; this run starts from the detector's own, and leaves that one out"
-        )
+        odd.append(f"note: {source} has a second head, which is left out; this run starts from the detector's own")
     return model, report, odd
