@@ -137,7 +137,7 @@ def test_bi_level_sampling_draws_a_class_and_an_image_that_holds_it(classes, bat
 
 def test_bi_level_sampling_is_uniform_with_replacement_and_begins_alike():
     """64,000 draws of 16 classes, one of them with 500 images and one with one: within 5 deviations."""
-    bi_level = BiLevel(np.arange(1, 17), tuple(np.arange(500) for _ in range(15)) + (np.array([7]),), 4000)
+    bi_level = BiLevel(np.arange(1, 17), (*[np.arange(500)] * 15, np.array([7])), 4000)
     rows, labels = bi_level.drawn(64_000, 0, 0)
     counts = np.bincount(labels, minlength=17)[1:]
     assert abs(counts - 4000).max() < 5 * 4000**0.5

@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from lt_data.errors import RecipeError
+from lt_train.classifiers import make_classifier
 from lt_train.detectors import set_trainable
 from lt_train.detectors.second_head import balanced_regions
 from tests.lt_train.detectors.scenes import COUNTS, any_head, batch, small
@@ -71,11 +72,16 @@ def test_a_fine_tuned_head_starts_as_the_detectors_own_bit_by_bit(below):
     assert int(model.second_head.tail.sum()) == sum(count < below for count in COUNTS)
 
 
-def test_a_scaled_classifier_is_taken_over_as_it_is():
-    model = small(head="softmax")
-    model.roi_heads.box_predictor.cls_score = torch.nn.Linear(256, 7)
+def test_a_cosine_classifier_is_taken_over_as_it_is():
+    model = small()
+    own = make_classifier("cosine", 256, 7, scale=3.0)
+    model.roi_heads.box_predictor.cls_score = own
     model.add_second_head(kind="3fc-ft", below=100, scores="calibrated")
-    assert model.second_head.cls_score is not model.roi_heads.box_predictor.cls_score
+    model.start_second_head()
+    second = model.second_head.cls_score
+    assert second is not own
+    features = torch.randn(5, 256, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(second(features), own(features))
     assert set_trainable(model, "calibrated") == [
         f"roi_heads.calibrated.{layer}.{part}" for layer in ("fc6", "fc7", "cls_score") for part in ("weight", "bias")
     ]
@@ -113,15 +119,15 @@ def test_regions_are_those_of_the_drawn_class_and_as_many_of_the_background():
 
 def test_the_background_of_an_image_depends_on_its_key_alone():
     labels = [torch.tensor([1] * 3 + [0] * 40), torch.tensor([2] * 9 + [0] * 60)]
-    first, second = balanced_regions(labels, targets([1, 2]))
+    _, second = balanced_regions(labels, targets([1, 2]))
     (alone,) = balanced_regions(labels[1:], targets([1, 2])[1:])
     assert torch.equal(second, alone)
     assert len(second) == 18
     (other,) = balanced_regions(labels[1:], targets([2]))
     assert not torch.equal(other, second)
     # over many keys every place is drawn about as often: 40 places, 3 draws
-    keys = [[{"draw_seed": key, "only": 1}] for key in range(2000)]
-    places = torch.cat([balanced_regions(labels[:1], key)[0] for key in keys])
+    keys = [{"draw_seed": key, "only": 1} for key in range(2000)]
+    places = torch.cat(balanced_regions(labels[:1] * 2000, keys))
     counts = torch.bincount(places)[3:]
     assert int(counts.sum()) == 6000
     assert float(counts.min()) > 100
@@ -146,7 +152,7 @@ def test_the_loss_is_the_mean_over_all_regions_and_reaches_the_second_head_alone
     assert set(y.tolist()) == {0, *(target["only"] for target in wanted)}
     assert (y == 0).sum() == (y > 0).sum() >= 3
     wanted_loss = -np.log(softmax(logits)[np.arange(len(y)), y]).mean()
-    assert float(losses["loss_second_head"]) == pytest.approx(wanted_loss, rel=1e-5)
+    assert float(losses["loss_second_head"].detach()) == pytest.approx(wanted_loss, rel=1e-5)
     losses["loss_second_head"].backward()
     with_gradient = [name for name, weight in model.named_parameters() if weight.grad is not None]
     assert with_gradient

@@ -112,7 +112,7 @@ def test_paper_schedule(name):
 def test_audit_of_the_full_model(kind, method, variant):
     name = f"{kind}_rcnn_r50_fpn_lvis_v0.5"
     recipe, instances = load_recipe(name, [f"method={method}", f"variant={variant}"]), instances_of(name)
-    model, trained = audited(recipe, head_of(recipe, instances))
+    _, trained = audited(recipe, head_of(recipe, instances))
     assert trained == expected_numbers(recipe, len(instances))
     if recipe.method in ("bags", "bags-train-cls") and recipe.train != "all":
         assert trained == 1236 * 1024 + 1236
