@@ -23,7 +23,8 @@ from lt_train.heads import HeadOptions
 from lt_train.heads.softmax.options import SoftmaxOptions
 from lt_train.options.errors import closest
 from lt_train.options.section import Edges, Section
-from lt_train.recipe.methods import METHODS, Variant
+from lt_train.recipe.method import Variant
+from lt_train.recipe.methods import METHODS
 from lt_train.recipe.other_names import OTHER_METHODS
 
 Side = Annotated[int, Field(ge=32, le=10_000)]

@@ -9,7 +9,8 @@ from importlib import resources
 from typing import Final
 
 from lt_data.text_tables import wrapped
-from lt_train.recipe.methods import KINDS, METHODS, MODEL, TRAINED, Kind, Method
+from lt_train.recipe.method import KINDS, Kind, Method
+from lt_train.recipe.methods import METHODS, MODEL, TRAINED
 
 # a heading for each kind, in the order of the list
 _HEADINGS: Final[Mapping[Kind, str]] = {

@@ -40,9 +40,18 @@ def test_a_run_changes_the_second_head_alone_and_scores_with_both(softmax_run, t
     assert "second head 3fc-ft: scores the 18 of 20 classes with fewer than 3 training instances" in log
     assert "bi-level sampling: a step draws 2 of 20 classes with images" in log
     # the checkpoint gives the figures that the run measured
-    measured, _ = evaluate_run(run.path, out=tmp_path / "again")
     kept = json.loads((run.evaluation / "metrics.json").read_text())
-    assert measured.metrics["bbox"]["AP"] == kept["bbox"]["AP"]
+    measured, _ = evaluate_run(run.path, scores="dual")
+    assert measured.metrics["bbox"] == kept["bbox"]
+    first = json.loads((softmax_run.evaluation / "metrics.json").read_text())
+    original, where = evaluate_run(run.path, scores="original")
+    assert where == run.path / "eval-last-original"
+    assert original.metrics["bbox"] == first["bbox"]
+    found = [(run.path / f"eval-last-{scores}" / "predictions.json").read_bytes() for scores in ("dual", "original")]
+    assert found[0] != found[1]
+    assert found[1] == (softmax_run.evaluation / "predictions.json").read_bytes()
+    with pytest.raises(RecipeError, match=r"^--scores: got dual, and .* has one head; leave it out"):
+        evaluate_run(softmax_run.path, scores="dual")
     # what was seen of a class are the places that drew it
     recipe = run.load_recipe()
     data = load_run_data(recipe)

@@ -16,7 +16,8 @@ from lt_train.detectors.table import LITE0
 from lt_train.engine.fit import fit
 from lt_train.heads import make_head
 from lt_train.recipe.load import load_recipe, read_recipe_file, recipe_names
-from lt_train.recipe.methods import METHODS, VARIANTS
+from lt_train.recipe.method import VARIANTS
+from lt_train.recipe.methods import METHODS
 
 KINDS = ("mask", "faster")
 RECIPES = [name for name in recipe_names() if "_r50_fpn_" in name]
