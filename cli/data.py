@@ -12,7 +12,8 @@ from click.core import ParameterSource
 from lt_data import __version__
 from lt_data.terminal import Bar
 from lt_data.versions import install_command
-from lt_train.recipe.methods import REWEIGHTED, VARIANTS
+from lt_train.recipe.method import VARIANTS
+from lt_train.recipe.methods import REWEIGHTED
 
 from .importing import import_command
 from .options import (

@@ -157,6 +157,11 @@ def _dry_run(recipe: str, overrides: tuple[str, ...], init_from: Path | None) ->
 @click.option("--skip-invalid", is_flag=True, help="Leave out invalid predictions instead of refusing all.")
 @click.option("--out", type=FILE, help="Where to write  [default: RUN/eval, which is renewed; else RUN/eval-...].")
 @click.option("--device", help="For a RUN: auto, cpu, cuda or cuda:N  [default: the recipe's].")
+@click.option(
+    "--scores",
+    type=click.Choice(["dual", "calibrated", "original"]),
+    help="For a RUN with a second head: both heads, or one alone  [default: the recipe's].",
+)
 @click.option("--force", is_flag=True, help="Replace an evaluation that exists.")
 @PROCESSES
 def evaluate(
@@ -170,6 +175,7 @@ def evaluate(
     groups: str | None,
     out: Path | None,
     device: str | None,
+    scores: Any,
     force: bool,
     processes: int | None,
     **options: Any,
@@ -184,8 +190,10 @@ def evaluate(
         raise click.UsageError("--predictions needs --annotations, and no --images.")
     if predictions is not None and processes is not None:
         raise click.UsageError("--processes is for a RUN: --predictions are there already.")
-    if predictions is not None and (checkpoint or device):
-        raise click.UsageError("--checkpoint and --device are for a RUN: --predictions are measured as they are.")
+    if predictions is not None and (checkpoint or device or scores):
+        raise click.UsageError(
+            "--checkpoint, --device and --scores are for a RUN: --predictions are measured as they are."
+        )
     if run is not None and (annotations is None) != (images is None):
         raise click.UsageError("--annotations and --images belong together: give both or neither.")
     if run is not None and train_counts is not None:
@@ -215,6 +223,7 @@ def evaluate(
         out=out,
         device=device,
         force=force,
+        scores=scores,
     )
     if finished is not None:
         _show(*finished)

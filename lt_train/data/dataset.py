@@ -118,6 +118,8 @@ class DetectionDataset(Dataset[Sample]):
             "labels": self.labels[part],
             "draw_seed": draw_seed(self.seed, "sample", *key),
         }
+        if draw.label:
+            target["only"] = draw.label
         if len(regions):
             target["ignore"] = self.boxes[regions]
         if self.masks != "none":

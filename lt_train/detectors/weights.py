@@ -24,7 +24,8 @@ from lt_train.detectors.weight_files import Categories, read_weights
 
 HEAD = "roi_heads.head."
 # state of the new model's own method, never taken from another model
-OWN_STATE = (HEAD, "roi_heads.calibration.")
+SECOND_HEAD = "roi_heads.calibrated."
+OWN_STATE = (HEAD, SECOND_HEAD, "roi_heads.calibration.")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lt_train.detectors.table import DETECTORS
-from lt_train.recipe.methods import METHODS, VARIANTS, fills
+from lt_train.recipe.method import VARIANTS
+from lt_train.recipe.methods import METHODS, fills
 
 # values that mean something together only: if one of them was chosen, all stay
 _TOGETHER = {"schedule": ("epochs", "decay"), "optim": ("batch", "accumulate", "base_batch")}

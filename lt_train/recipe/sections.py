@@ -23,11 +23,12 @@ from lt_train.heads import HeadOptions
 from lt_train.heads.softmax.options import SoftmaxOptions
 from lt_train.options.errors import closest
 from lt_train.options.section import Edges, Section
-from lt_train.recipe.methods import METHODS, Variant
+from lt_train.recipe.method import Variant
+from lt_train.recipe.methods import METHODS
 from lt_train.recipe.other_names import OTHER_METHODS
 
 Side = Annotated[int, Field(ge=32, le=10_000)]
-Part = Literal["all", "head", "head+reg", "classifier", "scale", "none"]
+Part = Literal["all", "head", "head+reg", "classifier", "scale", "calibrated", "none"]
 TrackerName = Literal["tensorboard", "wandb"]
 # steps; the warm-up of the released code of BAGS, whose runs have tens of thousands
 LONGEST_WARMUP = 500
@@ -135,6 +136,20 @@ class ModelSection(Section):
     @classmethod
     def _one_is_a_list(cls, value: Any) -> Any:
         return (value,) if isinstance(value, int) else value
+
+
+class SecondHeadSection(Section):
+    """A second classifier beside the detector's own (SimCal)."""
+
+    kind: Literal["none", "2fc-rand", "3fc-rand", "3fc-ft"] = Field(
+        "none",
+        description="Its layers, the last of which gives the logits: 2 or 3, with random weights, or 3 with those of "
+        "the detector's own head.",
+    )
+    below: int = Field(100, ge=1, description="Classes with fewer training instances take its scores.")
+    scores: Literal["dual", "calibrated", "original"] = Field(
+        "dual", description="Both heads, each for its classes; or one of them alone, to compare."
+    )
 
 
 class OptimSection(Section):
@@ -264,6 +279,7 @@ class Recipe(Section):
     train: Part = Field("all", description="Parameters that are trained.")
     data: DataSection
     model: ModelSection = ModelSection()
+    second_head: SecondHeadSection = SecondHeadSection()
     optim: OptimSection = OptimSection()
     compute: ComputeSection = ComputeSection()
     schedule: ScheduleSection = ScheduleSection()
@@ -311,6 +327,26 @@ class Recipe(Section):
             raise ValueError(
                 f"train: got scale, and head.classifier={self.head.classifier} has no factor to train; set "
                 "head.classifier=scaled, or train=classifier"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _second_head_alone(self) -> Recipe:
+        kind, there = self.second_head.kind, self.second_head.kind != "none"
+        if there and self.train != "calibrated":
+            raise ValueError(
+                f"second_head.kind: got {kind} with train={self.train}; a second head is trained beside a detector "
+                "that stays as it is, so set train=calibrated (method=simcal), or second_head.kind=none"
+            )
+        if self.train == "calibrated" and not there:
+            raise ValueError(
+                "train: got calibrated, and there is no second head to train; set second_head.kind=3fc-ft "
+                "(method=simcal), or train=classifier"
+            )
+        if self.sampler.name == "bi-level" and not there:
+            raise ValueError(
+                "sampler: 'bi-level' draws the class that a second head is trained on in an image, and there is none; "
+                "set method=simcal, or sampler=class-aware"
             )
         return self
 

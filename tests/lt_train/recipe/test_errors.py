@@ -39,8 +39,8 @@ def problem(source, *overrides):
     [
         (
             "sampler=class_aware",
-            "sampler: got 'class_aware'; allowed are 'shuffle', 'repeat-factor', 'class-aware'; did you mean "
-            "'class-aware'?",
+            "sampler: got 'class_aware'; allowed are 'shuffle', 'repeat-factor', 'class-aware', 'bi-level'; did you "
+            "mean 'class-aware'?",
         ),
         ("head.name=bgas", "'balanced-sigmoid', 'bags'; did you mean 'bags'?"),
         (

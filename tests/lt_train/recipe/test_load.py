@@ -66,7 +66,7 @@ def test_linear_scaling_rule():
         ("optim=3", "optim: got 3"),
         ("optim.lr.x=3", "'lr' is not a section"),
         ("schedule.epochs=1.5", "valid integer"),
-        ("train=everything", "'all', 'head', 'head+reg', 'classifier', 'scale' or 'none'"),
+        ("train=everything", "'all', 'head', 'head+reg', 'classifier', 'scale', 'calibrated' or 'none'"),
         ("seed", "write it as key=value"),
         ("seed=[", "not YAML"),
     ],

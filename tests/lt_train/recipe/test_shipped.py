@@ -16,7 +16,8 @@ from lt_train.detectors.table import LITE0
 from lt_train.engine.fit import fit
 from lt_train.heads import make_head
 from lt_train.recipe.load import load_recipe, read_recipe_file, recipe_names
-from lt_train.recipe.methods import METHODS, VARIANTS
+from lt_train.recipe.method import VARIANTS
+from lt_train.recipe.methods import METHODS
 
 KINDS = ("mask", "faster")
 RECIPES = [name for name in recipe_names() if "_r50_fpn_" in name]
@@ -67,9 +68,20 @@ def expected_numbers(recipe, classes):
         return shared + (classes + 1) * (PER_CLASS[kind] - 1025) + classifier
     regressor = 1025 * 4 * (classes + 1)
     head = box_head + classifier
-    return {"none": 0, "scale": factors, "classifier": classifier, "head": head, "head+reg": head + regressor}[
-        recipe.train
-    ]
+    parts = {"none": 0, "scale": factors, "classifier": classifier, "head": head, "head+reg": head + regressor}
+    # a second head of three layers is as large as the first
+    return {**parts, "calibrated": head}[recipe.train]
+
+
+def audited(recipe, head):
+    """The model of a recipe in full size, without memory, and the numbers that are trained."""
+    with torch.device("meta"):
+        model = build_detector(recipe.model.name, head, weights=recipe.model.weights, load_pretrained=False)
+        if recipe.second_head.kind != "none":
+            model.add_second_head(**recipe.second_head.model_dump())
+            model.start_second_head()
+    set_trainable(model, recipe.train)
+    return model, sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 def test_there_is_one_for_each_data_set_and_detector():
@@ -101,11 +113,7 @@ def test_paper_schedule(name):
 def test_audit_of_the_full_model(kind, method, variant):
     name = f"{kind}_rcnn_r50_fpn_lvis_v0.5"
     recipe, instances = load_recipe(name, [f"method={method}", f"variant={variant}"]), instances_of(name)
-    head = head_of(recipe, instances)
-    with torch.device("meta"):
-        model = build_detector(recipe.model.name, head, weights=recipe.model.weights, load_pretrained=False)
-    set_trainable(model, recipe.train)
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    _, trained = audited(recipe, head_of(recipe, instances))
     assert trained == expected_numbers(recipe, len(instances))
     if recipe.method in ("bags", "bags-train-cls") and recipe.train != "all":
         assert trained == 1236 * 1024 + 1236
@@ -115,11 +123,7 @@ def test_audit_of_the_full_model(kind, method, variant):
 def test_audit_of_the_laptop_model(method):
     """25 classes: all but the first stages, or what is trained of two layers of 256, classifier and regressor."""
     recipe = load_recipe(GROCERIES, [f"method={method}"])
-    head = head_of(recipe, [5] * 2 + [20] * 6 + [50] * 6 + [200] * 11)
-    with torch.device("meta"):
-        model = build_detector(recipe.model.name, head, weights=recipe.model.weights, load_pretrained=False)
-    set_trainable(model, recipe.train)
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    model, trained = audited(recipe, head_of(recipe, [5] * 2 + [20] * 6 + [50] * 6 + [200] * 11))
     logits = logits_of(recipe.head.name, 25)
     factors = factors_of(recipe.head, logits)
     classifier = 257 * logits + factors
@@ -129,6 +133,7 @@ def test_audit_of_the_laptop_model(method):
     everything = sum(p.numel() for p in model.parameters()) - frozen
     parts = {"none": 0, "scale": factors, "classifier": classifier, "all": everything}
     parts["head+reg"] = box_head + classifier + regressor
+    parts["calibrated"] = box_head + classifier
     assert trained == parts[recipe.train]
     assert everything > 3_000_000
 
