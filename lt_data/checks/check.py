@@ -24,7 +24,7 @@ from lt_data.checks.overlap import namesakes
 from lt_data.checks.twins import check_twins
 from lt_data.dataset.names import annotations_path
 from lt_data.files.image_files import normal_name
-from lt_data.files.reading import map_file
+from lt_data.files.reading import Bytes, map_file
 from lt_data.progress import Progress
 
 CHECK_SCHEMA: Final = 1
@@ -45,8 +45,31 @@ def check_file(
         DataError: A file cannot be read, is not JSON or no annotation file, or there is no such folder.
     """
     path = annotations_path(Path(path))
+    return check_data(path, map_file(path), images=images, other=other, progress=progress)
+
+
+def check_data(
+    path: Path,
+    data: Bytes,
+    *,
+    images: Path | None = None,
+    other: Path | None = None,
+    progress: Progress | None = None,
+) -> CheckReport:
+    """The same for the bytes of a file that is in memory.
+
+    Args:
+        path: What to call it.
+        data: Its bytes.
+        images: See :func:`check_file`.
+        other: See :func:`check_file`.
+        progress: See :func:`check_file`.
+
+    Raises:
+        DataError: See :func:`check_file`.
+    """
     log = FindingList()
-    file = read_leniently(path, map_file(path), log, progress)
+    file = read_leniently(path, data, log, progress)
     check_lists(file, log)
     check_geometry(file, log)
     check_objects(file, log)
