@@ -25,7 +25,8 @@ class Edit(NamedTuple):
 
 def with_edits(data: Bytes, edits: Iterable[Edit], offset: int = 0) -> bytes:
     """A part of a file's bytes that begins at ``offset``, edited; no two edits may overlap."""
-    view, parts, done = memoryview(data), [], 0
+    view, done = memoryview(data), 0
+    parts: list[bytes | memoryview] = []
     for edit in sorted(edits):
         parts += [view[done : edit.first - offset], edit.text]
         done = edit.end - offset

@@ -78,9 +78,8 @@ def beyond_images(file: FileColumns, size: IntArray) -> tuple[BoolArray, BoolArr
         size: Width and height of each annotation's image, 0 where not known, [A, 2].
     """
     given, boxes = file.annotations.boxes, _corners(file)
-    known = np.isfinite(given).all(1) & (given[:, 2:] > 0).all(1) & (size > 0).all(1)
-    inside = (boxes[:, :2] < size) & (boxes[:, 2:] > 0)
-    outside = known & ~inside.all(1)
+    known = np.asarray(np.isfinite(given).all(1) & (given[:, 2:] > 0).all(1) & (size > 0).all(1), bool)
+    outside = known & ~np.asarray((boxes[:, :2] < size) & (boxes[:, 2:] > 0), bool).all(1)
     with np.errstate(invalid="ignore"):
         over = np.maximum(-boxes[:, :2], boxes[:, 2:] - size).max(1, initial=-np.inf)
     return outside, known & ~outside & (over > IMAGE_TOLERANCE)

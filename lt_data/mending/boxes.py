@@ -34,9 +34,9 @@ def boxes(draft: Draft) -> None:
 
 def _within_image(document: Document, extents: FloatArray) -> FloatArray:
     """Extents cut at the edges of their images where these are known, [A, 4]."""
-    known = (document.sizes > 0).all(1)
-    limits = np.where(known[:, None], document.sizes, np.inf)
-    low = np.where(known[:, None], np.maximum(extents[:, :2], 0), extents[:, :2])
+    known = np.asarray((document.sizes > 0).all(1), bool)[:, None]
+    limits = np.where(known, document.sizes, np.inf)
+    low = np.where(known, np.maximum(extents[:, :2], 0), extents[:, :2])
     return np.concatenate([low, np.minimum(extents[:, 2:], limits)], 1)
 
 
@@ -102,6 +102,8 @@ def areas(draft: Draft) -> None:
     given, masks = document.columns.annotations.boxes, document.columns.annotations.masks
     boxes_are_boxes = document.form is None
     wrong = np.logical_or.reduce(wrong_areas(document.columns, boxes_are_boxes=boxes_are_boxes))
+    # what is of a wrong type is infinite
+    wrong |= np.isinf(document.columns.annotations.areas)
     with np.errstate(invalid="ignore", over="ignore"):
         # a mask that is broken has no area, and its box's would not be that of the object
         known = boxes_are_boxes & ~masks.given & (given[:, 2:] > 0).all(1)

@@ -115,7 +115,7 @@ def fields_of(record: msgspec.Raw) -> dict[str, msgspec.Raw]:
         return {}
 
 
-def value_of(raw: msgspec.Raw | None) -> Any:
+def value_of(raw: msgspec.Raw | bytes | None) -> Any:
     """A raw value as Python has it; ``None`` where there is none or it cannot be read."""
     try:
         return None if raw is None else msgspec.json.decode(raw)

@@ -121,7 +121,10 @@ def rows_unlike(records: Sequence[msgspec.Raw], *kinds: type) -> list[int]:
         records: Raw records.
         kinds: Structs of msgspec.
     """
-    decoders = [(msgspec.json.Decoder(list[kind]), msgspec.json.Decoder(kind)) for kind in kinds]  # type: ignore[valid-type]
+    decoders: list[tuple[Any, Any]] = [
+        (msgspec.json.Decoder(list[kind]), msgspec.json.Decoder(kind))  # type: ignore[valid-type]
+        for kind in kinds
+    ]
     found: set[int] = set()
     for start in range(0, len(records), _CHUNK):
         chunk = records[start : start + _CHUNK]
@@ -131,7 +134,7 @@ def rows_unlike(records: Sequence[msgspec.Raw], *kinds: type) -> list[int]:
     return sorted(found)
 
 
-def _fits(decoder: msgspec.json.Decoder[Any], data: bytes | msgspec.Raw) -> bool:
+def _fits(decoder: Any, data: bytes | msgspec.Raw) -> bool:
     try:
         decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
-from itertools import count, islice
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 
+from lt_data.annotations.fresh_ids import fresh_ids
 from lt_data.annotations.no_json import number_of
 from lt_data.annotations.records import LARGEST_ID, LISTS
 from lt_data.mending.document import value_of
@@ -58,7 +58,7 @@ def _any_beyond(draft: Draft) -> bool:
 def _numbered(draft: Draft, key: str) -> dict[_Key, int]:
     """Writes the ids of a list as whole numbers, and says which number each became."""
     keys = [_key(draft.fields(key, row).get("id")) for row in range(len(draft.document.records[key]))]
-    new: dict[_Key, int] = {i: i for i in keys if _is_usable(i)}
+    new: dict[_Key, int] = {i: i for i in keys if isinstance(i, int) and _is_usable(i)}
     taken = set(new.values())
     for text in dict.fromkeys(i for i in keys if isinstance(i, str) and _WHOLE.fullmatch(i) and len(i) < 20):
         if abs(int(text)) <= LARGEST_ID and int(text) not in taken:
@@ -67,7 +67,8 @@ def _numbered(draft: Draft, key: str) -> dict[_Key, int]:
     rest = list(dict.fromkeys(i for i in keys if i is not None and i not in new))
     nameless = [row for row, i in enumerate(keys) if i is None]
     # what refers to no record must not come to mean one
-    referred = {i for i in _references(draft, _REFERENCES[key]) if _is_usable(i)} if key in _REFERENCES else set()
+    references = _references(draft, _REFERENCES[key]) if key in _REFERENCES else []
+    referred = {i for i in references if isinstance(i, int) and _is_usable(i)}
     free = fresh_ids(taken | referred, len(rest) + len(nameless))
     new.update(zip(rest, free, strict=False))
     for row, number in enumerate(keys):
@@ -100,11 +101,11 @@ def _referred(i: _Key, known: dict[_Key, int]) -> int | None:
     """The number of a reference; text and numbers that say the same are one where nothing else is meant."""
     other: _Key = int(i) if isinstance(i, str) and _WHOLE.fullmatch(i) and len(i) < 20 else str(i)
     found = known.get(i, known.get(other))
-    return i if found is None and _is_usable(i) else found
+    return i if found is None and isinstance(i, int) and _is_usable(i) else found
 
 
-def _is_usable(i: Any) -> bool:
-    return isinstance(i, int) and abs(i) <= LARGEST_ID
+def _is_usable(i: int) -> bool:
+    return abs(i) <= LARGEST_ID
 
 
 def _key(raw: msgspec.Raw | None) -> _Key | None:
@@ -115,15 +116,6 @@ def _key(raw: msgspec.Raw | None) -> _Key | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def fresh_ids(used: Iterable[int], number: int) -> list[int]:
-    """So many ids that are not used: those after the largest, or else the smallest free ones from 1."""
-    taken = set(used)
-    first = max(taken, default=0) + 1
-    if first >= 1 and first + number - 1 <= LARGEST_ID:
-        return list(range(first, first + number))
-    return list(islice((i for i in count(1) if i not in taken), number))
 
 
 def repeated_ids(draft: Draft) -> None:

@@ -34,10 +34,11 @@ KINDS: Final[dict[str, Kind]] = {
         ("LT301", "LT302", "LT304", "LT407", "LT408"),
     ),
     "clip": Kind("boxes that reach beyond their image are clipped, polygons with them", ("LT306",)),
-    "areas": Kind("areas that are missing or wrong are computed again", ("LT311", "LT410", "LT411")),
+    "areas": Kind("areas that are missing or wrong are computed again", ("LT302", "LT311", "LT410", "LT411")),
     "same-object": Kind("of an object that is listed more than once, one stays", ("LT109",)),
     "root-category": Kind("the category without objects that only groups all others is dropped", ("LT207",)),
     "empty-categories": Kind("categories without objects are dropped", ("LT207",)),
+    "negative-lists": Kind("LVIS's lists of absent categories lose those that are annotated", ("LT216",)),
     "counts": Kind("instance_count and image_count of LVIS are counted again", ("LT210",)),
 }
 

@@ -66,6 +66,6 @@ def _flat(polygon: Any) -> list[float] | None:
     """Points ``[[x, y], ...]`` or ``[{"x": x, "y": y}, ...]`` as one list."""
     if not isinstance(polygon, list) or not polygon:
         return None
-    points = [[p.get("x"), p.get("y")] if isinstance(p, dict) else p for p in polygon]
+    points: list[Any] = [[p.get("x"), p.get("y")] if isinstance(p, dict) else p for p in polygon]
     pairs = all(isinstance(p, list) and len(p) == 2 and _are_numbers(p) for p in points)
     return [number for point in points for number in point] if pairs else None

@@ -24,7 +24,7 @@ from lt_data.mending.ids import ids, repeated_ids
 from lt_data.mending.kinds import KINDS, in_order
 from lt_data.mending.masks import masks
 from lt_data.mending.numbers import numbers, without_not_finite
-from lt_data.mending.objects import counts, empty_categories, root_category, same_object
+from lt_data.mending.objects import counts, empty_categories, negative_lists, root_category, same_object
 from lt_data.mending.references import equal_categories, equal_images, moved_ids, unlisted
 from lt_data.mending.result import MendReport, NewId, new_ids_of, write_changes
 from lt_data.progress import SILENT, Progress
@@ -45,6 +45,7 @@ _MENDS: Final[dict[str, Callable[[Draft], None]]] = {
     "same-object": same_object,
     "root-category": root_category,
     "empty-categories": empty_categories,
+    "negative-lists": negative_lists,
     "counts": counts,
 }
 # what one round makes possible, the next one does; each leaves less to do
@@ -84,7 +85,9 @@ def mend(
     _check_outputs(path, out, changes, force=force)
     stamp = stamp_of(path)
     data = map_file(path, progress)
+    progress.step("mending")
     document, done = mended(path, data, kinds)
+    progress.step("checking the result")
     new_ids = _new_ids(path, data, document)
     report = MendReport(path, kinds, tuple(done), tuple(new_ids), check_data(path, document.data))
     check_unchanged(path, stamp)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+import msgspec
 import numpy as np
 
 from lt_data.annotations.lenient import NO_ID
 from lt_data.annotations.lists import FileColumns, counts_of, is_root
-from lt_data.arrays import IntArray
+from lt_data.arrays import IntArray, sorted_unique
+from lt_data.checks.image_lists import NEGATIVE, annotated_negatives
 from lt_data.checks.objects import repeated_objects
 from lt_data.mending.draft import Draft
 
@@ -19,8 +21,6 @@ from lt_data.mending.draft import Draft
 def same_object(draft: Draft) -> None:
     """Keeps one annotation of those with the same image, category and box: the first that has a mask, or the first."""
     columns = draft.document.columns.annotations
-    if draft.document.form is not None:
-        return
     # ids that cannot be used are not the same one
     known = (columns.image_ids != NO_ID) & (columns.category_ids != NO_ID) & ~columns.crowd
     twice = repeated_objects(columns.image_ids, columns.category_ids, columns.boxes, ~known)
@@ -78,3 +78,12 @@ def counts(draft: Draft) -> None:
 def _state(draft: Draft, field: str, stated: IntArray, counted: IntArray) -> None:
     for row in np.flatnonzero((stated != NO_ID) & (stated != counted)).tolist():
         draft.set("categories", row, {field: str(counted[row]).encode()})
+
+
+def negative_lists(draft: Draft) -> None:
+    """Takes categories that are annotated in an image out of its list of those that it has not."""
+    entries, bad = annotated_negatives(draft.document.columns)
+    for row in sorted_unique(entries.rows[bad]).tolist():
+        annotated = set(entries.ids[bad & (entries.rows == row)].tolist())
+        listed = draft.document.columns.images.negatives[row]
+        draft.set("images", row, {NEGATIVE: msgspec.json.encode([i for i in listed if i not in annotated])})
