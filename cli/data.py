@@ -15,6 +15,7 @@ from lt_data.versions import install_command
 from lt_train.recipe.methods import REWEIGHTED, VARIANTS
 
 from .importing import import_command
+from .mending import filter_command, mend, merge
 from .options import (
     HELP,
     OTHER_DATA_COMMANDS,
@@ -218,6 +219,9 @@ def demo_pool(out: Path, images: int, categories: int, size: int, uniform: bool,
 
 
 main.add_command(import_command)
+main.add_command(mend)
+main.add_command(merge)
+main.add_command(filter_command)
 
 
 @main.command(short_help="Find every problem in an annotation file.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import msgspec
 import numpy as np
@@ -50,6 +50,17 @@ def removals(data: Bytes, records: Sequence[msgspec.Raw], removed: BoolArray) ->
     edits = [Edit(int(start[0]), int(start[kept[0]]), b"")] if kept[0] else []
     rows = np.flatnonzero(removed & (np.arange(len(removed)) > kept[0]))
     return edits + [Edit(int(end[row - 1]), int(end[row]), b"") for row in rows]
+
+
+def with_values(record: msgspec.Raw, values: Mapping[str, Any]) -> bytes:
+    """A record with other values for fields that it has; every other byte stays."""
+    fields = msgspec.json.decode(record, type=dict[str, msgspec.Raw])
+    edits = [
+        Edit(*span_of(record, [fields[name]]), msgspec.json.encode(value))
+        for name, value in values.items()
+        if name in fields
+    ]
+    return with_edits(bytes(record), edits)
 
 
 def write_subset(

@@ -88,7 +88,8 @@ def _images(file: AnnotationFile, wanted: str | Path | None) -> BoolArray:
     if not kept.any():
         example = f", for example {file.file_names[0]!r}" if file.file_names else ""
         raise DataError(
-            f"{file.path}: --images: no file_name is like {str(wanted)!r}{example}; give a pattern, or a text file of names"
+            f"{file.path}: --images: no file_name is like {str(wanted)!r}{example}; give a pattern, or a text file "
+            "of names"
         )
     return kept
 
@@ -122,7 +123,7 @@ def _refuse_nothing(file: AnnotationFile, choice: Choice) -> None:
 
 
 def names_in(text: str) -> tuple[str, ...]:
-    """Names or ids from ``"cat,dog"``; ``\\,`` stands for a comma in a name."""
+    """Names or ids from ``"cat,dog"``; a comma in a name has a backslash before it."""
     parts = text.replace("\\,", "\0").split(",")
     return tuple(part.replace("\0", ",").strip() for part in parts if part.strip())
 

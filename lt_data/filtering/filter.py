@@ -6,17 +6,17 @@ Shapes: N images, A annotations, C categories.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import numpy as np
 
 from lt_data.annotations.file import AnnotationFile, read_annotations
 from lt_data.annotations.records import UNREADABLE
-from lt_data.annotations.subset import Edit, removals, write_subset
+from lt_data.annotations.subset import Edit, removals, with_values, write_subset
 from lt_data.arrays import BoolArray, IntArray
 from lt_data.build.lvis_fields import rewritten
 from lt_data.checks.image_lists import NEGATIVE, NOT_EXHAUSTIVE
@@ -26,7 +26,6 @@ from lt_data.files.writing import check_output_file, write_whole
 from lt_data.filtering.choose import Choice, choose, kept_names
 from lt_data.filtering.options import FilterOptions
 from lt_data.groups import frequency_of
-from lt_data.merging.union import with_values
 from lt_data.progress import SILENT, Progress
 
 FILTER_SCHEMA: Final = 1
@@ -87,10 +86,11 @@ def filter_annotations(
     file = read_annotations(path, progress=progress)
     choice = choose(file, options)
     counts = _counts(file, choice)
-    changed = rewritten(
-        file, counts, images=choice.images, kept=choice.annotations & ~file.crowd, instances=~file.crowd
-    )
+    # of a category that is dropped nothing is told
+    instances = ~file.crowd & choice.categories[file.category_index()]
+    changed = rewritten(file, counts, images=choice.images, kept=choice.annotations & ~file.crowd, instances=instances)
     gone = removals(file.data, file.category_records, ~choice.categories)
+    edits = _outside(changed.edits, gone)
     records = {**changed.images, **_without_dropped(file, choice, changed.images)}
     write_whole(
         out,
@@ -100,7 +100,7 @@ def filter_annotations(
             images=choice.images,
             annotations=choice.annotations,
             image_records=records,
-            edits=[*gone, *_outside(changed.edits, gone)],
+            edits=[*gone, *edits],
         ),
         make_folder=True,
         advice="choose another --out",
@@ -113,7 +113,7 @@ def filter_annotations(
         dropped_images=int((~choice.images).sum()),
         dropped_annotations={reason: count for reason, count in choice.dropped.items() if count},
         dropped_categories=tuple(kept_names(file.categories.names, choice.categories)),
-        rewritten=(*changed.fields, *((NEGATIVE, NOT_EXHAUSTIVE) if records else ())),
+        rewritten=(*(changed.fields if edits else ()), *((NEGATIVE, NOT_EXHAUSTIVE) if records else ())),
     )
 
 
@@ -141,7 +141,7 @@ def _counts(file: AnnotationFile, choice: Choice) -> CategoryCounts:
 
 
 def _without_dropped(
-    file: AnnotationFile, choice: Choice, changed: dict[int, msgspec.Raw] | Any
+    file: AnnotationFile, choice: Choice, changed: Mapping[int, msgspec.Raw]
 ) -> dict[int, msgspec.Raw]:
     """Records of kept images whose lists name dropped categories, without these.
 

@@ -97,8 +97,8 @@ def _as_table(report: MendReport) -> str:
     lines = []
     for kind, count in report.counts.items():
         if count:
-            lines.append(f"{kind:<16} {count:>9,}  {KINDS[kind].what}")
-            lines += [f"{'':28}{_example(change)}" for change in _of(report, kind)]
+            lines.append(f"{count:>9,}  {kind}: {KINDS[kind].what}")
+            lines += [f"{'':11}{_example(change)}" for change in _of(report, kind)]
     untouched = [kind for kind, count in report.counts.items() if not count]
     if untouched:
         lines.append(f"nothing to do for {', '.join(untouched)}")

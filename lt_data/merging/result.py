@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Final, NamedTuple
 
 from lt_data.annotations.findings import Finding
@@ -99,9 +99,10 @@ def _as_json(report: MergeReport) -> str:
 
 
 def _as_table(report: MergeReport) -> str:
-    rows: list[Sequence[str]] = [("file", "images", "annotations", "new categories", "joined", "ids moved")]
-    for f in report.files[:_MOST_FILES]:
-        rows.append((f.file, *(f"{n:,}" for n in (f.images, f.annotations, f.categories, f.joined, f.renumbered))))
+    rows: list[Sequence[str]] = [("file", "images", "annotations", "categories", "joined", "ids moved")]
+    for place, f in enumerate(report.files[:_MOST_FILES], start=1):
+        name = f"{place} {PurePath(f.file).name}"
+        rows.append((name, *(f"{n:,}" for n in (f.images, f.annotations, f.categories, f.joined, f.renumbered))))
     lines = [table(rows)]
     if len(report.files) > _MOST_FILES:
         lines.append(f"... and {len(report.files) - _MOST_FILES:,} files more")

@@ -9,15 +9,15 @@ Shapes: N records of a list.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 import msgspec
 import numpy as np
 
 from lt_data.annotations.fresh_ids import fresh_ids
-from lt_data.annotations.records import LARGEST_ID, UNREADABLE, span_of
-from lt_data.annotations.subset import Edit, with_edits
+from lt_data.annotations.records import LARGEST_ID, UNREADABLE
+from lt_data.annotations.subset import with_values
 from lt_data.arrays import IntArray
 from lt_data.build.lvis_fields import FIELDS
 
@@ -132,14 +132,3 @@ def _license_ids(raw: msgspec.Raw | None) -> dict[int, msgspec.Raw]:
 def _content(record: msgspec.Raw, without: Sequence[str]) -> str:
     """What a record says beside these fields, whatever their order."""
     return json.dumps({k: v for k, v in msgspec.json.decode(record).items() if k not in without}, sort_keys=True)
-
-
-def with_values(record: msgspec.Raw, values: Mapping[str, Any]) -> bytes:
-    """A record with other values for fields that it has; every other byte stays."""
-    fields = msgspec.json.decode(record, type=dict[str, msgspec.Raw])
-    edits = [
-        Edit(*span_of(record, [fields[name]]), msgspec.json.encode(value))
-        for name, value in values.items()
-        if name in fields
-    ]
-    return with_edits(bytes(record), edits)

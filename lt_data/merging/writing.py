@@ -13,12 +13,11 @@ import msgspec
 import numpy as np
 
 from lt_data.annotations.file import parse_annotations
-from lt_data.annotations.subset import with_edits
+from lt_data.annotations.subset import with_edits, with_values
 from lt_data.build.lvis_fields import category_edits
 from lt_data.checks.image_lists import NEGATIVE, NOT_EXHAUSTIVE
 from lt_data.counts.categories import count_categories
 from lt_data.merging.parts import Part
-from lt_data.merging.union import with_values
 
 
 def merged_bytes(parts: Sequence[Part], members: Mapping[str, bytes], categories: Sequence[bytes]) -> bytes:
