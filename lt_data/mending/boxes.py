@@ -13,6 +13,7 @@ from lt_data.checks.masks import MASK_TOLERANCE
 from lt_data.masks.measure import MaskColumns, measure_masks
 from lt_data.mending.document import Document, list_text, number_text, value_of
 from lt_data.mending.draft import Draft
+from lt_data.mending.numbers import is_quoted
 from lt_data.mending.polygons import clipped_polygons, polygon_text
 
 
@@ -29,7 +30,8 @@ def boxes(draft: Draft) -> None:
     has_area = np.isfinite(wanted).all(1) & (wanted[:, 2:] > wanted[:, :2]).all(1)
     for row in np.flatnonzero((~usable | beyond | loose) & has_area).tolist():
         x, y, right, bottom = wanted[row].tolist()
-        draft.set("annotations", row, {"bbox": list_text([x, y, right - x, bottom - y])})
+        if not is_quoted(draft.fields("annotations", row).get("bbox")):
+            draft.set("annotations", row, {"bbox": list_text([x, y, right - x, bottom - y])})
 
 
 def _within_image(document: Document, extents: FloatArray) -> FloatArray:
@@ -110,4 +112,5 @@ def areas(draft: Draft) -> None:
         of_boxes = np.where(known, given[:, 2:].prod(1), np.nan)
         new = np.where(masks.areas > 0, masks.areas, of_boxes)
     for row in np.flatnonzero(wrong & np.isfinite(new)).tolist():
-        draft.set("annotations", row, {"area": number_text(float(new[row]))})
+        if not is_quoted(draft.fields("annotations", row).get("area")):
+            draft.set("annotations", row, {"area": number_text(float(new[row]))})

@@ -46,6 +46,11 @@ class _Category(msgspec.Struct):
     image_count: float | None = None
 
 
+def is_quoted(raw: msgspec.Raw | None) -> bool:
+    """Whether a value has numbers in quotes, which only want to be taken out of them."""
+    return raw is not None and _bare(raw) != bytes(raw)
+
+
 def _bare(raw: msgspec.Raw) -> bytes:
     """A number or a list of numbers without quotes; other values as they are."""
     text = bytes(raw)
