@@ -37,7 +37,9 @@ KINDS: Final[dict[str, Kind]] = {
     "areas": Kind("areas that are missing or wrong are computed again", ("LT302", "LT311", "LT410", "LT411")),
     "same-object": Kind("of an object that is listed more than once, one stays", ("LT109",)),
     "root-category": Kind("the category without objects that only groups all others is dropped", ("LT207",)),
-    "empty-categories": Kind("categories without objects are dropped", ("LT207",)),
+    "empty-categories": Kind(
+        "categories without objects are dropped (a validation file needs those of its training file)", ("LT207",)
+    ),
     "negative-lists": Kind("LVIS's lists of absent categories lose those that are annotated", ("LT216",)),
     "counts": Kind("instance_count and image_count of LVIS are counted again", ("LT210",)),
 }
