@@ -38,7 +38,7 @@ KINDS: Final[dict[str, Kind]] = {
     "same-object": Kind("of an object that is listed more than once, one stays", ("LT109",)),
     "root-category": Kind("the category without objects that only groups all others is dropped", ("LT207",)),
     "empty-categories": Kind(
-        "categories without objects are dropped (a validation file needs those of its training file)", ("LT207",)
+        "categories without objects are dropped; a validation file needs all of its training file's", ("LT207",)
     ),
     "negative-lists": Kind("LVIS's lists of absent categories lose those that are annotated", ("LT216",)),
     "counts": Kind("instance_count and image_count of LVIS are counted again", ("LT210",)),
