@@ -79,6 +79,13 @@ class Document:
         """Width and height of each annotation's image, 0 where not known, shape [A, 2]."""
         return image_sizes(self.columns)
 
+    @property
+    def masks_without_area(self) -> list[int]:
+        """Rows of annotations whose segmentation is there and is no mask that could be measured."""
+        masks = self.columns.annotations.masks
+        rows: list[int] = np.flatnonzero(masks.given & np.isnan(masks.areas)).tolist()
+        return rows
+
     @cached_property
     def form(self) -> BoxForm | None:
         """What nearly all boxes look like instead of x, y, width, height, if they do."""

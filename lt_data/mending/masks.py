@@ -8,23 +8,19 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from lt_data.masks.measure import BYTES_TEXT, RunLengths
+from lt_data.masks.measure import BYTES_TEXT
 from lt_data.mending.document import value_of
-from lt_data.mending.draft import Draft, rows_unlike
+from lt_data.mending.draft import Draft
 
 # x and y of three points
 _FEWEST_NUMBERS: Final = 6
-
-
-class _Masked(msgspec.Struct):
-    segmentation: list[list[float]] | RunLengths | None = None
 
 
 def masks(draft: Draft) -> None:
     """Writes masks of other forms as polygons or run lengths; what cannot be told stays."""
     document = draft.document
     of_bytes = np.flatnonzero(document.columns.annotations.masks.faults & BYTES_TEXT).tolist()
-    for row in sorted({*rows_unlike(document.records["annotations"], _Masked), *of_bytes}):
+    for row in sorted({*document.masks_without_area, *of_bytes}):
         raw = draft.fields("annotations", row).get("segmentation")
         text = None if raw is None else _as_coco(raw)
         if text is not None:

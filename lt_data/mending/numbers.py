@@ -22,25 +22,19 @@ _QUOTED: Final = re.compile(rb'"\s*(' + _NUMBER + rb')\s*"')
 _NULL: Final = b"null"
 
 
-class _Image(msgspec.Struct):
+class _Image(msgspec.Struct, gc=False):
     width: float | None = None
     height: float | None = None
     file_name: str | None = None
 
 
-class _Runs(msgspec.Struct):
-    size: list[int] = []
-    counts: str | list[int] = ""
-
-
-class _Annotation(msgspec.Struct):
+class _Annotation(msgspec.Struct, gc=False):
     bbox: list[float] | None = None
     area: float | None = None
     iscrowd: float | bool | None = None
-    segmentation: list[list[float]] | _Runs | None = None
 
 
-class _Category(msgspec.Struct):
+class _Category(msgspec.Struct, gc=False):
     name: str | None = None
     instance_count: float | None = None
     image_count: float | None = None
@@ -84,7 +78,8 @@ _FIELDS: Final[dict[str, tuple[type, dict[str, Callable[[msgspec.Raw], bytes]]]]
 def numbers(draft: Draft) -> None:
     """Takes the quotes from numbers, and puts them around names that are numbers."""
     for key, (kind, texts) in _FIELDS.items():
-        for row in rows_unlike(draft.document.records[key], kind):
+        masks = draft.document.masks_without_area if key == "annotations" else []
+        for row in sorted({*rows_unlike(draft.document.records[key], kind), *masks}):
             fields = draft.fields(key, row)
             draft.set(key, row, {name: text(fields[name]) for name, text in texts.items() if name in fields})
 
