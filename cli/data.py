@@ -235,11 +235,15 @@ def check(path: Path, images: Path | None, other: Path | None, style: str) -> No
     PATH is a COCO or LVIS annotation file or a dataset directory.
     """
     from lt_data.checks.check import check_file, format_report
+    from lt_data.mending.kinds import kinds_for
 
     # bytes first, then image files
     with Bar("checking", "" if images else "bytes") as progress:
         report = check_file(path, images=images, other=other, progress=progress)
     show_text(format_report(report, style), style)
+    kinds = kinds_for(finding.code for finding in report.findings)
+    if kinds and style == "table":
+        show_text(f"lt-data mend may put some of it right: --fix {','.join(kinds)}")
     exit_unless(not report.has_errors)
 
 

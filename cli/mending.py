@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from lt_data.mending.kinds import KINDS
 from lt_data.terminal import Bar
 
 from .options import TABLE_OR_JSON, FilePath, show_text, tell
@@ -17,7 +18,11 @@ FORCE = click.option("--force", is_flag=True, help="Replace the files if they ex
 
 @click.command(short_help="Put right what check finds: ids, quoted numbers, boxes, areas, categories.")
 @click.argument("path", type=FILE)
-@click.option("--fix", metavar="KIND[,KIND]", help="Kinds of mends; without a file to write, all are tried.")
+@click.option(
+    "--fix",
+    metavar="KIND[,KIND]",
+    help=f"Kinds of mends: {', '.join(KINDS)}  [default: all, if nothing is written].",
+)
 @click.option("--all", "everything", is_flag=True, help="All kinds of mends.")
 @click.option("--out", type=FILE, help="The file to write (.json); nothing is written without.")
 @click.option("--changes", type=FILE, help="Write every change to this .csv or .json file, dropped records in full.")
@@ -28,11 +33,9 @@ def mend(
 ) -> None:
     """Put right what check finds, and leave every other byte as it is. A dry run unless --out is given.
 
-    PATH is a COCO or LVIS annotation file or a dataset directory. Kinds: not-finite, numbers, ids, masks,
-    equal-categories, equal-images, moved-ids, unlisted, repeated-ids, boxes, clip, areas, same-object, root-category,
-    empty-categories, negative-lists, counts.
+    PATH is a COCO or LVIS annotation file or a dataset directory.
     """
-    from lt_data.mending.kinds import KINDS, parse_kinds
+    from lt_data.mending.kinds import parse_kinds
     from lt_data.mending.mend import ids_path
     from lt_data.mending.mend import mend as run
     from lt_data.mending.result import format_mend

@@ -66,3 +66,15 @@ def in_order(names: Iterable[str]) -> tuple[str, ...]:
         got = ", ".join(map(repr, unknown)) or "none"
         raise RecipeError(f"fix: got {got}; kinds of mends are {', '.join(KINDS)}")
     return tuple(name for name in KINDS if name in chosen)
+
+
+def kinds_for(codes: Iterable[str]) -> tuple[str, ...]:
+    """Kinds of mends that are worth a try on a file with these findings, in the order in which they are applied.
+
+    Categories without objects are no reason by themselves: a validation file may need them.
+
+    Args:
+        codes: Of what ``lt-data check`` found.
+    """
+    found = set(codes) - {"LT207"}
+    return tuple(name for name, kind in KINDS.items() if found & set(kind.codes))

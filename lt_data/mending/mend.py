@@ -14,7 +14,7 @@ from lt_data.annotations.loose import replace_not_finite
 from lt_data.annotations.records import LISTS
 from lt_data.checks.check import check_data
 from lt_data.dataset.names import annotations_path
-from lt_data.errors import DataError
+from lt_data.errors import DataError, RecipeError
 from lt_data.files.reading import Bytes, check_unchanged, map_file, stamp_of
 from lt_data.files.writing import check_output_file, write_csv, write_whole
 from lt_data.mending.boxes import areas, boxes, clip
@@ -56,7 +56,7 @@ def mend(
     path: Path,
     out: Path | None = None,
     *,
-    fix: Sequence[str] = tuple(KINDS),
+    fix: Sequence[str] | None = None,
     changes: Path | None = None,
     force: bool = False,
     progress: Progress = SILENT,
@@ -67,7 +67,8 @@ def mend(
         path: A COCO or LVIS file, or a dataset directory.
         out: The file to write, ``.json``; nothing is written without. Where ids change, ``NAME.ids.csv`` beside it
             says which were which: list, record, old_id, new_id.
-        fix: Kinds of mends, see :data:`lt_data.mending.kinds.KINDS`; all unless given.
+        fix: Kinds of mends, see :data:`lt_data.mending.kinds.KINDS`, which are all; needed if a file is written, else
+            all unless given.
         changes: Write every change to this ``.csv`` or ``.json`` file too, dropped records in full.
         force: Replace these files if they are there.
         progress: Told of bytes.
@@ -78,10 +79,13 @@ def mend(
     Raises:
         DataError: The file cannot be read, or has no records to work on.
         OutputError: A file cannot be written, or is there already.
-        RecipeError: There is no such kind of mend.
+        RecipeError: There is no such kind of mend, or none is named and a file is to be written.
     """
-    kinds = in_order(fix)
+    if fix is None and out is not None:
+        raise RecipeError(f"fix: got none; name what is put right in {out}, of {', '.join(KINDS)}")
+    kinds = in_order(KINDS if fix is None else fix)
     path = annotations_path(Path(path))
+    out, changes = (None if each is None else Path(each) for each in (out, changes))
     _check_outputs(path, out, changes, force=force)
     stamp = stamp_of(path)
     data = map_file(path, progress)

@@ -30,6 +30,8 @@ def test_from_a_refused_export_to_a_file_that_counts(tmp_path):
         "check", "export.json", cwd=tmp_path
     ).stdout.replace("\n  ", " ")
 
+    hint = "lt-data mend may put some of it right: --fix numbers,repeated-ids,boxes,areas"
+    assert lt_data("check", "export.json", cwd=tmp_path).stdout.splitlines()[-1] == hint
     preview = lt_data("mend", "export.json", cwd=tmp_path)
     assert preview.exit_code == 0
     assert "        1  repeated-ids: annotations whose id is 0" in preview.stdout

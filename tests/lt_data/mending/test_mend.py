@@ -372,12 +372,14 @@ def test_a_dry_run_writes_nothing_and_lists_everything(tmp_path):
 def test_what_is_refused(tmp_path):
     path = save(damages.sound(), tmp_path / "a.json")
     with pytest.raises(OutputError, match="is read by this command"):
-        mend(path, path, force=True)
+        mend(path, path, fix=ALL, force=True)
     with pytest.raises(OutputError, match="written as .json"):
-        mend(path, tmp_path / "b.txt")
+        mend(path, tmp_path / "b.txt", fix=ALL)
     (tmp_path / "b.ids.csv").touch()
     with pytest.raises(OutputError, match="exists"):
-        mend(path, tmp_path / "b.json")
+        mend(path, tmp_path / "b.json", fix=ALL)
+    with pytest.raises(RecipeError, match="fix: got none; name what is put right in"):
+        mend(path, tmp_path / "c.json")
     with pytest.raises(RecipeError, match="fix: got 'clipp'; kinds of mends are not-finite, numbers"):
         parse_kinds("clipp, areas")
     with pytest.raises(RecipeError, match="fix: got none"):
