@@ -92,6 +92,12 @@ def _holds_ids(value: Any) -> bool:
     )
 
 
+def listed_ids(file: FileColumns) -> set[int]:
+    """Every category id that a list of an image names; lists that hold anything else are left out."""
+    lists = (*file.images.negatives, *file.images.not_exhaustive)
+    return {int(entry) for ids in lists if _holds_ids(ids) for entry in ids}
+
+
 def annotated_negatives(file: FileColumns) -> tuple[Entries, BoolArray]:
     """The entries of the negative lists that hold ids, and those whose category is annotated in that very image."""
     entries = entries_of([ids if _holds_ids(ids) else None for ids in file.images.negatives])

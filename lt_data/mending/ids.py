@@ -13,6 +13,7 @@ import numpy as np
 from lt_data.annotations.fresh_ids import fresh_ids
 from lt_data.annotations.no_json import number_of
 from lt_data.annotations.records import LARGEST_ID, LISTS
+from lt_data.checks.image_lists import listed_ids
 from lt_data.mending.document import value_of
 from lt_data.mending.draft import Draft, rows_unlike
 
@@ -51,7 +52,8 @@ def _any_beyond(draft: Draft) -> bool:
     """Whether there are ids that are whole numbers and too large for JSON readers."""
     columns = draft.document.columns
     annotations = columns.annotations
-    every = (columns.images.ids, columns.categories.ids, annotations.ids, annotations.image_ids)
+    references = (annotations.image_ids, annotations.category_ids)
+    every = (columns.images.ids, columns.categories.ids, annotations.ids, *references)
     return any((np.abs(ids) > LARGEST_ID).any() or (ids < -LARGEST_ID).any() for ids in every)
 
 
@@ -68,7 +70,8 @@ def _numbered(draft: Draft, key: str) -> dict[_Key, int]:
     nameless = [row for row, i in enumerate(keys) if i is None]
     # what refers to no record must not come to mean one
     references = _references(draft, _REFERENCES[key]) if key in _REFERENCES else []
-    referred = {i for i in references if isinstance(i, int) and _is_usable(i)}
+    named = listed_ids(draft.document.columns) if key == "categories" else set()
+    referred = {i for i in references if isinstance(i, int) and _is_usable(i)} | named
     free = fresh_ids(taken | referred, len(rest) + len(nameless))
     new.update(zip(rest, free, strict=False))
     for row, number in enumerate(keys):

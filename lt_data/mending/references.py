@@ -14,6 +14,7 @@ import numpy as np
 from lt_data.annotations.lenient import NO_ID
 from lt_data.annotations.lists import moves_that_fit
 from lt_data.arrays import IntArray
+from lt_data.checks.image_lists import listed_ids
 from lt_data.mending.document import Document, value_of
 from lt_data.mending.draft import Draft
 
@@ -103,12 +104,4 @@ def unlisted(draft: Draft) -> None:
     lost = (annotations.category_ids != NO_ID) & ~np.isin(annotations.category_ids, categories)
     for row in np.flatnonzero(lost).tolist():
         draft.drop("annotations", row, "its category is not listed")
-    listed = {*categories.tolist()}
-    named = {
-        int(i)
-        for lists in (columns.images.negatives, columns.images.not_exhaustive)
-        for ids in lists
-        for i in (ids if isinstance(ids, list) else [])
-        if type(i) in (int, float) and i % 1 == 0
-    }
-    draft.replace_categories(dict.fromkeys(sorted(named - listed)))
+    draft.replace_categories(dict.fromkeys(sorted(listed_ids(columns) - {*categories.tolist()})))

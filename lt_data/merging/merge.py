@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 import msgspec
 import numpy as np
@@ -22,13 +22,19 @@ from lt_data.checks.check import check_data
 from lt_data.checks.image_lists import NEGATIVE, NOT_EXHAUSTIVE
 from lt_data.dataset.names import ANNOTATIONS
 from lt_data.errors import DataError, RecipeError
+from lt_data.files.reading import contains
 from lt_data.files.writing import check_output_file, write_csv, write_whole
 from lt_data.merging.parts import Part
 from lt_data.merging.result import MergeReport, MovedId
 from lt_data.merging.same_images import Twin, same_images
 from lt_data.merging.union import Categories, Ids, Licenses
-from lt_data.merging.writing import counted_anew, listed, merged_bytes
+from lt_data.merging.writing import counted_anew, listed, merged_bytes, new_license
 from lt_data.progress import SILENT, Progress
+
+
+class _Licensed(msgspec.Struct):
+    license: Any = None
+
 
 OnSame = Literal["refuse", "join", "keep"]
 _LICENSES, _INFO = "licenses", "info"
@@ -79,7 +85,7 @@ def merge(
     categories, licenses = _union(files)
     parts = _parts(files, twins if on_same == "join" else [], categories, licenses)
     members, notes = _members(files, licenses)
-    notes += _notes(files, twins, categories)
+    notes += [*_notes(files, twins, categories), *_license_notes(parts)]
     data = counted_anew(out, merged_bytes(parts, members, categories.records))
     progress.step("checking the result")
     after = check_data(out, data)
@@ -127,8 +133,24 @@ def _read(path: Path, place: int, count: int, progress: Progress) -> AnnotationF
             f"{path}: more than one category is called {twice!r}, and categories are merged by name; rename them, or "
             "make them one with lt-data mend --fix equal-categories"
         )
+    _refuse_unlisted(file)
     progress(place, count)
     return file
+
+
+def _refuse_unlisted(file: AnnotationFile) -> None:
+    """Refuses lists of images that name a category that the file lacks: it may come to mean another file's."""
+    if not any(contains(file.data, key.encode()) for key in (NEGATIVE, NOT_EXHAUSTIVE)):
+        return
+    known = set(file.categories.ids.tolist())
+    for row, record in enumerate(file.image_records):
+        fields = msgspec.json.decode(record)
+        for key in (NEGATIVE, NOT_EXHAUSTIVE):
+            if isinstance(listed := fields.get(key), list) and any(i not in known for i in listed):
+                raise DataError(
+                    f"{file.path}: images[{row}]: {key} names a category that the file lacks; take such ids out with "
+                    "lt-data mend --fix unlisted"
+                )
 
 
 def _refuse_same(files: Sequence[AnnotationFile], twins: Sequence[Twin], on_same: OnSame) -> None:
@@ -192,7 +214,7 @@ def _parts(
                 joined=is_twin,
                 annotation_ids=annotation_ids.take(file.annotation_ids),
                 categories=known,
-                licenses=licenses.take(file.members.get(_LICENSES)),
+                licenses=licenses.take(file.members.get(_LICENSES)) if licenses.any else None,
                 new_categories=len(categories.records) - before,
             )
         )
@@ -216,6 +238,17 @@ def _members(files: Sequence[AnnotationFile], licenses: Licenses) -> tuple[dict[
         together = b'{"description": "merged", "merged": ' + listed(infos) + b"}"
         members = {_INFO: infos[0] if len(infos) == 1 else together, **members}
     return members, notes
+
+
+def _license_notes(parts: Sequence[Part]) -> list[str]:
+    notes = []
+    for part in parts:
+        known = part.licenses
+        stated = [msgspec.json.decode(record, type=_Licensed).license for record in part.file.image_records]
+        lost = 0 if known is None else sum(old is not None and new_license(known, old) is None for old in stated)
+        if lost:
+            notes.append(f"{part.file.path}: {lost:,} images name a license that the file lacks; they have none now")
+    return notes
 
 
 def _notes(files: Sequence[AnnotationFile], twins: Sequence[Twin], categories: Categories) -> list[str]:

@@ -23,7 +23,7 @@ class Part:
         joined: Images that are an earlier file's record in the result, [N].
         annotation_ids: New ids of its annotations, [A].
         categories: The new id of each category.
-        licenses: The new id of each license.
+        licenses: The new id of each license; ``None`` where no file lists any, and licenses of images stay.
         new_categories: How many categories no earlier file has.
     """
 
@@ -33,7 +33,7 @@ class Part:
     joined: BoolArray
     annotation_ids: IntArray
     categories: dict[int, int]
-    licenses: dict[int, int]
+    licenses: dict[int, int] | None
     new_categories: int
 
     def moved(self) -> list[MovedId]:
@@ -42,7 +42,7 @@ class Part:
             "images": zip(self.file.image_ids.tolist(), self.image_ids.tolist(), strict=True),
             "annotations": zip(self.file.annotation_ids.tolist(), self.annotation_ids.tolist(), strict=True),
             "categories": self.categories.items(),
-            "licenses": self.licenses.items(),
+            "licenses": (self.licenses or {}).items(),
         }
         where = self.number + 1, self.file.path.as_posix()
         return [MovedId(*where, key, old, new) for key, each in pairs.items() for old, new in each if old != new]

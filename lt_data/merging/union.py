@@ -102,7 +102,10 @@ class Licenses:
     """
 
     def __init__(self, of_files: Iterable[msgspec.Raw | None]) -> None:
-        self._ids = Ids(np.array(list(_license_ids(raw)), np.int64) for raw in of_files)
+        listed = [np.array(list(_license_ids(raw)), np.int64) for raw in of_files]
+        self._ids = Ids(listed)
+        # whether there is any license that an image may name
+        self.any = any(len(ids) for ids in listed)
         self._by_content: dict[str, int] = {}
         self.records: list[bytes] = []
 

@@ -44,8 +44,7 @@ def listed(records: Sequence[bytes | msgspec.Raw]) -> bytes:
 
 def _images(part: Part) -> list[bytes | msgspec.Raw]:
     same_categories = all(old == new for old, new in part.categories.items())
-    same_licenses = all(old == new for old, new in part.licenses.items())
-    same = same_categories & same_licenses & (part.image_ids == part.file.image_ids)
+    same = same_categories & (part.licenses is None) & (part.image_ids == part.file.image_ids)
     return [
         record if same[row] else _image(part, record, int(part.image_ids[row]))
         for row, record in enumerate(part.file.image_records)
@@ -61,9 +60,14 @@ def _image(part: Part, record: msgspec.Raw, number: int) -> bytes:
         if isinstance(listed, list) and (new := [_mapped(part.categories, i) for i in listed]) != listed:
             values[key] = new
     old = fields.get("license")
-    if _mapped(part.licenses, old) != old:
-        values["license"] = part.licenses[old]
+    if part.licenses is not None and (license_id := new_license(part.licenses, old)) != old:
+        values["license"] = license_id
     return with_values(record, values)
+
+
+def new_license(licenses: Mapping[int, int], old: Any) -> int | None:
+    """The license of an image in the result; none where its file does not list it: another file's is not meant."""
+    return licenses.get(old) if type(old) in (int, float) else None
 
 
 def _mapped(new: Mapping[int, int], value: Any) -> Any:

@@ -141,14 +141,26 @@ def test_info_licenses_and_other_members(tmp_path):
     second.update(info={"year": 2}, licenses=[{"id": 1, "name": "PD"}, {"id": 2, "name": "own"}], extra=[2])
     first["images"][0]["license"], second["images"][0]["license"] = 1, 2
     second["images"].append({**second["images"][0], "id": 5, "file_name": "b/c.jpg", "license": 1})
+    # no license of its file: the number may be that of another file's
+    second["images"].append({**second["images"][0], "id": 6, "file_name": "b/d.jpg", "license": 3})
     mixed, report = run(tmp_path, first, second)
     assert mixed["info"] == {"description": "merged", "merged": [{"year": 1}, {"year": 2}]}
     assert mixed["licenses"] == [{"id": 1, "name": "CC"}, {"id": 2, "name": "PD"}, {"id": 3, "name": "own"}]
-    assert [image["license"] for image in mixed["images"]] == [1, 3, 2]
+    assert [image["license"] for image in mixed["images"]] == [1, 3, 2, None]
     assert mixed["extra"] == [1]
     assert [note.split(": ", 1)[1] for note in report.notes] == [
-        "'extra' is another one than in an earlier file, and is left out"
+        "'extra' is another one than in an earlier file, and is left out",
+        "1 images name a license that the file lacks; they have none now",
     ]
+
+
+def test_licenses_that_no_file_lists_stay(tmp_path):
+    first, second = named(pool({1: [1]}), "a"), named(pool({1: [1]}), "b")
+    first["images"][0]["license"], second["images"][0]["license"] = 4, 5
+    first["licenses"] = []
+    mixed, report = run(tmp_path, first, second)
+    assert [image["license"] for image in mixed["images"]] == [4, 5]
+    assert (mixed["licenses"], report.notes) == ([], ())
 
 
 def test_lvis_lists_and_counts(tmp_path):
@@ -168,6 +180,10 @@ def test_lvis_lists_and_counts(tmp_path):
     assert mixed["images"][5]["not_exhaustive_category_ids"] == [3]
     stated = [(c["image_count"], c["instance_count"], c["frequency"]) for c in mixed["categories"]]
     assert stated == [(6, 12, "r"), (6, 6, "r"), (4, 4, "r")]
+    # 3 is a category of the first file, not of the second
+    second["images"][0]["neg_category_ids"] = [3]
+    with pytest.raises(DataError, match=r"images\[0\]: neg_category_ids names a category that the file lacks"):
+        run(tmp_path, first, second)
 
 
 def test_what_is_refused(tmp_path):
