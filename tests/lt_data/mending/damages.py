@@ -42,7 +42,7 @@ def name_by_number(content):
 
 def text_image_ids(content):
     for image in content["images"]:
-        image["id"] = f"cam-{image['id']}"
+        image["id"] = f"cam-{int(image['id'])}"
     for row in content["annotations"]:
         row["image_id"] = f"cam-{row['image_id']}"
 

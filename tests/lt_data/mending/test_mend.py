@@ -73,7 +73,7 @@ def test_one_kind_mends_its_damage_and_no_other_kind_does(tmp_path, kind, damage
         assert (bytes(document.data), changes) == (before, [])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     chosen=st.sets(st.sampled_from(damages.DAMAGES), max_size=8),
     of_images=st.sampled_from((None, *damages.OF_IMAGES)),
