@@ -128,6 +128,6 @@ def names_in(text: str) -> tuple[str, ...]:
     return tuple(part.replace("\0", ",").strip() for part in parts if part.strip())
 
 
-def kept_names(names: Sequence[str], kept: BoolArray) -> list[str]:
-    """The names that are not kept."""
+def dropped_names(names: Sequence[str], kept: BoolArray) -> list[str]:
+    """The names that are not kept, in file order."""
     return [name for name, is_kept in zip(names, kept.tolist(), strict=True) if not is_kept]

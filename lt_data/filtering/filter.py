@@ -23,7 +23,7 @@ from lt_data.checks.image_lists import NEGATIVE, NOT_EXHAUSTIVE
 from lt_data.counts.categories import CategoryCounts, category_image_pairs
 from lt_data.dataset.names import annotations_path
 from lt_data.files.writing import check_output_file, write_whole
-from lt_data.filtering.choose import Choice, choose, kept_names
+from lt_data.filtering.choose import Choice, choose, dropped_names
 from lt_data.filtering.options import FilterOptions
 from lt_data.groups import frequency_of
 from lt_data.progress import SILENT, Progress
@@ -112,7 +112,7 @@ def filter_annotations(
         categories=int(choice.categories.sum()),
         dropped_images=int((~choice.images).sum()),
         dropped_annotations={reason: count for reason, count in choice.dropped.items() if count},
-        dropped_categories=tuple(kept_names(file.categories.names, choice.categories)),
+        dropped_categories=tuple(dropped_names(file.categories.names, choice.categories)),
         rewritten=(*(changed.fields if edits else ()), *((NEGATIVE, NOT_EXHAUSTIVE) if records else ())),
     )
 
