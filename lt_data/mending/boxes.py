@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from lt_data.arrays import BoolArray, FloatArray
-from lt_data.checks.geometry import beside_masks, beyond_images, wrong_areas
+from lt_data.checks.geometry import AREA_FACTOR, beside_masks, beyond_images, wrong_areas
 from lt_data.checks.masks import MASK_TOLERANCE
 from lt_data.masks.measure import MaskColumns, measure_masks
 from lt_data.mending.document import Document, list_text, number_text, value_of
@@ -25,10 +25,12 @@ def boxes(draft: Draft) -> None:
         return
     with np.errstate(invalid="ignore", over="ignore"):
         usable = np.isfinite(annotations.boxes).all(1) & (annotations.boxes[:, 2:] > 0).all(1)
+        # a mask of more than twice the box is of something else, and nobody knows which of both is wrong
+        fits = ~(annotations.masks.areas > AREA_FACTOR * annotations.boxes[:, 2:].prod(1))
     _, beyond, loose = beside_masks(document.columns)
     wanted = _within_image(document, annotations.masks.extents)
     has_area = np.isfinite(wanted).all(1) & (wanted[:, 2:] > wanted[:, :2]).all(1)
-    for row in np.flatnonzero((~usable | beyond | loose) & has_area).tolist():
+    for row in np.flatnonzero((~usable | (beyond & fits) | loose) & has_area).tolist():
         x, y, right, bottom = wanted[row].tolist()
         if not is_quoted(draft.fields("annotations", row).get("bbox")):
             draft.set("annotations", row, {"bbox": list_text([x, y, right - x, bottom - y])})

@@ -200,6 +200,16 @@ def test_a_clipped_object_keeps_what_lies_in_the_image(tmp_path):
     assert left(report) == ["LT409"]
 
 
+def test_a_box_grows_to_its_mask_but_not_to_one_of_another_size(tmp_path):
+    content = pool({1: [1, 2]})
+    content["annotations"] = [annotation(1, 1, 1, box=(5.0, 5.0, 10.0, 10.0)), annotation(2, 1, 2, box=(5, 5, 40, 30))]
+    content["annotations"][0]["bbox"] = [5.0, 5.0, 10.0, 7.0]
+    content["annotations"][1]["bbox"] = [5.0, 5.0, 10.0, 7.0]
+    mixed, report = run(tmp_path, content, "boxes")
+    assert [row["bbox"] for row in mixed["annotations"]] == [[5, 5, 10, 10], [5, 5, 10, 7]]
+    assert left(report) == ["LT407"]
+
+
 def test_a_box_outside_its_image_stays_and_is_told(tmp_path):
     content = pool({1: [1, 1]})
     content["annotations"][1] = {**annotation(2, 1, 1, box=(500.0, 2.0, 9.0, 9.0)), "segmentation": None}
