@@ -14,11 +14,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from lt_data.errors import RecipeError
 from lt_train.classifiers import make_classifier
 from lt_train.detectors.detector import LongTailDetector
 from lt_train.detectors.roi_heads import PRE_NMS_TOPK
-from lt_train.detectors.table import DETECTORS, DetectorSpec
+from lt_train.detectors.table import DetectorSpec, named_detector
 from lt_train.detectors.weights import load_weights
 from lt_train.heads.shared.base import Head
 from lt_train.heads.shared.classifier_options import ClassifierOptions
@@ -43,7 +42,7 @@ def build_detector(
     """A detector for the classes of ``head``, with everything trainable; see ``set_trainable``.
 
     Args:
-        name: A key of ``DETECTORS``.
+        name: A detector and a trunk, such as ``mask_rcnn_r50_fpn``; see :mod:`lt_train.detectors.table`.
         head: Loss and scores; becomes part of the model.
         weights: ``none``, ``imagenet``, ``coco`` or a path, see :func:`~lt_train.detectors.weights.load_weights`.
             Unless it is ``none``, a trunk that there are weights for normalises with stored statistics, and its first
@@ -69,9 +68,7 @@ def build_detector(
         RecipeError: The name or the weights do not exist for it.
         DataError: The weights do not fit.
     """
-    if name not in DETECTORS:
-        raise RecipeError(f"model.name: got {name!r}; allowed are {', '.join(sorted(DETECTORS))}")
-    spec = DETECTORS[name]
+    spec = named_detector(name)
     settings = {
         "min_size": tuple(min_size),
         "max_size": max_size,
@@ -117,7 +114,8 @@ def stock_model(spec: DetectorSpec, num_classes: int, *, pretrained: bool = Fals
     """
     module, _, function = spec.trunk.maker.partition(":")
     make = getattr(import_module(module), function)
-    return make(num_classes, masks=spec.masks, pretrained=pretrained, **settings)
+    body = {"body": spec.trunk.body} if spec.trunk.body else {}
+    return make(num_classes, masks=spec.masks, pretrained=pretrained, **body, **settings)
 
 
 @contextmanager

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WrapValidator, field_validator, model_validator
 
-from lt_data.errors import DataError, shown
+from lt_data.errors import DataError, RecipeError, shown
 from lt_data.files.pixels import ImageReading, parse_range
 from lt_data.groups import are_edges
 from lt_train.calibration import CalibrationOptions
 from lt_train.calibration.options import NoCalibration
 from lt_train.data.sampler_options import SamplerOptions, ShuffleSampler
-from lt_train.detectors.table import DETECTORS
+from lt_train.detectors.table import named_detector
 from lt_train.heads import HeadOptions
 from lt_train.heads.softmax.options import SoftmaxOptions
 from lt_train.options.errors import closest
 from lt_train.options.section import Edges, Section
 from lt_train.recipe.methods import METHODS, Variant
-from lt_train.recipe.other_names import OTHER_METHODS
+from lt_train.recipe.other_names import OTHER_METHODS, OTHER_VALUES
 
 Side = Annotated[int, Field(ge=32, le=10_000)]
 Part = Literal["all", "head", "head+reg", "classifier", "scale", "none"]
@@ -47,10 +47,8 @@ def _bounds_or_file(value: Any, bounds: Callable[[Any], Any]) -> Any:
 
 
 if TYPE_CHECKING:
-    DetectorName = str
     Groups = tuple[int, ...] | Path | None
 else:
-    DetectorName = Literal[*DETECTORS]
     Groups = Annotated[Edges, WrapValidator(_bounds_or_file), PlainSerializer(lambda value: value)]
 
 
@@ -117,7 +115,7 @@ class DataSection(Section):
 class ModelSection(Section):
     """Detector and its test settings."""
 
-    name: DetectorName = Field("mask_rcnn_r50_fpn", description="Detector.")
+    name: str = Field("mask_rcnn_r50_fpn", description="Detector and trunk.")
     weights: str = Field("none", description="none, imagenet, coco, or a file.")
     num_detections: int = Field(300, ge=1, description="Detections kept per image.")
     score_threshold: float = Field(0.001, ge=0, lt=1, description="Detections below are dropped.")
@@ -127,6 +125,16 @@ class ModelSection(Section):
     mask_target: Literal["exact", "polygon"] = Field(
         "exact", description="Targets of the mask loss: shares as torchvision's, or 0 and 1 drawn from polygons."
     )
+
+    @field_validator("name")
+    @classmethod
+    def _known_detector(cls, value: str) -> str:
+        try:
+            named_detector(value, OTHER_VALUES)
+        except RecipeError as error:
+            # the key is said by whoever says what is wrong with a section
+            raise ValueError(error.problems[0].removeprefix("model.name: ")) from None
+        return value
 
     @field_validator("min_size", mode="before")
     @classmethod
@@ -323,7 +331,7 @@ class Recipe(Section):
 
 def has_masks(recipe: Recipe) -> bool:
     """Whether the recipe's model predicts masks."""
-    return DETECTORS[recipe.model.name].masks
+    return named_detector(recipe.model.name).masks
 
 
 def has_sections(content: Mapping[str, Any]) -> bool:
