@@ -12,6 +12,9 @@ from typing import Final, Protocol
 from lt_data.errors import RecipeError, shown
 from lt_train.options.errors import closest
 
+# where a trunk can have deformable convolutions
+DCN: Final = ("none", "c3-c5")
+
 
 class Shaped(Protocol):
     """A weight, of which the shape alone counts here."""
@@ -172,6 +175,26 @@ def known_detector(name: str) -> DetectorSpec | None:
     """The detector that a name means, or ``None``."""
     parts = [(family, name.removeprefix(f"{family}_")) for family in FAMILIES if name.startswith(f"{family}_")]
     return next((DetectorSpec(FAMILIES[family], TRUNKS[rest]) for family, rest in parts if rest in TRUNKS), None)
+
+
+def check_dcn(name: str, dcn: str) -> None:
+    """Refuses deformable convolutions that a detector's trunk cannot have.
+
+    Args:
+        name: Of a detector.
+        dcn: ``none`` or ``c3-c5``.
+
+    Raises:
+        RecipeError: There is no such choice, or the trunk has no blocks for it.
+    """
+    if dcn not in DCN:
+        raise RecipeError(f"model.dcn: got {shown(dcn)}; allowed are {', '.join(DCN)}")
+    if dcn != "none" and not named_detector(name).trunk.deformable:
+        having = ", ".join(key for key, trunk in TRUNKS.items() if trunk.deformable)
+        raise RecipeError(
+            f"model.dcn: got {dcn}, and model.name={name} has no blocks of three convolutions; allowed with the trunks "
+            f"{having}, or set model.dcn=none"
+        )
 
 
 def trunk_of_weights(weights: Mapping[str, Shaped]) -> str | None:

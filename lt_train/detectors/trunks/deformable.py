@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
@@ -39,8 +40,11 @@ class DeformableConv2d(nn.Module):
         nn.init.zeros_(self.offset.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, D, H, W] -> [N, E, H', W'] of the same type: torchvision's operation leaves 32 bits under autocast."""
-        found: Tensor = deform_conv2d(x, self.offset(x), self.weight, **self.settings)
+        """[N, D, H, W] -> [N, E, H', W'] of the same type; what is between is in 32 bits, and so are the places."""
+        # torchvision's operation takes nothing else on CPUs, and gives nothing else under autocast
+        with torch.autocast(x.device.type, enabled=False):
+            exact = x.float()
+            found: Tensor = deform_conv2d(exact, self.offset(exact), self.weight, **self.settings)
         return found.to(x.dtype)
 
     def extra_repr(self) -> str:
