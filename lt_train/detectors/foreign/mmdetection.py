@@ -1,13 +1,14 @@
-"""mmdetection's Faster and Mask R-CNN with a ResNet-50 and a pyramid, versions 1, 2 and 3.
+"""mmdetection's Faster and Mask R-CNN with a ResNet or ResNeXt and a pyramid, versions 1, 2 and 3.
 
 Their names and shapes are those of its wheels (2.3, 2.28, 3.3) and of its tool for weights of version 1. In version 1
 the background is row 0 and anchors lie half a stride aside; from version 2 on it is the last row of the classifier, box
-regressor and mask logits have none, and regions are pooled half a cell aside, which no weights can undo.
+regressor and mask logits have none, and regions are pooled half a cell aside, which no weights can undo. Deformable
+convolutions have their offsets in the order of torchvision's, down before right.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -15,12 +16,15 @@ from torch import Tensor
 from lt_data.errors import DataError
 from lt_train.detectors.foreign.mmdetection_config import Trained, trained_as
 from lt_train.detectors.foreign.names import (
+    BLOCKS,
     BOX_LAYERS,
     CLASSIFIER,
+    DETECTORS,
     LATERAL,
     MASK_CONV,
     MASK_LOGITS,
     MASK_UPSAMPLING,
+    MORE_BLOCKS,
     OUTPUT,
     REGRESSOR,
     RPN_BOXES,
@@ -28,6 +32,7 @@ from lt_train.detectors.foreign.names import (
     RPN_LOGITS,
     TRUNK,
     any_begins,
+    block_names,
     renamed,
     trunk_layers,
     weights_of,
@@ -35,6 +40,7 @@ from lt_train.detectors.foreign.names import (
 from lt_train.detectors.foreign.outcome import POOLING, Converted
 from lt_train.detectors.foreign.pixels import check_not_caffes, with_own_pixels
 from lt_train.detectors.foreign.rows import background_first, check_rows
+from lt_train.detectors.trunks.deformable import OFFSET
 
 TOOL = "mmdetection"
 # of an anchor: height / width, and sides by strides
@@ -66,10 +72,12 @@ def from_mmdetection(state: Mapping[str, Tensor], meta: object, *, where: str) -
     if not first and "roi_head.bbox_head.fc_cls.weight" not in state:
         raise DataError(
             f"weights {where}: they are mmdetection's, of another detector: neither bbox_head.fc_cls.weight nor "
-            "roi_head.bbox_head.fc_cls.weight is there; allowed are its Faster and Mask R-CNN, ResNet-50 with a pyramid"
+            f"roi_head.bbox_head.fc_cls.weight is there; allowed is {DETECTORS}"
         )
     there = trained_as(meta, where=where)
-    own = renamed(state, names(masks=any("mask_head." in name for name in state), first=first), tool=TOOL, where=where)
+    masks = any("mask_head." in name for name in state)
+    table = names(masks=masks, first=first, blocks=_blocks(state)) | offset_names(state)
+    own = renamed(state, table, tool=TOOL, where=where)
     check_rows(own, background=first, where=where)
     if not first:
         own = background_first(own)
@@ -82,14 +90,31 @@ def from_mmdetection(state: Mapping[str, Tensor], meta: object, *, where: str) -
     return Converted(own, _classes(meta, own), _notes(there, first=first))
 
 
-def names(*, masks: bool, first: bool) -> dict[str, str]:
+def _blocks(state: Mapping[str, Tensor]) -> tuple[int, ...]:
+    """The numbers of blocks in the stages of the trunk."""
+    return MORE_BLOCKS if f"backbone.layer3.{MORE_BLOCKS[2] - 1}.conv1.weight" in state else BLOCKS
+
+
+def offset_names(state: Mapping[str, Tensor]) -> dict[str, str]:
+    """Names of the layers that move the taps of deformable convolutions -> ours; nothing where there are none."""
+    layers = {}
+    for block in block_names(_blocks(state)):
+        # of later versions, and of version 1
+        for theirs in (f"backbone.{block}.conv2.conv_offset", f"backbone.{block}.conv2_offset"):
+            if f"{theirs}.weight" in state and not block.startswith("layer1."):
+                layers[theirs] = f"{TRUNK}{block}{OFFSET}"
+    return weights_of({}, {}, layers)
+
+
+def names(*, masks: bool, first: bool, blocks: Sequence[int] = BLOCKS) -> dict[str, str]:
     """The name that mmdetection gives each weight -> torchvision's.
 
     Args:
         masks: Of Mask R-CNN.
         first: Of version 1.
+        blocks: Of the trunk's stages.
     """
-    pairs = trunk_layers()
+    pairs = trunk_layers(blocks)
     roi = "" if first else "roi_head."
     layers = {f"neck.lateral_convs.{i}.conv": LATERAL.format(i) for i in range(4)}
     layers |= {f"neck.fpn_convs.{i}.conv": OUTPUT.format(i) for i in range(4)}

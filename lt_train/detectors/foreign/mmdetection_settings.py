@@ -19,6 +19,7 @@ _RATIOS, _STRIDES = [0.5, 1.0, 2.0], [4, 8, 16, 32, 64]
 _RPN_STDS, _BOX_STDS = [1.0] * 4, [0.1, 0.1, 0.2, 0.2]
 _NO_MEANS = [0.0] * 4
 _RESNET, _PYRAMID = "torchvision's ResNet", "torchvision's pyramid"
+_DEFORMABLE = "deformable convolutions of version 1, with one set of offsets"
 _ANCHORS, _CODER = "torchvision's anchors", "torchvision's box coder"
 _POOLING = "regions pooled by RoIAlign from one level each"
 _MASK_HEAD = "torchvision's mask head"
@@ -29,11 +30,16 @@ _LEGACY_CODER = "LegacyDeltaXYWHBBoxCoder"
 
 _TRUNK = (
     Setting("model.type", "MaskRCNN", "two stages", ("FasterRCNN",)),
-    Setting("model.backbone.type", "ResNet", _RESNET),
+    Setting("model.backbone.type", "ResNet", _RESNET, ("ResNeXt",)),
     Setting("model.backbone.style", "pytorch", "its strides in the 3x3 convolutions"),
     Setting("model.backbone.strides", [1, 2, 2, 2], _RESNET),
     Setting("model.backbone.dilations", [1, 1, 1, 1], _RESNET),
     Setting("model.backbone.out_indices", [0, 1, 2, 3], _PYRAMID),
+    Setting("model.backbone.dcn.type", "DCN", _DEFORMABLE),
+    # two names of one, and a third setting of version 1
+    Setting("model.backbone.dcn.deform_groups", 1, _DEFORMABLE),
+    Setting("model.backbone.dcn.deformable_groups", 1, _DEFORMABLE),
+    Setting("model.backbone.dcn.modulated", False, _DEFORMABLE),
     Setting("model.backbone.conv_cfg.type", "Conv2d", _RESNET, ("Conv",)),
     Setting("model.backbone.norm_cfg.type", "BN", _RESNET, ("BN2d", "SyncBN", "MMSyncBN")),
     Setting("model.backbone.norm_cfg.eps", 1e-5, "batch norms with that eps"),
