@@ -65,7 +65,9 @@ def weights_of(convolutions: Mapping[str, str], norms: Mapping[str, str], layers
     return table
 
 
-def renamed(state: Mapping[str, Tensor], table: Mapping[str, str], *, tool: str, where: str) -> dict[str, Tensor]:
+def renamed(
+    state: Mapping[str, Tensor], table: Mapping[str, str], *, tool: str, where: str, what: str = DETECTORS
+) -> dict[str, Tensor]:
     """Weights under our names; each name of the table is needed, and no other is taken.
 
     Args:
@@ -73,14 +75,15 @@ def renamed(state: Mapping[str, Tensor], table: Mapping[str, str], *, tool: str,
         table: Their name -> ours, of every weight of the detector.
         tool: Who wrote them, for messages.
         where: The file, for messages.
+        what: Which detectors they may be of, for messages.
 
     Raises:
         DataError: A weight is missing, or one has no place.
     """
-    needed = f"is missing; needed is every weight of {tool}'s {DETECTORS}"
+    needed = f"is missing; needed is every weight of {tool}'s {what}"
     problems = some([key for key in table if key not in state], needed)
     beside = [key for key in state if key not in table and key.rpartition(".")[2] != UNUSED]
-    problems += some(beside, f"has no place in {tool}'s {DETECTORS}")
+    problems += some(beside, f"has no place in {tool}'s {what}")
     if problems:
         raise DataError(f"weights {where}: {problem}" for problem in problems)
     return {ours: state[theirs] for theirs, ours in table.items()}

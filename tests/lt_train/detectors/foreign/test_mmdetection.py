@@ -343,8 +343,8 @@ def test_missing_and_other_weights_are_named():
     del state["roi_head.bbox_head.shared_fcs.1.bias"]
     (line,) = refusal(state)
     assert line.startswith("weights a.pth: roi_head.bbox_head.shared_fcs.1.bias is missing; needed is")
-    cascade = {key.replace("bbox_head.", "bbox_head.0."): value for key, value in state.items()}
-    (line,) = refusal(cascade)
+    other = {key.replace("bbox_head.", "grid_head."): value for key, value in state.items()}
+    (line,) = refusal(other)
     assert "of another detector" in line
 
 
