@@ -19,7 +19,7 @@ from lt_train.detectors.foreign.rows import background_first, check_rows
 STAGES: Final = 3
 CASCADES: Final = "Cascade R-CNN, Cascade Mask R-CNN or Hybrid Task Cascade on the same trunks"
 LAST_PIXEL: Final = (
-    "weights of mmdetection 1: its boxes include their last pixel (+1), and each stage refines those of the one before: "
+    "weights of mmdetection 1: its boxes include their last pixel (+1), and each stage refines those before it; "
     "here they are up to a pixel aside, train on before you measure"
 )
 # ours: what stands before the layers of a stage, and of one stage alone
