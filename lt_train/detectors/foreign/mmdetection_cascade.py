@@ -87,7 +87,7 @@ def cascade_names(single: Mapping[str, str], parts: Parts, *, first: bool) -> di
         for theirs, ours in of_stage.items():
             table[_numbered(theirs, stage)] = in_stage(_with_flow(ours) if parts.flow else ours, stage)
     roi = "" if first else "roi_head."
-    layers = {}
+    layers: dict[str, str] = {}
     if parts.flow:
         flows = range(1, STAGES)
         layers |= {f"{roi}mask_head.{stage}.conv_res.conv": STAGE.format(stage) + FLOW for stage in flows}
