@@ -118,7 +118,7 @@ def load_run_data(recipe: Recipe, groups_for: GroupsFor | None = None) -> RunDat
         rows,
         seed=recipe.seed,
         flip=recipe.data.flip,
-        short_sides=recipe.model.min_size,
+        short_sides=recipe.model.short_sides,
         max_size=recipe.model.max_size,
         masks=_mask_form(recipe),
     )

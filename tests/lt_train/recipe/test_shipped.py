@@ -21,6 +21,7 @@ from lt_train.recipe.methods import METHODS
 
 KINDS = ("mask", "faster")
 RECIPES = [name for name in recipe_names() if "_r50_fpn_" in name]
+LARGE = [name for name in recipe_names() if "_x101_" in name]
 GROCERIES = "faster_rcnn_lite0_groceries_lt"
 # numbers that torchvision gives for its COCO models of 91 classes, whose batch norms are no parameters
 TORCHVISION = {"mask": 44_401_393, "faster": 41_755_286}
@@ -87,18 +88,19 @@ def audited(recipe, head):
 def test_there_is_one_for_each_data_set_and_detector():
     data = ("coco_lt", "lvis_v0.5", "lvis_v1")
     assert sorted(RECIPES) == sorted(f"{kind}_rcnn_r50_fpn_{name}" for kind in KINDS for name in data)
-    assert set(recipe_names()) == {*RECIPES, GROCERIES, "quickstart"}
+    assert sorted(LARGE) == sorted(f"{kind}_rcnn_x101_64x4d_fpn_lvis_v0.5" for kind in KINDS)
+    assert set(recipe_names()) == {*RECIPES, *LARGE, GROCERIES, "quickstart"}
 
 
-@pytest.mark.parametrize("name", [*RECIPES, GROCERIES])
+@pytest.mark.parametrize("name", [*RECIPES, *LARGE, GROCERIES])
 def test_a_recipe_says_how_it_is_used_and_nothing_of_methods(name):
     assert not {"method", "head", "sampler", "calibration", "train"} & set(read_recipe_file(name))
     text = resources.files("lt_train.recipes").joinpath(f"{name}.yaml").read_text()
     assert f"# lt-train fit {name} --out " in text
-    assert ("optim.batch=2 optim.accumulate=8" in text) == (name in RECIPES)
+    assert ("optim.batch=2 optim.accumulate=8" in text) == (name != GROCERIES)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", [*RECIPES, *LARGE])
 def test_paper_schedule(name):
     recipe = load_recipe(name)
     assert (recipe.optim.lr, recipe.optim.base_batch, recipe.optim.images_per_step) == (0.01, 16, 16)
@@ -117,6 +119,23 @@ def test_audit_of_the_full_model(kind, method, variant):
     assert trained == expected_numbers(recipe, len(instances))
     if recipe.method in ("bags", "bags-train-cls") and recipe.train != "all":
         assert trained == 1236 * 1024 + 1236
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_audit_of_the_large_models(name):
+    """The first stage of a trunk of 84.9 million numbers that train, and the second of BAGS, which is the same."""
+    instances, trained = instances_of(name), {}
+    for method in ("softmax", "bags"):
+        recipe = load_recipe(name, [f"method={method}"])
+        head = head_of(recipe, instances)
+        with torch.device("meta"):
+            model = build_detector(recipe.model.name, head, weights=recipe.model.weights, load_pretrained=False)
+        set_trainable(model, recipe.train)
+        trained[method] = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    rpn, box_head, masks = 593_935, (12_544 + 1) * 1024 + 1025 * 1024, 4 * 590_080 + 262_400 + 257 * 1231
+    trunk = 84_150_272 + 197_632
+    assert trained["bags"] == 1_266_900
+    assert trained["softmax"] == trunk + rpn + box_head + 1025 * 5 * 1231 + masks * name.startswith("mask")
 
 
 @pytest.mark.parametrize("method", METHODS)
