@@ -28,6 +28,7 @@ from lt_train.detectors import LongTailDetector
 from lt_train.evaluation import Detections, join_detections, model_detections
 from lt_train.evaluation.figures.table import percent
 from lt_train.evaluation.measure import measure
+from lt_train.features.evaluation import KnownValidation
 from lt_train.inference.detect import ImageList, loaded_images, pack, unpack
 from lt_train.memory import inference_advice, named_memory
 from lt_train.processes import Processes
@@ -106,6 +107,7 @@ def search_option(
     search: Search,
     split: ValidationData,
     processes: Processes,
+    known: KnownValidation | None = None,
 ) -> list[dict[str, Any]] | None:
     """Metrics of the detections with each value, in the order of the values.
 
@@ -116,6 +118,7 @@ def search_option(
         search: Option and values.
         split: See :func:`search_split`.
         processes: This process among others, each of which looks at its share of the images.
+        known: Features of the images, to open none of them.
 
     Returns:
         The metrics; ``None`` in all processes but the first.
@@ -123,7 +126,10 @@ def search_option(
     Raises:
         DataError: An image cannot be read.
     """
-    found = _detections_of_values(model, split, recipe, search, processes)
+    if known is None:
+        found = _detections_of_values(model, split, recipe, search, processes)
+    else:
+        found = known.predict_values(model, split, search.option, search.values, processes)
     if found is None:
         return None
     options: dict[str, Any] = {"groups": data.groups, "train_counts": data.train.counts}

@@ -25,6 +25,7 @@ from lt_train.detectors import LongTailDetector, set_trainable
 from lt_train.detectors.weights import HEAD, LoadReport
 from lt_train.engine.losses import Losses, TrainingStopped
 from lt_train.engine.optim import make_optimizer
+from lt_train.features.training import KnownTraining
 from lt_train.processes import Processes
 from lt_train.recipe.methods import METHODS
 from lt_train.recipe.sections import Recipe
@@ -58,6 +59,7 @@ class RunState:
         trained: What is called for losses: the model, or what averages its gradients over the processes.
         masks: What of the instances' masks targets hold.
         bad_images: Images that this process left out since it started.
+        features: What the run is trained from in place of images, or ``None``.
         heads: What the head carried before each of the last two steps, by their index.
     """
 
@@ -75,6 +77,7 @@ class RunState:
     processes: Processes = field(default_factory=Processes)
     masks: MaskForm = "none"
     bad_images: BadImages | None = None
+    features: KnownTraining | None = None
     trained: nn.Module = field(init=False)
     heads: dict[int, dict[str, Tensor]] = field(default_factory=dict)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from lt_data.counts.categories import CategoryCounts
 from lt_data.errors import RecipeError
@@ -20,6 +20,15 @@ from lt_train.processes import Processes, run_together
 from lt_train.recipe.sections import Files, Recipe, has_masks
 from lt_train.runs.data import ValidationData, load_validation
 from lt_train.runs.directory import RunDir
+
+
+class Predictor(Protocol):
+    """What finds detections of every image of a data set, as :func:`predict` does."""
+
+    def __call__(
+        self, model: LongTailDetector, data: DetectionData, recipe: Recipe, *, processes: Processes | None = None
+    ) -> Detections | None:
+        """The detections, in the order of the file; ``None`` in all processes but the first."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,7 @@ def evaluate_run(
     out: Path | None = None,
     force: bool = False,
     device: str | None = None,
+    predictor: Predictor | None = None,
 ) -> tuple[Measured, Path] | None:
     """Evaluates a checkpoint of a run, in one process or in those that torchrun started.
 
@@ -65,6 +75,7 @@ def evaluate_run(
             (never by boxes alone where there are masks).
         force: Replace an evaluation that exists elsewhere.
         device: Device, the recipe's unless given; several processes have a GPU each where it leaves the choice.
+        predictor: What finds the detections, in place of the whole network.
 
     Returns:
         The evaluation and the directory that it was written to; ``None`` in all processes but the first.
@@ -86,7 +97,7 @@ def evaluate_run(
         trained = load_trained(run, checkpoint, device=device, processes=processes)
         chosen = trained.groups if groups is None else evaluation_groups(groups, trained.counts)
         data = load_validation(source, trained.counts, masks=masks, reading=recipe.data.reading)
-        found = predict(trained.model, data, recipe, processes=processes)
+        found = (predictor or predict)(trained.model, data, recipe, processes=processes)
         if found is None:
             return None
         warnings = _warnings(trained.model, data, recipe)
@@ -125,6 +136,8 @@ def evaluate_model(
     groups: tuple[Group, ...],
     out: Path,
     processes: Processes | None = None,
+    predictor: Predictor | None = None,
+    choices: Choices | None = None,
 ) -> Measured | None:
     """Predicts, measures and writes ``metrics.json``, ``per_class.csv``, ``inputs.json`` and ``predictions.json``.
 
@@ -136,14 +149,17 @@ def evaluate_model(
         groups: Groups of the training file.
         out: Directory to write to.
         processes: This process among others, each of which predicts its share.
+        predictor: What finds the detections, in place of the whole network.
+        choices: How to measure.
 
     Returns:
         The evaluation; ``None`` in all processes but the first.
     """
-    found = predict(model, data, recipe, processes=processes)
+    found = (predictor or predict)(model, data, recipe, processes=processes)
     if found is None:
         return None
-    return _measure_and_write(_Predicted(found, data, recipe, counts, groups, out, _warnings(model, data, recipe)))
+    predicted = _Predicted(found, data, recipe, counts, groups, out, _warnings(model, data, recipe))
+    return _measure_and_write(predicted, choices)
 
 
 def _warnings(model: LongTailDetector, data: DetectionData, recipe: Recipe) -> tuple[str, ...]:
