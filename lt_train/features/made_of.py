@@ -117,7 +117,7 @@ def check_same(where: str, manifest: Manifest, now: Mapping[str, str]) -> None:
         DataError: Something differs; one line each.
     """
     problems = [
-        f"{where}: was made with another {name}: {_short(manifest.made_of.get(name))}, the run has {_short(value)}; "
+        f"{where}: made with {name} {_short(manifest.made_of.get(name))}, the run has {_short(value)}; "
         + (
             f"start from the run of the features (--init-from {manifest.made_by}), or make features of the run"
             if name == WEIGHTS

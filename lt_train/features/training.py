@@ -9,6 +9,7 @@ Shapes: A candidates of an image, R regions drawn of it, D features.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -97,7 +98,10 @@ class KnownDataset(Dataset[tuple[Sample, Target]]):
         found = self.cache.find(draw.row, flipped=self.images.is_flipped(draw))
         target = self.images.target(draw)
         if not found.columns[layout.READABLE][found.version]:
-            raise DataError(f"image {target['image_id']}: could not be read when {self.cache.path} was made")
+            raise DataError(
+                f"image {target['image_id']}: could not be read when {self.cache.path} was made; set "
+                "data.on_bad_image=skip, or mend it and make the features again"
+            )
         labels = _tensor(found.columns[layout.LABELS][found.candidates])
         matched = _tensor(found.columns[layout.MATCHED][found.candidates])
         kept = _tensor(found.columns[layout.PLACES][found.kept])
@@ -276,8 +280,21 @@ def _resident(cache: Cache, device: torch.device) -> Tensor | None:
     manifest = cache.manifest
     if device.type != "cuda" or manifest.size > GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
         return None
-    parts = (cache.shard(number)[layout.FEATURES] for number in range(manifest.shard_count))
-    return torch.cat([torch.from_numpy(np.array(part)).to(device) for part in parts])
+    return load_features(cache, device)
+
+
+def load_features(cache: Cache, device: torch.device) -> Tensor:
+    """All features of a cache, [all, D], on a device; a shard at a time is in ordinary memory.
+
+    Args:
+        cache: Of training images.
+        device: Where to.
+    """
+    manifest, rows = cache.manifest, cache.first_rows
+    found = torch.empty(rows[-1], manifest.features, dtype=getattr(torch, manifest.dtype), device=device)
+    for number, (first, end) in enumerate(pairwise(rows)):
+        found[first:end] = torch.from_numpy(np.array(cache.shard(number)[layout.FEATURES]))
+    return found
 
 
 class _Features(msgspec.Struct):

@@ -6,7 +6,10 @@ import pytest
 import torch
 
 from lt_train.engine.fit import fit
+from lt_train.features import cache as making
+from lt_train.features import training
 from lt_train.features.cache import cache_run
+from lt_train.features.training import load_features
 from tests.lt_train.engine.reading_runs import losses, weights
 
 # each image alone in its forward pass, as features are made
@@ -18,14 +21,16 @@ SYSTEMS = {
 }
 
 
-@pytest.fixture
-def exact(softmax_run, _module_cache, tmp_path_factory):
-    """Features of the baseline's images, of every region."""
-    if "exact" not in _module_cache:
-        out = tmp_path_factory.mktemp("features")
-        cache_run(softmax_run.path, out, exact=True)
-        _module_cache["exact"] = out
-    return _module_cache["exact"]
+def test_features_that_lie_on_the_device_give_the_same_run(softmax_run, exact, tiny_recipe, tmp_path, monkeypatch):
+    """As they do on a GPU with room for them; here it is the processor, and a shard has five images."""
+    monkeypatch.setattr(making, "images_per_shard", lambda size: 5)
+    cache_run(softmax_run.path, tmp_path / "features", exact=True)
+    monkeypatch.setattr(training, "_resident", load_features)
+    recipe = tiny_recipe(*SYSTEMS["bags"], "data.val=null")
+    read = fit(recipe, tmp_path / "read", init_from=softmax_run.path, from_features=exact)
+    there = fit(recipe, tmp_path / "there", init_from=softmax_run.path, from_features=tmp_path / "features")
+    assert "in the memory of the GPU" in there.log.read_text()
+    assert losses(read) == losses(there)
 
 
 @pytest.mark.parametrize("options", SYSTEMS.values(), ids=SYSTEMS)

@@ -1,0 +1,42 @@
+"""Several processes: the bytes of one, and its steps."""
+
+from functools import partial
+
+import torch
+
+from lt_train.engine.fit import fit
+from lt_train.features import cache as making
+from lt_train.features.cache import cache_run
+from lt_train.runs.checkpoint import load_checkpoint
+from lt_train.runs.directory import RunDir
+from tests.lt_train.several import start
+
+# of 12 images the second step of an epoch has two: one micro-batch, and a process without any image
+OPTIONS = (
+    *("method=bags-train-cls", "optim.batch=10", "optim.base_batch=10", "optim.micro_batch=5", "data.val=null"),
+    *("schedule.iterations=4", "schedule.decay=[]"),
+)
+
+
+def make_and_train(run, out, recipe):
+    """Features and a classifier trained from them, in a process among others."""
+    making.images_per_shard = lambda size: 5
+    cache_run(run, out / "features", device="cpu")
+    fit(recipe, out / "run", init_from=run, from_features=out / "features")
+    return "done"
+
+
+def files(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.glob("train/shard-*/*"))}
+
+
+def test_two_processes_write_the_bytes_of_one_and_take_its_steps(softmax_run, tiny_recipe, tmp_path):
+    recipe = tiny_recipe(*OPTIONS)
+    for world in (1, 2):
+        work = partial(make_and_train, softmax_run.path, tmp_path / str(world), recipe)
+        assert start(world, work) == ["'done'"] * world
+    assert len(list(tmp_path.glob("2/features/train/shard-*"))) == 3
+    assert files(tmp_path / "2" / "features") == files(tmp_path / "1" / "features")
+    one, two = (load_checkpoint(RunDir(tmp_path / world / "run").last)["model"] for world in ("1", "2"))
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-6, msg=name)
