@@ -74,8 +74,9 @@ def damaged_shards(cache: Path, manifest: Manifest, progress: Progress = SILENT,
         trust: Leave out files that were compared before and have the same size and time since.
     """
     stamps = _read_stamps(cache) if trust else {}
-    records = manifest.shards or tuple(read_record(shard_folder(cache, shard)) for shard in range(manifest.shard_count))
-    total, done, damaged = sum(record.size for record in records if record), 0, []
+    records: list[ShardRecord | None] = [*(manifest.shards or ())]
+    records = records or [read_record(shard_folder(cache, shard)) for shard in range(manifest.shard_count)]
+    total, done, damaged = sum(record.size for record in records if record is not None), 0, []
     for shard, record in enumerate(records):
         folder = shard_folder(cache, shard)
         if record is None or not all(_is_whole(folder / name, digest, stamps) for name, digest in record.files.items()):

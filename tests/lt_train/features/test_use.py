@@ -14,7 +14,6 @@ from lt_train.engine.calibration_search import Search
 from lt_train.engine.fit import fit
 from lt_train.engine.interrupts import Interrupted
 from lt_train.evaluation.measure import Choices
-from lt_train.features.cache import cache_run
 from lt_train.features.evaluation import evaluate_from_features
 from lt_train.inference.evaluate_run import evaluate_run
 from tests.lt_train.engine.reading_runs import weights
@@ -118,14 +117,28 @@ def test_what_features_do_not_fit_is_one_line(softmax_run, exact, tiny_recipe, t
 def test_flips_that_are_not_kept_and_damage_are_named(softmax_run, tiny_recipe, tmp_path):
     upright = fit(tiny_recipe("data.flip=0", "data.val=null", "schedule.iterations=1"), tmp_path / "upright")
     features = tmp_path / "features"
-    path = cache_run(upright.path, features).path
+    made = CliRunner().invoke(main, ["cache", str(upright.path), "--out", str(features), "--pool", "80"])
+    assert made.exit_code == 0, made.output
+    assert made.output.splitlines()[-1] == f"written: {features / 'train'}"
+    path = features / "train"
     recipe = tiny_recipe("method=crt", "data.val=null")
     with pytest.raises(DataError, match=r"holds no mirrored images, and data.flip=0.5 wants them; set data.flip=0"):
         fit(recipe, tmp_path / "run", init_from=upright.path, from_features=features)
     with pytest.raises(DataError, match="holds no features"):
         evaluate_from_features(softmax_run.path, features, choices=Choices(boxes_only=True), out=tmp_path / "eval")
+    asked = [
+        "fit",
+        str(upright.recipe),
+        "--method",
+        "crt",
+        "--init-from",
+        str(upright.path),
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    done = CliRunner().invoke(main, [*asked, "--from-features", str(features)])
+    assert done.exit_code == 0, done.output
     recipe = tiny_recipe("method=crt", "data.val=null", "data.flip=0")
-    fit(recipe, tmp_path / "run", init_from=upright.path, from_features=features)
     damaged = path / "shard-00000" / "s0.labels.npy"
     content = bytearray(damaged.read_bytes())
     content[-1] ^= 1
