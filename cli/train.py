@@ -219,7 +219,7 @@ def evaluate(
     how: dict[str, Any] = {"groups": groups, "choices": choices, "out": out, "device": device, "force": force}
     how |= {"checkpoint": checkpoint or "last", "files": files}
     if from_features is not None:
-        from lt_train.features.evaluation import evaluate_from_features
+        from lt_train.features.systems import evaluate_from_features
 
         finished = evaluate_from_features(run, from_features, **how)
     else:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from lt_train.evaluation.truth.columns import GroundTruth as GroundTruth
     from lt_train.evaluation.truth.columns import load_ground_truth as load_ground_truth
     from lt_train.features.cache import cache_run as cache_run
-    from lt_train.features.evaluation import evaluate_from_features as evaluate_from_features
+    from lt_train.features.systems import evaluate_from_features as evaluate_from_features
     from lt_train.heads import HEADS as HEADS
     from lt_train.heads import make_head as make_head
     from lt_train.heads import make_head_with_background_last as make_head_with_background_last
@@ -63,7 +63,7 @@ _HOMES = {
     "calibrate_run": "lt_train.engine.calibrate",
     "compare_evaluations": "lt_train.evaluation.comparison.compare",
     "evaluate": "lt_train.evaluation.figures.average_precision",
-    "evaluate_from_features": "lt_train.features.evaluation",
+    "evaluate_from_features": "lt_train.features.systems",
     "evaluate_predictions": "lt_train.evaluation.measure",
     "evaluate_run": "lt_train.inference.evaluate_run",
     "fills": "lt_train.recipe.methods",

@@ -139,15 +139,32 @@ def losses_of_known(model: LongTailDetector, known: KnownRegions, targets: Seque
         return heads.losses(heads.classify(features), features, known.regions, targets, with_boxes=False)
 
 
-def detections_of_known(
-    model: LongTailDetector, known: ProposalFeatures, original: tuple[int, int]
-) -> dict[str, Tensor]:
-    """Boxes, labels and scores of an image whose proposals are known: those that the image would give alone.
+@torch.no_grad()
+def trunk_maps(model: LongTailDetector, image: Tensor) -> dict[str, Tensor]:
+    """Feature maps of an image by level.
 
     Args:
-        model: The detector in evaluation mode; of its layers classifier and box regressor are called.
+        model: The detector in evaluation mode.
+        image: Float tensor [3, H, W] in 0..1.
+    """
+    batch, _ = model.transform([image], None)
+    with model.autocast():
+        return model.features(batch.tensors)
+
+
+def detections_of_known(
+    model: LongTailDetector,
+    known: ProposalFeatures,
+    original: tuple[int, int],
+    maps: dict[str, Tensor] | None = None,
+) -> dict[str, Tensor]:
+    """Detections of an image whose proposals are known: those that the image would give alone.
+
+    Args:
+        model: The detector in evaluation mode; of its layers classifier, box regressor and mask branch are called.
         known: Its proposals.
         original: Height and width of the image in pixels.
+        maps: Its feature maps, for masks; without them there are none.
     """
     heads = model.roi_heads
     with model.autocast():
@@ -155,6 +172,8 @@ def detections_of_known(
         features = F.relu(hidden)
         scores = _scores(model, heads.classify(features), hidden)
         found = heads.detections(scores, features, [known.boxes], [known.size])
+        if maps is not None:
+            heads.add_masks(found, maps, [known.size])
     detections: list[dict[str, Tensor]] = model.transform.postprocess(found, [known.size], [original])
     return detections[0]
 

@@ -191,11 +191,23 @@ class LongTailRoIHeads(RoIHeads):
         box_features = self.embed(pooled)
         found = self.detections(self.scores(box_features, pooled), box_features, proposals, image_shapes)
         if self.has_mask():
-            boxes, labels = [d["boxes"] for d in found], [d["labels"] for d in found]
-            probabilities = self.masks(features, boxes, torch.cat(labels), image_shapes).float().sigmoid()
-            for detection, masks in zip(found, probabilities.split([len(b) for b in boxes]), strict=True):
-                detection["mask_probs"] = masks
+            self.add_masks(found, features, image_shapes)
         return found
+
+    def add_masks(
+        self, found: list[dict[str, Tensor]], features: dict[str, Tensor], image_shapes: list[tuple[int, int]]
+    ) -> None:
+        """Gives detections their ``mask_probs``.
+
+        Args:
+            found: N detections in the resized images, see :meth:`detections`; changed.
+            features: Feature maps by level.
+            image_shapes: (height, width) of the N resized images.
+        """
+        boxes, labels = [d["boxes"] for d in found], [d["labels"] for d in found]
+        probabilities = self.masks(features, boxes, torch.cat(labels), image_shapes).float().sigmoid()
+        for detection, masks in zip(found, probabilities.split([len(b) for b in boxes]), strict=True):
+            detection["mask_probs"] = masks
 
     def propose(self, proposals: list[Tensor], targets: Sequence[Target]) -> Regions:
         """Regions to train on: candidates, sampled by image with draws keyed "roi"."""

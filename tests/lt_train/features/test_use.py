@@ -14,7 +14,8 @@ from lt_train.engine.calibration_search import Search
 from lt_train.engine.fit import fit
 from lt_train.engine.interrupts import Interrupted
 from lt_train.evaluation.measure import Choices
-from lt_train.features.evaluation import evaluate_from_features
+from lt_train.features import evaluation
+from lt_train.features.systems import evaluate_from_features, evaluate_systems
 from lt_train.inference.evaluate_run import evaluate_run
 from tests.lt_train.engine.reading_runs import weights
 from tests.lt_train.engine.stepping import interrupt_in_step
@@ -40,10 +41,29 @@ def test_evaluation_equals_that_of_the_network(softmax_run, bags_run, exact, tin
     assert_same_boxes(predictions(tmp_path / "known"), predictions(tmp_path / "direct"))
     first, second = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("direct", "known"))
     assert first["bbox"]["AP"] == pytest.approx(second["bbox"]["AP"])
-    refused = CliRunner().invoke(main, ["eval", str(softmax_run.path), "--from-features", str(exact)])
-    assert refused.exit_code == 1
-    assert refused.output.count("\n") == 1
-    assert "masks need the trunk's feature maps" in refused.output
+
+
+def test_several_systems_are_evaluated_in_one_pass(softmax_run, exact, tiny_recipe, tmp_path, monkeypatch):
+    """With their masks, for which the trunk sees every image once."""
+    recipe = tiny_recipe("method=crt", "schedule.iterations=2", "schedule.decay=[]")
+    crt = fit(recipe, tmp_path / "crt", init_from=softmax_run.path, from_features=exact)
+    evaluate_run(crt.path, out=tmp_path / "direct")
+    original, seen = evaluation.trunk_maps, []
+    monkeypatch.setattr(evaluation, "trunk_maps", lambda *given: (seen.append(1), original(*given))[1])
+    (_, first), (second, out) = evaluate_systems([softmax_run.path, crt.path], exact)
+    assert len(seen) == 12
+    assert out == crt.evaluation
+    wanted = json.loads((tmp_path / "direct" / "metrics.json").read_text())
+    for kind in ("bbox", "segm"):
+        assert second.metrics[kind]["AP"] == pytest.approx(wanted[kind]["AP"], abs=1e-6)
+    assert predictions(out) == predictions(tmp_path / "direct") != predictions(first)
+    seen.clear()
+    alone = CliRunner().invoke(main, ["eval", str(crt.path), "--from-features", str(exact)])
+    assert alone.exit_code == 0, alone.output
+    assert_same_boxes(predictions(out), predictions(tmp_path / "direct"))
+    assert [p["segmentation"] for p in predictions(out)] == [
+        p["segmentation"] for p in predictions(tmp_path / "direct")
+    ]
 
 
 @pytest.mark.parametrize(
