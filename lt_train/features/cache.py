@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
@@ -14,6 +13,7 @@ import msgspec
 from torch import Tensor
 
 from lt_data.errors import DataError, LtError, OutputError, RecipeError
+from lt_data.files.leftovers import remove_folder
 from lt_data.progress import SILENT
 from lt_data.terminal import Bar
 from lt_train.data.bad_images import BadImages
@@ -33,6 +33,7 @@ from lt_train.features.columns import (
 from lt_train.features.layout import (
     CHECKED,
     MANIFEST,
+    SHARDS,
     Manifest,
     Part,
     read_manifest,
@@ -212,18 +213,14 @@ def _compute(job: _Job, processes: Processes, *, repair: bool, force: bool, tell
 def _prepare(job: _Job, *, repair: bool, force: bool, tell: Tell) -> None:
     """Makes room for what is missing: of nothing, of an unfinished cache, or of damaged shards."""
     cache, manifest = job.cache, job.manifest
-    found = _existing(cache)
-    if found is not None and not force:
+    found = _existing(cache, force=force)
+    if found is not None:
         _refuse_other(cache, found, manifest)
         manifest = msgspec.structs.replace(found, shards=None)
     if repair:
-        if found is None or force:
+        if found is None:
             raise OutputError(f"{cache}: --repair is for features that exist; leave it out, or leave out --force")
         _drop_damaged(cache, found, tell)
-    elif force and found is not None:
-        for shard in range(found.shard_count):
-            shutil.rmtree(shard_folder(cache, shard), ignore_errors=True)
-        (cache / CHECKED).unlink(missing_ok=True)
     there = [record for s in range(manifest.shard_count) if (record := read_record(shard_folder(cache, s)))]
     whole = job.of_image * manifest.images
     tell(f"{cache}: {describe(manifest, whole)}")
@@ -234,12 +231,18 @@ def _prepare(job: _Job, *, repair: bool, force: bool, tell: Tell) -> None:
         write_manifest(cache, manifest)
 
 
-def _existing(cache: Path) -> Manifest | None:
+def _existing(cache: Path, *, force: bool) -> Manifest | None:
+    """The features that are there; with ``force`` they are removed."""
     names = sorted(entry.name for entry in cache.iterdir() if entry.name != LOCK)
-    if MANIFEST in names:
-        return read_manifest(cache)
-    if names:
+    if names and MANIFEST not in names:
         raise OutputError(f"{cache}: holds files that are no features ({', '.join(names[:3])}); choose another --out")
+    if not names or not force:
+        return read_manifest(cache) if names else None
+    # the manifest goes last: a kill in the middle leaves what can be removed again
+    for folder in sorted(cache.glob(SHARDS)):
+        remove_folder(folder)
+    for name in (CHECKED, MANIFEST):
+        (cache / name).unlink(missing_ok=True)
     return None
 
 
@@ -259,7 +262,7 @@ def _drop_damaged(cache: Path, found: Manifest, tell: Tell) -> None:
     for shard in damaged:
         folder = shard_folder(cache, shard)
         tell(f"{folder}: is damaged or missing; it is computed again")
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_folder(folder)
 
 
 def _expected_time(job: _Job, missing: Sequence[int], world: int) -> str:

@@ -23,6 +23,8 @@ from lt_data.files.writing import write_whole
 
 SCHEMA: Final = 1
 MANIFEST, DIGESTS, CHECKED = "manifest.json", "digests.json", "checked.json"
+# names of the folders of shards
+SHARDS: Final = "shard-*"
 Part = Literal["train", "val"]
 # bytes of a shard, about: what a kill loses at most
 SHARD_BYTES: Final = 2**29
@@ -36,8 +38,10 @@ OFFSETS, BOXES, LABELS, MATCHED, IOU = "s0.offsets", "s0.boxes", "s0.labels", "s
 # [V + 1] int64: where those with features begin; [P] int32: their places among the candidates; [P, D]
 KEPT_OFFSETS, PLACES, FEATURES = "s0.kept_offsets", "s0.places", "s0.features"
 
-TRAIN_COLUMNS: Final = (IMAGES, READABLE, OFFSETS, BOXES, LABELS, MATCHED, IOU, KEPT_OFFSETS, PLACES, FEATURES)
-VAL_COLUMNS: Final = (IMAGES, SIZES, ORIGINALS, OFFSETS, BOXES, FEATURES)
+COLUMNS: Final[dict[Part, tuple[str, ...]]] = {
+    "train": (IMAGES, READABLE, OFFSETS, BOXES, LABELS, MATCHED, IOU, KEPT_OFFSETS, PLACES, FEATURES),
+    "val": (IMAGES, SIZES, ORIGINALS, OFFSETS, BOXES, FEATURES),
+}
 
 
 class ShardRecord(msgspec.Struct, frozen=True):

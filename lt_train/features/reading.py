@@ -56,7 +56,7 @@ class Cache:
     def shard(self, number: int) -> dict[str, Array]:
         """The columns of a shard."""
         if number not in self._shards:
-            self._shards[number] = open_shard(shard_folder(self.path, number))
+            self._shards[number] = open_shard(shard_folder(self.path, number), self.manifest.part)
         return self._shards[number]
 
     def find(self, row: int, *, flipped: bool = False) -> Slice:

@@ -1,6 +1,7 @@
 """Making features: what is kept, going on after an end, damage, and what is refused."""
 
 import json
+import re
 import shutil
 from collections import namedtuple
 
@@ -14,6 +15,7 @@ from lt_train.engine.fit import fit
 from lt_train.features import cache as making
 from lt_train.features import sizes
 from lt_train.features.cache import cache_run
+from lt_train.features.columns import as_kept
 from lt_train.features.layout import read_manifest
 from lt_train.features.reading import Cache
 from lt_train.inference.detect import load_trained
@@ -73,7 +75,9 @@ def test_pool_holds_every_positive_and_as_many_negatives_as_a_draw_wants(softmax
 
 def test_what_was_interrupted_goes_on_and_damage_is_found_and_mended(softmax_run, small_shards, tmp_path, monkeypatch):
     told = []
+    monkeypatch.setattr(making, "WORTH_TIMING", 1)
     cache_run(softmax_run.path, tmp_path / "whole", tell=told.append)
+    assert re.search(r"4 shards to compute, 12 images, \d+\.\d\d s each: about 0:00:", told[1])
     wanted = files(tmp_path / "whole" / "train")
     assert "12 training images upright and mirrored, 1,024 regions of each in float16: about" in told[0]
     write, written = making.write_shard, []
@@ -118,6 +122,19 @@ def test_features_of_another_kind_are_not_written_over(softmax_run, exact, tmp_p
         cache_run(softmax_run.path, tmp_path, force=True)
     with pytest.raises(OutputError, match="--repair is for features that exist"):
         cache_run(softmax_run.path, tmp_path / "new", repair=True)
+    with pytest.raises(DataError, match="image 7: a feature is not finite in float16; keep float32 with --exact"):
+        as_kept({"images": np.array(7), "s0.features": np.full((1, 2), 1e6, np.float32)}, "float16")
+
+
+def test_features_are_replaced_when_asked(softmax_run, tmp_path):
+    """Even where nobody can say what they were."""
+    done = cache_run(softmax_run.path, tmp_path)
+    before = files(done.path)
+    (done.path / "manifest.json").write_text("{")
+    with pytest.raises(DataError, match="make the features again with --force"):
+        cache_run(softmax_run.path, tmp_path)
+    assert cache_run(softmax_run.path, tmp_path, force=True).computed == 1
+    assert files(done.path) == before
 
 
 def test_a_disk_without_room_is_said_before_the_start(softmax_run, tmp_path, monkeypatch):

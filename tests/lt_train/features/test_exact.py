@@ -26,7 +26,7 @@ def test_features_that_lie_on_the_device_give_the_same_run(softmax_run, exact, t
     monkeypatch.setattr(making, "images_per_shard", lambda size: 5)
     cache_run(softmax_run.path, tmp_path / "features", exact=True)
     monkeypatch.setattr(training, "_resident", load_features)
-    recipe = tiny_recipe(*SYSTEMS["bags"], "data.val=null")
+    recipe = tiny_recipe(*SYSTEMS["bags"], "data.val=null", "data.workers=1")
     read = fit(recipe, tmp_path / "read", init_from=softmax_run.path, from_features=exact)
     there = fit(recipe, tmp_path / "there", init_from=softmax_run.path, from_features=tmp_path / "features")
     assert "in the memory of the GPU" in there.log.read_text()
