@@ -131,15 +131,45 @@ def cache_run(
     """
 
     def work(processes: Processes) -> Cached:
-        trained = load_trained(RunDir(run), checkpoint, device=device, processes=processes)
-        job = _job(trained, run, out / part, part=part, pool=None if exact or part == "val" else pool, exact=exact)
-        say = tell if processes.is_first else lambda line: None
-        with writing_run(job.cache) if processes.is_first else nullcontext(()) as notes:
-            for line in notes:
-                say(line)
-            return _compute(job, processes, repair=repair, force=force, tell=say)
+        return cache_together(
+            run,
+            out,
+            processes,
+            part=part,
+            pool=pool,
+            exact=exact,
+            checkpoint=checkpoint,
+            repair=repair,
+            force=force,
+            device=device,
+            tell=tell,
+        )
 
     return run_together(work)
+
+
+def cache_together(
+    run: Path,
+    out: Path,
+    processes: Processes,
+    *,
+    part: Part = "train",
+    pool: int = POOL,
+    exact: bool = False,
+    checkpoint: str = "last",
+    repair: bool = False,
+    force: bool = False,
+    device: str | None = None,
+    tell: Tell = lambda line: None,
+) -> Cached:
+    """The same in one of several processes that have found each other, see :func:`lt_train.processes.run_together`."""
+    trained = load_trained(RunDir(run), checkpoint, device=device, processes=processes)
+    job = _job(trained, run, out / part, part=part, pool=None if exact or part == "val" else pool, exact=exact)
+    say: Tell = tell if processes.is_first else lambda line: None
+    with writing_run(job.cache) if processes.is_first else nullcontext(()) as notes:
+        for line in notes:
+            say(line)
+        return _compute(job, processes, repair=repair, force=force, tell=say)
 
 
 def _job(trained: Trained, run: Path, cache: Path, *, part: Part, pool: int | None, exact: bool) -> _Job:

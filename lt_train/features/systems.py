@@ -88,19 +88,12 @@ def evaluate_systems(
         return known.predict_systems(models, data, first.recipe, processes, masks=masks)
 
     found = run_together(work)
-    measured = []
-    for number, run in enumerate(runs):
-        one = evaluate_run(
-            run,
-            checkpoint=checkpoint,
-            choices=choices,
-            device=device,
-            predictor=_given(None if found is None else found[number]),
-            **options,
-        )
-        if one is not None:
-            measured.append(one)
-    return measured or None
+    if found is None:
+        return None
+    # the others are gone
+    how = {"checkpoint": checkpoint, "choices": choices, "device": device, "processes": Processes(), **options}
+    measured = [evaluate_run(run, predictor=_given(one), **how) for run, one in zip(runs, found, strict=True)]
+    return [one for one in measured if one is not None]
 
 
 def _validation(run: Path, recipe: Recipe, counts: Any) -> DetectionData:
@@ -120,10 +113,10 @@ def _with_masks(recipe: Recipe, choices: Choices | None) -> bool:
     return has_masks(recipe) and not (choices and choices.boxes_only)
 
 
-def _given(found: Detections | None) -> Any:
+def _given(found: Detections) -> Any:
     """What stands for predicting where that is done."""
 
-    def predict(*_: Any, processes: Processes | None = None) -> Detections | None:
+    def predict(*_: Any, processes: Processes | None = None) -> Detections:
         return found
 
     return predict

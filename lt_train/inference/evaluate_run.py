@@ -61,6 +61,7 @@ def evaluate_run(
     force: bool = False,
     device: str | None = None,
     predictor: Predictor | None = None,
+    processes: Processes | None = None,
 ) -> tuple[Measured, Path] | None:
     """Evaluates a checkpoint of a run, in one process or in those that torchrun started.
 
@@ -76,6 +77,7 @@ def evaluate_run(
         force: Replace an evaluation that exists elsewhere.
         device: Device, the recipe's unless given; several processes have a GPU each where it leaves the choice.
         predictor: What finds the detections, in place of the whole network.
+        processes: This process among those that have found each other; unless given, they look for each other here.
 
     Returns:
         The evaluation and the directory that it was written to; ``None`` in all processes but the first.
@@ -104,7 +106,7 @@ def evaluate_run(
         odd = _trained_on_notes(data, trained.train_sha256)
         return _Predicted(found, data, recipe, trained.counts, chosen, where, warnings, odd)
 
-    predicted = run_together(work)
+    predicted = run_together(work) if processes is None else work(processes)
     if predicted is None:
         return None
     measured = _measure_and_write(predicted, choices)

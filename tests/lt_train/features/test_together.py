@@ -4,9 +4,10 @@ from functools import partial
 
 import torch
 
-from lt_train.engine.fit import fit
+from lt_train.engine.fit import fit_together
 from lt_train.features import cache as making
-from lt_train.features.cache import cache_run
+from lt_train.features.cache import cache_together
+from lt_train.processes import run_together
 from lt_train.runs.checkpoint import load_checkpoint
 from lt_train.runs.directory import RunDir
 from tests.lt_train.several import start
@@ -18,23 +19,31 @@ OPTIONS = (
 )
 
 
+def five_a_shard(size):
+    return 5
+
+
 def make_and_train(run, out, recipe):
     """Features and a classifier trained from them, in a process among others."""
-    making.images_per_shard = lambda size: 5
-    cache_run(run, out / "features", device="cpu")
-    fit(recipe, out / "run", init_from=run, from_features=out / "features")
-    return "done"
+    making.images_per_shard = five_a_shard
+
+    def work(processes):
+        cache_together(run, out / "features", processes, device="cpu")
+        fit_together(recipe, out / "run", processes, init_from=run, from_features=out / "features")
+        return "done"
+
+    return run_together(work)
 
 
 def files(folder):
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.glob("train/shard-*/*"))}
 
 
-def test_two_processes_write_the_bytes_of_one_and_take_its_steps(softmax_run, tiny_recipe, tmp_path):
+def test_two_processes_write_the_bytes_of_one_and_take_its_steps(softmax_run, tiny_recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(making, "images_per_shard", five_a_shard)
     recipe = tiny_recipe(*OPTIONS)
-    for world in (1, 2):
-        work = partial(make_and_train, softmax_run.path, tmp_path / str(world), recipe)
-        assert start(world, work) == ["'done'"] * world
+    make_and_train(softmax_run.path, tmp_path / "1", recipe)
+    assert start(2, partial(make_and_train, softmax_run.path, tmp_path / "2", recipe)) == ["'done'", "None"]
     assert len(list(tmp_path.glob("2/features/train/shard-*"))) == 3
     assert files(tmp_path / "2" / "features") == files(tmp_path / "1" / "features")
     one, two = (load_checkpoint(RunDir(tmp_path / world / "run").last)["model"] for world in ("1", "2"))
