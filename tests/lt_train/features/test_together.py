@@ -1,7 +1,9 @@
 """Several processes: the bytes of one, and its steps."""
 
+import json
 from functools import partial
 
+import pytest
 import torch
 
 from lt_train.engine.fit import fit_together
@@ -14,7 +16,7 @@ from tests.lt_train.several import start
 
 # of 12 images the second step of an epoch has two: one micro-batch, and a process without any image
 OPTIONS = (
-    *("method=bags-train-cls", "optim.batch=10", "optim.base_batch=10", "optim.micro_batch=5", "data.val=null"),
+    *("method=bags-train-cls", "optim.batch=10", "optim.base_batch=10", "optim.micro_batch=5"),
     *("schedule.iterations=4", "schedule.decay=[]"),
 )
 
@@ -28,7 +30,8 @@ def make_and_train(run, out, recipe):
     making.images_per_shard = five_a_shard
 
     def work(processes):
-        cache_together(run, out / "features", processes, device="cpu")
+        for part in ("train", "val"):
+            cache_together(run, out / "features", processes, part=part, device="cpu")
         fit_together(recipe, out / "run", processes, init_from=run, from_features=out / "features")
         return "done"
 
@@ -36,7 +39,7 @@ def make_and_train(run, out, recipe):
 
 
 def files(folder):
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.glob("train/shard-*/*"))}
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.glob("*/shard-*/*"))}
 
 
 def test_two_processes_write_the_bytes_of_one_and_take_its_steps(softmax_run, tiny_recipe, tmp_path, monkeypatch):
@@ -46,6 +49,8 @@ def test_two_processes_write_the_bytes_of_one_and_take_its_steps(softmax_run, ti
     assert start(2, partial(make_and_train, softmax_run.path, tmp_path / "2", recipe)) == ["'done'", "None"]
     assert len(list(tmp_path.glob("2/features/train/shard-*"))) == 3
     assert files(tmp_path / "2" / "features") == files(tmp_path / "1" / "features")
+    first, second = (json.loads((tmp_path / world / "run/eval/metrics.json").read_text()) for world in ("1", "2"))
+    assert second["bbox"]["AP"] == pytest.approx(first["bbox"]["AP"], abs=1e-3)
     one, two = (load_checkpoint(RunDir(tmp_path / world / "run").last)["model"] for world in ("1", "2"))
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-6, msg=name)
