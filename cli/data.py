@@ -198,12 +198,29 @@ def group_stats(
 @main.command(short_help="Draw a small pool of shapes: nothing to download.")
 @click.option("--out", type=FILE, required=True, help="The folder to write: annotations.json and images/.")
 @click.option("--images", type=click.IntRange(1), default=200, show_default=True, help="Number of images.")
-@click.option("--categories", type=click.IntRange(20, 30), default=24, show_default=True, help="Number of categories.")
+@click.option("--categories", type=click.IntRange(20, 60), default=24, show_default=True, help="Number of categories.")
 @click.option("--size", type=click.IntRange(64, 1024), default=128, show_default=True, help="Image side in pixels.")
 @click.option("--uniform", is_flag=True, help="All categories equally often instead of a long tail.")
+@click.option(
+    "--imbalance",
+    type=click.FloatRange(min=1),
+    help="The most frequent category so many times as often as the rarest, in equal ratios  [default: a power law].",
+)
+@click.option("--least", type=click.IntRange(0), default=1, show_default=True, help="Fewest objects of a category.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Another one draws other images.")
-def demo_pool(out: Path, images: int, categories: int, size: int, uniform: bool, seed: int) -> None:
+def demo_pool(
+    out: Path,
+    images: int,
+    categories: int,
+    size: int,
+    uniform: bool,
+    imbalance: float | None,
+    least: int,
+    seed: int,
+) -> None:
     """Draw a small COCO-format pool of textured shapes: no download, the same for everybody."""
+    if uniform and imbalance is not None:
+        raise click.UsageError("--uniform and --imbalance exclude each other: one is the other with 1.")
     from lt_data.synthetic.pool import DEFAULT_EXPONENT, write_pool
 
     with Bar("drawing", "images") as progress:
@@ -216,6 +233,8 @@ def demo_pool(out: Path, images: int, categories: int, size: int, uniform: bool,
             seed=seed,
             progress=progress,
             exponent=0.0 if uniform else DEFAULT_EXPONENT,
+            minimum_instances=least,
+            imbalance=imbalance,
         )
     click.echo(f"written: {written}")
 

@@ -48,6 +48,8 @@ OTHER_TRAIN_COMMANDS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("check", "env", "info", "checks"), "doctor"),
     **dict.fromkeys(("calibration", "post-hoc"), "calibrate"),
     **dict.fromkeys(("features", "extract", "embed"), "cache"),
+    **dict.fromkeys(("grid", "ablate", "ablation", "search"), "sweep"),
+    **dict.fromkeys(("paper", "tables", "benchmark"), "reproduce"),
     **dict.fromkeys(("models", "list", "zoo", "configs"), "recipes"),
     **dict.fromkeys(("show", "cfg"), "config"),
     **dict.fromkeys(("diff",), "compare"),

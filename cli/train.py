@@ -18,6 +18,7 @@ from .options import HELP, OTHER_TRAIN_COMMANDS, RESUMABLE, CommandGroup, FilePa
 from .options import stop as end
 from .processes import PROCESSES, spread
 from .recipes import OVERRIDES, ConfigGroup, FitCommand, OverriddenCommand, need_packages, need_training, with_method
+from .studies import reproduce, sweep
 
 if TYPE_CHECKING:
     from lt_train.evaluation.measure import Choices, Measured
@@ -336,6 +337,8 @@ main.add_command(calibrate)
 
 
 main.add_command(cache_command)
+main.add_command(sweep)
+main.add_command(reproduce)
 
 
 @main.command(short_help="List the methods by kind, or show one.")

@@ -46,6 +46,7 @@ class _Options:
     instances_per_image: tuple[int, int]
     seed: int
     minimum_instances: int
+    imbalance: float | None = None
 
 
 def write_pool(
@@ -58,6 +59,7 @@ def write_pool(
     instances_per_image: tuple[int, int] = (3, 8),
     seed: int = 0,
     minimum_instances: int = 1,
+    imbalance: float | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Draws a pool: ``annotations.json`` in COCO format and ``images/000000000001.jpg`` onwards.
@@ -68,12 +70,14 @@ def write_pool(
     Args:
         out: The folder to write.
         images: Number of images.
-        categories: Number of categories, 20 to 30.
+        categories: Number of categories, 20 to 60.
         size: Side of the square images in pixels, 64 to 1024; objects are about size / 8 to size / 2.3.
         exponent: A category of rank r (from 0) occurs in proportion to ``(r + 1) ** -exponent``; 0 is uniform.
         instances_per_image: Fewest and most objects of an image.
         seed: Of everything random.
         minimum_instances: Every category occurs at least this often.
+        imbalance: How many times more often the most frequent category occurs than the rarest, those between in equal
+            ratios (as ``lt-data build-coco-lt --reference exp:IMBALANCE``), instead of ``exponent``.
         progress: Called after each image with the number done and the number in all.
 
     Returns:
@@ -83,7 +87,7 @@ def write_pool(
         DataError: An argument is out of range, or so few objects cannot hold every category often enough.
         OutputError: ``out`` exists and is not an empty folder, or cannot be written.
     """
-    options = _Options(images, categories, size, exponent, instances_per_image, seed, minimum_instances)
+    options = _Options(images, categories, size, exponent, instances_per_image, seed, minimum_instances, imbalance)
     out = Path(out)
     _check_options(options)
     _refuse_overwrite(out)
@@ -149,6 +153,10 @@ def _check_options(options: _Options) -> None:
             1 <= low <= high <= MOST_PER_IMAGE,
             f"instances_per_image: got {low}, {high}; allowed are two ascending numbers from 1 to {MOST_PER_IMAGE}",
         ),
+        (
+            options.imbalance is None or (math.isfinite(options.imbalance) and options.imbalance >= 1),
+            f"imbalance: got {options.imbalance}; allowed are numbers from 1",
+        ),
         (options.minimum_instances >= 0, f"minimum_instances: got {options.minimum_instances}; allowed is 0 or more"),
     ]
     problems = [problem for kept, problem in rules if not kept]
@@ -184,12 +192,19 @@ def _deal(options: _Options, kinds: Sequence[ShapeCategory]) -> Iterator[list[Sh
             f"images: {options.images} images hold {total} objects, {len(kinds)} categories with at least "
             f"{options.minimum_instances} each need {needed}; use more images, or fewer categories"
         )
-    weights = [(kind.rank + 1.0) ** -options.exponent for kind in kinds]
+    weights = _weights(options, kinds)
     quotas = category_quotas(weights, total, options.minimum_instances)
     deck = np.repeat(np.arange(len(kinds)), quotas).tolist()
     order = sorted(range(total), key=lambda i: hashlib.sha256(f"{options.seed}:deal:{i}".encode()).digest())
     cards = (kinds[deck[i]] for i in order)
     return ([next(cards) for _ in range(count)] for count in counts)
+
+
+def _weights(options: _Options, kinds: Sequence[ShapeCategory]) -> list[float]:
+    """How often each category occurs, up to a factor."""
+    if options.imbalance is None:
+        return [(kind.rank + 1.0) ** -options.exponent for kind in kinds]
+    return [options.imbalance ** (-kind.rank / (len(kinds) - 1)) for kind in kinds]
 
 
 def _header(options: _Options, kinds: Sequence[ShapeCategory]) -> dict[str, Any]:
@@ -198,7 +213,8 @@ def _header(options: _Options, kinds: Sequence[ShapeCategory]) -> dict[str, Any]
         "info": {
             "description": "Textured shapes in look-alike families, drawn by lt_data.synthetic",
             "version": "1",
-            "options": asdict(options),
+            # a pool of other options has the bytes that it had before there was this one
+            "options": {k: v for k, v in asdict(options).items() if k != "imbalance" or v is not None},
         },
         "licenses": [
             {"id": 1, "name": "Apache License 2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},

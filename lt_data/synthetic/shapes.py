@@ -23,7 +23,7 @@ Pixels = npt.NDArray[np.floating[Any]]
 ShapeFunction = Callable[[Pixels, Pixels, float], Pixels]
 TextureFunction = Callable[[Pixels, Pixels, float], Pixels]
 
-FEWEST, MOST = 20, 30
+FEWEST, MOST = 20, 60
 
 
 def disc(x: Pixels, y: Pixels, radius: float) -> Pixels:
@@ -158,12 +158,19 @@ class Family:
         hue: Middle of the hue in 0..1 (0 red, 1/3 green, 2/3 blue).
         saturation: Middle of the saturation in 0..1.
         textures: Keys of ``TEXTURES``: of the frequent, the middle and the rare category.
+        colour: Its word in names where two families share a shape; empty for the first of them.
     """
 
     shape: str
     hue: float
     saturation: float
     textures: tuple[str, str, str]
+    colour: str = ""
+
+    @property
+    def name(self) -> str:
+        """For example ``disc`` or ``blue-disc``."""
+        return f"{self.colour}-{self.shape}" if self.colour else self.shape
 
 
 FAMILIES: Final = (
@@ -177,6 +184,17 @@ FAMILIES: Final = (
     Family("crescent", 0.75, 0.65, ("dotted", "shaded", "plain")),
     Family("diamond", 0.23, 0.85, ("checked", "striped", "plain")),
     Family("hexagon", 0.00, 0.04, ("shaded", "dotted", "checked")),
+    # for more than 30 categories: the same shapes in colours far from those above
+    Family("disc", 0.55, 0.80, ("striped", "checked", "plain"), "blue"),
+    Family("square", 0.09, 0.90, ("dotted", "plain", "shaded"), "orange"),
+    Family("triangle", 0.83, 0.75, ("checked", "shaded", "dotted"), "pink"),
+    Family("star", 0.66, 0.80, ("dotted", "checked", "striped"), "indigo"),
+    Family("ring", 0.33, 0.80, ("checked", "dotted", "plain"), "green"),
+    Family("cross", 0.58, 0.80, ("plain", "dotted", "shaded"), "blue"),
+    Family("pill", 0.98, 0.85, ("shaded", "checked", "striped"), "red"),
+    Family("crescent", 0.17, 0.90, ("striped", "plain", "checked"), "yellow"),
+    Family("diamond", 0.72, 0.75, ("plain", "shaded", "dotted"), "violet"),
+    Family("hexagon", 0.42, 0.80, ("striped", "checked", "shaded"), "green"),
 )
 
 
@@ -198,8 +216,8 @@ class ShapeCategory:
 
     @property
     def name(self) -> str:
-        """For example ``striped-disc``."""
-        return f"{self.texture}-{self.family.shape}"
+        """For example ``striped-disc``; ``striped-blue-disc`` among more than 30."""
+        return f"{self.texture}-{self.family.name}"
 
 
 def shape_categories(count: int) -> tuple[ShapeCategory, ...]:
@@ -210,7 +228,7 @@ def shape_categories(count: int) -> tuple[ShapeCategory, ...]:
     rarest.
 
     Args:
-        count: Number of categories, 20 to 30.
+        count: Number of categories, 20 to 60.
 
     Raises:
         DataError: ``count`` is out of range.

@@ -133,17 +133,17 @@ def test_progress_and_number_of_objects(tmp_path: Path) -> None:
 
 
 def test_every_number_of_categories_has_frequent_and_rare_look_alikes() -> None:
-    for count in range(20, 31):
+    for count in (*range(20, 31), 31, 45, 59, 60):
         categories = shape_categories(count)
         assert [c.category_id for c in categories] == list(range(1, count + 1))
         assert sorted(c.rank for c in categories) == list(range(count))
         assert len({c.name for c in categories}) == count
-        shapes = {c.family.shape for c in categories}
-        for shape in shapes:
-            ranks = [c.rank for c in categories if c.family.shape == shape]
+        families = {c.family.name for c in categories}
+        for family in families:
+            ranks = [c.rank for c in categories if c.family.name == family]
             assert len(ranks) in (2, 3)
-            assert min(ranks) < len(shapes)
-            assert max(ranks) >= count - len(shapes)
+            assert min(ranks) < len(families)
+            assert max(ranks) >= count - len(families)
 
 
 def test_crowded_images_find_room() -> None:
@@ -228,8 +228,9 @@ def test_quotas_by_hand() -> None:
     ("options", "words"),
     [
         ({"images": 0}, "images: got 0"),
-        ({"categories": 19}, "categories: got 19; allowed are 20 to 30"),
-        ({"categories": 31}, "categories: got 31"),
+        ({"categories": 19}, "categories: got 19; allowed are 20 to 60"),
+        ({"categories": 61}, "categories: got 61"),
+        ({"imbalance": 0.5}, "imbalance: got 0.5; allowed are numbers from 1"),
         ({"size": 63}, "size: got 63"),
         ({"exponent": -0.1}, "exponent: got -0.1"),
         ({"exponent": float("nan")}, "exponent: got nan"),

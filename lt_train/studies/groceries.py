@@ -1,7 +1,7 @@
 """Groceries-LT: a long-tailed subset of real photographs that everybody can make again from a clone on GitHub.
 
-Whoever runs a benchmark clones the photographs and their boxes himself: that repository states no licence, so nothing
-of it is part of this project.
+Whoever runs it clones the photographs and their boxes himself: that repository states no licence, so nothing of it is
+part of this project. Source: the repository named by :data:`CLONE`.
 """
 
 from __future__ import annotations
@@ -11,18 +11,29 @@ import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Final
 
-import click
 import numpy as np
 
-from lt_data import AnnotationFile, BuildOptions, build_coco_lt, import_annotations, read_annotations, write_subset
+from lt_data import (
+    AnnotationFile,
+    BuildOptions,
+    DataError,
+    build_coco_lt,
+    import_annotations,
+    read_annotations,
+    write_subset,
+)
 from lt_data.arrays import BoolArray
 from lt_data.counts.categories import count_categories
 from lt_data.dataset.directory import read_groups
 from lt_data.dataset.names import annotations_path, is_dataset_dir
 from lt_data.files.writing import write_whole
 from lt_data.terminal import Bar, say
+from lt_train.recipe.methods import METHODS
+from lt_train.studies.entries import BASELINE, Entry, entry_of
 
+RECIPE: Final = "faster_rcnn_lite0_groceries_lt"
 CLONE = "https://github.com/aleksandar-aleksandrov/groceries-object-detection-dataset"
 REFERENCE = "exp:100"
 EDGES = (10, 30, 100)
@@ -37,6 +48,28 @@ EXPECTED = {
     "training instances": 3874,
     "classes of the groups": [2, 6, 6, 11],
 }
+# of them, for estimates
+EXPECTED_IMAGES: Final = {"training": 1522, "validation": 978}
+# bounds of BAGS other than the data's own, which make four groups: the middle one, and seven
+_TWO_GROUPS = "head.edges=[30]"
+_EIGHT_GROUPS = "head.edges=[10,15,25,40,70,150,300]"
+# beside each method as it is; bags-train-cls is BAGS with one other region for each positive
+_VARIANTS = (
+    Entry("bags-2-groups", "bags", (_TWO_GROUPS,), BASELINE),
+    Entry("bags-8-groups", "bags", (_EIGHT_GROUPS,), BASELINE),
+    Entry("bags-all-others", "bags", ("head.others_ratio=.inf",), BASELINE),
+)
+# what a reader wants to know first, then what is cheap, then the rest
+_FIRST = (
+    *(BASELINE, "bags", "reweight-cls", "focal-cls", "tau-norm-select", "tau-norm", "ncm-fc", "ncm-conv"),
+    *("bags-train-cls", "bags-2-groups", "bags-8-groups", "bags-all-others", "rfs", "x2", "class-aware", "reweight"),
+)
+
+
+def entries() -> list[Entry]:
+    """Every method and some variants of BAGS, in the order in which they are run."""
+    rows = {entry.name: entry for entry in (*map(entry_of, METHODS), *_VARIANTS)}
+    return [rows[name] for name in (*_FIRST, *(name for name in rows if name not in _FIRST))]
 
 
 @dataclass(frozen=True)
@@ -75,13 +108,11 @@ def prepare(clone: Path, out: Path, *, known: bool = True) -> GroceriesLT:
         known: Whether it is the clone that figures are recorded for, whose counts are compared.
 
     Raises:
-        click.ClickException: ``clone`` is none, or has other counts.
-        LtError: Its files cannot be read, or the results not written.
+        DataError: ``clone`` is none, or has other counts; or its files cannot be read.
+        OutputError: The results cannot be written.
     """
-    annotations, images = (clone.resolve() / "dataset" / name for name in ("annotations", "images"))
-    if not annotations.is_dir() or not images.is_dir():
-        raise click.ClickException(f"{clone}: no dataset/annotations and dataset/images in it; git clone {CLONE}")
-    data = GroceriesLT(out / "groceries_lt", out / "val.json", out / "pool.json", images)
+    data = places(clone, out)
+    annotations, images = data.images.with_name("annotations"), data.images
     everything = out / "all.json"
     if not everything.exists():
         with Bar("importing", "") as progress:
@@ -96,11 +127,27 @@ def prepare(clone: Path, out: Path, *, known: bool = True) -> GroceriesLT:
     if known and found != EXPECTED:
         other = [key for key in EXPECTED if found[key] != EXPECTED[key]]
         differ = ", ".join(f"{key} {found[key]} instead of {EXPECTED[key]}" for key in other)
-        raise click.ClickException(
+        raise DataError(
             f"{clone}: not the data that figures are recorded for ({differ}); remove {out} and take the clone as it "
             "was made, or give --other-data"
         )
     return data
+
+
+def places(clone: Path, out: Path) -> GroceriesLT:
+    """Where the data are or are going to be.
+
+    Args:
+        clone: With ``dataset/annotations`` and ``dataset/images``.
+        out: Folder for what is made.
+
+    Raises:
+        DataError: ``clone`` is none.
+    """
+    annotations, images = (clone.resolve() / "dataset" / name for name in ("annotations", "images"))
+    if not annotations.is_dir() or not images.is_dir():
+        raise DataError(f"{clone}: no dataset/annotations and dataset/images in it; git clone {CLONE}")
+    return GroceriesLT(out / "groceries_lt", out / "val.json", out / "pool.json", images)
 
 
 def is_validation(name: str) -> bool:

@@ -1,0 +1,222 @@
+"""``lt-train sweep`` and ``lt-train reproduce``: many runs in one command, and the table of what they gave."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from lt_data.terminal import say
+
+from .options import RESUMABLE, FilePath, leave, show_text, tell
+from .recipes import OVERRIDES, OverriddenCommand, need_packages, need_training
+
+if TYPE_CHECKING:
+    from lt_train.studies.costs import Rates
+    from lt_train.studies.study import Finished, Study
+
+FILE = FilePath()
+STUDIES = ("coco-lt", "lvis-v0.5", "lvis-v1", "demo", "groceries")
+MINUTES = click.option("--minutes", type=click.FloatRange(0), help="End after so long  [default: when all is done].")
+PROCESSES = click.option(
+    "--processes", type=click.IntRange(1), help="Share each training and evaluation among so many processes."
+)
+
+
+@click.command(cls=OverriddenCommand, short_help="Train many methods from one run's features, and compare them.")
+@OVERRIDES
+@click.option("--init-from", "run", type=FILE, required=True, help="The trained run that all start from.")
+@click.option(
+    "--methods",
+    required=True,
+    help="classifier-only, post-hoc, or names of lt-train methods, with commas.",
+)
+@click.option("--out", type=FILE, required=True, help="Folder for features, runs and table; what is done stays.")
+@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Of the second stage: 0, 1, ...")
+@click.option("--grid", multiple=True, metavar="KEY=A,B,...", help="A key that takes several values in turn.")
+@click.option("--pool", type=click.IntRange(1), default=1024, show_default=True, help="Regions of an image, see cache.")
+@click.option("--exact", is_flag=True, help="Features of every region, in float32.")
+@MINUTES
+@PROCESSES
+def sweep(
+    overrides: tuple[str, ...],
+    run: Path,
+    methods: str,
+    out: Path,
+    seeds: int,
+    grid: tuple[str, ...],
+    pool: int,
+    exact: bool,
+    minutes: float | None,
+    processes: int | None,
+) -> None:
+    """Train METHODS from the features of one run with several seeds, evaluate all, and write one table.
+
+    Interrupted, or out of minutes, the same command goes on. A method that fails is named and does not stop the rest.
+    """
+    need_training()
+    from lt_train.studies.sweep import parse_grid, plan_sweep
+
+    study = plan_sweep(
+        run,
+        out,
+        _words(methods),
+        seeds=seeds,
+        grid=[parse_grid(text) for text in grid],
+        overrides=overrides,
+        pool=pool,
+        exact=exact,
+    )
+    _end(study, _run(study, minutes, processes))
+
+
+@click.command(cls=OverriddenCommand, short_help="Run the tables of the literature, in dependency order.")
+@click.argument("what", metavar="|".join(STUDIES), type=click.Choice(STUDIES))
+@OVERRIDES
+@click.option("--out", type=FILE, help="Folder for runs and tables  [default: runs/reproduce-WHAT].")
+@click.option("--rows", help="Of a paper: numbers, tables and names, with commas  [default: all].")
+@click.option(
+    "--variant",
+    type=click.Choice(["equal", "code", "text"]),
+    help="Of a paper: one budget for all, or what its released code or its text does  [default: equal].",
+)
+@click.option("--methods", help="Of demo and groceries: rows, with commas  [default: all]; what they start from too.")
+@click.option("--seeds", type=click.IntRange(1), help="How many: 0, 1, ...  [default: 1; groceries: 3].")
+@click.option("--data", "clone", type=FILE, help="Of groceries: the clone with the photographs.")
+@click.option("--tiny", is_flag=True, help="Of demo: a rehearsal, whose figures say nothing.")
+@click.option("--plan", is_flag=True, help="Print steps, hours and disk; run nothing.")
+@MINUTES
+@PROCESSES
+def reproduce(
+    what: str,
+    overrides: tuple[str, ...],
+    out: Path | None,
+    minutes: float | None,
+    processes: int | None,
+    plan: bool,
+    **options: Any,
+) -> None:
+    """Run the tables of BAGS on COCO-LT or LVIS, or every method on photographs (groceries) or a drawn pool (demo).
+
+    Interrupted, or out of minutes, the same command goes on; what is done is left alone.
+    """
+    _check_options(what, options)
+    need_packages()
+    out = out or Path("runs") / f"reproduce-{what}"
+    if what in ("demo", "groceries"):
+        _reproduce_methods(what, overrides, out, minutes, processes, plan, options)
+    else:
+        _reproduce_paper(what, overrides, out, minutes, processes, plan, options)
+
+
+def _check_options(what: str, options: dict[str, Any]) -> None:
+    of_paper, of_methods = ("rows", "variant"), ("methods",)
+    wrong = {
+        "demo": (*of_paper, "clone"),
+        "groceries": (*of_paper, "tiny"),
+    }.get(what, (*of_methods, "clone", "tiny"))
+    for name in wrong:
+        if options[name]:
+            raise click.UsageError(f"--{'data' if name == 'clone' else name} is not for reproduce {what}.")
+    if what == "groceries" and options["clone"] is None:
+        raise click.UsageError("Missing option '--data': the clone with the photographs.")
+
+
+def _reproduce_methods(
+    what: str,
+    overrides: tuple[str, ...],
+    out: Path,
+    minutes: float | None,
+    processes: int | None,
+    plan: bool,
+    options: dict[str, Any],
+) -> None:
+    from lt_train.studies import costs, demo, groceries
+    from lt_train.studies.reproduce import demo_study, groceries_study
+
+    methods, seeds = _words(options["methods"] or ""), options["seeds"]
+    rates: Rates = costs.ESTIMATED
+    if what == "demo":
+        size, rates = (demo.TINY if options["tiny"] else demo.FULL), demo.RATES
+        study = demo_study(out, methods=methods, seeds=seeds or 1, size=size, overrides=overrides)
+    else:
+        data = (groceries.places if plan else groceries.prepare)(options["clone"], out.resolve() / "data")
+        study = groceries_study(data, out, methods=methods, seeds=seeds or 3, overrides=overrides)
+    if plan:
+        _show_plan(study, rates, of="machine with two cores" if what == "demo" else "GPU")
+        return
+    need_training()
+    _end(study, _run(study, minutes, processes))
+
+
+def _reproduce_paper(
+    what: Any,
+    overrides: tuple[str, ...],
+    out: Path,
+    minutes: float | None,
+    processes: int | None,
+    plan: bool,
+    options: dict[str, Any],
+) -> None:
+    from lt_data.errors import DataError
+    from lt_train.studies.beside import write_beside
+    from lt_train.studies.paper import choose_rows, paper_rows
+    from lt_train.studies.reproduce import check_files, paper_study
+
+    rows = choose_rows(paper_rows(what, options["variant"] or "equal"), _words(options["rows"] or ""))
+    study = paper_study(what, rows, out, seeds=options["seeds"] or 1, overrides=overrides)
+    try:
+        check_files(what, rows, study, overrides)
+    except DataError as error:
+        if not plan:
+            raise
+        _show_plan(study)
+        for problem in error.problems:
+            tell("missing", problem)
+        return
+    if plan:
+        _show_plan(study)
+        return
+    need_training()
+    finished = _run(study, minutes, processes)
+    beside = write_beside(study, rows)
+    _end(study, finished, beside)
+
+
+def _show_plan(study: Study, rates: Rates | None = None, of: str = "GPU") -> None:
+    from lt_train.studies.costs import ESTIMATED
+    from lt_train.studies.plan import format_plan
+
+    # commands are there to be typed: no line of them is broken
+    click.echo(format_plan(study, ESTIMATED if rates is None else rates, of=of))
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _run(study: Study, minutes: float | None, processes: int | None) -> Finished:
+    from lt_train.launch import refuse_several
+    from lt_train.studies.steps import run_command
+    from lt_train.studies.study import run_study
+
+    refuse_several("a study of many runs")
+    commands = {f"lt-{name}": (sys.executable, "-m", f"{__package__}.{name}") for name in ("data", "train")}
+    call = partial(run_command, commands=commands, processes=processes)
+    return run_study(study, minutes=minutes, call=call, tell=say)
+
+
+def _end(study: Study, finished: Finished, beside: str = "") -> NoReturn | None:
+    """Shows what came of it; leaves with 1 if something failed, 75 if the same command goes on."""
+    show_text("\n\n".join(filter(None, (finished.text, beside))))
+    click.echo(f"\nwritten: {study.out}")
+    for line in finished.failed:
+        tell("error", line)
+    if finished.stopped:
+        click.echo("ended before everything was done; the same command goes on", err=True)
+    if finished.failed or finished.stopped:
+        leave(code=1 if finished.failed else RESUMABLE)
+    return None

@@ -1,0 +1,52 @@
+"""A plan for people: its steps with hours and bytes, before anything runs."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from lt_train.studies.costs import ESTIMATED, Rates, estimates
+from lt_train.studies.steps import is_done, read_record
+from lt_train.studies.study import Study
+
+
+def format_plan(study: Study, rates: Rates = ESTIMATED, *, of: str = "GPU") -> str:
+    """A line for each step and one for the sum.
+
+    Args:
+        study: What is going to be done.
+        rates: Seconds per image, where no finished step says better.
+        of: Whose hours these are.
+    """
+    known = read_record(study.out)
+    expected = estimates(study.steps, known, rates)
+    lines, hours, size, measured = [], 0.0, 0.0, True
+    for step, estimate in zip(study.steps, expected, strict=True):
+        if is_done(step, study.out):
+            lines.append(f"{step.name}: done, in {known[step.name].seconds:,.0f} s")
+            continue
+        how = "measured here" if estimate.measured else "estimated"
+        took = f"{shown_hours(estimate.seconds)} ({how})" if step.cost.images else "no time to speak of"
+        lines += [f"{step.name}: {took}, {_bytes(step.cost.size)}", f"  {step.command}"]
+        hours += estimate.seconds
+        size += step.cost.size
+        measured = measured and (estimate.measured or not step.cost.images)
+    how = "by finished steps of this study" if measured else "an estimate, until a step of each kind is finished here"
+    free = shutil.disk_usage(_there(study.out)).free
+    lines.append(f"to do: {shown_hours(hours)} of one {of} ({how}), {_bytes(size)} on the disk, {_bytes(free)} free")
+    return "\n".join(lines)
+
+
+def shown_hours(seconds: float) -> str:
+    """A duration for people."""
+    if seconds < 600:
+        return f"{seconds:,.0f} s"
+    return f"{seconds / 60:,.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:,.1f} h"
+
+
+def _bytes(size: float) -> str:
+    return f"{size / 1e6:,.0f} MB" if size < 1e9 else f"{size / 1e9:,.1f} GB"
+
+
+def _there(out: Path) -> Path:
+    return next(folder for folder in (out, *out.absolute().parents) if folder.is_dir())

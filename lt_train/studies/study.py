@@ -1,0 +1,158 @@
+"""A study on the disk: runs of rows and seeds, their steps, and the files that show what they gave."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from lt_data.files.writing import write_whole
+from lt_train.report.method_map import plot_methods
+from lt_train.runs.lock import writing_run
+from lt_train.studies.steps import Call, Step, Tell, is_done, read_record, run_plan
+from lt_train.studies.table import Result, Row, columns_of, groups_of, markdown, rows_of, spreads
+
+FIGURES: Final = "figures.csv"
+TABLE: Final = "table.md"
+PICTURE: Final = "methods.png"
+NOTHING: Final = "no run is finished yet"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A run of the table.
+
+    Attributes:
+        name: Of its row.
+        how: What is different from the baseline.
+        recipe: Its name.
+        seed: Of the run.
+        path: Run or evaluation directory.
+        steps: Names of the steps that give its figures, the first of which its run is.
+    """
+
+    name: str
+    how: str
+    recipe: str
+    seed: int
+    path: Path
+    steps: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A plan and the table that comes of it.
+
+    Attributes:
+        out: Its folder.
+        steps: In their order.
+        cells: Runs of the table, in the order of the CSV file.
+        baseline: The row that the others are compared with.
+    """
+
+    out: Path
+    steps: tuple[Step, ...]
+    cells: tuple[Cell, ...]
+    baseline: str
+
+    def results(self) -> list[Result]:
+        """The finished ones."""
+        known, steps = read_record(self.out), {step.name: step for step in self.steps}
+        found = []
+        for cell in self.cells:
+            if is_done(steps[cell.steps[0]], self.out):
+                took = [known[name] for name in cell.steps if name in known]
+                times = (sum(done.seconds for done in took), sum(done.processor_seconds for done in took))
+                found.append(Result(cell.name, cell.how, cell.recipe, cell.seed, cell.path, times))
+        return found
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a study has to say.
+
+    Attributes:
+        text: The table.
+        failed: A line for each step that failed.
+        stopped: Whether it ended before everything was done; the same command goes on.
+    """
+
+    text: str
+    failed: tuple[str, ...]
+    stopped: bool
+
+
+def run_study(
+    study: Study, *, minutes: float | None = None, call: Call | None = None, tell: Tell = lambda line: None
+) -> Finished:
+    """Runs what is not done, and writes the table, anew whenever a run of it has ended.
+
+    Args:
+        study: What to do.
+        minutes: After which no step goes on.
+        call: How to run a command.
+        tell: Gets lines for people.
+
+    Raises:
+        OutputError: Its folder holds runs of other commands, or another process works in it.
+    """
+    of_runs = {name for cell in study.cells for name in cell.steps}
+
+    def after(step: Step) -> None:
+        if step.name in of_runs:
+            write_tables(study)
+
+    with _alone(study.out, tell):
+        outcome = run_plan(study.steps, study.out, minutes=minutes, call=call, tell=tell, after=after)
+        text = write_tables(study)
+    return Finished(text, tuple(f"{name}: {reason}" for name, reason in outcome.failed.items()), outcome.stopped)
+
+
+@contextmanager
+def _alone(out: Path, tell: Tell) -> Iterator[None]:
+    with writing_run(out) as notes:
+        for note in notes:
+            tell(note)
+        yield
+
+
+def write_tables(study: Study) -> str:
+    """Writes ``figures.csv``, ``table.md`` and ``methods.png`` of what is finished; the table as text."""
+    results = study.results()
+    if not results:
+        return NOTHING
+    rows, classes = rows_of(results), groups_of(results[0].metrics)
+    write_whole(study.out / FIGURES, csv_of(rows))
+    text = markdown(rows, classes)
+    write_whole(study.out / TABLE, f"{text}\n".encode())
+    _draw(study, rows, classes)
+    return text
+
+
+def csv_of(rows: Sequence[Row]) -> bytes:
+    """The rows as a CSV file."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns_of(rows), restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def _draw(study: Study, rows: Sequence[Row], classes: Mapping[str, int]) -> None:
+    """AP against AP of the rarest classes that anything was measured of."""
+    measured = [name for name in classes if any(row.get(name) for row in rows)]
+    if not measured:
+        return
+    found = spreads(rows, ["AP", measured[0]])
+    points = {
+        name: (overall, rarest)
+        for name, by in found.items()
+        if (overall := by["AP"]) is not None and (rarest := by[measured[0]]) is not None
+    }
+    labels = ("box AP in percent", f"box AP in percent, {measured[0]} training instances")
+    if points:
+        plot_methods(study.out / PICTURE, points, labels=labels, marked=study.baseline)
