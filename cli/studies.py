@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -209,7 +209,7 @@ def _run(study: Study, minutes: float | None, processes: int | None) -> Finished
     return run_study(study, minutes=minutes, call=call, tell=say)
 
 
-def _end(study: Study, finished: Finished, beside: str = "") -> NoReturn | None:
+def _end(study: Study, finished: Finished, beside: str = "") -> None:
     """Shows what came of it; leaves with 1 if something failed, 75 if the same command goes on."""
     show_text("\n\n".join(filter(None, (finished.text, beside))))
     click.echo(f"\nwritten: {study.out}")
@@ -219,4 +219,4 @@ def _end(study: Study, finished: Finished, beside: str = "") -> NoReturn | None:
         click.echo("ended before everything was done; the same command goes on", err=True)
     if finished.failed or finished.stopped:
         leave(code=1 if finished.failed else RESUMABLE)
-    return None
+    return

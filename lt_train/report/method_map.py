@@ -26,7 +26,14 @@ def plot_methods(
         colour = COLOURS[1] if name == marked else COLOURS[0]
         reach = [[[s.mean - s.low], [s.high - s.mean]] for s in (overall, rarest)]
         axes.errorbar(
-            [overall.mean], [rarest.mean], xerr=reach[0], yerr=reach[1], fmt="o", color=colour, markersize=4, linewidth=1
+            [overall.mean],
+            [rarest.mean],
+            xerr=reach[0],
+            yerr=reach[1],
+            fmt="o",
+            color=colour,
+            markersize=4,
+            linewidth=1,
         )
         axes.annotate(name, (overall.mean, rarest.mean), xytext=(4, 3), textcoords="offset points", fontsize=7)
     axes.set_xlabel(labels[0])

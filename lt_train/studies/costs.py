@@ -26,10 +26,27 @@ ESTIMATED: Final[Rates] = {
 }
 # bytes of a region beside its features: box, label, IoU, ground truth, place
 REGION: Final = 32
-# ResNet-50 with its head, as checkpoints ``last``, ``previous`` and ``best`` hold it: weights, and momentum where trained
-CHECKPOINTS_OF_NETWORK, CHECKPOINTS_OF_CLASSIFIER = 1.2e9, 0.6e9
 # detections of an image in a results file
 RESULTS: Final = 30_000
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a detector leaves on the disk: by itself the numbers of a ResNet-50 with a feature pyramid.
+
+    Attributes:
+        network: Bytes of the checkpoints ``last``, ``previous`` and ``best`` where all of it is trained.
+        classifier: Of those where its classifier is.
+        train_regions: Proposals of a training image.
+        val_regions: Of a validation image.
+        features: Numbers of a region.
+    """
+
+    network: float = 1.2e9
+    classifier: float = 0.6e9
+    train_regions: int = 2000
+    val_regions: int = 1000
+    features: int = 1024
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class DemoSize:
 FULL: Final = DemoSize()
 # a rehearsal: the figures say nothing
 TINY: Final = DemoSize(images=60, val_images=20, categories=20, steps=3)
-# seconds per image of the small detector on two idle cores of a server of 2026: where they come from says docs/reproduce.md
+# seconds per image of the small detector on two idle cores of a server; docs/reproduce.md says where they come from
 RATES: Final[Rates] = {
     "train": 0.022,
     "train from features": 0.004,
@@ -81,10 +81,10 @@ def data_steps(out: Path, size: DemoSize) -> list[Step]:
         out: The study's folder, absolute.
         size: How much is drawn.
     """
-    draw = ("lt-data", "demo-pool", "--categories", str(size.categories))
+    draw: tuple[str, ...] = ("lt-data", "demo-pool", "--categories", str(size.categories))
     pool, val, data = out / "pool", out / "val", out / "data"
     least = ("--least", str(LEAST), "--imbalance", IMBALANCE)
-    build = ("lt-data", "build-coco-lt", "--coco", str(pool / "annotations.json"), "--out", str(data))
+    build: tuple[str, ...] = ("lt-data", "build-coco-lt", "--coco", str(pool / "annotations.json"), "--out", str(data))
     edges = ",".join(map(str, EDGES))
     # the pool has the long tail already: its own counts are the targets
     build += ("--reference", f"exp:{IMBALANCE}", "--on-shortage", "cap", "--groups", edges, "--force")

@@ -16,20 +16,12 @@ from lt_data.errors import RecipeError
 from lt_train.recipe.load import load_recipe
 from lt_train.recipe.methods import METHODS, POST_HOC
 from lt_train.recipe.sections import Recipe, has_masks
-from lt_train.studies.costs import (
-    CHECKPOINTS_OF_CLASSIFIER,
-    CHECKPOINTS_OF_NETWORK,
-    RESULTS,
-    Cost,
-    Kind,
-    feature_bytes,
-)
+from lt_train.studies.costs import RESULTS, Cost, Kind, Sizes, feature_bytes
 from lt_train.studies.steps import Step
 
 BASELINE: Final = "softmax"
 FEATURES: Final = "features"
-# proposals of a training and of a validation image, as the detectors that are shipped have them
-TRAIN_CANDIDATES, VAL_CANDIDATES, POOL = 2000, 1000, 1024
+POOL: Final = 1024
 # what is trained from features: nothing in front of it is
 _FROM_FEATURES: Final = ("classifier", "scale")
 
@@ -71,7 +63,7 @@ class Setting:
         recipe: Shipped name or path.
         overrides: Of every run that is trained.
         images: Training and validation images by recipe, for estimates; nothing where nobody knows.
-        features: Whether features may be used.
+        sizes: Of what the detector leaves on the disk, for estimates.
         pool: Regions of an image with features.
         exact: Features of all regions in float32.
     """
@@ -80,7 +72,7 @@ class Setting:
     recipe: str
     overrides: tuple[str, ...] = ()
     images: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    features: bool = True
+    sizes: Sizes = field(default_factory=Sizes)
     pool: int = POOL
     exact: bool = False
 
@@ -102,8 +94,7 @@ class Setting:
         Raises:
             RecipeError: It is no recipe.
         """
-        method = (f"method={entry.method}", *entry.overrides)
-        return _recipe(entry.recipe or self.recipe, (*method, *(() if entry.method in POST_HOC else self.overrides)))
+        return _recipe(entry.recipe or self.recipe, (f"method={entry.method}", *entry.overrides, *self.overrides))
 
 
 @cache
@@ -154,7 +145,9 @@ def in_dependency_order(entries: Sequence[Entry]) -> list[Entry]:
     return found
 
 
-def steps_of(setting: Setting, entries: Sequence[Entry], seeds: Iterable[int], before: Sequence[Step] = ()) -> list[Step]:
+def steps_of(
+    setting: Setting, entries: Sequence[Entry], seeds: Iterable[int], before: Sequence[Step] = ()
+) -> list[Step]:
     """The steps of some rows: every row for the first seed, then for the next ones.
 
     A plan that is cut short has all rows once.
@@ -189,7 +182,7 @@ def _takes_features(setting: Setting, entry: Entry, entries: Sequence[Entry]) ->
     """Whether a row is the same from features of the run that it starts from, and these are worth their room."""
     start = next((other for other in entries if other.name == entry.start), None)
     same_detector = start is None or (start.recipe or setting.recipe) == (entry.recipe or setting.recipe)
-    return setting.features and same_detector and from_features(setting.recipe_of(entry))
+    return same_detector and from_features(setting.recipe_of(entry))
 
 
 def from_features(recipe: Recipe) -> bool:
@@ -221,24 +214,15 @@ def feature_steps(
     width = ("--exact",) if setting.exact else ()
     pool = () if setting.exact or setting.pool == POOL else ("--pool", str(setting.pool))
     words = ("lt-train", "cache", str(run), "--out", str(out))
-    kept = None if setting.exact else setting.pool
-    sizes = (
-        feature_bytes(train, versions=2, pool=kept, candidates=TRAIN_CANDIDATES),
-        feature_bytes(val, versions=1, pool=None if setting.exact else VAL_CANDIDATES, candidates=VAL_CANDIDATES),
-    )
-    name = str(out.relative_to(setting.out))
-    looked = (("make features", 2 * train),), (("make features", val),)
+    kept, sizes = None if setting.exact else setting.pool, setting.sizes
+    of_train = feature_bytes(train, versions=2, pool=kept, candidates=sizes.train_regions, features=sizes.features)
+    all_of_val = None if setting.exact else sizes.val_regions
+    of_val = feature_bytes(val, versions=1, pool=all_of_val, candidates=sizes.val_regions, features=sizes.features)
+    name, manifest = str(out.relative_to(setting.out)), "manifest.json"
+    making = Cost((("make features", 2 * train),), of_train), Cost((("make features", val),), of_val)
     return [
-        Step(
-            f"{name}/train", (*words, *width, *pool), out / "train" / "manifest.json", needs, Cost(looked[0], sizes[0])
-        ),
-        Step(
-            f"{name}/val",
-            (*words, "--for", "val", *width),
-            out / "val" / "manifest.json",
-            needs,
-            Cost(looked[1], sizes[1]),
-        ),
+        Step(f"{name}/train", (*words, *width, *pool), out / "train" / manifest, needs, making[0]),
+        Step(f"{name}/val", (*words, "--for", "val", *width), out / "val" / manifest, needs, making[1]),
     ]
 
 
@@ -286,28 +270,38 @@ def run_steps(
         words = ("lt-train", "fit", entry.recipe or setting.recipe, f"method={entry.method}", *entry.overrides)
         words += (*setting.overrides, f"seed={seed}", "--out", str(run), "--resume", "auto")
         words += (*(("--init-from", str(start)) if start else ()), *known)
-    step = Step(name, words, run / "eval" / "metrics.json", needs, _cost(setting.images_of(entry), recipe, features is not None))
+    step = Step(
+        name, words, run / "eval" / "metrics.json", needs, _cost(setting.images_of(entry), recipe, features is not None)
+    )
     if features is None or not has_masks(recipe):
         return [step]
     masks = ("lt-train", "eval", str(run), *known)
     val = setting.images_of(entry)[1]
     cost = Cost((("evaluate", val),), RESULTS * val)
-    return [step, Step(f"{name}-masks", masks, run / "eval" / "metrics.json", (step.name,), cost)]
+    return [step, Step(f"{name}-masks", masks, metrics, (step.name,), cost)]
 
 
-def _cost(of: tuple[int, int], recipe: Recipe, from_features: bool) -> Cost:
-    train, val = of
+def _cost(setting: Setting, entry: Entry, recipe: Recipe, from_features: bool) -> Cost:
+    train, val = setting.images_of(entry)
     schedule = recipe.schedule
     batch = recipe.optim.batch * recipe.optim.accumulate
     seen = schedule.iterations * batch if schedule.iterations else round((schedule.epochs or 0) * train)
     trains = recipe.calibration.name == "none"
     training: Kind = "train from features" if from_features else "train"
     evaluating: Kind = "evaluate from features" if from_features else "evaluate"
-    images: tuple[tuple[Kind, int], ...] = ((evaluating, val),)
+    images: tuple[tuple[Kind, int], ...] = ((evaluating, val * _values(entry.search)),)
     if trains:
         images = ((training, seen), *images)
     whole = trains and recipe.train not in _FROM_FEATURES
-    return Cost(images, RESULTS * val + (CHECKPOINTS_OF_NETWORK if whole else CHECKPOINTS_OF_CLASSIFIER))
+    return Cost(images, RESULTS * val + (setting.sizes.network if whole else setting.sizes.classifier))
+
+
+def _values(search: str) -> int:
+    """How many values a search looks at, and once more the best of them; without one the only evaluation."""
+    if not search:
+        return 1
+    first, last, step = (float(number) for number in search.partition("=")[2].split(":"))
+    return round((last - first) / step) + 2
 
 
 def renamed(entry: Entry, suffix: str, *overrides: str) -> Entry:

@@ -160,7 +160,9 @@ def _figure_1() -> list[PaperRow]:
         entry = Entry(name, cells["method"], tuple(cells["overrides"].split()), start=BASELINE)
         rows.append(PaperRow(entry, FIGURE_1, 0, published))
     for background in _BACKGROUNDS:
-        entry = Entry(f"tau-norm-{background}", "tau-norm", (f"calibration.background={background}",), BASELINE)
+        entry = Entry(
+            f"tau-norm-background-{background}", "tau-norm", (f"calibration.background={background}",), BASELINE
+        )
         rows.append(PaperRow(entry, FIGURE_1))
     entry = Entry("tau-norm-search", "tau-norm-select", (), BASELINE, search=_TAUS)
     return [*rows, PaperRow(entry, FIGURE_1)]
@@ -172,9 +174,7 @@ def _section_3() -> list[PaperRow]:
     called = {"softmax": "softmax", "bags": "BAGS", "equalization": "EQL", "simcal": "SimCal"}
     return [
         PaperRow(
-            Entry(
-                f"mask-{method}", method, start=baseline if METHODS[method].starts_from_run else "", recipe=recipe
-            ),
+            Entry(f"mask-{method}", method, start=baseline if METHODS[method].starts_from_run else "", recipe=recipe),
             SECTION_3,
             0,
             _published("lvis-v0.5", MASK, name),

@@ -1,7 +1,7 @@
 """The tables of the literature in one command, on real data sets, on real photographs or on a drawn pool.
 
-``paper_study`` is for COCO-LT and LVIS, ``groceries_study`` for photographs that everybody can clone, ``demo_study`` for
-a pool that is drawn: each gives the steps and the table that comes of them. Nothing is run here.
+``paper_study`` is for COCO-LT and LVIS, ``groceries_study`` for photographs that everybody can clone, ``demo_study``
+for a pool that is drawn: each gives the steps and the table that comes of them. Nothing is run here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import Final
 
 from lt_data.dataset.names import ANNOTATIONS
 from lt_data.errors import DataError
-from lt_train.recipe.method import Variant
 from lt_train.recipe.sections import Files
 from lt_train.studies import demo, groceries
 from lt_train.studies.costs import Cost
@@ -91,7 +90,9 @@ def missing_files(study_setting: Setting, entries: Sequence[Entry], built: bool)
         del wanted[COCO_LT]
         wanted[COCO_POOL] = "what COCO-LT is built from"
     return [
-        f"{path}: is not there ({what}); put it there, or link to it" for path, what in wanted.items() if not path.exists()
+        f"{path}: is not there ({what}); put it there, or link to it"
+        for path, what in wanted.items()
+        if not path.exists()
     ]
 
 

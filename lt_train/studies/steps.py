@@ -1,7 +1,7 @@
 """A plan, and running it: steps that are commands of lt-train and lt-data, each a process of its own.
 
 A step is what a person would type. It is done when its command ended well and its product is there; what is done is
-left alone, what was stopped goes on (``fit --resume auto``, ``cache``), and what failed is tried again by the next call.
+left alone, what was stopped goes on (``fit --resume auto``, ``cache``), what failed is tried again by the next call.
 A step that fails is named at the end and stops only those that need it. Read :func:`run_plan` first.
 """
 

@@ -229,4 +229,3 @@ def _has(setting: Setting, entry: Entry, one: Grid) -> bool:
     if 0 < len(wrong) < len(one.values):
         raise wrong[0]
     return not wrong
-

@@ -77,7 +77,7 @@ def rows_of(results: Sequence[Result]) -> list[Row]:
     Args:
         results: Finished runs.
     """
-    rows = []
+    rows: list[Row] = []
     for result in results:
         made = result.environment
         device = made.get("gpu") or f"{processor()}, {made.get('threads', 1)} threads"
@@ -120,7 +120,7 @@ def best_first(rows: Sequence[Row], column: str = "AP") -> list[str]:
 
 
 def noise_of_seeds(rows: Sequence[Row], column: str = "AP") -> float | None:
-    """Standard deviation of a figure over the seeds of a run, the runs taken together; ``None`` for one seed of each."""
+    """Standard deviation of a figure over the seeds of a run, all runs together; ``None`` for one seed of each."""
     squares, degrees = 0.0, 0
     for name in dict.fromkeys(row["run"] for row in rows):
         values = [value for value in _values(rows, name, column) if value is not None]
