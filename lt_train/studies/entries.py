@@ -270,9 +270,8 @@ def run_steps(
         words = ("lt-train", "fit", entry.recipe or setting.recipe, f"method={entry.method}", *entry.overrides)
         words += (*setting.overrides, f"seed={seed}", "--out", str(run), "--resume", "auto")
         words += (*(("--init-from", str(start)) if start else ()), *known)
-    step = Step(
-        name, words, run / "eval" / "metrics.json", needs, _cost(setting.images_of(entry), recipe, features is not None)
-    )
+    metrics = run / "eval" / "metrics.json"
+    step = Step(name, words, metrics, needs, _cost(setting, entry, recipe, features is not None))
     if features is None or not has_masks(recipe):
         return [step]
     masks = ("lt-train", "eval", str(run), *known)
