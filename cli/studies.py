@@ -135,6 +135,7 @@ def _reproduce_methods(
     options: dict[str, Any],
 ) -> None:
     from lt_train.studies import costs, demo, groceries
+    from lt_train.studies.entries import chosen
     from lt_train.studies.reproduce import demo_study, groceries_study
 
     methods, seeds = _words(options["methods"] or ""), options["seeds"]
@@ -143,6 +144,8 @@ def _reproduce_methods(
         size, rates = (demo.TINY if options["tiny"] else demo.FULL), demo.RATES
         study = demo_study(out, methods=methods, seeds=seeds or 1, size=size, overrides=overrides)
     else:
+        # before anything is imported
+        chosen(groceries.entries(), methods)
         data = (groceries.places if plan else groceries.prepare)(options["clone"], out.resolve() / "data")
         study = groceries_study(data, out, methods=methods, seeds=seeds or 3, overrides=overrides)
     if plan:
@@ -211,7 +214,8 @@ def _run(study: Study, minutes: float | None, processes: int | None) -> Finished
 
 def _end(study: Study, finished: Finished, beside: str = "") -> None:
     """Shows what came of it; leaves with 1 if something failed, 75 if the same command goes on."""
-    show_text("\n\n".join(filter(None, (finished.text, beside))))
+    # a table in Markdown, whose lines are not broken
+    show_text("\n\n".join(filter(None, (finished.text, beside))), "markdown")
     click.echo(f"\nwritten: {study.out}")
     for line in finished.failed:
         tell("error", line)

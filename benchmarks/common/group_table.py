@@ -1,60 +1,12 @@
-"""Figures of runs over several seeds: rows of a CSV file, a table, and a picture of AP per group."""
+"""A picture of AP per group of runs over several seeds."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from lt_data.pictures.figures import COLOURS, new_figure, save_figure, tidy
-from lt_train.report.two_runs import Spread, spread_of
-
-# a row of the CSV file by column; figures in percent, empty where nothing was measured
-Row = Mapping[str, str]
-
-
-def figures_of(metrics: Mapping[str, Any], groups: Sequence[str]) -> dict[str, str]:
-    """Box AP, AP50 and AP of every group in percent, as the cells of a row."""
-    box = metrics["bbox"]
-    values = {"AP": box["AP"], "AP50": box["AP50"], **{name: box["groups"][name] for name in groups}}
-    return {name: "" if value is None else f"{100 * value:.2f}" for name, value in values.items()}
-
-
-def spreads(rows: Sequence[Row], columns: Sequence[str]) -> dict[str, dict[str, Spread | None]]:
-    """By run, in the order of the first rows, and by column: mean, smallest and largest over the seeds."""
-    names = list(dict.fromkeys(row["run"] for row in rows))
-    return {
-        name: {
-            column: spread_of([float(row[column]) if row[column] else None for row in rows if row["run"] == name])
-            for column in columns
-        }
-        for name in names
-    }
-
-
-def markdown(rows: Sequence[Row], columns: Sequence[str], classes: Mapping[str, int]) -> str:
-    """The table: mean (smallest..largest) over the seeds of each run, and how many there are.
-
-    Args:
-        rows: Of the CSV file.
-        columns: That the table has, after the run's name.
-        classes: Number of classes by column, where one is known.
-    """
-    titles = [f"{name}, {classes[name]} classes" if name in classes else name for name in columns]
-    lines = ["| run | " + " | ".join(titles) + " | seeds |", "|---" * (len(columns) + 2) + "|"]
-    for run, figures in spreads(rows, columns).items():
-        cells = [_cell(figures[column], 0 if column == "seconds" else 1) for column in columns]
-        seeds = sum(row["run"] == run for row in rows)
-        lines.append(f"| {run} | " + " | ".join(cells) + f" | {seeds} |")
-    return "\n".join([*lines, "", "Percent; mean (smallest..largest) over the seeds."])
-
-
-def _cell(spread: Spread | None, digits: int) -> str:
-    if spread is None:
-        return "-"
-    if spread.count == 1:
-        return f"{spread.mean:.{digits}f}"
-    return f"{spread.mean:.{digits}f} ({spread.low:.{digits}f}..{spread.high:.{digits}f})"
+from lt_train.studies.table import Row, spreads
 
 
 def best_runs(rows: Sequence[Row], number: int, without: Sequence[str] = ()) -> list[str]:

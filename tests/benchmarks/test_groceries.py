@@ -9,14 +9,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
-import click
 import pytest
 from click.testing import CliRunner
 from PIL import Image, ImageDraw
 
-from lt_data import read_annotations
+from lt_data import DataError, read_annotations
 from lt_train.recipe.methods import METHODS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,15 +69,15 @@ def rows(out):
 
 def in_process(patch):
     """Runs are commands in this process from now on: each one that starts imports PyTorch."""
-    from common.method_runs import Runner
+    import groceries
     from lt_cli.train import main
 
-    def call(runner, words, name):
-        done = CliRunner().invoke(main, [str(word) for word in words])
-        runner._note(name, 1.0, 2.0)
-        return "" if done.exit_code == 0 else f"exit code {done.exit_code}"
+    def call(words, log, left):
+        done = CliRunner().invoke(main, [*words[1:]])
+        log.write_text(done.output)
+        return done.exit_code
 
-    patch.setattr(Runner, "_call", call)
+    patch.setattr(groceries, "own_commands", lambda: call)
 
 
 @pytest.fixture(scope="module")
@@ -101,10 +99,10 @@ def test_one_command_gives_data_runs_table_and_pictures(finished, clone):
         "method=bags from softmax",
         "method=tau-norm from softmax",
     ]
-    metrics = json.loads((out / "runs" / "seed-0" / "bags" / "eval" / "metrics.json").read_text())
+    metrics = json.loads((out / "seed-0" / "bags" / "eval" / "metrics.json").read_text())
     assert found[1]["AP"] == f"{100 * metrics['bbox']['AP']:.2f}"
-    assert {(row["seconds"], row["processor_seconds"]) for row in found} == {("1", "2")}
     assert "| run | AP | AP50 | " in done.stdout
+    assert (out / "methods.png").exists()
     assert (out / "table.md").read_text().strip() in done.stdout
     for picture in ("group_ap.png", "predictions.png"):
         with Image.open(out / picture) as image:
@@ -125,74 +123,26 @@ def test_validation_and_pool_share_no_image_and_leave_none_out(finished):
 
 def test_what_is_finished_is_left_alone(finished, clone):
     out, _ = finished
-    before = {path: path.stat().st_mtime_ns for path in (out / "runs").rglob("*") if path.is_file()}
+    before = {path: path.stat().st_mtime_ns for path in (out / "seed-0").rglob("*") if path.is_file()}
     done = script(clone, out, "schedule.iterations=2", "--methods", "bags", "--seeds", 1)
     assert done.exit_code == 0, done.stderr
     assert (out / "table.md").read_text().strip() in done.stdout
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-@pytest.fixture
-def told(tmp_path):
-    """Runs rows that are given their AP instead of being trained; says which."""
-    from common.method_runs import Runner, chosen
-    from groceries import plan, run_all
-
-    groups = ["(0, 10)", "[10, ~)"]
-    begun = []
-
-    class Told(Runner):
-        def run(self, entry, seed):
-            begun.append((entry.name, seed))
-            ap = self.aps.get((entry.name, seed), 0.25)
-            block = {"AP": ap, "AP50": 0.5, "groups": {groups[0]: None, groups[1]: ap}}
-            environment = {"date": "2026-11-30T01:02:03", "gpu": None, "threads": 2, "packages": {"torch": "2.11"}}
-            path = self.path(entry.name, seed)
-            (path / "eval").mkdir(parents=True)
-            (path / "eval" / "metrics.json").write_text(json.dumps({"bbox": block}))
-            (path / "environment.json").write_text(json.dumps(environment))
-            return ""
-
-    def run(methods, seeds, aps):
-        begun.clear()
-        runner = Told(tmp_path / "runs", "any", [])
-        runner.aps = aps
-        data = SimpleNamespace(groups=lambda: groups)
-        assert run_all(runner, chosen(plan(), methods), seeds, data, tmp_path / "figures.csv") == []
-        return list(begun), rows(tmp_path)
-
-    return run
-
-
-def test_a_second_seed_comes_after_all_methods_of_the_first(told):
-    begun, _ = told(["bags"], 1, {})
-    assert begun == [("softmax", 0), ("bags", 0)]
-    begun, found = told(["rfs", "bags"], 2, {("softmax", 1): 0.125})
-    assert begun == [("rfs", 0), ("softmax", 1), ("bags", 1), ("rfs", 1)]
-    assert [(row["run"], row["seed"]) for row in found] == [
-        *(("softmax", "0"), ("bags", "0"), ("rfs", "0"), ("softmax", "1"), ("bags", "1"), ("rfs", "1")),
-    ]
-    from common.group_table import best_runs, markdown
-
-    text = markdown(found, ["AP", "(0, 10)", "[10, ~)"], {"(0, 10)": 2, "[10, ~)": 3})
-    assert text.splitlines()[0] == "| run | AP | (0, 10), 2 classes | [10, ~), 3 classes | seeds |"
-    assert text.splitlines()[2] == "| softmax | 18.8 (12.5..25.0) | - | 18.8 (12.5..25.0) | 2 |"
-    assert best_runs(found, 3) == ["bags", "rfs", "softmax"]
-
-
 def test_other_settings_are_not_mixed_in(finished, clone):
     done = script(clone, finished[0], "schedule.iterations=3", "--methods", "softmax", "--seeds", 1)
     assert done.exit_code == 1
-    assert "holds runs of other settings (overrides was " in done.stderr
+    assert "holds seed-0/softmax of another command (it had schedule.iterations=2, " in done.stderr
 
 
-def test_a_run_that_fails_is_named_and_what_starts_from_it_is_not_begun(clone, tmp_path):
+def test_a_run_that_fails_is_named_and_what_starts_from_it_is_not_begun(clone, tmp_path, monkeypatch):
+    in_process(monkeypatch)
     done = script(clone, tmp_path / "out", "schedule.iterations=2", "optim.lr=-1", "--methods", "bags", "--seeds", 1)
     assert done.exit_code == 1
-    assert done.stderr.splitlines()[-2:] == [
-        "softmax, seed 0: exit code 1",
-        "bags, seed 0: not begun: softmax failed",
-    ]
+    lines = done.stderr.splitlines()
+    assert lines[-4].startswith("seed-0/softmax: error: faster_rcnn_lite0_groceries_lt: optim.lr: ")
+    assert lines[-1] == "seed-0/bags: not begun: seed-0/softmax failed"
     assert "no run is finished yet" in done.stdout
 
 
@@ -202,7 +152,7 @@ def test_a_run_that_is_stopped_goes_on_where_it_was(clone, tmp_path):
     process = subprocess.Popen(
         [sys.executable, SCRIPT, *options(clone, out, *words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    lines = out / "runs" / "seed-0" / "softmax" / "metrics.jsonl"
+    lines = out / "seed-0" / "softmax" / "metrics.jsonl"
     while not (lines.exists() and lines.read_text().count("\n") > 2):
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
@@ -213,21 +163,22 @@ def test_a_run_that_is_stopped_goes_on_where_it_was(clone, tmp_path):
     assert told.decode().splitlines()[-1] == "ended before everything was done; the same command goes on"
     done_before = lines.read_text().splitlines()
     assert 2 < len(done_before) < 40
-    spent = json.loads((out / "runs" / "seconds.json").read_text())["seed-0/softmax"]
+    spent = json.loads((out / "steps.json").read_text())["steps"]["seed-0/softmax"]
+    assert not spent["finished"]
 
     done = script(clone, out, *words)
     assert done.exit_code == 0, done.stderr
     steps = lines.read_text().splitlines()
     assert len([line for line in steps if '"loss"' in line]) == 40
     assert steps[: len(done_before)] == done_before
-    assert float(rows(out)[0]["seconds"]) >= round(spent[0])
+    assert float(rows(out)[0]["seconds"]) >= round(spent["seconds"])
     assert float(rows(out)[0]["processor_seconds"]) > 0
 
 
 def test_no_time_is_no_run(clone, tmp_path):
     done = script(clone, tmp_path / "out", "--minutes", 0, "--methods", "softmax")
     assert done.exit_code == 0
-    assert not (tmp_path / "out" / "runs").exists()
+    assert not (tmp_path / "out" / "seed-0").exists()
     assert "the same command goes on" in done.stderr
 
 
@@ -246,16 +197,16 @@ def test_mistakes(clone, tmp_path, words, says):
 
 
 def test_what_is_no_clone_or_another_one(clone, tmp_path):
-    from common.groceries_data import prepare
+    from lt_train.studies.groceries import prepare
 
-    with pytest.raises(click.ClickException, match="no dataset/annotations and dataset/images in it; git clone"):
+    with pytest.raises(DataError, match="no dataset/annotations and dataset/images in it; git clone"):
         prepare(tmp_path, tmp_path / "data")
-    with pytest.raises(click.ClickException, match="validation images .* instead of 978"):
+    with pytest.raises(DataError, match="validation images .* instead of 978"):
         prepare(clone, tmp_path / "data")
 
 
 def test_every_method_has_a_row_and_comes_after_what_it_starts_from():
-    from groceries import plan
+    from lt_train.studies.groceries import entries as plan
 
     names = [entry.name for entry in plan()]
     assert names[:2] == ["softmax", "bags"]
@@ -270,9 +221,9 @@ def test_every_method_has_a_row_and_comes_after_what_it_starts_from():
 
 
 def test_every_row_is_a_recipe():
-    from groceries import RECIPE, plan
-
     from lt_train.recipe.load import load_recipe
+    from lt_train.studies.groceries import RECIPE
+    from lt_train.studies.groceries import entries as plan
 
     recipes = {row.name: load_recipe(RECIPE, [f"method={row.method}", *row.overrides]) for row in plan()}
     assert recipes["bags-2-groups"].head.edges == (30,)
@@ -286,7 +237,7 @@ def test_every_row_is_a_recipe():
 
 
 def test_the_real_data(tmp_path):
-    from common.groceries_data import EXPECTED, counts_of, prepare
+    from lt_train.studies.groceries import EXPECTED, counts_of, prepare
 
     clone = os.environ.get("LT_GROCERIES")
     if not clone:

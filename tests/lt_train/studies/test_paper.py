@@ -1,0 +1,99 @@
+"""The rows of the paper as runs: all of them, in dependency order, with what was published."""
+
+import pytest
+
+from lt_data.errors import RecipeError
+from lt_train.recipe.methods import METHODS
+from lt_train.studies.paper import choose_rows, paper_rows
+from lt_train.studies.plan import format_plan
+from lt_train.studies.reproduce import check_files, paper_study
+
+DATASETS = ("coco-lt", "lvis-v0.5", "lvis-v1")
+
+
+@pytest.mark.parametrize("variant", ["equal", "code", "text"])
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_every_row_is_a_recipe_and_comes_after_what_it_starts_from(dataset, variant, tmp_path):
+    rows = paper_rows(dataset, variant)
+    names = [row.entry.name for row in rows]
+    assert len(names) == len(set(names))
+    assert {row.number for row in rows} >= set(range(1, 15))
+    study = paper_study(dataset, rows, tmp_path)
+    there = set()
+    for step in study.steps:
+        assert set(step.needs) <= there, step.name
+        there.add(step.name)
+        assert step.words[0] in ("lt-train", "lt-data")
+    assert {cell.name for cell in study.cells} == set(names)
+
+
+def test_published_figures_stand_beside_the_rows_that_they_are_of():
+    rows = {row.entry.name: row for row in paper_rows("lvis-v0.5")}
+    printed = {name: {p.iou_type: p.printed["AP"] for p in row.published} for name, row in rows.items()}
+    assert printed["softmax"] == {"bbox": "20.98"}
+    assert printed["bags"] == {"bbox": "25.96"}
+    assert printed["bags-tune-all"] == {"bbox": "24.02"}
+    assert printed["balanced-focal-0.999-no-caps"] == {"bbox": "14.57"}
+    assert printed["balanced-softmax-0.9"] == {}
+    assert printed["mask-equalization"] == {"segm": "23.90"}
+    assert printed["mask-simcal"] == {"bbox": "22.6", "segm": "23.4"}
+    coco = {row.entry.name: row for row in paper_rows("coco-lt")}
+    assert {p.iou_type: p.printed["AP1"] for p in coco["mask-bags"].published} == {"bbox": "13.4", "segm": "3.4"}
+    # the supplement starts the baselines of COCO-LT from those of LVIS
+    assert coco["softmax"].entry.start == "lvis-softmax"
+    assert coco["mask-softmax"].entry.start == "lvis-mask-softmax"
+    assert (coco["softmax"].number, coco["bags"].number) == (1, 14)
+    later = {row.entry.name: row for row in paper_rows("lvis-v1")}
+    assert later["crt"].published[0].printed["AP"] == "22.1"
+
+
+def test_rows_are_chosen_by_number_table_and_name_with_what_they_start_from():
+    rows = paper_rows("lvis-v0.5")
+    assert [row.entry.name for row in choose_rows(rows, ["14", "bags-tune-all"])] == [
+        *("softmax", "bags", "bags-train-cls", "bags-tune-all"),
+    ]
+    assert {row.table for row in choose_rows(rows, ["section-3"])} == {"section-3"}
+    with pytest.raises(RecipeError) as caught:
+        choose_rows(rows, ["15", "1", "nothing"])
+    assert [problem.split(";")[0] for problem in caught.value.problems] == ["--rows: got '15'", "--rows: got 'nothing'"]
+
+
+def test_what_trains_a_classifier_is_trained_from_features(tmp_path):
+    study = paper_study("lvis-v0.5", choose_rows(paper_rows("lvis-v0.5"), ["main", "table-1"]), tmp_path)
+    words = {step.name: step.words for step in study.steps}
+    from_features = {name.removeprefix("seed-0/") for name, of in words.items() if "--from-features" in of}
+    kinds = {
+        name for name, m in METHODS.items() if m.row and (m.kind == "post-hoc" or m.equal["train"] == "classifier")
+    }
+    assert from_features == (kinds - {"ncm-conv"}) | {"bags-train-cls"}
+    # as released nothing is frozen there
+    of_code = paper_study("lvis-v0.5", choose_rows(paper_rows("lvis-v0.5", "code"), ["bags-train-cls"]), tmp_path)
+    assert not any("--from-features" in step.words for step in of_code.steps)
+
+
+def test_a_plan_has_commands_hours_and_bytes_and_says_that_they_are_estimated(tmp_path):
+    rows = choose_rows(paper_rows("lvis-v0.5"), ["1", "14"])
+    lines = format_plan(paper_study("lvis-v0.5", rows, tmp_path)).splitlines()
+    # 12 epochs of 56,740 images at 0.1 s, 5,000 validation images at 0.06 s
+    assert lines[0] == "seed-0/softmax: 19.0 h (estimated), 1.4 GB"
+    assert lines[1].startswith("  lt-train fit faster_rcnn_r50_fpn_lvis_v0.5 method=softmax seed=0 --out ")
+    assert lines[2] == "seed-0/features/train: 113 min (estimated), 245.2 GB"
+    assert lines[-1].startswith("to do: 21.4 h of one GPU (an estimate, until a step of each kind is finished here), ")
+
+
+def test_missing_files_are_a_line_each(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = choose_rows(paper_rows("coco-lt"), ["4"])
+    study = paper_study("coco-lt", rows, tmp_path)
+    assert study.steps[0].words[:2] == ("lt-data", "build-coco-lt")
+    with pytest.raises(Exception) as caught:
+        check_files("coco-lt", rows, study, ())
+    assert [problem.split(":")[0] for problem in caught.value.problems] == [
+        *("data/coco/train2017", "data/coco/annotations/instances_val2017.json", "data/coco/val2017"),
+        "data/coco/annotations/instances_train2017.json",
+    ]
+    for name in ("data/coco/train2017", "data/coco/annotations", "data/coco/val2017"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("train", "val"):
+        (tmp_path / f"data/coco/annotations/instances_{name}2017.json").touch()
+    check_files("coco-lt", rows, study, ())
