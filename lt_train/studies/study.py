@@ -104,7 +104,7 @@ def run_study(
 
     def after(step: Step) -> None:
         if step.name in of_runs:
-            write_tables(study)
+            write_tables(study, picture=False)
 
     with _alone(study.out, tell):
         outcome = run_plan(study.steps, study.out, minutes=minutes, call=call, tell=tell, after=after)
@@ -120,8 +120,13 @@ def _alone(out: Path, tell: Tell) -> Iterator[None]:
         yield
 
 
-def write_tables(study: Study) -> str:
-    """Writes ``figures.csv``, ``table.md`` and ``methods.png`` of what is finished; the table as text."""
+def write_tables(study: Study, *, picture: bool = True) -> str:
+    """Writes ``figures.csv``, ``table.md`` and ``methods.png`` of what is finished; the table as text.
+
+    Args:
+        study: Whose.
+        picture: Whether to draw it, which takes as long as a short step.
+    """
     results = study.results()
     if not results:
         return NOTHING
@@ -129,7 +134,8 @@ def write_tables(study: Study) -> str:
     write_whole(study.out / FIGURES, csv_of(rows))
     text = markdown(rows, classes)
     write_whole(study.out / TABLE, f"{text}\n".encode())
-    _draw(study, rows, classes)
+    if picture:
+        _draw(study, rows, classes)
     return text
 
 

@@ -1,0 +1,166 @@
+"""``lt-train sweep`` and ``lt-train reproduce`` from their words to their tables, on a handful of images."""
+
+import csv
+import json
+
+import pytest
+from click.testing import CliRunner
+from lt_cli.data import main as lt_data
+from lt_cli.train import main as lt_train
+from PIL import Image
+
+from lt_train.recipe.methods import METHODS
+from lt_train.studies import steps
+from lt_train.studies.reproduce import demo_study
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Steps are commands of this process: each that starts one imports PyTorch. Gives the commands that were begun."""
+    begun = []
+
+    def call(words, log, left, **_):
+        begun.append(words)
+        done = CliRunner().invoke({"lt-train": lt_train, "lt-data": lt_data}[words[0]], [*words[1:]])
+        log.write_text(done.output)
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+        return done.exit_code
+
+    monkeypatch.setattr(steps, "run_command", call)
+    return begun
+
+
+def run(*words):
+    return CliRunner().invoke(lt_train, [str(word) for word in words])
+
+
+def rows(out):
+    with (out / "figures.csv").open(newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+def test_a_sweep_gives_one_table_and_goes_on_with_what_is_new(softmax_run, in_process, tmp_path):
+    out = tmp_path / "sweep"
+    words = ("sweep", "--init-from", softmax_run.path, "--out", out, "--seeds", 2, "optim.lr=0.01")
+    grid = ("--methods", "bags,tau-norm", "--grid", "head.others_ratio=1,8", "--grid", "calibration.tau=0.5,1")
+    done = run(*words, *grid)
+    assert done.exit_code == 0, done.output
+    found = [(row["run"], row["seed"]) for row in rows(out)]
+    assert found == [
+        ("softmax", "0"),
+        *(("bags-others_ratio=1", "0"), ("bags-others_ratio=8", "0")),
+        *(("tau-norm-tau=0.5", "0"), ("tau-norm-tau=1", "0")),
+        *(("bags-others_ratio=1", "1"), ("bags-others_ratio=8", "1")),
+    ]
+    by_run = {(row["run"], row["seed"]): row for row in rows(out)}
+    metrics = json.loads((out / "seed-1" / "bags-others_ratio=8" / "eval" / "metrics.json").read_text())
+    row = by_run["bags-others_ratio=8", "1"]
+    assert row["AP50"] == f"{100 * metrics['bbox']['AP50']:.2f}"
+    # features give boxes; the masks of every run are measured too
+    assert row["segm AP"] == f"{100 * metrics['segm']['AP']:.2f}"
+    assert row["how"] == "method=bags head.others_ratio=8 from softmax"
+    # the run itself as its own evaluation has it
+    own = json.loads((softmax_run.evaluation / "metrics.json").read_text())
+    assert float(by_run["softmax", "0"]["AP50"]) == pytest.approx(100 * own["bbox"]["AP50"], abs=0.5)
+    assert (out / "table.md").read_text().strip() in done.output
+    assert "| seeds | within noise of |" in done.output
+    with Image.open(out / "methods.png") as picture:
+        assert min(picture.size) > 100
+    caches = [words for words in in_process if words[1] == "cache"]
+    assert len(caches) == 2
+    trained = [words for words in in_process if words[1] in ("fit", "calibrate")]
+    assert all("--from-features" in words for words in trained)
+    assert all("optim.lr=0.01" in words for words in trained if words[1] == "fit")
+    # more of the same: only what is new is done
+    in_process.clear()
+    done = run(*words, "--methods", "bags,crt", "--grid", "head.others_ratio=8")
+    assert done.exit_code == 0, done.output
+    assert {words[words.index("--out") + 1] for words in in_process if words[1] == "fit"} == {
+        *(str(out / f"seed-{seed}" / "crt") for seed in (0, 1)),
+    }
+
+
+def test_a_cell_that_fails_does_not_stop_the_rest(softmax_run, in_process, tmp_path, monkeypatch):
+    call = steps.run_command
+
+    def failing(words, log, left, **how):
+        if "method=crt" in words:
+            log.write_text("error: the disk is full\n")
+            return 1
+        return call(words, log, left, **how)
+
+    monkeypatch.setattr(steps, "run_command", failing)
+    words = ("sweep", "--init-from", softmax_run.path, "--out", tmp_path / "out", "--seeds", 1)
+    done = run(*words, "--methods", "crt,grw")
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-2].startswith("error: seed-0/crt: error: the disk is full (exit code 1; ")
+    assert [row["run"] for row in rows(tmp_path / "out")] == ["softmax", "grw"]
+    stopped = run(*words, "--methods", "crt", "--minutes", 0)
+    assert stopped.exit_code == 75
+    assert stopped.stderr.endswith("ended before everything was done; the same command goes on\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--methods", "bagz"), "error: --methods: got 'bagz'; close are bags"),
+        (("--methods", "seesaw"), "error: --methods: seesaw trains the whole network and starts from no run; "),
+        (("--methods", "bags", "--grid", "head.others_ratio"), "error: --grid: got 'head.others_ratio'; write KEY="),
+        (("--methods", "bags", "--grid", "head.gamma=1,2"), "head.gamma"),
+        (("--methods", "bags", "--grid", "head.others_ratio=1,x"), "head.others_ratio"),
+    ],
+)
+def test_mistakes_in_a_sweep_are_lines(softmax_run, tmp_path, words, says):
+    done = run("sweep", "--init-from", softmax_run.path, "--out", tmp_path / "out", *words)
+    assert done.exit_code == 1
+    assert says in done.stderr
+    assert "Traceback" not in done.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_sweep_starts_from_a_run(tmp_path):
+    done = run("sweep", "--init-from", tmp_path, "--out", tmp_path / "out", "--methods", "bags")
+    assert done.exit_code == 1
+    assert done.stderr.startswith(f"error: {tmp_path}: not a trained run (no recipe.yaml and checkpoints/last.pt); ")
+
+
+def test_the_demo_draws_its_data_and_trains_what_is_asked_for(in_process, tmp_path):
+    out = tmp_path / "demo"
+    words = ("reproduce", "demo", "--tiny", "--out", out, "--methods", "bags,logit-adjustment")
+    plan = run(*words, "--plan")
+    assert plan.exit_code == 0, plan.output
+    assert not out.exists()
+    assert in_process == []
+    done = run(*words, "optim.lr=0.001")
+    assert done.exit_code == 0, done.output
+    assert {row["run"] for row in rows(out)} == {"softmax", "bags", "logit-adjustment"}
+    assert [words[:2] for words in in_process[:3]] == [
+        *(("lt-data", "demo-pool"), ("lt-data", "demo-pool"), ("lt-data", "build-coco-lt")),
+    ]
+    known = json.loads((out / "steps.json").read_text())["steps"]
+    assert all(step["finished"] for step in known.values())
+    # what it prints is what it does: the plan has every command
+    for words in in_process:
+        assert f"{words[0]} {words[1]}" in plan.stdout
+
+
+def test_the_whole_demo_has_every_method(tmp_path):
+    study = demo_study(tmp_path)
+    assert {cell.name for cell in study.cells} == set(METHODS)
+    before = {"pool", "val", "data"}
+    assert all(before <= {*study.steps[i].needs} for i in range(3, 5) if study.steps[i].words[1] == "fit")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("demo", "--rows", "1"), "--rows is not for reproduce demo"),
+        (("lvis-v1", "--methods", "bags"), "--methods is not for reproduce lvis-v1"),
+        (("groceries",), "Missing option '--data'"),
+        (("groceries", "--data", "x", "--tiny"), "--tiny is not for reproduce groceries"),
+    ],
+)
+def test_options_of_other_studies_are_refused(words, says):
+    done = run("reproduce", *words)
+    assert done.exit_code == 2
+    assert says in done.stderr
