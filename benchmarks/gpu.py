@@ -1,11 +1,11 @@
 """Everything that has to be known of lt-train on a GPU, in one command that keeps whatever was measured.
 
-    python benchmarks/gpu.py --out DIR                # 7 minutes on one GPU
+    python benchmarks/gpu.py --out DIR                # 8 minutes on one GPU
     python benchmarks/gpu.py --out DIR --only train-step --minutes 6
     python benchmarks/gpu.py --tiny                   # rehearses every part on the CPU, in 90 seconds on two cores
 
 Nothing has to be installed but Python 3.11 or newer, PyTorch, torchvision and what a wheel of this package would ask
-for; wheels that are unpacked on PYTHONPATH do. Every part is a process of its own with a time limit of its own. Of 7
+for; wheels that are unpacked on PYTHONPATH do. Every part is a process of its own with a time limit of its own. Of 8
 minutes, drawing its data included, a part may take:
 
     part         minutes  what it does
@@ -14,13 +14,15 @@ minutes, drawing its data included, a part may take:
     train-step      2.75  ``train_step.py --cuda``: steps against torchvision's reference loop
     profile         0.90  ``gpu_parts/profile.py``: kernels, calls of the host, waits, share of the card's peak
     pieces          0.60  ``gpu_parts/pieces.py``: parts of a step against their peers
+    features        0.75  ``features.py``: twelve epochs of BAGS from features against the direct way
 
 What a part leaves of its time, or of another sum of ``--minutes``, those that follow share in these proportions.
 When a part's time is over it is ended, and the rows that it has are kept; when all of it is over, the rest is named as
 not run. A part that fails leaves its error, and the next one starts.
 
 Writes into DIR: ``gpu.csv`` (the table that is printed last), ``gpu.log`` (every line of every part) and a table of
-each part but the tests: ``end_to_end_cuda.csv``, ``train_step_cuda.csv``, ``profile_cuda.csv``, ``pieces_cuda.csv``;
+each part but the tests: ``end_to_end_cuda.csv``, ``train_step_cuda.csv``, ``profile_cuda.csv``, ``pieces_cuda.csv``,
+``features_cuda.csv``;
 with ``--tiny`` they end in ``_cpu``. A part replaces what an earlier call left of it there, other parts' figures stay,
 and the log grows. Ctrl-C and SIGTERM end the part that runs, and what was measured is printed. Leaves with 1 unless
 everything is ok: also if something was ended because its time was over, which the table tells from failures.
@@ -139,6 +141,21 @@ def lines_of_train_step(path: Path, last: str) -> list[Line]:
     ]
 
 
+def features(out: Path, device: str, tiny: bool) -> list[str]:
+    """Images enough for a few steps."""
+    options = ["--tiny", "--steps", "2"] if tiny else ["--device", "cuda", "--images", "64", "--steps", "20"]
+    path = table_of("features", out, device)
+    return [sys.executable, str(BENCHMARKS / "features.py"), *options, "--out", str(path)]
+
+
+def lines_of_features(path: Path, last: str) -> list[Line]:
+    """Seconds an image, and how many times less than the direct way."""
+    return [
+        Line(row["what"], f"{row['s_per_image'] or row['s_of_12_epochs_per_image']} s an image", row["ratio"])
+        for row in rows_of(path)
+    ]
+
+
 def inside(part: str) -> Callable[[Path, str, bool], list[str]]:
     """The command of a part that this script runs itself, in another process."""
 
@@ -179,6 +196,7 @@ PARTS = {
     "train-step": Part(2.75, train_step, lines_of_train_step),
     "profile": Part(0.9, inside("profile"), lines_of_profile),
     "pieces": Part(0.6, inside("pieces"), lines_of_pieces),
+    "features": Part(0.75, features, lines_of_features),
 }
 
 
@@ -356,7 +374,7 @@ def run_inside(part: str, out: Path, device: str, tiny: bool) -> None:
 
 @click.command()
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=OUT, show_default=True, help="Folder.")
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), default=7.0, show_default=True, help="For all.")
+@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), default=8.0, show_default=True, help="For all.")
 @click.option("--only", type=click.Choice(list(PARTS)), multiple=True, help="Only these parts.")
 @click.option("--tiny", is_flag=True, help="A rehearsal on the CPU.")
 @click.option("--run", type=click.Choice(list(PARTS)), hidden=True)
