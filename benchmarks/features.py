@@ -5,7 +5,8 @@
 A few drawn images, ResNet-50 at 800 x 1333 (with ``--tiny`` a small detector at 64, which says nothing), worked up to
 twelve epochs of any number of images: what is measured is seconds an image of a step of the direct way, of a step from
 features, and of making features of both versions of an image; what is done once a run (starting, opening) is left out
-on both sides. On a CPU these are seconds of the processor, which other processes do not change. The direct way is ``lt-train fit method=bags``, which computes nothing that it does not need.
+on both sides. The direct way is ``lt-train fit method=bags``, which computes nothing that it does not need. On a CPU
+these are seconds of the processor, which other processes hardly change.
 
 Rows: ``first`` is the first method, for which features are made; ``further`` is each one after it. ``ratio`` is the
 direct way's time divided by it. Two forward passes instead of twelve bound ``first`` by about 6.
@@ -47,9 +48,8 @@ PROMISED = {"first": 4.0, "further": 50.0}
 def recipe_of(annotations: Path, device: str, workers: int, *overrides: str, tiny: bool) -> Recipe:
     """The recipe of all runs."""
     files = {"annotations": str(annotations), "images": str(annotations.parent / "images")}
-    sides = (
-        {"name": "faster_rcnn_small", "min_size": [64], "max_size": 107} if tiny else {"name": "faster_rcnn_r50_fpn"}
-    )
+    small = {"name": "faster_rcnn_small", "min_size": [64], "max_size": 107}
+    sides = small if tiny else {"name": "faster_rcnn_r50_fpn"}
     content = {
         "data": {"train": files, "workers": workers},
         "model": {"weights": "none", **sides},
@@ -107,6 +107,7 @@ def measure(
     folder: Path, device: str, *, images: int, steps: int, workers: int, tiny: bool
 ) -> Iterator[tuple[str, float]]:
     """Seconds an image of each part."""
+    clock = time.perf_counter if device == "cuda" or workers else time.process_time
     annotations = draw_data(folder / "data", images=images, classes=CLASSES, objects=OBJECTS)
     begin = recipe_of(annotations, device, workers, "schedule.iterations=1", "schedule.decay=[]", tiny=tiny)
     start = folder / "softmax"
