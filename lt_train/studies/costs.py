@@ -26,6 +26,8 @@ ESTIMATED: Final[Rates] = {
 }
 # bytes of a region beside its features: box, label, IoU, ground truth, place
 REGION: Final = 32
+# seconds of a command before its first image
+STARTING: Final = 5.0
 # detections of an image in a results file
 RESULTS: Final = 30_000
 
@@ -62,8 +64,9 @@ class Cost:
     size: float = 0.0
 
     def seconds(self, rates: Rates) -> float:
-        """Seconds by seconds per image."""
-        return sum(rates[kind] * number for kind, number in self.images)
+        """Seconds by seconds per image, and those of starting a command that looks at any."""
+        start = STARTING if self.images else 0.0
+        return start + sum(rates[kind] * number for kind, number in self.images)
 
 
 @dataclass(frozen=True)

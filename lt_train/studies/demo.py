@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from lt_train.recipe.methods import METHODS
-from lt_train.studies.costs import Cost, Rates
+from lt_train.studies.costs import Cost, Rates, Sizes
 from lt_train.studies.entries import Entry, Setting, entry_of, in_dependency_order
 from lt_train.studies.steps import Step
 
@@ -35,7 +35,7 @@ class DemoSize:
     images: int = 1060
     val_images: int = 600
     categories: int = 60
-    steps: int = 600
+    steps: int = 350
 
 
 FULL: Final = DemoSize()
@@ -43,12 +43,13 @@ FULL: Final = DemoSize()
 TINY: Final = DemoSize(images=60, val_images=20, categories=20, steps=3)
 # seconds per image of the small detector on two idle cores of a server; docs/reproduce.md says where they come from
 RATES: Final[Rates] = {
-    "train": 0.022,
+    "train": 0.045,
     "train from features": 0.004,
-    "make features": 0.011,
-    "evaluate": 0.02,
-    "evaluate from features": 0.012,
+    "make features": 0.015,
+    "evaluate": 0.019,
+    "evaluate from features": 0.01,
 }
+SIZES: Final = Sizes(network=4e7, classifier=2e7, train_regions=105, val_regions=100, features=256)
 
 
 def setting_of(out: Path, size: DemoSize, overrides: Sequence[str]) -> Setting:
@@ -71,7 +72,7 @@ def setting_of(out: Path, size: DemoSize, overrides: Sequence[str]) -> Setting:
         "trackers=[]",
     )
     images = {RECIPE: (size.images, size.val_images)}
-    return Setting(out, RECIPE, (*own, *overrides), images=images)
+    return Setting(out, RECIPE, (*own, *overrides), images=images, sizes=SIZES)
 
 
 def data_steps(out: Path, size: DemoSize) -> list[Step]:

@@ -77,7 +77,7 @@ def test_a_plan_has_commands_hours_and_bytes_and_says_that_they_are_estimated(tm
     # 12 epochs of 56,740 images at 0.1 s, 5,000 validation images at 0.06 s
     assert lines[0] == "seed-0/softmax: 19.0 h (estimated), 1.4 GB"
     assert lines[1].startswith("  lt-train fit faster_rcnn_r50_fpn_lvis_v0.5 method=softmax seed=0 --out ")
-    assert lines[2] == "seed-0/features/train: 113 min (estimated), 245.2 GB"
+    assert lines[2] == "seed-0/features/train: 114 min (estimated), 245.2 GB"
     assert lines[-1].startswith("to do: 21.4 h of one GPU (an estimate, until a step of each kind is finished here), ")
 
 

@@ -139,11 +139,11 @@ def test_what_is_finished_says_how_long_the_rest_takes(fake, tmp_path):
         }.items()
     ]
     rates = {"train": 1.0, "evaluate": 2.0, "make features": 3.0}
-    assert [(e.seconds, e.measured) for e in estimates(steps, {}, rates)] == [(120, False), (200, False), (150, False)]
+    assert [(e.seconds, e.measured) for e in estimates(steps, {}, rates)] == [(125, False), (205, False), (155, False)]
     fake.run(steps[:1])
     seconds = read_record(tmp_path)["one"].seconds
     first, second, third = estimates(steps, read_record(tmp_path), rates)
     assert (first.measured, second.measured, third.measured) == (True, True, False)
     assert first.seconds == pytest.approx(seconds)
-    assert second.seconds == pytest.approx(seconds * 200 / 120)
-    assert third.seconds == 150
+    assert second.seconds == pytest.approx(seconds * 205 / 125)
+    assert third.seconds == 155
