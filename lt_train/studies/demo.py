@@ -35,7 +35,7 @@ class DemoSize:
     images: int = 1060
     val_images: int = 600
     categories: int = 60
-    steps: int = 350
+    steps: int = 320
 
 
 FULL: Final = DemoSize()

@@ -137,13 +137,26 @@ def test_other_settings_are_not_mixed_in(finished, clone):
 
 
 def test_a_run_that_fails_is_named_and_what_starts_from_it_is_not_begun(clone, tmp_path, monkeypatch):
-    in_process(monkeypatch)
-    done = script(clone, tmp_path / "out", "schedule.iterations=2", "optim.lr=-1", "--methods", "bags", "--seeds", 1)
+    import groceries
+
+    def call(words, log, left):
+        log.write_text("error: no room\n")
+        return 1
+
+    monkeypatch.setattr(groceries, "own_commands", lambda: call)
+    done = script(clone, tmp_path / "out", "schedule.iterations=2", "--methods", "bags", "--seeds", 1)
     assert done.exit_code == 1
     lines = done.stderr.splitlines()
-    assert lines[-4].startswith("seed-0/softmax: error: faster_rcnn_lite0_groceries_lt: optim.lr: ")
+    assert "seed-0/softmax: error: no room (exit code 1; all it printed: " in lines[-4]
     assert lines[-1] == "seed-0/bags: not begun: seed-0/softmax failed"
     assert "no run is finished yet" in done.stdout
+
+
+def test_a_key_that_is_wrong_is_a_line_before_anything_is_trained(clone, tmp_path):
+    done = script(clone, tmp_path / "out", "optim.lr=-1", "--methods", "bags", "--seeds", 1)
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-1].startswith("Error: faster_rcnn_lite0_groceries_lt: optim.lr: ")
+    assert not (tmp_path / "out" / "seed-0").exists()
 
 
 def test_a_run_that_is_stopped_goes_on_where_it_was(clone, tmp_path):
