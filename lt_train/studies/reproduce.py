@@ -130,7 +130,7 @@ def demo_study(
         RecipeError: There is no such row.
     """
     setting = demo.setting_of(out.resolve(), size, overrides)
-    return _study(setting, chosen(demo.entries(), methods), seeds, demo.data_steps(setting.out, size))
+    return _study(setting, chosen(demo.entries(), methods), seeds, demo.data_steps(setting.out, size), compared=True)
 
 
 def groceries_study(
@@ -157,10 +157,12 @@ def groceries_study(
     """
     images = {recipe: (groceries.EXPECTED_IMAGES["training"], groceries.EXPECTED_IMAGES["validation"])}
     setting = Setting(out.resolve(), recipe, (*data.overrides(), *overrides), images=images)
-    return _study(setting, chosen(groceries.entries(), methods), seeds, [])
+    return _study(setting, chosen(groceries.entries(), methods), seeds, [], compared=True)
 
 
-def _study(setting: Setting, entries: Sequence[Entry], seeds: int, before: Sequence[Step]) -> Study:
+def _study(
+    setting: Setting, entries: Sequence[Entry], seeds: int, before: Sequence[Step], *, compared: bool = False
+) -> Study:
     steps = steps_of(setting, entries, range(seeds), before)
     names = {step.name for step in steps}
     cells = []
@@ -170,4 +172,4 @@ def _study(setting: Setting, entries: Sequence[Entry], seeds: int, before: Seque
             recipe = entry.recipe or setting.recipe
             of_cell = tuple(name for name in own if name in names)
             cells.append(Cell(entry.name, entry.how, recipe, seed, setting.run(entry.name, seed), of_cell))
-    return Study(setting.out, tuple(steps), tuple(cells), BASELINE)
+    return Study(setting.out, tuple(steps), tuple(cells), BASELINE, compared)

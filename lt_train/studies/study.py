@@ -13,6 +13,7 @@ from typing import Final
 from lt_data.files.writing import write_whole
 from lt_train.report.method_map import plot_methods
 from lt_train.runs.lock import writing_run
+from lt_train.studies.agreement import format_agreement
 from lt_train.studies.steps import Call, Step, Tell, is_done, read_record, run_plan
 from lt_train.studies.table import Result, Row, columns_of, groups_of, markdown, rows_of, spreads
 
@@ -52,12 +53,14 @@ class Study:
         steps: In their order.
         cells: Runs of the table, in the order of the CSV file.
         baseline: The row that the others are compared with.
+        compared: Whether the table says how well its order agrees with the published one.
     """
 
     out: Path
     steps: tuple[Step, ...]
     cells: tuple[Cell, ...]
     baseline: str
+    compared: bool = False
 
     def results(self) -> list[Result]:
         """The finished ones."""
@@ -132,7 +135,7 @@ def write_tables(study: Study, *, picture: bool = True) -> str:
         return NOTHING
     rows, classes = rows_of(results), groups_of(results[0].metrics)
     write_whole(study.out / FIGURES, csv_of(rows))
-    text = markdown(rows, classes)
+    text = "\n\n".join(filter(None, (markdown(rows, classes), format_agreement(rows) if study.compared else "")))
     write_whole(study.out / TABLE, f"{text}\n".encode())
     if picture:
         _draw(study, rows, classes)

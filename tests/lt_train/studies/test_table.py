@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from lt_train.studies.agreement import format_agreement, published_aps, rank_correlation
 from lt_train.studies.paper import checksum
 from lt_train.studies.table import alike, best_first, columns_of, markdown, noise_of_seeds
 
@@ -47,6 +48,19 @@ def test_one_seed_says_nothing_of_noise():
 def test_a_run_with_masks_adds_columns():
     found = [{"run": "a", "AP": "1"}, {"run": "b", "AP": "2", "segm AP": "3"}]
     assert columns_of(found) == ["run", "AP", "segm AP"]
+
+
+def test_the_order_is_compared_with_the_published_one():
+    assert rank_correlation([1, 2, 3, 4], [10, 20, 30, 40]) == pytest.approx(1)
+    # the ranks of 1, 1, 2, 3 are 0.5, 0.5, 2, 3
+    assert rank_correlation([1, 1, 2, 3], [4, 3, 2, 1]) == pytest.approx(-4.5 / math.sqrt(4.5 * 5))
+    printed = published_aps()
+    assert (len(printed), printed["bags"], printed["tau-norm"]) == (14, 25.96, 11.01)
+    same = rows(**{name: [value] for name, value in printed.items()}, unpublished=[50])
+    assert "of the 14 methods that BAGS compares too has a rank correlation (Spearman) of +1.00" in format_agreement(
+        same
+    )
+    assert format_agreement(rows(softmax=[1], bags=[2], unpublished=[3])) == ""
 
 
 def test_groups_weighted_by_their_classes_give_ap():
