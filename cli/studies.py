@@ -147,9 +147,10 @@ def _reproduce_methods(
         # before anything is imported
         chosen(groceries.entries(), methods)
         data = (groceries.places if plan else groceries.prepare)(options["clone"], out.resolve() / "data")
+        rates = groceries.RATES
         study = groceries_study(data, out, methods=methods, seeds=seeds or 3, overrides=overrides)
     if plan:
-        _show_plan(study, rates, of="machine with two cores" if what == "demo" else "GPU")
+        _show_plan(study, rates, of="machine with two cores" if what == "demo" else "core")
         return
     need_training()
     _end(study, _run(study, minutes, processes))

@@ -31,6 +31,7 @@ from lt_data.dataset.names import annotations_path, is_dataset_dir
 from lt_data.files.writing import write_whole
 from lt_data.terminal import Bar, say
 from lt_train.recipe.methods import METHODS
+from lt_train.studies.costs import Rates, Sizes
 from lt_train.studies.entries import BASELINE, Entry, entry_of
 
 RECIPE: Final = "faster_rcnn_lite0_groceries_lt"
@@ -50,6 +51,16 @@ EXPECTED = {
 }
 # of them, for estimates
 EXPECTED_IMAGES: Final = {"training": 1522, "validation": 978}
+# seconds of the processor per image, upper bounds from trials on a busy machine (benchmarks/NOTES.md)
+RATES: Final[Rates] = {
+    "train": 0.08,
+    "train from features": 0.005,
+    "make features": 0.04,
+    "evaluate": 0.05,
+    "evaluate from features": 0.015,
+}
+# of the small detector: checkpoints, and regions of 256 numbers
+SIZES: Final = Sizes(network=6e7, classifier=3e7, features=256)
 # bounds of BAGS other than the data's own, which make four groups: the middle one, and seven
 _TWO_GROUPS = "head.edges=[30]"
 _EIGHT_GROUPS = "head.edges=[10,15,25,40,70,150,300]"

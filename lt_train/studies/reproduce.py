@@ -156,7 +156,7 @@ def groceries_study(
         RecipeError: There is no such row.
     """
     images = {recipe: (groceries.EXPECTED_IMAGES["training"], groceries.EXPECTED_IMAGES["validation"])}
-    setting = Setting(out.resolve(), recipe, (*data.overrides(), *overrides), images=images)
+    setting = Setting(out.resolve(), recipe, (*data.overrides(), *overrides), images=images, sizes=groceries.SIZES)
     return _study(setting, chosen(groceries.entries(), methods), seeds, [], compared=True)
 
 
