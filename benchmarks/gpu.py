@@ -14,7 +14,7 @@ minutes, drawing its data included, a part may take:
     train-step      2.75  ``train_step.py --cuda``: steps against torchvision's reference loop
     profile         0.90  ``gpu_parts/profile.py``: kernels, calls of the host, waits, share of the card's peak
     pieces          0.60  ``gpu_parts/pieces.py``: parts of a step against their peers
-    features        0.75  ``features.py``: twelve epochs of BAGS from features against the direct way
+    features        1.00  ``features.py``: twelve epochs of BAGS from features against the direct way
 
 What a part leaves of its time, or of another sum of ``--minutes``, those that follow share in these proportions.
 When a part's time is over it is ended, and the rows that it has are kept; when all of it is over, the rest is named as
@@ -196,7 +196,7 @@ PARTS = {
     "train-step": Part(2.75, train_step, lines_of_train_step),
     "profile": Part(0.9, inside("profile"), lines_of_profile),
     "pieces": Part(0.6, inside("pieces"), lines_of_pieces),
-    "features": Part(0.75, features, lines_of_features),
+    "features": Part(1.0, features, lines_of_features),
 }
 
 

@@ -81,9 +81,11 @@ def test_the_whole_rehearsal_of_an_uninstalled_checkout(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr + (out / "gpu.log").read_text()
     files = [p.name for p in out.iterdir()]
     assert len(files) <= 7
-    assert {"end_to_end_cpu.csv", "train_step_cpu.csv", "profile_cpu.csv", "pieces_cpu.csv"} <= set(files)
+    assert {"end_to_end_cpu.csv", "train_step_cpu.csv", "profile_cpu.csv", "pieces_cpu.csv", "features_cpu.csv"} <= set(
+        files
+    )
     assert {row["part"] for row in rows(out / "gpu.csv")} == {
-        "tests", "end-to-end", "train-step", "profile", "pieces",
+        "tests", "end-to-end", "train-step", "profile", "pieces", "features",
     }  # fmt: skip
 
 
@@ -141,12 +143,12 @@ def test_what_a_part_leaves_of_its_time_is_for_the_others(monkeypatch, tmp_path)
     import gpu
 
     monkeypatch.setattr(gpu, "BEGUN", time.monotonic())
-    kit = gpu.Kit(tmp_path, "cuda_of_nobody", 7, gpu.PARTS)
+    kit = gpu.Kit(tmp_path, "cuda_of_nobody", 8, gpu.PARTS)
     first, *_, last = kit.outcomes
     # each may need some seconds to tidy up
-    whole = 7 * 60 - 5 * gpu.GRACE
-    assert kit._limit(first) == pytest.approx(whole * 0.75 / 7, abs=1)
-    assert kit._limit(last) == pytest.approx(7 * 60 - gpu.GRACE, abs=1)
+    whole = 8 * 60 - 6 * gpu.GRACE
+    assert kit._limit(first) == pytest.approx(whole * 0.75 / 8, abs=1)
+    assert kit._limit(last) == pytest.approx(8 * 60 - gpu.GRACE, abs=1)
 
 
 def test_minutes_in_the_docstring_are_those_of_the_parts():
@@ -154,7 +156,7 @@ def test_minutes_in_the_docstring_are_those_of_the_parts():
 
     told = {line.split()[0]: line.split()[1] for line in gpu.__doc__.splitlines() if line.startswith("    ")}
     assert {name: f"{part.minutes:.2f}" for name, part in gpu.PARTS.items()} == {n: told[n] for n in gpu.PARTS}
-    assert sum(part.minutes for part in gpu.PARTS.values()) == 7
+    assert sum(part.minutes for part in gpu.PARTS.values()) == 8
 
 
 def test_tests_are_the_files_that_hold_some_for_a_gpu(tmp_path):
@@ -231,6 +233,12 @@ def test_a_part_reads_its_own_table(tmp_path):
     assert (line.what, line.figure, line.ratio) == ("1230:all, lt-train, bf16", "80 images/s", "3.1")
     assert gpu.lines_of_tests(table, "8 passed, 2 skipped in 4.1s")[0].figure == "8 passed, 2 skipped"
     assert gpu.lines_of_pieces(tmp_path / "none.csv", "") == []
+    table = tmp_path / "features_cpu.csv"
+    table.write_text("what,s_per_image,s_of_12_epochs_per_image,ratio\ndirect,2,,\nfirst,,5,4.8\n")
+    assert gpu.lines_of_features(table, "") == [
+        gpu.Line("direct", "2 s an image"),
+        gpu.Line("first", "5 s an image", "4.8"),
+    ]
 
 
 @pytest.mark.parametrize(("code", "last"), [(0, "9 passed, 1 skipped in 3s"), (0, "10 skipped in 3s"), (1, "1 failed")])
