@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 FILE = FilePath()
 OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+ROOT = click.option("--root", type=FILE, help="What relative paths of the recipe are relative to, for data that moved.")
 METHOD = click.option("--method", help="One of lt-train methods: short for method=METHOD.")
 
 
@@ -68,6 +69,7 @@ def quickstart(out: Path | None, **options: Any) -> None:
     help="Continue the run in --out (or in RUN); auto starts it if it has no checkpoint yet.",
 )
 @click.option("--force", is_flag=True, help="Replace a run that exists.")
+@ROOT
 @click.option(
     "--dry-run",
     is_flag=True,
@@ -82,6 +84,7 @@ def fit(
     init_from: Path | None,
     resume: str | None,
     force: bool,
+    root: Path | None,
     dry_run: bool,
     processes: int | None,
 ) -> None:
@@ -95,7 +98,7 @@ def fit(
             raise click.UsageError("--dry-run writes nothing and starts anew; leave out --resume and --force.")
         if processes is not None:
             raise click.UsageError("--dry-run takes its steps in one process; leave out --processes.")
-        _dry_run(recipe, overrides, init_from)
+        _dry_run(recipe, overrides, init_from, root)
         return
     how: Any = "never" if resume is None else resume
     if resume not in (None, "always", "auto"):
@@ -114,18 +117,18 @@ def fit(
     from lt_train.engine.start import start_or_resume
 
     try:
-        done = start_or_resume(recipe, overrides, out, resume=how, init_from=init_from, force=force)
+        done = start_or_resume(recipe, overrides, out, resume=how, init_from=init_from, force=force, root=root)
     except Interrupted as stop:
         end(f"{out}: interrupted {stop}", code=RESUMABLE)
     if done:
         click.echo(f"written: {out}")
 
 
-def _dry_run(recipe: str, overrides: tuple[str, ...], init_from: Path | None) -> None:
+def _dry_run(recipe: str, overrides: tuple[str, ...], init_from: Path | None, root: Path | None) -> None:
     need_training()
     from lt_train.recipe.origins import resolve
 
-    loaded, settings, notes = resolve(recipe, overrides)
+    loaded, settings, notes = resolve(recipe, overrides, root=root)
     from lt_train.trials.dry_run import dry_run
 
     for line in dry_run(loaded, settings, init_from=init_from, notes=notes):
@@ -158,6 +161,7 @@ def _dry_run(recipe: str, overrides: tuple[str, ...], init_from: Path | None) ->
 @click.option("--out", type=FILE, help="Where to write  [default: RUN/eval, which is renewed; else RUN/eval-...].")
 @click.option("--device", help="For a RUN: auto, cpu, cuda or cuda:N  [default: the recipe's].")
 @click.option("--force", is_flag=True, help="Replace an evaluation that exists.")
+@ROOT
 @PROCESSES
 def evaluate(
     run: Path | None,
@@ -171,6 +175,7 @@ def evaluate(
     out: Path | None,
     device: str | None,
     force: bool,
+    root: Path | None,
     processes: int | None,
     **options: Any,
 ) -> None:
@@ -184,8 +189,10 @@ def evaluate(
         raise click.UsageError("--predictions needs --annotations, and no --images.")
     if predictions is not None and processes is not None:
         raise click.UsageError("--processes is for a RUN: --predictions are there already.")
-    if predictions is not None and (checkpoint or device):
-        raise click.UsageError("--checkpoint and --device are for a RUN: --predictions are measured as they are.")
+    if predictions is not None and (checkpoint or device or root):
+        raise click.UsageError(
+            "--checkpoint, --device and --root are for a RUN: --predictions are measured as they are."
+        )
     if run is not None and (annotations is None) != (images is None):
         raise click.UsageError("--annotations and --images belong together: give both or neither.")
     if run is not None and train_counts is not None:
@@ -215,6 +222,7 @@ def evaluate(
         out=out,
         device=device,
         force=force,
+        root=root,
     )
     if finished is not None:
         _show(*finished)
@@ -330,6 +338,7 @@ def compare(systems: tuple[Path, ...], **options: Any) -> None:
 @click.option("--images", type=FILE, help="Image folder of --annotations.")
 @click.option("--checkpoint", type=click.Choice(["last", "best"]), default="last", show_default=True)
 @click.option("--force", is_flag=True, help="Replace a run that exists.")
+@ROOT
 @PROCESSES
 def calibrate(
     run: Path,

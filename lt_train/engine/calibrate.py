@@ -31,6 +31,7 @@ from lt_train.inference.evaluate_run import evaluate_model
 from lt_train.memory import named_memory, training_advice
 from lt_train.processes import Processes, process_device, run_together
 from lt_train.recipe.load import Override, beaten_in, calibration_content, make_noted, parse_overrides
+from lt_train.recipe.paths import still_written, with_absolute_paths
 from lt_train.recipe.sections import Recipe
 from lt_train.report.run_report import draw_run_report
 from lt_train.runs.checkpoint import save_checkpoint
@@ -60,6 +61,7 @@ def calibrate_run(
     checkpoint: str = "last",
     search: Search | None = None,
     force: bool = False,
+    root: Path | None = None,
 ) -> RunDir | None:
     """Fits a method to a run with the run's own recipe: its head and data stay, its test settings become the method's.
 
@@ -71,6 +73,7 @@ def calibrate_run(
         checkpoint: ``last`` or ``best``.
         search: Which option to search and where, or ``None``.
         force: Replace a run that exists.
+        root: What the relative paths of the run's recipe are relative to now, see :meth:`RunDir.load_recipe`.
 
     Raises:
         LtError: As :func:`calibrate`.
@@ -78,8 +81,10 @@ def calibrate_run(
 
     def work(processes: Processes) -> RunDir:
         source = RunDir(run)
-        content, renewed = calibration_content(source.load_recipe().to_plain(), method, overrides)
+        trained = source.load_recipe(root)
+        content, renewed = calibration_content(trained.to_plain(), method, overrides)
         recipe, notes = make_noted(content, overrides, where=f"{run} with {method}")
+        recipe = recipe.with_written(still_written(trained.written, trained.to_plain(), recipe))
         return calibrate_together(
             recipe,
             out,
@@ -158,6 +163,7 @@ def calibrate_together(
     groups_asked: bool | None = None,
 ) -> RunDir:
     """The same in one of several processes that have found each other."""
+    recipe = with_absolute_paths(recipe)
     if recipe.calibration.name == "none":
         raise RecipeError("calibration: the recipe has none; choose a method with --method, see lt-train methods")
     if init_from is None:

@@ -31,6 +31,7 @@ from lt_train.inference.evaluate_run import evaluate_model, selection_ap
 from lt_train.memory import named_memory, training_advice
 from lt_train.processes import Processes, process_device, run_together
 from lt_train.recipe.load import beaten_in
+from lt_train.recipe.paths import with_absolute_paths
 from lt_train.recipe.sections import Recipe
 from lt_train.report.run_report import draw_run_report
 from lt_train.runs.checkpoint import save_checkpoint
@@ -89,6 +90,7 @@ def fit_together(
 ) -> RunDir:
     """The same in one of several processes that have found each other, see :func:`lt_train.processes.run_together`."""
     processes = processes or Processes()
+    recipe = with_absolute_paths(recipe)
     if recipe.calibration.name != "none":
         if resume:
             raise RecipeError("--resume: a calibration takes no steps, there is nothing to continue; start it again")

@@ -11,6 +11,7 @@ from lt_data.counts.categories import counts_to_plain
 from lt_data.errors import MOST_SHOWN, DataError, RecipeError, shown
 from lt_train.engine.resume import Begun, read_older
 from lt_train.engine.state import RunState, val_sha256
+from lt_train.recipe.paths import changed_paths
 from lt_train.recipe.sections import Recipe
 from lt_train.runs.checkpoint import load_checkpoint, save_checkpoint
 from lt_train.runs.content import ADVICE, check_progress, load_optimizer, load_scaler, load_weights_into
@@ -89,7 +90,8 @@ def _restore(state: RunState, run: RunDir, begun: Begun, recipe: Recipe, data: R
 
 
 def _check_same_run(content: Mapping[str, Any], began: Mapping[str, Any], recipe: Recipe, data: RunData) -> None:
-    changed = _differences(began, recipe.to_plain())
+    was_asked, is_asked = (changed_paths(each, _place_is_free) for each in (began, recipe.to_plain()))
+    changed = _differences(was_asked, is_asked)
     if changed:
         more = [f"and {len(changed) - MOST_DIFFERENCES} keys more"] if len(changed) > MOST_DIFFERENCES else []
         raise RecipeError(
@@ -105,6 +107,11 @@ def _check_same_run(content: Mapping[str, Any], began: Mapping[str, Any], recipe
                 f"--resume: {source.file.path} is not the file the run was started with (sha256 differs); put that "
                 "one back, or start a new run from its weights with --init-from"
             )
+
+
+def _place_is_free(_: str, path: str) -> str:
+    """What of a path is compared: files may lie elsewhere, and what annotations hold is compared by itself."""
+    return Path(path).absolute().name
 
 
 def _check_categories(content: Mapping[str, Any], path: Path, data: RunData) -> None:

@@ -17,6 +17,7 @@ from lt_train.evaluation.measure import Choices, Measured, measure
 from lt_train.inference.detect import ImageList, detect, load_trained
 from lt_train.inference.kept_regions import few_regions_kept
 from lt_train.processes import Processes, run_together
+from lt_train.recipe.paths import VAL_PATHS, check_paths
 from lt_train.recipe.sections import Files, Recipe, has_masks
 from lt_train.runs.data import ValidationData, load_validation
 from lt_train.runs.directory import RunDir
@@ -52,6 +53,7 @@ def evaluate_run(
     out: Path | None = None,
     force: bool = False,
     device: str | None = None,
+    root: Path | None = None,
 ) -> tuple[Measured, Path] | None:
     """Evaluates a checkpoint of a run, in one process or in those that torchrun started.
 
@@ -66,6 +68,7 @@ def evaluate_run(
             (never by boxes alone where there are masks).
         force: Replace an evaluation that exists elsewhere.
         device: Device, the recipe's unless given; several processes have a GPU each where it leaves the choice.
+        root: What the relative paths of the run's recipe are relative to now, see :meth:`RunDir.load_recipe`.
 
     Returns:
         The evaluation and the directory that it was written to; ``None`` in all processes but the first.
@@ -77,13 +80,15 @@ def evaluate_run(
     run = RunDir(path)
 
     def work(processes: Processes) -> _Predicted | None:
-        recipe = run.load_recipe()
+        recipe = run.load_recipe(root)
         masks = has_masks(recipe) and not (choices and choices.boxes_only)
         part = "-boxes" if has_masks(recipe) and not masks else ""
         where = _output(run, checkpoint, files, out, part, force)
         source = files or recipe.data.val
         if source is None:
             raise RecipeError(f"{path}: its recipe has no data.val; give --annotations and --images")
+        if files is None:
+            check_paths(recipe, VAL_PATHS)
         trained = load_trained(run, checkpoint, device=device, processes=processes)
         chosen = trained.groups if groups is None else evaluation_groups(groups, trained.counts)
         data = load_validation(source, trained.counts, masks=masks, reading=recipe.data.reading)

@@ -1,16 +1,24 @@
 """The recipe: a complete, typed and frozen description of a run.
 
 A recipe is a YAML file without inheritance. Dotted overrides (``optim.lr=0.01``) are applied to it, then ``method``
-fills the keys that neither names, then the whole is validated. Paths are relative to the working directory.
+fills the keys that neither names, then the whole is validated. What paths are relative to: ``lt_train.recipe.paths``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-from pydantic import BeforeValidator, Field, PlainSerializer, WrapValidator, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    PrivateAttr,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
 
 from lt_data.errors import DataError, shown
 from lt_data.files.pixels import ImageReading, parse_range
@@ -251,6 +259,18 @@ class EvalSection(Section):
     batch: int = Field(1, ge=1, description="Images per forward pass; padding makes scores depend on it.")
 
 
+class WrittenPath(NamedTuple):
+    """A relative path as somebody wrote it.
+
+    Attributes:
+        text: The path.
+        base: What it is relative to, for people.
+    """
+
+    text: str
+    base: str
+
+
 class Recipe(Section):
     """A complete run description."""
 
@@ -274,6 +294,7 @@ class Recipe(Section):
     )
     seed: int = Field(0, ge=0, strict=True)
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
+    _written: dict[str, WrittenPath] = PrivateAttr(default_factory=dict)
 
     @field_validator("trackers", mode="before")
     @classmethod
@@ -318,6 +339,17 @@ class Recipe(Section):
     def head_options(self) -> dict[str, Any]:
         """Options of the head without its name; a head that makes groups takes those of the data unless it has some."""
         return self.head.model_dump(exclude={"name"})
+
+    @property
+    def written(self) -> Mapping[str, WrittenPath]:
+        """Relative paths that this recipe has joined to what they are relative to, by key."""
+        return self._written
+
+    def with_written(self, written: Mapping[str, WrittenPath]) -> Recipe:
+        """The same recipe, which knows what was written in the place of some of its paths."""
+        known = self.model_copy()
+        known._written = dict(written)
+        return known
 
     def to_plain(self) -> dict[str, Any]:
         """Numbers, text, lists and dicts only."""

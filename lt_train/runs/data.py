@@ -32,6 +32,7 @@ from lt_train.data.sampler_options import ClassAwareSampler, RepeatFactorSampler
 from lt_train.data.target import MaskForm
 from lt_train.data.workers import many_workers_note
 from lt_train.evaluation import GroundTruth, load_ground_truth
+from lt_train.recipe.paths import check_paths
 from lt_train.recipe.sections import Files, Recipe, has_masks
 from lt_train.runs.hold_out import held_out_note, held_out_rows, hold_out
 from lt_train.runs.metadata import (
@@ -95,6 +96,7 @@ def load_run_data(recipe: Recipe, groups_for: GroupsFor | None = None) -> RunDat
     Raises:
         DataError: A file cannot be used, images are missing, or the categories of the two files differ.
     """
+    check_paths(recipe)
     reading = recipe.data.reading
     train = load_data(recipe.data.train.annotations, recipe.data.train.images, reading)
     given = groups_for(train.counts) if groups_for is not None else None

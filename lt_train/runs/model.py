@@ -18,6 +18,7 @@ from lt_train.detectors.weight_files import checkpoint_categories
 from lt_train.detectors.weights import LoadReport
 from lt_train.heads import make_head
 from lt_train.randomness import keyed_generator
+from lt_train.recipe.paths import check_paths
 from lt_train.recipe.sections import Recipe
 from lt_train.runs.checkpoint import load_result
 from lt_train.runs.data import RunData
@@ -38,6 +39,8 @@ def make_model(
     Raises:
         DataError: The weights cannot be used.
     """
+    if load_pretrained:
+        check_paths(recipe, ("model.weights",))
     options = _with_groups(recipe.head_options, groups, counts)
     head = make_head(
         recipe.head.name,

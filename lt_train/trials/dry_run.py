@@ -24,6 +24,7 @@ from lt_train.launch import refuse_several
 from lt_train.memory import available_memory, limited_memory, named_memory, training_advice
 from lt_train.randomness import keyed_generator
 from lt_train.recipe.origins import Setting, format_settings
+from lt_train.recipe.paths import with_absolute_paths
 from lt_train.recipe.sections import Recipe
 from lt_train.runs.data import RunData, describe_data, load_run_data, make_plan
 from lt_train.runs.live import duration
@@ -52,6 +53,7 @@ def dry_run(
         LtError: What would stop the run at its start, or at an image of the sample that is read.
     """
     refuse_several("--dry-run")
+    recipe = with_absolute_paths(recipe)
     yield format_settings(settings)
     yield from notes
     make_trackers(recipe.trackers)
