@@ -32,7 +32,7 @@ from lt_train.memory import named_memory, training_advice
 from lt_train.processes import Processes, process_device, run_together
 from lt_train.recipe.load import Override, beaten_in, calibration_content, make_noted, parse_overrides
 from lt_train.recipe.paths import still_written, with_absolute_paths
-from lt_train.recipe.sections import Recipe
+from lt_train.recipe.sections import AUTO_BATCH, Recipe
 from lt_train.report.run_report import draw_run_report
 from lt_train.runs.checkpoint import save_checkpoint
 from lt_train.runs.compute import prepare
@@ -50,6 +50,7 @@ from lt_train.runs.log import RunLog, SilentLog
 from lt_train.runs.metadata import ChosenGroups, trained_groups, trained_groups_source
 from lt_train.runs.model import FromRun, choose_device, model_from_run
 from lt_train.runs.search_images import search_images
+from lt_train.sizing.batch import with_batch
 
 
 def calibrate_run(
@@ -164,6 +165,9 @@ def calibrate_together(
 ) -> RunDir:
     """The same in one of several processes that have found each other."""
     recipe = with_absolute_paths(recipe)
+    if recipe.optim.batch == AUTO_BATCH:
+        # it takes no steps: this many images go through the model at a time
+        recipe = with_batch(recipe, processes.world)
     if recipe.calibration.name == "none":
         raise RecipeError("calibration: the recipe has none; choose a method with --method, see lt-train methods")
     if init_from is None:

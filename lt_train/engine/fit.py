@@ -40,6 +40,7 @@ from lt_train.runs.directory import RunDir, create_run_dir, new_run, resumed_run
 from lt_train.runs.log import RunLog, SilentLog
 from lt_train.runs.model import choose_device
 from lt_train.runs.trackers import Tracker, make_trackers
+from lt_train.sizing.batch import decided_batch
 
 
 def fit(
@@ -119,6 +120,7 @@ def _fit(
     processes: Processes,
 ) -> RunDir:
     """The same in a directory that no others write."""
+    # what is to be decided is made to be shared
     check_shareable(recipe.optim.batch, recipe.optim.micro_batch or 1, processes.world)
     trackers = make_trackers(recipe.trackers) if processes.is_first else []
     device = choose_device(process_device(recipe.device, processes))
@@ -128,6 +130,8 @@ def _fit(
         notes = (*notes, *taken)
     data = load_run_data(recipe)
     processes.compare(things_seen(recipe, data, begun))
+    recipe, decided = decided_batch(recipe, data, device, processes)
+    notes = (*notes, *decided)
     plan = make_plan(recipe, data)
     if begun is None:
         # a run that was started by an older version may go on with a warm-up that is refused now

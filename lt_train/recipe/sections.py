@@ -42,6 +42,8 @@ LONGEST_WARMUP = 500
 # each is a process with a copy of its own of what it writes to
 MOST_WORKERS = 256
 # beyond what anybody trains with: a larger number is a slip, and the first step would not end
+# what ``optim.batch=auto`` is until it is decided
+AUTO_BATCH = 0
 MOST_IMAGES, MOST_EPOCHS, MOST_STEPS = 65_536, 100_000, 10_000_000
 
 
@@ -145,13 +147,26 @@ class ModelSection(Section):
         return (value,) if isinstance(value, int) else value
 
 
+def _auto_or_images(value: Any, images: Callable[[Any], int]) -> int:
+    return AUTO_BATCH if value == "auto" else images(value)
+
+
+# ``auto`` is a number too, so that whoever counts with it need not ask: a run makes another one of it before it starts
+BatchSize = Annotated[
+    int,
+    Field(ge=1, le=MOST_IMAGES),
+    WrapValidator(_auto_or_images),
+    PlainSerializer(lambda value: "auto" if value == AUTO_BATCH else value),
+]
+
+
 class OptimSection(Section):
     """SGD; the learning rate scales linearly with the images per step."""
 
     lr: float = Field(0.01, gt=0, description="Learning rate for base_batch images per step.")
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(1e-4, ge=0)
-    batch: int = Field(16, ge=1, le=MOST_IMAGES, description="Images per forward pass, over all processes.")
+    batch: BatchSize = Field(16, description="Images per forward pass, over all processes; auto: as many as fit.")
     accumulate: int = Field(1, ge=1, le=MOST_IMAGES, description="Forward passes per optimiser step.")
     base_batch: int = Field(16, ge=1, description="Images per step that lr is meant for.")
     clip: float | None = Field(None, gt=0, description="Largest gradient norm.")
