@@ -11,6 +11,7 @@ from lt_data.errors import RecipeError
 from lt_data.groups import Group
 from lt_train.data.detection_data import DetectionData
 from lt_train.detectors import LongTailDetector
+from lt_train.detectors.second_head import Scores
 from lt_train.evaluation import Detections, evaluation_groups, write_evaluation
 from lt_train.evaluation.directory import check_evaluation_dir
 from lt_train.evaluation.measure import Choices, Measured, measure
@@ -54,6 +55,7 @@ def evaluate_run(
     force: bool = False,
     device: str | None = None,
     root: Path | None = None,
+    scores: Scores | None = None,
 ) -> tuple[Measured, Path] | None:
     """Evaluates a checkpoint of a run, in one process or in those that torchrun started.
 
@@ -69,6 +71,7 @@ def evaluate_run(
         force: Replace an evaluation that exists elsewhere.
         device: Device, the recipe's unless given; several processes have a GPU each where it leaves the choice.
         root: What the relative paths of the run's recipe are relative to now, see :meth:`RunDir.load_recipe`.
+        scores: Of which heads, for a run with a second one; the recipe's unless given.
 
     Returns:
         The evaluation and the directory that it was written to; ``None`` in all processes but the first.
@@ -76,13 +79,16 @@ def evaluate_run(
     Raises:
         DataError: The run, the checkpoint, the groups or the data cannot be used.
         OutputError: The output exists.
+        RecipeError: Scores are chosen, and the run has one head.
     """
     run = RunDir(path)
 
     def work(processes: Processes) -> _Predicted | None:
         recipe = run.load_recipe(root)
         masks = has_masks(recipe) and not (choices and choices.boxes_only)
-        part = "-boxes" if has_masks(recipe) and not masks else ""
+        if scores is not None and recipe.second_head.kind == "none":
+            raise RecipeError(f"--scores: got {scores}, and {path} has one head; leave it out")
+        part = ("-boxes" if has_masks(recipe) and not masks else "") + (f"-{scores}" if scores else "")
         where = _output(run, checkpoint, files, out, part, force)
         source = files or recipe.data.val
         if source is None:
@@ -90,6 +96,8 @@ def evaluate_run(
         if files is None:
             check_paths(recipe, VAL_PATHS)
         trained = load_trained(run, checkpoint, device=device, processes=processes)
+        if scores is not None and trained.model.second_head is not None:
+            trained.model.second_head.use = scores
         chosen = trained.groups if groups is None else evaluation_groups(groups, trained.counts)
         data = load_validation(source, trained.counts, masks=masks, reading=recipe.data.reading)
         found = predict(trained.model, data, recipe, processes=processes)
