@@ -45,6 +45,7 @@ OTHER_TRAIN_COMMANDS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("test", "val", "validate", "evaluate", "evaluation", "metrics"), "eval"),
     **dict.fromkeys(("infer", "inference", "detect", "demo-image"), "predict"),
     **dict.fromkeys(("demo", "example"), "quickstart"),
+    **dict.fromkeys(("new", "start", "setup", "draft"), "init"),
     **dict.fromkeys(("check", "env", "info", "checks"), "doctor"),
     **dict.fromkeys(("calibration", "post-hoc"), "calibrate"),
     **dict.fromkeys(("models", "list", "zoo", "configs"), "recipes"),

@@ -13,6 +13,7 @@ from lt_data.terminal import Bar
 from lt_train.recipe.methods import METHODS
 
 from .calibrating import calibrate
+from .drafting import init
 from .options import HELP, OTHER_TRAIN_COMMANDS, RESUMABLE, CommandGroup, FilePath, GroupsOption, show_text, tell
 from .options import stop as end
 from .processes import PROCESSES, spread
@@ -338,6 +339,7 @@ def compare(systems: tuple[Path, ...], **options: Any) -> None:
 
 
 main.add_command(calibrate)
+main.add_command(init)
 
 
 @main.command(short_help="List the methods by kind, or show one.")

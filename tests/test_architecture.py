@@ -57,6 +57,9 @@ ALLOWED = {
         *("lt_train.launch", "lt_train.memory", "lt_train.runs", "lt_train.evaluation"),
         *("lt_train.heads", "lt_train.randomness", "lt_train.processes", "lt_train.sizing"),
     },
+    "lt_train.drafting": {
+        *("lt_train.recipe", "lt_train.data", "lt_train.detectors", "lt_train.runs", "lt_train.sizing"),
+    },
     "lt_train.quickstart": {
         *("lt_train.launch", "lt_train.engine", "lt_train.recipe", "lt_train.report", "lt_train.runs"),
     },

@@ -198,6 +198,13 @@ def check_segmentations(data: DetectionData) -> tuple[str, ...]:
     return tuple(line(file.path.name, kind, text) for kind, text in notes.items() if kind in present)
 
 
+def mask_share(data: DetectionData) -> float:
+    """Share of the usable annotations that have a mask; 0 if one of them has what cannot be trained on."""
+    kinds = _mask_kinds(data.file, np.flatnonzero(data.usable))
+    broken = any((kinds == kind).any() for kind in _MASK_ERRORS)
+    return 0.0 if broken or not len(kinds) else float((kinds == MaskKind.MASK).mean())
+
+
 def _mask_kinds(file: AnnotationFile, rows: IntArray) -> npt.NDArray[np.uint8]:
     """The kind of each mask; of many in two processes, which share the file with this one."""
     file.annotation_records, file.image_index()
