@@ -13,7 +13,7 @@ from lt_train.drafting.facts import Facts
 from lt_train.drafting.start_weights import Start
 
 # images that a first training sees, where they are not too few or too many
-SEEN_ON_GPU, SEEN_ON_CPU = 40_000, 3_000
+SEEN_ON_GPU, SEEN_ON_CPU = 40_000, 2_000
 # pixels of the short side on a processor, and of an object on the finest map of a small detector (stride 8)
 LEAST_SIDE, SIDE, MOST_SIDE, OBJECT = 224, 320, 512, 24
 STEP: Final = 32

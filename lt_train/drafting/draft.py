@@ -201,14 +201,14 @@ def _notes(choices: Sequence[Choice], facts: Facts, start: Start, sources: Sourc
     notes = []
     if start.weights == "none":
         notes.append(
-            f"warning: model.weights=none: {start.why}; from random weights a detector needs very many images and epochs"
+            f"warning: model.weights=none: {start.why}; from random weights it takes very many images and epochs"
         )
     if sources.val is None:
         notes.append(f"warning: validation data is {sources.why}")
     epoch = cost.seconds * facts.images
     return [
         *notes,
-        f"time: an epoch of {facts.images:,} images takes about {duration(epoch)} here, all {given['schedule.epochs']} "
+        f"an epoch of {facts.images:,} images takes about {duration(epoch)} here, all {given['schedule.epochs']} "
         f"about {duration(epoch * given['schedule.epochs'])}, without reading images and evaluation (measured: one "
         f"image of {cost.width} x {cost.height} pixels, forward and backward, {cost.seconds:.2f} s)",
     ]

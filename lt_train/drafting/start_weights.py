@@ -58,7 +58,7 @@ def _start(detector: str, *, download: bool) -> Start:
         missing.append(source.how)
     if not missing:
         return Start(detector, "none", "there are none for this detector")
-    return Start(detector, "none", f"none are on this machine: {', or '.join(missing)}")
+    return Start(detector, "none", f"none are on this machine: {', or '.join(dict.fromkeys(missing))}")
 
 
 _LEARNT: Final = {"coco": "a whole detector trained on COCO", "imagenet": "a trunk trained on ImageNet"}

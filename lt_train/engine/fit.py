@@ -37,10 +37,14 @@ from lt_train.report.run_report import draw_run_report
 from lt_train.runs.checkpoint import save_checkpoint
 from lt_train.runs.data import RunData, data_record, describe_data, load_run_data, make_plan, written_notes
 from lt_train.runs.directory import RunDir, create_run_dir, new_run, resumed_run, write_environment
+from lt_train.runs.live import duration
 from lt_train.runs.log import RunLog, SilentLog
 from lt_train.runs.model import choose_device
 from lt_train.runs.trackers import Tracker, make_trackers
 from lt_train.sizing.batch import decided_batch
+
+# the time of a run is told after so many steps, where it has a few more
+TIMED, LEAST_TIMED = 5, 20
 
 
 def fit(
@@ -267,7 +271,7 @@ def _steps(recipe: Recipe, data: RunData, plan: Plan, state: RunState, log: RunL
         left_out=None if state.bad_images is None else state.bad_images.add,
     )
     batches = Waiting(loader)
-    timer, total = StepTimer(batches), plan.total_steps()
+    timer, total, first = StepTimer(batches), plan.total_steps(), state.done
     state.model.train()
     for step in plan.steps(state.done):
         lr = lr_at(step, recipe.optim, recipe.schedule, total)
@@ -280,7 +284,15 @@ def _steps(recipe: Recipe, data: RunData, plan: Plan, state: RunState, log: RunL
         log.advance(state.done, epoch=step.epoch, seconds_left=timer.seconds_left(total - state.done))
         if due:
             log.step({"loss": sum(values.values()), **values, "lr": lr, **_usage(timer, device)})
+        if state.done == first + TIMED and total - first >= LEAST_TIMED:
+            log.line(_expected_time(timer, plan, total - state.done))
         yield step
+
+
+def _expected_time(timer: StepTimer, plan: Plan, steps: int) -> str:
+    """How long an epoch and all steps that remain are going to take, by those that were taken."""
+    epoch, left = (duration(timer.seconds_left(n) or 0.0) for n in (plan.epoch_steps(0), steps))
+    return f"time: about {epoch} an epoch and {left} for the {steps:,} steps to come, without evaluation"
 
 
 def _usage(timer: StepTimer, device: torch.device) -> dict[str, float]:

@@ -22,6 +22,7 @@ from lt_data.errors import RecipeError
 from lt_train.data.bad_images import BadImages
 from lt_train.data.target import MaskForm
 from lt_train.detectors import LongTailDetector, set_trainable
+from lt_train.detectors.table import named_detector
 from lt_train.detectors.weights import HEAD, LoadReport
 from lt_train.engine.losses import Losses, TrainingStopped
 from lt_train.engine.optim import make_optimizer
@@ -176,6 +177,7 @@ def start_state(
         where = f"weights from {init_from}" if init_from is not None else f"model.weights={recipe.model.weights}"
         _check_classifier(recipe, model, report, where)
         _check_fresh_layers(recipe, model, report, where)
+        _check_random_trunk(recipe, model, report, where)
         notes += _counted_as_one(recipe, model)
         notes += _started_second_head(recipe, model)
     check_shared_head(recipe, model, processes or Processes())
@@ -278,6 +280,23 @@ def _check_fresh_layers(recipe: Recipe, model: LongTailDetector, report: LoadRep
         )
 
 
+def _check_random_trunk(recipe: Recipe, model: LongTailDetector, report: LoadReport, where: str) -> None:
+    """Refuses to train a part of a detector of which nothing has been trained: the rest would stay random.
+
+    Raises:
+        RecipeError: It is so.
+    """
+    kept = [name for name, weight in model.named_parameters() if not weight.requires_grad]
+    if not report.loaded and kept:
+        method = METHODS[recipe.method]
+        needs = f"method {recipe.method} needs {method.needs}" if method.starts_from_run else "give --init-from RUN"
+        raise RecipeError(
+            f"{where}: nothing has been trained, and train={recipe.train} leaves {len(kept)} weights of the model as "
+            f"random as they are drawn; {needs}, or start from weights of the whole detector with model.weights, or "
+            "set train=all"
+        )
+
+
 def _first_notes(recipe: Recipe, model: LongTailDetector) -> list[str]:
     """What a run that starts from no other run starts from."""
     weights, notes = recipe.model.weights, []
@@ -285,6 +304,11 @@ def _first_notes(recipe: Recipe, model: LongTailDetector) -> list[str]:
         report = model.load_report
         notes.append(f"weights '{weights}': {report.loaded} tensors; newly initialised: {_fresh(report)}")
         notes += report.notes
+    elif named_detector(recipe.model.name).trunk.pretrained:
+        notes.append(
+            f"warning: model.weights=none: the trunk of {recipe.model.name} starts from random numbers, which takes "
+            "very many images and epochs; set model.weights=imagenet (or coco, or a file), unless that is what you want"
+        )
     if METHODS[recipe.method].starts_from_run:
         notes.append(
             f"warning: method {recipe.method} needs {METHODS[recipe.method].needs}; without it, it trains on top of "

@@ -55,9 +55,10 @@ def fitting_batch(
     why = f"a step of {batch} needs about {need / 2**30:.1f}{there} GiB"
     if memory is not None and need > SHARE * memory:
         return Batch(batch, f"{why}, which may be too much: it is the smallest")
+    if images // (2 * batch) < LEAST_STEPS:
+        return Batch(batch, f"{why}; with more, an epoch of {images:,} images has less than {LEAST_STEPS} steps")
     if 2 * batch > wanted:
-        bound = f"an epoch keeps {LEAST_STEPS} steps" if images // LEAST_STEPS < wanted + 1 else "more gains nothing"
-        return Batch(batch, f"{why}, and {bound}")
+        return Batch(batch, f"{why}, and more gains nothing")
     return Batch(batch, f"{why}, and twice as many do not fit")
 
 

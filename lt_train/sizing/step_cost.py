@@ -46,7 +46,7 @@ class StepCost(NamedTuple):
 
 def image_size(recipe: Recipe) -> tuple[int, int]:
     """Width and height of a photo once the recipe has resized it."""
-    short = max(recipe.model.min_size)
+    short = max(recipe.model.min_size_range or recipe.model.min_size)
     return min(recipe.model.max_size, round(short * _ASPECT)), min(short, recipe.model.max_size)
 
 

@@ -1,5 +1,7 @@
 """Where the values of a recipe come from."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 
