@@ -15,9 +15,9 @@ from lt_train.drafting.bounds import log_spaced_bounds, spread
         ([3, 40, 400, 4000, 0, 0], (10, 100, 1000)),
         # three powers of ten: 1 to 1000 in three steps
         ([1, 5, 20, 50, 300, 999], (10, 100)),
-        ([7, 30, 90], (20,)),
-        # rounding to 20 would leave a group empty
+        ([7, 30, 90], (30,)),
         ([16, 19, 21], (20,)),
+        # rounding to 20 would leave a group empty
         ([17, 18], (18,)),
         # all alike: one group, which is all there can be
         ([8, 8, 8], (9,)),
