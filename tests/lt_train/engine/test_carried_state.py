@@ -96,9 +96,7 @@ def test_classes_that_no_image_has_are_said_to_count_as_one(method, what, tiny_r
     content["categories"] += [{"id": 1000 + i, "name": f"unseen {i}"} for i in range(2)]
     (tmp_path / "more.json").write_text(json.dumps(content))
     run = fit(
-        tiny_recipe(
-            f"method={method}", "train=all", "data.val=null", f"data.train.annotations={tmp_path / 'more.json'}"
-        ),
+        tiny_recipe(f"method={method}", "data.val=null", f"data.train.annotations={tmp_path / 'more.json'}"),
         tmp_path / "run",
     )
     line = f"note: 2 classes without {what} in training count as having one in the formula of head {method}"
