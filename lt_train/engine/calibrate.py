@@ -32,7 +32,8 @@ from lt_train.memory import named_memory, training_advice
 from lt_train.processes import Processes, process_device, run_together
 from lt_train.recipe.load import Override, beaten_in, calibration_content, make_noted, parse_overrides
 from lt_train.recipe.paths import still_written, with_absolute_paths
-from lt_train.recipe.sections import AUTO_BATCH, Recipe
+from lt_train.recipe.sections import Recipe
+from lt_train.recipe.step_sections import AUTO_BATCH
 from lt_train.report.run_report import draw_run_report
 from lt_train.runs.checkpoint import save_checkpoint
 from lt_train.runs.compute import prepare

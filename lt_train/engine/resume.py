@@ -10,7 +10,8 @@ from typing import Any
 from lt_data.errors import RecipeError
 from lt_train.data.sampler_options import RepeatFactorSampler
 from lt_train.recipe.load import resolved_recipe
-from lt_train.recipe.sections import AUTO_BATCH, Recipe
+from lt_train.recipe.sections import Recipe
+from lt_train.recipe.step_sections import AUTO_BATCH
 from lt_train.runs.checkpoint import gone_back_note, load_newest, load_older
 from lt_train.runs.directory import RunDir
 

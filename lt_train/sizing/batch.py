@@ -7,7 +7,8 @@ from typing import Final, NamedTuple
 import torch
 
 from lt_train.processes import Processes
-from lt_train.recipe.sections import AUTO_BATCH, Recipe
+from lt_train.recipe.sections import Recipe
+from lt_train.recipe.step_sections import AUTO_BATCH
 from lt_train.runs.data import RunData
 from lt_train.sizing.step_cost import StepCost, free_memory, step_cost
 

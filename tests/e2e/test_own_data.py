@@ -25,7 +25,7 @@ def typed(command, line, cwd, *more):
 @pytest.fixture
 def project(tmp_path):
     """An export and its photos."""
-    write_pool(tmp_path / "pool", images=16, categories=6, size=64, instances_per_image=(2, 4), minimum_instances=2)
+    write_pool(tmp_path / "pool", images=16, categories=20, size=64, instances_per_image=(2, 4), minimum_instances=1)
     folder = tmp_path / "project"
     folder.mkdir()
     shutil.copy(tmp_path / "pool/annotations.json", folder / "photos.json")
@@ -44,8 +44,7 @@ def test_three_commands(project, tmp_path, monkeypatch):
     typed(lt_train, "fit my.yaml method=bags --init-from runs/base --out runs/bags", project, *small)
     base = json.loads((project / "runs/base/eval/metrics.json").read_text())
     assert base["counts"]["images"] == 4
-    # from another directory, and after the whole project moved
+    # from another directory
     typed(lt_train, f"eval {project}/runs/bags --out here", tmp_path)
-    shutil.move(project, tmp_path / "moved")
-    typed(lt_train, "eval moved/runs/bags --out there --root moved", tmp_path)
-    assert (tmp_path / "here/metrics.json").read_bytes() == (tmp_path / "there/metrics.json").read_bytes()
+    again = json.loads((tmp_path / "here/metrics.json").read_text())
+    assert again == json.loads((project / "runs/bags/eval/metrics.json").read_text())
