@@ -48,6 +48,7 @@ OTHER_TRAIN_COMMANDS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("new", "start", "setup", "draft"), "init"),
     **dict.fromkeys(("check", "env", "info", "checks"), "doctor"),
     **dict.fromkeys(("calibration", "post-hoc"), "calibrate"),
+    **dict.fromkeys(("features", "extract", "embed"), "cache"),
     **dict.fromkeys(("models", "list", "zoo", "configs"), "recipes"),
     **dict.fromkeys(("show", "cfg"), "config"),
     **dict.fromkeys(("diff",), "compare"),

@@ -20,6 +20,7 @@ from lt_train.calibration.base import Calibration
 from lt_train.data.target import Target
 from lt_train.detectors.foreign.names import CLASSIFIER, MASK_LOGITS, REGRESSOR
 from lt_train.detectors.freeze import is_trainable
+from lt_train.detectors.region_features import KnownRegions, losses_of_known
 from lt_train.detectors.roi_heads import PRE_NMS_TOPK, LongTailRoIHeads
 from lt_train.detectors.rpn import LongTailRPN
 from lt_train.detectors.second_head import SecondHead
@@ -162,11 +163,12 @@ class LongTailDetector(GeneralizedRCNN):
         if heads.calibrated is not None:
             heads.calibrated.start(heads.box_head, heads.box_predictor.cls_score)
 
-    def forward(self, images: Sequence[Tensor], targets: Sequence[Target] | None = None) -> Any:
+    def forward(self, images: Sequence[Tensor] | KnownRegions, targets: Sequence[Target] | None = None) -> Any:
         """Losses in training, detections in evaluation.
 
         Args:
-            images: N float tensors [3, H, W] in 0..1, sizes may differ.
+            images: N float tensors [3, H, W] in 0..1, sizes may differ; or, in training, regions of them whose
+                features are known, where nothing in front of the classifier is trained.
             targets: N of :class:`~lt_train.data.target.Target`; needed in training.
 
         Returns:
@@ -178,6 +180,8 @@ class LongTailDetector(GeneralizedRCNN):
         Raises:
             DataError: A target cannot be trained on.
         """
+        if isinstance(images, KnownRegions):
+            return losses_of_known(self, images, targets or [])
         # what lies on a GPU was checked before it went there, or is the caller's to check: looking at it would wait
         if self.training and not (targets and targets[0]["boxes"].is_cuda):
             check_targets(targets, self.head.num_classes)

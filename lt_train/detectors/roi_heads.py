@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pad_sequence
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.ops import boxes as box_ops
 
@@ -37,6 +36,23 @@ from lt_train.randomness import keyed_generator
 # sides in pixels below which torchvision drops a detection
 MIN_SIDE = 1e-2
 PRE_NMS_TOPK = 10_000
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Regions that training draws from: proposals, then ground truth; one entry per image, A_i each.
+
+    Attributes:
+        boxes: N tensors [A_i, 4].
+        labels: N tensors [A_i] int64 in 0..C, -1 for one that is not drawn.
+        matched: N tensors [A_i] int64, index of the ground truth (0 where there is none).
+        truth: N tensors [n_i, 4], the ground truth.
+    """
+
+    boxes: list[Tensor]
+    labels: list[Tensor]
+    matched: list[Tensor]
+    truth: list[Tensor]
 
 
 @dataclass(frozen=True)
@@ -196,38 +212,45 @@ class LongTailRoIHeads(RoIHeads):
         box_features = self.embed(pooled)
         found = self.detections(self.scores(box_features, pooled), box_features, proposals, image_shapes)
         if self.has_mask():
-            boxes, labels = [d["boxes"] for d in found], [d["labels"] for d in found]
-            probabilities = self.masks(features, boxes, torch.cat(labels), image_shapes).float().sigmoid()
-            for detection, masks in zip(found, probabilities.split([len(b) for b in boxes]), strict=True):
-                detection["mask_probs"] = masks
+            self.add_masks(found, features, image_shapes)
         return found
 
-    def propose(self, proposals: list[Tensor], targets: Sequence[Target]) -> Regions:
-        """Regions to train on: proposals and ground truth, sampled by image with draws keyed "roi".
+    def add_masks(
+        self, found: list[dict[str, Tensor]], features: dict[str, Tensor], image_shapes: list[tuple[int, int]]
+    ) -> None:
+        """Gives detections their ``mask_probs``.
 
-        Proposals in an ignore region of their target are left out, see :mod:`lt_train.detectors.ignore`.
+        Args:
+            found: N detections in the resized images, see :meth:`detections`; changed.
+            features: Feature maps by level.
+            image_shapes: (height, width) of the N resized images.
+        """
+        boxes, labels = [d["boxes"] for d in found], [d["labels"] for d in found]
+        probabilities = self.masks(features, boxes, torch.cat(labels), image_shapes).float().sigmoid()
+        for detection, masks in zip(found, probabilities.split([len(b) for b in boxes]), strict=True):
+            detection["mask_probs"] = masks
+
+    def propose(self, proposals: list[Tensor], targets: Sequence[Target]) -> Regions:
+        """Regions to train on: candidates, sampled by image with draws keyed "roi"."""
+        found = self.candidates(proposals, targets)
+        chosen, positives = self.fg_bg_sampler.places(found.labels, image_seeds(targets, "roi"))
+        boxes, matched, labels = (
+            [part[index] for part, index in zip(column, chosen, strict=True)]
+            for column in (found.boxes, found.matched, found.labels)
+        )
+        # an image without ground truth encodes against a box of zeros, which no loss reads
+        matched_truth = [(t if len(t) else t.new_zeros(1, 4))[m] for t, m in zip(found.truth, matched, strict=True)]
+        return Regions(boxes, labels, matched, list(self.box_coder.encode(matched_truth, boxes)), positives)
+
+    def candidates(self, proposals: list[Tensor], targets: Sequence[Target]) -> Candidates:
+        """Proposals and ground truth, matched.
+
+        Proposals in an ignore region of their target are never drawn, see :mod:`lt_train.detectors.ignore`.
         """
         truth = [target["boxes"].to(proposals[0].dtype) for target in targets]
         boxes = self.add_gt_proposals(list(proposals), truth)
         matched, labels = self.assign_targets_to_proposals(boxes, truth, [target["labels"] for target in targets])
-        chosen, positives = self._sample(ignore_negatives(labels, boxes, targets), targets)
-        boxes, matched, labels = (
-            [part[index] for part, index in zip(column, chosen, strict=True)] for column in (boxes, matched, labels)
-        )
-        # an image without ground truth encodes against a box of zeros, which no loss reads
-        matched_truth = [(t if len(t) else t.new_zeros(1, 4))[m] for t, m in zip(truth, matched, strict=True)]
-        return Regions(boxes, labels, matched, list(self.box_coder.encode(matched_truth, boxes)), positives)
-
-    def _sample(self, labels: Sequence[Tensor], targets: Sequence[Target]) -> tuple[list[Tensor], tuple[int, ...]]:
-        """Positions of the boxes to train on, N tensors, positives first; and how many of each are positive."""
-        padded = pad_sequence(list(labels), batch_first=True, padding_value=-1)
-        found = self.fg_bg_sampler(padded, image_seeds(targets, "roi"))
-        # how many regions there are shapes all that follows: the device is waited for here, once for the batch
-        counts = torch.stack([part.sum(dim=1) for part in found.taken.tensor_split([found.positives], dim=1)])
-        positives, negatives = counts.tolist()
-        rows = zip(found.index, positives, negatives, strict=True)
-        first = found.positives
-        return [torch.cat([row[:p], row[first : first + n]]) for row, p, n in rows], tuple(positives)
+        return Candidates(boxes, ignore_negatives(labels, boxes, targets), matched, truth)
 
     def pool(self, features: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
         """Features [R, D] of the regions in front of classifier and box regressor."""
@@ -259,11 +282,15 @@ class LongTailRoIHeads(RoIHeads):
         Returns:
             [R, size of the kind], or ``None``.
         """
-        flat = pooled.flatten(start_dim=1)
         if kind in ("fc", "fc-relu"):
-            hidden: Tensor = self.box_head.fc7(F.relu(self.box_head.fc6(flat)))
+            hidden = self.hidden(pooled)
             return hidden if kind == "fc" else F.relu(hidden)
-        return flat if kind == "conv" else None
+        return pooled.flatten(start_dim=1) if kind == "conv" else None
+
+    def hidden(self, pooled: Tensor) -> Tensor:
+        """Pooled feature maps [R, channels, P, P] -> the second fully connected layer in front of its ReLU, [R, D]."""
+        hidden: Tensor = self.box_head.fc7(F.relu(self.box_head.fc6(pooled.flatten(start_dim=1))))
+        return hidden
 
     @property
     def calibration_sizes(self) -> dict[str, int]:

@@ -28,6 +28,7 @@ def start_or_resume(
     init_from: Path | None = None,
     force: bool = False,
     root: Path | None = None,
+    from_features: Path | None = None,
 ) -> bool:
     """Trains a recipe in a new run directory, or goes on with the run that is there.
 
@@ -40,6 +41,7 @@ def start_or_resume(
         init_from: A run directory or checkpoint whose weights a new run starts from.
         force: Replace a run that exists; not with ``resume``.
         root: What relative paths of the recipe are relative to, see :func:`lt_train.recipe.load.load_noted`.
+        from_features: What ``lt-train cache --out`` was given, to train a classifier without opening an image.
 
     Returns:
         Whether the run is finished, as far as this process can say: of several processes the first.
@@ -63,7 +65,16 @@ def start_or_resume(
         loaded, notes = load_noted(recipe, overrides, root=root)
         from lt_train.engine.fit import fit_together
 
-        fit_together(loaded, out, processes, init_from=init_from, resume=goes_on, force=force, notes=notes)
+        fit_together(
+            loaded,
+            out,
+            processes,
+            init_from=init_from,
+            resume=goes_on,
+            force=force,
+            from_features=from_features,
+            notes=notes,
+        )
         return True
 
     try:

@@ -26,6 +26,7 @@ from lt_train.detectors.table import named_detector
 from lt_train.detectors.weights import HEAD, LoadReport
 from lt_train.engine.losses import Losses, TrainingStopped
 from lt_train.engine.optim import make_optimizer
+from lt_train.features.training import KnownTraining
 from lt_train.processes import Processes
 from lt_train.recipe.methods import METHODS
 from lt_train.recipe.sections import Recipe
@@ -60,6 +61,7 @@ class RunState:
         masks: What of the instances' masks targets hold.
         bad_images: Images that this process left out since it started.
         unseen: How many of the held-out images, the first of them, neither this run nor one it came from has seen.
+        features: What the run is trained from in place of images, or ``None``.
         heads: What the head carried before each of the last two steps, by their index.
     """
 
@@ -78,6 +80,7 @@ class RunState:
     masks: MaskForm = "none"
     bad_images: BadImages | None = None
     unseen: int = 0
+    features: KnownTraining | None = None
     trained: nn.Module = field(init=False)
     heads: dict[int, dict[str, Tensor]] = field(default_factory=dict)
 
