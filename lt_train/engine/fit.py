@@ -24,7 +24,7 @@ from lt_train.engine.resume import as_begun, read_begun
 from lt_train.engine.state import RunState, checkpoint_content, start_state
 from lt_train.engine.step import Draws, LossesOf, losses_of_images, name_lost_workers, train_step
 from lt_train.engine.together import describe_processes, left_out_by_all, share_statistics, things_seen
-from lt_train.engine.usage import StepTimer, Waiting, memory_gib
+from lt_train.engine.usage import StepTimer, Waiting, expected_time, memory_gib
 from lt_train.evaluation.figures.table import explanations
 from lt_train.evaluation.measure import Choices, Measured
 from lt_train.features.training import check_same_features, features_to_record, open_training, refuse_other_parts
@@ -38,7 +38,6 @@ from lt_train.report.run_report import draw_run_report
 from lt_train.runs.checkpoint import save_checkpoint
 from lt_train.runs.data import RunData, data_record, describe_data, load_run_data, make_plan, written_notes
 from lt_train.runs.directory import RunDir, create_run_dir, new_run, resumed_run, write_environment
-from lt_train.runs.live import duration
 from lt_train.runs.log import RunLog, SilentLog
 from lt_train.runs.model import choose_device
 from lt_train.runs.trackers import Tracker, make_trackers
@@ -318,14 +317,8 @@ def _steps(recipe: Recipe, data: RunData, plan: Plan, state: RunState, log: RunL
         if due:
             log.step({"loss": sum(values.values()), **values, "lr": lr, **_usage(timer, device)})
         if state.done == first + TIMED and total - first >= LEAST_TIMED:
-            log.line(_expected_time(timer, plan, total - state.done))
+            log.line(expected_time(timer, plan.epoch_steps(0), total - state.done))
         yield step
-
-
-def _expected_time(timer: StepTimer, plan: Plan, steps: int) -> str:
-    """How long an epoch and all steps that remain are going to take, by those that were taken."""
-    epoch, left = (duration(timer.seconds_left(n) or 0.0) for n in (plan.epoch_steps(0), steps))
-    return f"time: about {epoch} an epoch and {left} for the {steps:,} steps to come, without evaluation"
 
 
 def _usage(timer: StepTimer, device: torch.device) -> dict[str, float]:
