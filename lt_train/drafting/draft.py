@@ -146,7 +146,7 @@ def _start(facts: Facts, wishes: Wishes) -> Start:
 
 
 def _files(sources: Sources, images: Path, val_images: Path, folder: Path) -> list[Choice]:
-    kind = "the dataset directory" if sources.train.is_dir() else "the training part"
+    kind = "the dataset directory" if sources.train.is_dir() else "what is trained on"
     choices = [
         Choice("data.train.annotations", _relative(sources.train, folder), f"{kind}; relative to this file"),
         Choice("data.train.images", _relative(images, folder), "the folder that file names are relative to"),

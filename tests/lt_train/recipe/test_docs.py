@@ -83,7 +83,9 @@ def test_command_lines_can_be_typed(line):
     assert not given.get("overrides") or "recipe" in given or "run" in given
     if "recipe" in given:
         source = given["recipe"] if given["recipe"] in recipe_names() else BASE
-        assert given["recipe"] in (*recipe_names(), *PLACEHOLDERS) or given["recipe"].endswith("recipe.yaml")
+        assert given["recipe"] in (*recipe_names(), *PLACEHOLDERS) or given["recipe"].endswith(
+            ("recipe.yaml", "my.yaml")
+        )
         load_recipe(source, [text for text in given["overrides"] if text not in PLACEHOLDERS])
     if given.get("searched"):
         parse_search(given["searched"])
