@@ -143,8 +143,13 @@ def absolute(content: Mapping[str, Any]) -> dict[str, Any]:
 def with_absolute_paths(recipe: Recipe) -> Recipe:
     """A recipe that means the same from everywhere; it knows what was written (:attr:`Recipe.written`)."""
     plain = recipe.to_plain()
-    written = {key: WrittenPath(text, WORKING_DIRECTORY) for key, text in paths_in(plain) if not os.path.isabs(text)}
-    return Recipe.model_validate(absolute(plain)).with_written({**written, **recipe.written})
+    return Recipe.model_validate(absolute(plain)).with_written({**relative_paths(recipe), **recipe.written})
+
+
+def relative_paths(recipe: Recipe) -> dict[str, WrittenPath]:
+    """The paths of a recipe that are relative to the working directory, by key."""
+    paths = paths_in(recipe.to_plain())
+    return {key: WrittenPath(text, WORKING_DIRECTORY) for key, text in paths if not os.path.isabs(text)}
 
 
 def paths_record(recipe: Recipe) -> dict[str, dict[str, str]]:

@@ -23,7 +23,7 @@ from lt_data.files.writing import refuse_unnamable, write_whole
 from lt_data.versions import PACKAGE, version_of
 from lt_train.recipe.load import read_recipe_file, resolved_recipe
 from lt_train.recipe.origins import format_yaml
-from lt_train.recipe.paths import changed_paths, check_root, locate, paths_record
+from lt_train.recipe.paths import changed_paths, check_root, locate, paths_record, relative_paths
 from lt_train.recipe.sections import Recipe, WrittenPath
 from lt_train.runs.lock import LOCK, refuse_written, writing_run
 
@@ -127,7 +127,8 @@ class RunDir:
         written = _written_paths(self.data)
         if root is None:
             base = f"where {self.path} was started"
-            return recipe.with_written({key: WrittenPath(text, base) for key, text in written.items()})
+            noted = {key: WrittenPath(text, base) for key, text in written.items()}
+            return recipe.with_written({**relative_paths(recipe), **noted})
         as_written = changed_paths(recipe.to_plain(), lambda key, path: written.get(key, path))
         located = locate(as_written, check_root(root), f"--root {root}", strict=True)
         return resolved_recipe(located.content, where=str(self.recipe)).with_written(located.written)

@@ -120,4 +120,8 @@ def test_a_run_is_used_from_anywhere_and_its_data_may_move(make_tiny_recipe, tin
     run.data.write_text(json.dumps(older))
     run.recipe.write_text(yaml.safe_dump(content))
     assert str(run.load_recipe().data.val.images) == "pool/images"
+    with pytest.raises(
+        LtError, match="^data.val.annotations: pool/annotations.json is relative to the working directory"
+    ):
+        evaluate_run(run.path, out=elsewhere / "third")
     assert run.load_recipe(tmp_path / "moved").data.val.images == tmp_path / "moved/pool/images"
