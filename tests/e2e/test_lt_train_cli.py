@@ -116,8 +116,8 @@ def test_files_of_groups_and_factors_are_trained_with(quickstart, tmp_path):
     run = lt_train("fit", "quickstart", *asked, *ours, "--out", "run", cwd=tmp_path)
     assert run.exit_code == 0, run.stderr
     log = (tmp_path / "run/train.log").read_text()
-    assert f"from data.groups=groups.json, which beats {places['data'] / 'groups.json'}" in log
-    assert f"from sampler.factors=factors.csv, which beats {places['data'] / 'repeat_factors.csv'}" in log
+    assert f"from data.groups={tmp_path}/groups.json, which beats {places['data'] / 'groups.json'}" in log
+    assert f"from sampler.factors={tmp_path}/factors.csv, which beats {places['data'] / 'repeat_factors.csv'}" in log
     record = json.loads((tmp_path / "run/data.json").read_text())
     assert [*record["groups"]] == ["rare", "common", "frequent"]
 
