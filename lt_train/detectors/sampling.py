@@ -37,6 +37,35 @@ class Chosen:
     positives: int
 
 
+@dataclass(frozen=True)
+class Regions:
+    """Regions sampled for training; one entry per image, R_i regions each, those that stand for an object first.
+
+    Attributes:
+        boxes: N tensors [R_i, 4].
+        labels: N tensors [R_i] int64 in 0..C.
+        matched: N tensors [R_i] int64, index of the ground truth (0 where there is none).
+        box_targets: N tensors [R_i, 4], encoded regression targets.
+        positives: How many regions of each image stand for an object.
+    """
+
+    boxes: list[Tensor]
+    labels: list[Tensor]
+    matched: list[Tensor]
+    box_targets: list[Tensor]
+    positives: tuple[int, ...]
+
+    def foreground(self) -> Regions:
+        """The regions that stand for an object."""
+
+        def first(column: list[Tensor]) -> list[Tensor]:
+            return [part[:n] for part, n in zip(column, self.positives, strict=True)]
+
+        return Regions(
+            first(self.boxes), first(self.labels), first(self.matched), first(self.box_targets), self.positives
+        )
+
+
 class BoxSampler:
     """Draws ``batch_size_per_image`` boxes of an image, at most ``positive_fraction`` of them positive.
 
@@ -130,11 +159,20 @@ def torchvision_priorities(labels: Tensor) -> Tensor:
     return priority
 
 
-def image_seeds(targets: Sequence[Mapping[str, Any]], purpose: str) -> list[int | None]:
-    """The key of each image's draw, of its target's ``draw_seed`` and ``purpose``; ``None`` where it has none."""
-    return [draw_seed(t["draw_seed"], purpose) if "draw_seed" in t else None for t in targets]
+def image_seeds(targets: Sequence[Mapping[str, Any]], purpose: str, *key: int) -> list[int | None]:
+    """The key of each image's draw, of its target's ``draw_seed``, ``purpose`` and key; ``None`` where it has none."""
+    return [draw_seed(t["draw_seed"], purpose, *key) if "draw_seed" in t else None for t in targets]
 
 
-def batch_generator(targets: Sequence[Mapping[str, Any]], purpose: str) -> torch.Generator | None:
-    """The generator of what is drawn once for a batch, keyed by the first target's ``draw_seed`` and ``purpose``."""
-    return keyed_generator(targets[0]["draw_seed"], purpose) if "draw_seed" in targets[0] else None
+def batch_generator(targets: Sequence[Mapping[str, Any]], purpose: str, *key: int) -> torch.Generator | None:
+    """The generator of what is drawn once for a batch, keyed as the draws of its first image are."""
+    return keyed_generator(targets[0]["draw_seed"], purpose, *key) if "draw_seed" in targets[0] else None
+
+
+def objects_of(regions: Regions, targets: Sequence[Target]) -> Tensor:
+    """[R] int64: which object of the batch a region stands for, counted over all images; -1 for the background."""
+    first, numbers = 0, []
+    for labels, matched, target in zip(regions.labels, regions.matched, targets, strict=True):
+        numbers.append((matched + first).where(labels > 0, -1))
+        first += len(target["labels"])
+    return torch.cat(numbers)

@@ -286,8 +286,7 @@ def _fit(
 ) -> list[str]:
     """What the calibration takes from classifier, boxes and one pass over the training images; notes."""
     calibration = _calibration_of(model)
-    for classifier in model.classifiers().values():
-        calibration.attach(classifier)
+    model.start_calibration()
     if calibration.wants_boxes:
         # every process looks at all of them: no image is opened
         calibration.fit_boxes(*(torch.from_numpy(part) for part in box_centres(data.train)))
@@ -304,13 +303,8 @@ def _fit(
                 processes.check()
                 if not images:
                     continue
-                calibration.fit(
-                    *model.labelled_features(
-                        [as_input(image, device) for image in images],
-                        [on_device(target, device) for target in targets],
-                        kind=calibration.features,
-                        regions=calibration.regions,
-                    )
+                model.fit_calibration(
+                    [as_input(image, device) for image in images], [on_device(target, device) for target in targets]
                 )
                 done += len(images)
                 bar(done, total)

@@ -22,7 +22,7 @@ from lt_data.errors import RecipeError
 from lt_train.data.bad_images import BadImages
 from lt_train.data.target import MaskForm
 from lt_train.detectors import LongTailDetector, set_trainable
-from lt_train.detectors.weights import HEAD, LoadReport
+from lt_train.detectors.weights import LoadReport
 from lt_train.engine.losses import Losses, TrainingStopped
 from lt_train.engine.optim import make_optimizer
 from lt_train.processes import Processes
@@ -85,11 +85,11 @@ class RunState:
         """Keeps what the head carries before a step; that a step went wrong is known after the next one has begun."""
         if self.model.head.carries_state:
             self.heads = {i: kept for i, kept in self.heads.items() if i == step - 1}
-            self.heads[step] = self.model.head.state()
+            self.heads[step] = self.model.head_state()
 
     def head_before(self, step: int) -> dict[str, Tensor]:
         """What the head carried before a step, by the names of the model; empty where that is what it has now."""
-        return {f"{HEAD}{name}": value for name, value in self.heads.get(step, {}).items()}
+        return self.heads.get(step, {})
 
     @contextmanager
     def gradients_stay(self) -> Iterator[None]:
