@@ -5,7 +5,7 @@ Shapes: C foreground classes, L logits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -18,7 +18,7 @@ from lt_data.errors import RecipeError
 from lt_train.classifiers import make_classifier
 from lt_train.detectors.detector import LongTailDetector
 from lt_train.detectors.roi_heads import PRE_NMS_TOPK
-from lt_train.detectors.table import DETECTORS, DetectorSpec
+from lt_train.detectors.table import DETECTORS, FAMILIES, DetectorSpec
 from lt_train.detectors.weights import load_weights
 from lt_train.heads.shared.base import Head
 from lt_train.heads.shared.classifier_options import ClassifierOptions
@@ -38,6 +38,8 @@ def build_detector(
     max_size: int = 1333,
     micro_batch_images: int | None = None,
     mask_target: str = "exact",
+    stage_scores: str = "logits",
+    semantic: str = "none",
     generator: torch.Generator | None = None,
 ) -> LongTailDetector:
     """A detector for the classes of ``head``, with everything trainable; see ``set_trainable``.
@@ -60,6 +62,8 @@ def build_detector(
         micro_batch_images: Images per micro-batch of the head's loss, to equal a run on several devices; ``None`` is
             the whole batch.
         mask_target: ``exact`` or ``polygon``, see :mod:`lt_train.data.mask_targets`.
+        stage_scores: What a cascade averages over its stages: ``logits`` or ``probabilities``.
+        semantic: Whether Hybrid Task Cascade has a branch for ``stuff``, or ``none``.
         generator: Source of the initial weights; ``None`` draws from PyTorch's global generator.
 
     Returns:
@@ -79,19 +83,21 @@ def build_detector(
         "box_detections_per_img": num_detections,
     }
     pretrained = spec.trunk.pretrained and weights != "none"
+    options = family_options(name, {"stage_scores": stage_scores, "semantic": semantic})
     with _drawing_from(generator):
         stock = stock_model(spec, head.num_classes, pretrained=pretrained, **settings)
         predictor = stock.roi_heads.box_predictor
         predictor.cls_score = _classifier_of(head, predictor.cls_score.in_features)
         head.initialise(predictor.cls_score.bias)
-    model = LongTailDetector.from_stock(
-        stock,
-        head,
-        frozen=spec.trunk.frozen if pretrained else (),
-        pre_nms_topk=pre_nms_topk,
-        micro_batch_images=micro_batch_images,
-        mask_target=mask_target,
-    )
+        model: LongTailDetector = _model_class(spec).from_stock(
+            stock,
+            head,
+            frozen=spec.trunk.frozen if pretrained else (),
+            pre_nms_topk=pre_nms_topk,
+            micro_batch_images=micro_batch_images,
+            mask_target=mask_target,
+            **options,
+        )
     model.load_report = load_weights(model, weights if load_pretrained else "none", own_categories=own_categories)
     return model
 
@@ -104,6 +110,37 @@ def _classifier_of(head: Head, in_features: int) -> nn.Linear:
     return make_classifier(
         options.classifier, in_features, head.num_logits, scale=options.scale, learn_scale=options.learn_scale
     )
+
+
+def _model_class(spec: DetectorSpec) -> Any:
+    """The class that makes detectors of a family."""
+    module, _, attribute = spec.family.model.partition(":")
+    return getattr(import_module(module), attribute)
+
+
+# what the options of some families are where a detector does not have them
+ABSENT_OPTIONS = {"stage_scores": "logits", "semantic": "none"}
+
+
+def family_options(name: str, given: Mapping[str, str]) -> dict[str, str]:
+    """Those of the options that a detector has.
+
+    Args:
+        name: A key of ``DETECTORS``.
+        given: Values of all options that some family has.
+
+    Raises:
+        RecipeError: One is set that it does not have.
+    """
+    family = DETECTORS[name].family
+    for option, value in given.items():
+        if option not in family.options and value != ABSENT_OPTIONS[option]:
+            having = ", ".join(key for key, other in FAMILIES.items() if option in other.options)
+            raise RecipeError(
+                f"model.{option}: got {value}, and model.name={name} has no such part; allowed with the detectors "
+                f"{having}, or leave it out"
+            )
+    return {option: given[option] for option in family.options}
 
 
 def stock_model(spec: DetectorSpec, num_classes: int, *, pretrained: bool = False, **settings: Any) -> Any:

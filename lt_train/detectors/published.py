@@ -13,7 +13,7 @@ from torchvision.models import ResNet50_Weights
 
 from lt_data.errors import DataError, RecipeError
 from lt_data.versions import install_command
-from lt_train.detectors.table import DETECTORS, LITE0, RESNET50, detector_of_weights
+from lt_train.detectors.table import DETECTORS, FAMILIES, LITE0, RESNET50, detector_of_weights
 from lt_train.detectors.weight_files import COCO_FILES
 
 # package of LITE0's weights, and the file inside; the name ends in the first digits of its SHA-256
@@ -40,6 +40,13 @@ def published_weights(model: Any, name: str) -> Path:
         models = "ResNet-50 and EfficientNet-Lite0" if name == "imagenet" else "ResNet-50"
         other = "none, imagenet" if trunk == LITE0 else "none"
         raise RecipeError(f"model.weights: {name!r} exists for the {models} models; allowed are {other} or a file")
+    family = DETECTORS[detector].family if detector else None
+    if name == "coco" and family not in (FAMILIES["faster_rcnn"], FAMILIES["mask_rcnn"]):
+        kind = family.kind if family else "this model"
+        raise RecipeError(
+            f"model.weights: 'coco' exists for Faster and Mask R-CNN, not for {kind}; allowed are none, imagenet or a "
+            "file"
+        )
     if name == "imagenet":
         weights: Any = ResNet50_Weights.IMAGENET1K_V1
     else:

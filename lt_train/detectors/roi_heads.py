@@ -206,12 +206,22 @@ class LongTailRoIHeads(RoIHeads):
         ``proposals`` are not looked at where ``regions`` is ``ground-truth``.
         """
         boxes, labels = self.boxes_to_fit(proposals, targets, regions)
+        return [self.features_of(features, boxes, labels, image_shapes, kind)]
+
+    def features_of(
+        self,
+        features: dict[str, Tensor],
+        boxes: list[Tensor],
+        labels: list[Tensor],
+        image_shapes: list[tuple[int, int]],
+        kind: str,
+    ) -> tuple[Tensor, Tensor]:
+        """Features of a kind, or ``logits``, of the regions of all images; and their labels."""
         pooled = self.box_roi_pool(features, boxes, image_shapes)
-        if kind == "logits":
-            return [(self.classify(self.embed(pooled)).float(), torch.cat(labels))]
-        found = self.calibration_features(pooled, kind)
+        logits = kind == "logits"
+        found = self.classify(self.embed(pooled)) if logits else self.calibration_features(pooled, kind)
         assert found is not None, f"internal error: no features are called {kind}"
-        return [(found.float(), torch.cat(labels))]
+        return found.float(), torch.cat(labels)
 
     def boxes_to_fit(
         self, proposals: list[Tensor], targets: Sequence[Target], regions: str

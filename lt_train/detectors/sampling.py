@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lt_train.data.target import Target
 from lt_train.randomness import draw_seed, keyed_generator
 
 _BITS = 32

@@ -163,13 +163,13 @@ def _check_same_detector(model: Any, state: Mapping[str, Tensor], where: str, *,
     if theirs is None or ours is None or theirs == ours:
         return
     if trunk_only and DETECTORS[theirs].trunk != DETECTORS[ours].trunk:
-        wanted = (DETECTORS[theirs].trunk, DETECTORS[ours].masks)
-        other = next(name for name, spec in DETECTORS.items() if (spec.trunk, spec.masks) == wanted)
+        wanted = (DETECTORS[theirs].trunk, DETECTORS[ours].family)
+        other = next(name for name, spec in DETECTORS.items() if (spec.trunk, spec.family) == wanted)
         raise DataError(
             f"weights {where}: they are of the trunk of {other}, the recipe's model is {ours}; "
             f"set model.name={other}, or give weights of a {ours}"
         )
-    if not trunk_only and any(f"{layer}.weight" in state for layer in model.classifiers()):
+    if not trunk_only:
         raise DataError(
             f"weights {where}: they are of a {DETECTORS[theirs].kind} ({theirs}), the recipe's model is {ours}; "
             f"set model.name={theirs}, or give weights of a {ours}"

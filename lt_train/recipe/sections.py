@@ -127,6 +127,12 @@ class ModelSection(Section):
     mask_target: Literal["exact", "polygon"] = Field(
         "exact", description="Targets of the mask loss: shares as torchvision's, or 0 and 1 drawn from polygons."
     )
+    stage_scores: Literal["logits", "probabilities"] = Field(
+        "logits", description="What a cascade averages over its stages: as mmdetection and BAGS do, or as detectron2."
+    )
+    semantic: Literal["stuff", "none"] = Field(
+        "none", description="Whether htc has a branch that learns stuff from the maps in data.train.stuff."
+    )
 
     @field_validator("min_size", mode="before")
     @classmethod
