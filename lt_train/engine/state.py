@@ -57,6 +57,7 @@ class RunState:
         processes: This process among those that train together; all of their states are equal.
         trained: What is called for losses: the model, or what averages its gradients over the processes.
         masks: What of the instances' masks targets hold.
+        stuff: Whether targets hold a stuff map.
         bad_images: Images that this process left out since it started.
         heads: What the head carried before each of the last two steps, by their index.
     """
@@ -74,6 +75,7 @@ class RunState:
     notes: list[str] = field(default_factory=list)
     processes: Processes = field(default_factory=Processes)
     masks: MaskForm = "none"
+    stuff: bool = False
     bad_images: BadImages | None = None
     trained: nn.Module = field(init=False)
     heads: dict[int, dict[str, Tensor]] = field(default_factory=dict)
@@ -183,6 +185,7 @@ def start_state(
         notes=notes,
         processes=processes or Processes(),
         masks=data.dataset.masks,
+        stuff=data.dataset.stuff is not None,
     )
 
 

@@ -73,7 +73,10 @@ def _backward(state: RunState, images: list[Tensor], targets: list[Target], *, p
     device = next(state.model.parameters()).device
     weight = float(bool(images))
     if not images:
-        images, targets = [torch.zeros(3, BLANK_SIDE, BLANK_SIDE, dtype=torch.uint8)], [blank_target(state.masks)]
+        images, targets = (
+            [torch.zeros(3, BLANK_SIDE, BLANK_SIDE, dtype=torch.uint8)],
+            [blank_target(state.masks, stuff=state.stuff)],
+        )
     if device.type != "cpu":
         # the model does it where looking at numbers costs nothing
         check_targets(targets, state.model.head.num_classes)

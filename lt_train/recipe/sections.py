@@ -76,10 +76,18 @@ class Files(Section):
     images: Path = Field(description="Folder that the file names are relative to.")
 
 
+class TrainFiles(Files):
+    """What is trained on."""
+
+    stuff: Path | None = Field(
+        None, description="Folder of COCO-Stuff's PNG maps, by the images' names; for model.semantic=stuff."
+    )
+
+
 class DataSection(Section):
     """What is trained on and evaluated on."""
 
-    train: Files
+    train: TrainFiles
     val: Files | None = Field(None, description="Validation data; without it there is no evaluation and no best.")
     groups: Groups = Field(
         None,
@@ -314,6 +322,26 @@ class Recipe(Section):
             raise ValueError(
                 f"train: got scale, and head.classifier={self.head.classifier} has no factor to train; set "
                 "head.classifier=scaled, or train=classifier"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _stuff_maps(self) -> Recipe:
+        stuff, semantic = self.data.train.stuff, self.model.semantic == "stuff"
+        if stuff is not None and not semantic:
+            raise ValueError(
+                f"data.train.stuff: got {stuff}, and model.semantic=none looks at no stuff map; set "
+                "model.semantic=stuff and a model.name of htc, or leave it out"
+            )
+        if semantic and self.train == "all" and stuff is None:
+            raise ValueError(
+                "model.semantic: got stuff, and there are no stuff maps to train it on; set data.train.stuff to the "
+                "folder of COCO-Stuff's stuffthingmaps, or model.semantic=none"
+            )
+        if stuff is not None and self.data.exif == "apply":
+            raise ValueError(
+                "data.exif: got apply, and stuff maps are of the pixels as they are stored; set data.exif=ignore, or "
+                "model.semantic=none"
             )
         return self
 

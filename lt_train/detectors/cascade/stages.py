@@ -106,8 +106,10 @@ def _predictor(stock: Any, index: int) -> FastRCNNPredictor:
 def fresh_like(module: Any) -> Any:
     """A module of the same layers, with first weights of its own that are as large; ``None`` of ``None``."""
     fresh = copy.deepcopy(module)
-    for layer in fresh.modules() if fresh is not None else ():
+    layers: list[Any] = [] if fresh is None else [*fresh.modules()]
+    for layer in layers:
         if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            assert layer.bias is not None
             size, set_biases = layer.weight.detach().std(), layer.bias.detach() != 0
             layer.reset_parameters()
             # the layers differ in how they were first drawn

@@ -1,6 +1,7 @@
-"""Cascades: the numbers of the stages, what is averaged, and that one stage, or three equal ones, are a single stage."""
+"""Cascades: the numbers of the stages, what is averaged, and that one stage, or three equal ones, are a single one."""
 
 import copy
+from itertools import pairwise
 
 import pytest
 import torch
@@ -218,7 +219,7 @@ def test_stages_sample_what_the_one_before_refined_and_the_objects_anew(name, mo
     steps = [(i, purpose) for i in range(3) for purpose in ("roi", "mask-roi")[: 2 if interleaved else 1]]
     assert [(index, purpose) for index, purpose, _, _ in calls] == steps
     boxes = [(sizes, found) for _, purpose, sizes, found in calls if purpose == "roi"]
-    for (_, before), (sizes, _) in zip(boxes, boxes[1:], strict=False):
+    for (_, before), (sizes, _) in pairwise(boxes):
         for target, regions, size in zip(targets, before.boxes, sizes, strict=True):
             own = (regions[:, None] == target["boxes"][None]).all(dim=2).any(dim=1)
             assert own.sum() > 0
@@ -247,7 +248,9 @@ def test_stage_two_computes_no_masks_and_no_boxes_but_refines(name):
     model, (images, targets) = small(name, "bags"), batch([1, 2])
     names = set_trainable(model, "classifier")
     stages = range(3)
-    assert names == [f"roi_heads.stages.{i}.box_predictor.cls_score.{part}" for i in stages for part in ("weight", "bias")]
+    assert names == [
+        f"roi_heads.stages.{i}.box_predictor.cls_score.{part}" for i in stages for part in ("weight", "bias")
+    ]
     calls = []
     if model.has_masks:
         model.roi_heads.of_stages[2].mask_head.register_forward_hook(lambda *_: calls.append("masks"))
@@ -292,9 +295,7 @@ def test_initial_weights_of_the_stages_differ_and_come_from_the_generator():
 def with_calibration(name, **options):
     model = small("cascade_rcnn_small", score_threshold=0.0)
     for i, stage in enumerate(model.roi_heads.of_stages):
-        torch.nn.init.normal_(
-            stage.box_predictor.cls_score.weight, std=0.1, generator=torch.Generator().manual_seed(i)
-        )
+        torch.nn.init.normal_(stage.box_predictor.cls_score.weight, std=0.1, generator=torch.Generator().manual_seed(i))
     model.add_calibration(name, **options)
     return model
 
@@ -329,7 +330,10 @@ def test_class_means_of_each_stage_are_of_its_own_features(boxes):
     parts = model.roi_heads.calibration.parts
     assert not torch.equal(parts[0].sums, parts[2].sums)
     objects = sum(len(t["labels"]) for t in targets)
-    assert all(int(part.seen.sum()) == objects if boxes == "ground-truth" else objects <= int(part.seen.sum()) for part in parts)
+    assert all(
+        int(part.seen.sum()) == objects if boxes == "ground-truth" else objects <= int(part.seen.sum())
+        for part in parts
+    )
     model.eval()
     with torch.no_grad():
         batched, _ = model.transform(images, None)
