@@ -12,7 +12,6 @@ from tests.lt_train.pictures import leave_out_pictures
 
 # a detector and what it needs beside the usual
 DETECTORS = {
-    "cascade_rcnn_small": ("model.stage_scores=probabilities",),
     "cascade_mask_rcnn_small": (),
     "htc_small": ("model.semantic=stuff", "data.train.stuff=stuff"),
 }
@@ -82,7 +81,7 @@ def test_stage_one_stage_two_calibrations_and_what_is_done_with_them(name, folde
         assert sum(key.startswith("roi_heads.calibration.stages.") for key in found) >= 6
         assert all(torch.equal(value, found[key]) for key, value in before.items())
     metrics = json.loads((folder / f"{base}-bags/eval/metrics.json").read_text())
-    assert set(metrics) >= ({"bbox", "segm"} if name != "cascade_rcnn_small" else {"bbox"})
+    assert set(metrics) >= {"bbox", "segm"}
     again = done("eval", f"{base}-bags", "--out", f"{base}-eval", cwd=folder)
     assert "AP" in again.output
     assert json.loads((folder / f"{base}-eval/metrics.json").read_text())["bbox"] == metrics["bbox"]
