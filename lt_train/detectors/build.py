@@ -5,7 +5,7 @@ Shapes: C foreground classes, L logits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -18,7 +18,7 @@ from lt_data.errors import RecipeError
 from lt_train.classifiers import make_classifier
 from lt_train.detectors.detector import LongTailDetector
 from lt_train.detectors.roi_heads import PRE_NMS_TOPK
-from lt_train.detectors.table import DETECTORS, FAMILIES, DetectorSpec
+from lt_train.detectors.table import DETECTORS, DetectorSpec, family_options
 from lt_train.detectors.weights import load_weights
 from lt_train.heads.shared.base import Head
 from lt_train.heads.shared.classifier_options import ClassifierOptions
@@ -116,31 +116,6 @@ def _model_class(spec: DetectorSpec) -> Any:
     """The class that makes detectors of a family."""
     module, _, attribute = spec.family.model.partition(":")
     return getattr(import_module(module), attribute)
-
-
-# what the options of some families are where a detector does not have them
-ABSENT_OPTIONS = {"stage_scores": "logits", "semantic": "none"}
-
-
-def family_options(name: str, given: Mapping[str, str]) -> dict[str, str]:
-    """Those of the options that a detector has.
-
-    Args:
-        name: A key of ``DETECTORS``.
-        given: Values of all options that some family has.
-
-    Raises:
-        RecipeError: One is set that it does not have.
-    """
-    family = DETECTORS[name].family
-    for option, value in given.items():
-        if option not in family.options and value != ABSENT_OPTIONS[option]:
-            having = ", ".join(key for key, other in FAMILIES.items() if option in other.options)
-            raise RecipeError(
-                f"model.{option}: got {value}, and model.name={name} has no such part; allowed with the detectors "
-                f"{having}, or leave it out"
-            )
-    return {option: given[option] for option in family.options}
 
 
 def stock_model(spec: DetectorSpec, num_classes: int, *, pretrained: bool = False, **settings: Any) -> Any:

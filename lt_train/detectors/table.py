@@ -9,6 +9,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from lt_data.errors import RecipeError
+
 
 @dataclass(frozen=True)
 class Family:
@@ -116,6 +118,29 @@ FAMILIES: Final[Mapping[str, Family]] = {
 DETECTORS: Final[Mapping[str, DetectorSpec]] = {
     f"{family}_{trunk}": DetectorSpec(FAMILIES[family], TRUNKS[trunk]) for family in FAMILIES for trunk in TRUNKS
 }
+# what the options of some families are where a detector does not have them
+ABSENT_OPTIONS: Final[Mapping[str, str]] = {"stage_scores": "logits", "semantic": "none"}
+
+
+def family_options(name: str, given: Mapping[str, str]) -> dict[str, str]:
+    """Those of the options that a detector has.
+
+    Args:
+        name: A key of ``DETECTORS``.
+        given: Values of all options that some family has.
+
+    Raises:
+        RecipeError: One is set that it does not have.
+    """
+    family = DETECTORS[name].family
+    for option, value in given.items():
+        if option not in family.options and value != ABSENT_OPTIONS[option]:
+            having = ", ".join(key for key, other in FAMILIES.items() if option in other.options)
+            raise RecipeError(
+                f"model.{option}: got {value}, and model.name={name} has no such part; allowed with the detectors "
+                f"{having}, or leave it out"
+            )
+    return {option: given[option] for option in family.options}
 
 
 def detector_of_weights(names: Collection[str]) -> str | None:

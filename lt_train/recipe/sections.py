@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WrapValidator, field_validator, model_validator
 
-from lt_data.errors import DataError, shown
+from lt_data.errors import DataError, RecipeError, shown
 from lt_data.files.pixels import ImageReading, parse_range
 from lt_data.groups import are_edges
 from lt_train.calibration import CalibrationOptions
 from lt_train.calibration.options import NoCalibration
 from lt_train.data.sampler_options import SamplerOptions, ShuffleSampler
-from lt_train.detectors.table import DETECTORS
+from lt_train.detectors.table import DETECTORS, family_options
 from lt_train.heads import HeadOptions
 from lt_train.heads.softmax.options import SoftmaxOptions
 from lt_train.options.errors import closest
@@ -323,6 +323,14 @@ class Recipe(Section):
                 f"train: got scale, and head.classifier={self.head.classifier} has no factor to train; set "
                 "head.classifier=scaled, or train=classifier"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _parts_of_the_detector(self) -> Recipe:
+        try:
+            family_options(self.model.name, {"stage_scores": self.model.stage_scores, "semantic": self.model.semantic})
+        except RecipeError as error:
+            raise ValueError(error.problems[0]) from None
         return self
 
     @model_validator(mode="after")

@@ -113,5 +113,7 @@ def test_stuff_maps_of_another_kind_are_refused_before_anything_is_trained(folde
     assert "1 of 12 stuff maps are missing" in lt_train(*given, "data.train.stuff=other", cwd=folder).output
     assert not (tmp_path / "run").exists()
     assert "there are no stuff maps to train it on" in lt_train(*given, cwd=folder).output
+    other = lt_train(*given, "model.name=mask_rcnn_small", "data.train.stuff=stuff", cwd=folder)
+    assert "model.semantic: got stuff, and model.name=mask_rcnn_small has no such part" in other.output
     unused = lt_train(*given[:2], "data.train.stuff=stuff", "--out", str(tmp_path / "run"), cwd=folder)
     assert "model.semantic=none looks at no stuff map" in unused.output

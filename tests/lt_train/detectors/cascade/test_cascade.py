@@ -280,6 +280,25 @@ def test_full_size_has_the_published_numbers_of_weights():
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == 3_800_700
 
 
+@pytest.mark.parametrize("head", ["equalization-v2", "bags", "droploss", "federated", "ecm"])
+def test_each_stage_has_a_head_of_its_own(head):
+    """One that carries counts, one that draws, and sigmoids."""
+    model, (images, targets) = small("cascade_rcnn_small", head), batch([1, 2])
+    losses = model(images, targets)
+    names = {key.partition(".")[2] for key in losses if key[0] == "s"}
+    assert {key for key in losses if key[0] == "s"} == {f"s{i}.{name}" for i in range(3) for name in names}
+    heads = model.heads()
+    assert [*heads] == [f"roi_heads.stages.{i}.head" for i in range(3)]
+    assert len({id(found) for found in heads.values()}) == 3
+    assert bool(model.head_state()) == model.head.carries_state
+    with model.head_state_kept():
+        before = model.head_state()
+        model(images, targets)
+        assert not before or any(not torch.equal(value, before[key]) for key, value in model.head_state().items())
+    torch.testing.assert_close(model.head_state(), before)
+    assert set(before) <= set(model.state_dict())
+
+
 def test_initial_weights_of_the_stages_differ_and_come_from_the_generator():
     first, again = (small("cascade_mask_rcnn_small", seed=4).state_dict() for _ in range(2))
     assert all(torch.equal(value, again[key]) for key, value in first.items())
