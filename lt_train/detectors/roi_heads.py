@@ -343,7 +343,7 @@ class LongTailRoIHeads(RoIHeads):
 
         Written out because torchvision's function looks for the foreground again, and takes logits.
         """
-        rows = deltas.view(len(deltas), -1, 4)
+        rows = deltas.view(len(deltas), deltas.shape[1] // 4, 4)
         parts = rows.split([len(part) for part in regions.labels])
         found = torch.cat([part[:n] for part, n in zip(parts, regions.positives, strict=True)])
         foreground = regions.foreground()
@@ -397,7 +397,9 @@ class LongTailRoIHeads(RoIHeads):
         if self.agnostic:
             boxes = self.decoded(deltas, proposals, shape)[region]
         else:
-            boxes = self.decoded(deltas.reshape(len(deltas), -1, 4)[region, label], proposals[region], shape)
+            boxes = self.decoded(
+                deltas.reshape(len(deltas), deltas.shape[1] // 4, 4)[region, label], proposals[region], shape
+            )
         keep = box_ops.remove_small_boxes(boxes, min_size=MIN_SIDE)
         boxes, score, label = boxes[keep], score[keep], label[keep]
         keep = box_ops.batched_nms(boxes, score, label, self.nms_thresh)[: self.detections_per_img]

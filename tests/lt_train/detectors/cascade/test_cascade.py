@@ -185,11 +185,14 @@ def test_order_of_the_objects_does_not_matter(name):
     torch.testing.assert_close(model(images, targets), model(images, other), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("ignored", [False, True])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_batch_without_objects_reaches_every_weight(name):
-    """Several processes wait for the gradient of each weight."""
+def test_a_batch_without_objects_reaches_every_weight(name, ignored):
+    """Several processes wait for the gradient of each weight; where all is ignored no stage has a region."""
     model = small(name, "bags")
     image, target = scene(1, objects=0)
+    if ignored:
+        target["ignore"] = torch.tensor([[-1e3, -1e3, 1e3, 1e3]])
     losses = model([image], [target])
     sum(losses.values()).backward()
     assert [n for n, p in model.named_parameters() if p.grad is None] == []
