@@ -397,9 +397,8 @@ class LongTailRoIHeads(RoIHeads):
         if self.agnostic:
             boxes = self.decoded(deltas, proposals, shape)[region]
         else:
-            boxes = self.decoded(
-                deltas.reshape(len(deltas), deltas.shape[1] // 4, 4)[region, label], proposals[region], shape
-            )
+            codes = deltas.reshape(len(deltas), deltas.shape[1] // 4, 4)[region, label]
+            boxes = self.decoded(codes, proposals[region], shape)
         keep = box_ops.remove_small_boxes(boxes, min_size=MIN_SIDE)
         boxes, score, label = boxes[keep], score[keep], label[keep]
         keep = box_ops.batched_nms(boxes, score, label, self.nms_thresh)[: self.detections_per_img]
