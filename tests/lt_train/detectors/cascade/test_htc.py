@@ -6,12 +6,13 @@ from torch import nn
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 
 from lt_data.errors import DataError
+from lt_train.data.dataset import flip_horizontally
 from lt_train.detectors import build_detector, set_trainable
 from lt_train.detectors.cascade.mask_flow import FlowMaskHead
 from lt_train.detectors.cascade.semantic import SemanticBranch, level_of_stride, stuff_cells
 from lt_train.detectors.mask_predictor import masks_of_labels
 from lt_train.heads import make_head
-from tests.lt_train.detectors.scenes import batch, small
+from tests.lt_train.detectors.scenes import batch, scene, small
 
 torch.set_num_threads(1)
 
@@ -156,6 +157,18 @@ def test_semantic_loss_is_the_mean_over_labelled_cells():
     nothing.backward()
     with pytest.raises(DataError, match="stuff: missing in a training target"):
         branch.loss(hidden, [{}, {}])
+
+
+def test_stuff_maps_are_mirrored_and_resized_with_their_image():
+    """By the nearest pixel: labels are not mixed."""
+    (image, target), stuff = scene(1, side=64), torch.zeros(64, 64, dtype=torch.uint8)
+    stuff[:, :10], stuff[20:] = 7, 90
+    mirrored, flipped = flip_horizontally(image, {**target, "stuff": stuff})
+    assert torch.equal(flipped["stuff"], stuff.flip(1))
+    transform = small("htc_small", side=96).transform.train()
+    _, resized = transform([mirrored], [{**flipped, "short_side": 96}])
+    rows = torch.arange(96) * 64 // 96
+    assert torch.equal(resized[0]["stuff"], stuff.flip(1)[rows][:, rows])
 
 
 @pytest.mark.parametrize(
