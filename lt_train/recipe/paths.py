@@ -18,7 +18,10 @@ from lt_train.recipe.sections import Recipe, WrittenPath
 
 VAL_PATHS: Final = ("data.val.annotations", "data.val.images")
 # what is read at the start of every run
-READ_KEYS: Final = ("data.train.annotations", "data.train.images", *VAL_PATHS, "data.groups", "sampler.factors")
+READ_KEYS: Final = (
+    *("data.train.annotations", "data.train.images", "data.train.stuff"),
+    *(*VAL_PATHS, "data.groups", "sampler.factors"),
+)
 PATH_KEYS: Final = (*READ_KEYS, "model.weights")
 # weights that are no file
 _NAMED_WEIGHTS: Final = ("none", "imagenet", "coco")

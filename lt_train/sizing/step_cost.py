@@ -46,7 +46,7 @@ class StepCost(NamedTuple):
 
 def image_size(recipe: Recipe) -> tuple[int, int]:
     """Width and height of a photo once the recipe has resized it."""
-    short = max(recipe.model.min_size_range or recipe.model.min_size)
+    short = max(recipe.model.short_sides)
     return min(recipe.model.max_size, round(short * _ASPECT)), min(short, recipe.model.max_size)
 
 
@@ -98,6 +98,8 @@ def _sample(
     if has_masks(recipe):
         outlines = [[[x1, y1, x2, y1, x2, y2, x1, y2]] for x1, y1, x2, y2 in boxes.tolist()]
         target["masks"] = InstanceMasks.from_segmentations(outlines, height, width)
+    if recipe.model.semantic == "stuff":
+        target["stuff"] = torch.zeros(height, width, dtype=torch.uint8, device=device)
     image = torch.rand(3, height, width, generator=keyed_generator(0, "step-cost"))
     return image.to(device), target
 

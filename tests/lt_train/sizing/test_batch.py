@@ -38,6 +38,17 @@ def test_the_batch_is_bounded_by_memory_and_by_the_length_of_an_epoch(options, b
     assert fitting_batch(COST, **options).images == batch
 
 
+def test_every_kind_of_detector_is_measured(tiny_recipe):
+    from lt_train.runs.data import load_run_data
+
+    data = load_run_data(tiny_recipe())
+    for name in ("faster_rcnn_small", "cascade_rcnn_small", "htc_small"):
+        options = ("model.semantic=stuff", "data.train.stuff=maps") if name.startswith("htc") else ()
+        recipe = tiny_recipe(f"model.name={name}", *options)
+        cost = step_cost(recipe, data.train.counts, data.groups, torch.device("cpu"), timed=True)
+        assert min(cost) > 0
+
+
 def test_a_batch_too_large_is_said():
     assert fitting_batch(COST, images=10_000, memory=GIB, gpu=True).why == (
         "a step of 1 needs about 3.0 of 1.0 GiB, which may be too much: it is the smallest"
