@@ -276,6 +276,10 @@ class Recipe(Section):
         """Options of the head without its name; a head that makes groups takes those of the data unless it has some."""
         return self.head.model_dump(exclude={"name"})
 
+    def __eq__(self, other: object) -> bool:
+        """Whether both describe the same run, whatever was written in the place of their paths."""
+        return isinstance(other, Recipe) and self.__dict__ == other.__dict__
+
     @property
     def written(self) -> Mapping[str, WrittenPath]:
         """Relative paths that this recipe has joined to what they are relative to, by key."""
