@@ -6,7 +6,7 @@ the detections are the same too (padding makes scores depend on the batch).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +31,10 @@ from lt_train.data.images import as_input, read_image
 from lt_train.data.workers import started
 from lt_train.detectors import LongTailDetector
 from lt_train.evaluation import Detections, join_detections, model_detections
+from lt_train.inference.kept import ALL, Kept
 from lt_train.memory import inference_advice, named_memory
 from lt_train.processes import Processes, process_device
+from lt_train.recipe.load import resolved_recipe
 from lt_train.recipe.sections import Recipe
 from lt_train.runs.checkpoint import load_result
 from lt_train.runs.compute import prepare
@@ -42,6 +44,8 @@ from lt_train.runs.metadata import trained_groups
 from lt_train.runs.model import choose_device, make_model
 
 T = TypeVar("T")
+# pixels a side: a multiple of every stride, and next to nothing to compute
+_SQUARE = 128
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ class ImageDetections(msgspec.Struct):
     detections: Detections
 
 
-class Found(msgspec.Struct):
+class FoundById(msgspec.Struct):
     """What was found in several images, by image id.
 
     Attributes:
@@ -122,7 +126,7 @@ class Found(msgspec.Struct):
         return pack(self)
 
     @classmethod
-    def from_bytes(cls, content: bytes) -> Found:
+    def from_bytes(cls, content: bytes) -> FoundById:
         """What another process gave as :meth:`to_bytes`."""
         return unpack(content, cls)
 
@@ -168,12 +172,55 @@ def load_trained(
     if checkpoint == "best" and not run.best.is_file():
         raise DataError(f"{run.best}: not there; a run has a best checkpoint once it was evaluated on validation data")
     path = run.checkpoint(checkpoint)
+    return _trained(load_result(path), path, recipe, run.data, where)
+
+
+def load_trained_file(path: Path, *, device: str | None = None) -> Trained:
+    """The model of a checkpoint file, with the recipe that is in it.
+
+    Args:
+        path: The checkpoint; in the run directory that it was written to, or anywhere if its recipe has the bounds of
+            the groups.
+        device: As for :func:`load_trained`.
+
+    Raises:
+        DataError: The checkpoint cannot be used, or nothing says the groups it was trained with.
+        RecipeError: As for :func:`load_trained`.
+    """
     content = load_result(path)
+    recipe = resolved_recipe(content["recipe"], where=f"{path}: recipe")
+    where = choose_device(process_device(device or recipe.device, Processes()))
+    return _trained(content, path, recipe, RunDir(path.parent.parent).data, where)
+
+
+def _trained(content: Mapping[str, Any], path: Path, recipe: Recipe, record: Path, device: torch.device) -> Trained:
+    """The model of a checkpoint's content on a device; ``record`` is the ``data.json`` of its run."""
     counts = counts_from_plain(content["categories"])
-    groups = trained_groups(run.data, recipe, counts)
+    groups = trained_groups(record, recipe, counts)
     model = make_model(recipe, counts, groups, load_pretrained=False)
     load_weights_into(model, content["model"], path)
-    return Trained(recipe, counts, groups, prepare(model, recipe.compute, where), content["train_sha256"])
+    model = prepare(model, recipe.compute, device)
+    _settle_pools(model, device)
+    return Trained(recipe, counts, groups, model, content["train_sha256"])
+
+
+@torch.inference_mode()
+def _settle_pools(model: LongTailDetector, device: torch.device) -> None:
+    """Lets the pools of regions measure the scale of each feature map on a square.
+
+    torchvision measures it once, on the first image, from its sides before it is padded: after a very narrow one all
+    images would be pooled at wrong places.
+    """
+    was_training = model.training
+    model.eval()
+    square = torch.zeros(1, 3, _SQUARE, _SQUARE, device=device)
+    box = torch.tensor([[0.0, 0.0, _SQUARE, _SQUARE]], device=device)
+    with model.autocast():
+        features = model.features(square)
+        for pool in (model.roi_heads.box_roi_pool, model.roi_heads.mask_roi_pool):
+            if pool is not None:
+                pool(features, [box], [(_SQUARE, _SQUARE)])
+    model.train(was_training)
 
 
 def detect(
@@ -184,8 +231,9 @@ def detect(
     category_ids: CategoryIds,
     processes: Processes | None = None,
     skip_unreadable: bool = False,
+    kept: Kept = ALL,
     label: str = "evaluating",
-) -> Found | None:
+) -> FoundById | None:
     """Detections of every image, in the order of the list.
 
     Args:
@@ -195,6 +243,7 @@ def detect(
         category_ids: The map from labels to dataset ids.
         processes: This process among others that do their share of the batches.
         skip_unreadable: Go on after an image that cannot be read.
+        kept: Which detections stay.
         label: What the progress bar says.
 
     Returns:
@@ -208,14 +257,14 @@ def detect(
     share = processes.share([list(range(start, min(start + size, count))) for start in range(0, count, size)])
     if processes.world > 1:
         label = f"{label} (process 1 of {processes.world})"
-    found, done, total = Found({}, {}), 0, sum(map(len, share))
+    found, done, total = FoundById({}, {}), 0, sum(map(len, share))
     was_training = model.training
     model.eval()
     memory = named_memory(label, inference_advice(recipe))
     with memory, torch.inference_mode(), Bar(label) if processes.is_first else nullcontext(SILENT) as bar:
         for batch in loaded_images(images, share, recipe.data.workers):
             processes.check()
-            _detect_batch(model, images, batch, category_ids, found)
+            _detect_batch(model, images, batch, category_ids, kept, found)
             if found.unreadable and not skip_unreadable:
                 raise DataError(list(found.unreadable.values()))
             done += len(batch)
@@ -224,10 +273,10 @@ def detect(
     if processes.world == 1:
         return merge([found], images.ids)
     parts = processes.gather(found.to_bytes())
-    return None if parts is None else merge([Found.from_bytes(part) for part in parts], images.ids)
+    return None if parts is None else merge([FoundById.from_bytes(part) for part in parts], images.ids)
 
 
-def merge(parts: Sequence[Found], image_ids: IntArray) -> Found:
+def merge(parts: Sequence[FoundById], image_ids: IntArray) -> FoundById:
     """What several processes found, in the order of ``image_ids``.
 
     Args:
@@ -256,7 +305,7 @@ def merge(parts: Sequence[Found], image_ids: IntArray) -> Found:
             f"{len(odd)} images were looked at by no process or are not in the list (image ids "
             f"{', '.join(map(str, odd[:3]))}); all processes must read the same files"
         )
-    return Found(
+    return FoundById(
         {image_id: images[image_id] for image_id in wanted if image_id in images},
         {image_id: unreadable[image_id] for image_id in wanted if image_id in unreadable},
     )
@@ -267,7 +316,8 @@ def _detect_batch(
     images: ImageList,
     batch: Sequence[tuple[int, Tensor | DataError]],
     category_ids: CategoryIds,
-    found: Found,
+    kept: Kept,
+    found: FoundById,
 ) -> None:
     """Adds what is in the images of a batch to ``found``."""
     device = next(model.parameters()).device
@@ -280,7 +330,8 @@ def _detect_batch(
     detections = model([as_input(image, device) for _, image in read])
     for (row, image), detection in zip(read, detections, strict=True):
         image_id, (height, width) = int(images.ids[row]), image.shape[-2:]
-        columns = model_detections(image_id, detection, height=height, width=width, category_ids=category_ids)
+        strong = kept.of(detection)
+        columns = model_detections(image_id, strong, height=height, width=width, category_ids=category_ids)
         found.images[image_id] = ImageDetections(width, height, columns)
 
 

@@ -43,13 +43,13 @@ class _Predicted:
 
 
 def evaluate_run(
-    path: Path,
+    path: Path | str,
     *,
     checkpoint: str = "last",
     files: Files | None = None,
     groups: str | None = None,
     choices: Choices | None = None,
-    out: Path | None = None,
+    out: Path | str | None = None,
     force: bool = False,
     device: str | None = None,
 ) -> tuple[Measured, Path] | None:
@@ -74,13 +74,13 @@ def evaluate_run(
         DataError: The run, the checkpoint, the groups or the data cannot be used.
         OutputError: The output exists.
     """
-    run = RunDir(path)
+    run, wanted = RunDir(Path(path)), None if out is None else Path(out)
 
     def work(processes: Processes) -> _Predicted | None:
         recipe = run.load_recipe()
         masks = has_masks(recipe) and not (choices and choices.boxes_only)
         part = "-boxes" if has_masks(recipe) and not masks else ""
-        where = _output(run, checkpoint, files, out, part, force)
+        where = _output(run, checkpoint, files, wanted, part, force)
         source = files or recipe.data.val
         if source is None:
             raise RecipeError(f"{path}: its recipe has no data.val; give --annotations and --images")
