@@ -25,7 +25,7 @@ def _fraction(ctx: click.Context, param: click.Parameter, value: float | None) -
 @click.argument("run", type=FILE)
 @click.argument("images", type=FILE)
 @click.option(
-    "--out", type=FILE, required=True, help="Directory for predictions.json and .csv, images.json, pictures/."
+    "--out", type=FILE, required=True, help="Directory for predictions.json, predictions.csv, images.json, pictures/."
 )
 @click.option(
     "--annotations", type=FILE, help="Take images and ids from this file, and draw what it has beside what is found."

@@ -172,31 +172,47 @@ def load_trained(
     if checkpoint == "best" and not run.best.is_file():
         raise DataError(f"{run.best}: not there; a run has a best checkpoint once it was evaluated on validation data")
     path = run.checkpoint(checkpoint)
-    return _trained(load_result(path), path, recipe, run.data, where)
+    content = load_result(path)
+    counts = counts_from_plain(content["categories"])
+    return _trained(content, path, recipe, counts, trained_groups(run.data, recipe, counts), where)
 
 
 def load_trained_file(path: Path, *, device: str | None = None) -> Trained:
     """The model of a checkpoint file, with the recipe that is in it.
 
     Args:
-        path: The checkpoint; in the run directory that it was written to, or anywhere if its recipe has the bounds of
-            the groups.
+        path: The checkpoint, in its run; or anywhere, if its recipe has the bounds of the groups.
         device: As for :func:`load_trained`.
 
     Raises:
-        DataError: The checkpoint cannot be used, or nothing says the groups it was trained with.
+        DataError: The checkpoint cannot be used, or nothing says the groups that it was trained with.
         RecipeError: As for :func:`load_trained`.
     """
     content = load_result(path)
     recipe = resolved_recipe(content["recipe"], where=f"{path}: recipe")
     where = choose_device(process_device(device or recipe.device, Processes()))
-    return _trained(content, path, recipe, RunDir(path.parent.parent).data, where)
+    counts, record = counts_from_plain(content["categories"]), RunDir(path.resolve().parents[1]).data
+    try:
+        groups = trained_groups(record, recipe, counts)
+    except DataError:
+        if record.is_file():
+            raise
+        raise DataError(
+            f"{path}: does not lie in its run, whose data.json has the groups that it was trained with; give RUN, or "
+            "RUN/checkpoints/..."
+        ) from None
+    return _trained(content, path, recipe, counts, groups, where)
 
 
-def _trained(content: Mapping[str, Any], path: Path, recipe: Recipe, record: Path, device: torch.device) -> Trained:
-    """The model of a checkpoint's content on a device; ``record`` is the ``data.json`` of its run."""
-    counts = counts_from_plain(content["categories"])
-    groups = trained_groups(record, recipe, counts)
+def _trained(
+    content: Mapping[str, Any],
+    path: Path,
+    recipe: Recipe,
+    counts: CategoryCounts,
+    groups: tuple[Group, ...],
+    device: torch.device,
+) -> Trained:
+    """The model of a checkpoint's content, on a device."""
     model = make_model(recipe, counts, groups, load_pretrained=False)
     load_weights_into(model, content["model"], path)
     model = prepare(model, recipe.compute, device)

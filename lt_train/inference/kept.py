@@ -49,9 +49,6 @@ class Kept:
         return found
 
 
-ALL: Final = Kept()
-
-
 def check_fraction(value: object, name: str) -> None:
     """Refuses what is no number from 0 to 1.
 
@@ -61,6 +58,10 @@ def check_fraction(value: object, name: str) -> None:
     # a comparison with NaN is false
     if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= float(value) <= 1:
         raise RecipeError(f"{name}: got {shown(value)}; allowed is a number from 0 to 1")
+
+
+# after what its values are checked with
+ALL: Final = Kept()
 
 
 def _rows(found: Mapping[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
