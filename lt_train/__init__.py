@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from lt_train.recipe.methods import METHODS as METHODS
     from lt_train.recipe.methods import Method as Method
     from lt_train.recipe.methods import fills as fills
+    from lt_train.recipe.sections import Files as Files
     from lt_train.recipe.sections import Recipe as Recipe
     from lt_train.runs.directory import RunDir as RunDir
 
@@ -54,6 +55,7 @@ _HOMES = {
     "DETECTORS": "lt_train.detectors.table",
     "Detections": "lt_train.evaluation.predictions.columns",
     "Evaluation": "lt_train.evaluation.figures.average_precision",
+    "Files": "lt_train.recipe.sections",
     "Found": "lt_train.inference.found",
     "GroundTruth": "lt_train.evaluation.truth.columns",
     "HEADS": "lt_train.heads",

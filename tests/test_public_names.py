@@ -53,6 +53,7 @@ SNAPSHOT = {
         "DETECTORS",
         "Detections",
         "Evaluation",
+        "Files",
         "Found",
         "GroundTruth",
         "HEADS",

@@ -31,7 +31,11 @@ CHECK_SCHEMA: Final = 1
 
 
 def check_file(
-    path: Path, *, images: Path | None = None, other: Path | None = None, progress: Progress | None = None
+    path: Path | str,
+    *,
+    images: Path | str | None = None,
+    other: Path | str | None = None,
+    progress: Progress | None = None,
 ) -> CheckReport:
     """Finds every problem in an annotation file.
 
