@@ -36,6 +36,9 @@ OTHER_DATA_COMMANDS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("view", "browse", "visualise", "visualize"), "show"),
     **dict.fromkeys(("compare",), "diff"),
     **dict.fromkeys(("folds", "kfold", "cross-validation", "train-val"), "split"),
+    **dict.fromkeys(("fix", "repair", "clean", "sanitize"), "mend"),
+    **dict.fromkeys(("join", "concat", "combine"), "merge"),
+    **dict.fromkeys(("subset", "select"), "filter"),
 }
 OTHER_TRAIN_COMMANDS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("train", "training", "run", "finetune", "tune"), "fit"),

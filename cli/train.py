@@ -10,19 +10,19 @@ import click
 
 from lt_data import __version__
 from lt_data.terminal import Bar
-from lt_train.recipe.methods import METHODS, POST_HOC
+from lt_train.recipe.methods import METHODS
 
+from .calibrating import calibrate
 from .options import HELP, OTHER_TRAIN_COMMANDS, RESUMABLE, CommandGroup, FilePath, GroupsOption, show_text, tell
 from .options import stop as end
 from .predicting import predict
 from .processes import PROCESSES, spread
-from .recipes import ConfigGroup, FitCommand, OverriddenCommand, need_packages, need_training, with_method
+from .recipes import OVERRIDES, ConfigGroup, FitCommand, OverriddenCommand, need_packages, need_training, with_method
 
 if TYPE_CHECKING:
     from lt_train.evaluation.measure import Choices, Measured
 
 FILE = FilePath()
-OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 METHOD = click.option("--method", help="One of lt-train methods: short for method=METHOD.")
 
 
@@ -158,6 +158,11 @@ def _dry_run(recipe: str, overrides: tuple[str, ...], init_from: Path | None) ->
 @click.option("--skip-invalid", is_flag=True, help="Leave out invalid predictions instead of refusing all.")
 @click.option("--out", type=FILE, help="Where to write  [default: RUN/eval, which is renewed; else RUN/eval-...].")
 @click.option("--device", help="For a RUN: auto, cpu, cuda or cuda:N  [default: the recipe's].")
+@click.option(
+    "--scores",
+    type=click.Choice(["dual", "calibrated", "original"]),
+    help="For a RUN with a second head: both heads, or one alone  [default: the recipe's].",
+)
 @click.option("--force", is_flag=True, help="Replace an evaluation that exists.")
 @PROCESSES
 def evaluate(
@@ -171,6 +176,7 @@ def evaluate(
     groups: str | None,
     out: Path | None,
     device: str | None,
+    scores: Any,
     force: bool,
     processes: int | None,
     **options: Any,
@@ -185,8 +191,10 @@ def evaluate(
         raise click.UsageError("--predictions needs --annotations, and no --images.")
     if predictions is not None and processes is not None:
         raise click.UsageError("--processes is for a RUN: --predictions are there already.")
-    if predictions is not None and (checkpoint or device):
-        raise click.UsageError("--checkpoint and --device are for a RUN: --predictions are measured as they are.")
+    if predictions is not None and (checkpoint or device or scores):
+        raise click.UsageError(
+            "--checkpoint, --device and --scores are for a RUN: --predictions are measured as they are."
+        )
     if run is not None and (annotations is None) != (images is None):
         raise click.UsageError("--annotations and --images belong together: give both or neither.")
     if run is not None and train_counts is not None:
@@ -216,6 +224,7 @@ def evaluate(
         out=out,
         device=device,
         force=force,
+        scores=scores,
     )
     if finished is not None:
         _show(*finished)
@@ -274,55 +283,7 @@ def compare(systems: tuple[Path, ...], **options: Any) -> None:
     show_text(compare_evaluations(systems, **options).removesuffix("\n"), options["style"])
 
 
-@main.command(cls=OverriddenCommand, short_help="Give a trained run other scores without training.")
-@click.argument("run", type=FILE)
-@OVERRIDES
-@click.option("--method", required=True, metavar="METHOD", help=f"{', '.join(POST_HOC[:-1])} or {POST_HOC[-1]}.")
-@click.option("--out", type=FILE, required=True, help="The run directory to write.")
-@click.option("--search", "searched", metavar="OPTION=FIRST:LAST:STEP", help="Take the value with the best box AP.")
-@click.option(
-    "--on",
-    type=click.Choice(["training", "val"]),
-    help="What the search measures on: training images, those of data.hold_out if the run had it  [default], or "
-    "the recipe's data.val, which every output then says.",
-)
-@click.option("--annotations", type=FILE, help="Another split for the search to measure on.")
-@click.option("--images", type=FILE, help="Image folder of --annotations.")
-@click.option("--checkpoint", type=click.Choice(["last", "best"]), default="last", show_default=True)
-@click.option("--force", is_flag=True, help="Replace a run that exists.")
-@PROCESSES
-def calibrate(
-    run: Path,
-    overrides: tuple[str, ...],
-    method: str,
-    searched: str | None,
-    on: str | None,
-    annotations: Path | None,
-    images: Path | None,
-    processes: int | None,
-    **options: Any,
-) -> None:
-    """Give a trained RUN other scores without training: a new run, with overrides such as calibration.tau=0.7."""
-    if (annotations is None) != (images is None):
-        raise click.UsageError("--annotations and --images belong together: give both or neither.")
-    if searched is None and (annotations is not None or on is not None):
-        option = "--on" if annotations is None else "--annotations"
-        raise click.UsageError(f"{option} is for --search: without it nothing is searched.")
-    if annotations is not None and on is not None:
-        raise click.UsageError("--on and --annotations exclude each other: each names what the search measures on.")
-    if method not in POST_HOC:
-        raise click.UsageError(f"--method: got '{method}'; allowed are {', '.join(POST_HOC)}.")
-    need_training()
-    from lt_train.engine.calibrate import calibrate_run
-    from lt_train.engine.calibration_search import Search, parse_search
-    from lt_train.recipe.sections import Files
-
-    files = Files(annotations=annotations, images=images) if annotations and images else None
-    search = Search(*parse_search(searched), files, "val" if on == "val" else "training") if searched else None
-    spread(processes)
-    done = calibrate_run(run, method, overrides=overrides, search=search, **options)
-    if done is not None:
-        click.echo(f"written: {done.path}")
+main.add_command(calibrate)
 
 
 @main.command(short_help="List the methods by kind, or show one.")

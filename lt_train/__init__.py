@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from lt_train.inference.predict_images import predict_images as predict_images
     from lt_train.recipe.load import load_recipe as load_recipe
     from lt_train.recipe.load import make_recipe as make_recipe
+    from lt_train.recipe.method import Method as Method
     from lt_train.recipe.methods import METHODS as METHODS
-    from lt_train.recipe.methods import Method as Method
     from lt_train.recipe.methods import fills as fills
     from lt_train.recipe.sections import Files as Files
     from lt_train.recipe.sections import Recipe as Recipe
@@ -62,7 +62,7 @@ _HOMES = {
     "LongTailDetector": "lt_train.detectors.detector",
     "METHODS": "lt_train.recipe.methods",
     "Measured": "lt_train.evaluation.measure",
-    "Method": "lt_train.recipe.methods",
+    "Method": "lt_train.recipe.method",
     "Recipe": "lt_train.recipe.sections",
     "RunDir": "lt_train.runs.directory",
     "TrainedModel": "lt_train.inference.load",

@@ -31,7 +31,7 @@ ALLOWED = {
     },
     "lt_train.detectors": {
         *("lt_train.heads", "lt_train.calibration", "lt_train.classifiers", "lt_train.data", "lt_train.randomness"),
-        "lt_train.global_batch",
+        *("lt_train.global_batch", "lt_train.options"),
     },
     "lt_train.evaluation": set(),
     "lt_train.report": {"lt_train.evaluation", "lt_train.recipe"},

@@ -100,7 +100,8 @@ def _refuse_too_few(file: AnnotationFile, units: Units, options: SplitOptions) -
     if images < needed:
         what = f"--folds {options.folds}" if options.folds else f"--val {options.val}"
         raise DataError(
-            f"{file.path}: has {images:,} images, fewer than the {needed} sides of {what}; give more images"
+            f"{file.path}: has {images:,} images, fewer than the {needed} sides of {what}; "
+            "give more images, or ask for fewer sides"
         )
     if units.number >= needed:
         return

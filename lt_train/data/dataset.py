@@ -41,7 +41,7 @@ class DetectionDataset(Dataset[Sample]):
         rows: Positions of the images to use in ``data.file.image_ids``; row i of this dataset is ``rows[i]``.
         seed: Seed of the run.
         flip: Probability of a horizontal flip.
-        short_sides: Short sides in pixels; one is drawn for each sample.
+        short_sides: Short sides in pixels, a list or a ``range``; one is drawn for each sample.
         max_size: Largest long side in pixels; only ``masks="runs"`` needs it.
         masks: What of the instances' masks targets hold: nothing, ``polygons`` (``InstanceMasks`` in the size of the
             image) or ``runs`` (``MaskRuns`` in the size that the detector resizes the image to).
@@ -62,7 +62,7 @@ class DetectionDataset(Dataset[Sample]):
         self.rows = rows
         self.seed = seed
         self.flip = flip
-        self.short_sides = tuple(short_sides)
+        self.short_sides = short_sides
         self.max_size = max_size
         self.masks = masks
         self.boxes = torch.from_numpy(clipped_boxes(data.file).astype(np.float32))
@@ -118,6 +118,8 @@ class DetectionDataset(Dataset[Sample]):
             "labels": self.labels[part],
             "draw_seed": draw_seed(self.seed, "sample", *key),
         }
+        if draw.label:
+            target["only"] = draw.label
         if len(regions):
             target["ignore"] = self.boxes[regions]
         if self.masks != "none":

@@ -22,9 +22,10 @@ from lt_train.detectors.foreign.names import CLASSIFIER, MASK_LOGITS, REGRESSOR
 from lt_train.detectors.freeze import is_trainable
 from lt_train.detectors.roi_heads import PRE_NMS_TOPK, LongTailRoIHeads
 from lt_train.detectors.rpn import LongTailRPN
+from lt_train.detectors.second_head import SecondHead
 from lt_train.detectors.transform import LongTailTransform
 from lt_train.detectors.trunks.norm import use_stored_statistics
-from lt_train.detectors.weights import LoadReport
+from lt_train.detectors.weights import SECOND_HEAD, LoadReport
 from lt_train.heads.shared.base import Head
 
 BOX_HEAD = "roi_heads.box_head."
@@ -35,6 +36,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "head+reg": (BOX_HEAD, f"{CLASSIFIER}.", f"{REGRESSOR}."),
     "classifier": (f"{CLASSIFIER}.",),
     "scale": (f"{CLASSIFIER}.scale",),
+    "calibrated": (SECOND_HEAD,),
     "none": (),
 }
 
@@ -140,6 +142,26 @@ class LongTailDetector(GeneralizedRCNN):
             name, head=self.head, classifier=classifier, feature_sizes=self.roi_heads.calibration_sizes, **options
         )
 
+    @property
+    def second_head(self) -> SecondHead | None:
+        """The classifier beside the detector's own."""
+        return self.roi_heads.calibrated
+
+    def add_second_head(self, **options: Any) -> None:
+        """Gives the model a second head, not trained yet, see :meth:`SecondHead.beside`.
+
+        Raises:
+            RecipeError: The detector has no layers like it, or its scores are of another kind.
+        """
+        heads = self.roi_heads
+        heads.calibrated = SecondHead.beside(heads.box_head, heads.box_predictor.cls_score, self.head, **options)
+
+    def start_second_head(self) -> None:
+        """Lets a second head that goes on from the detector's own layers begin as these are now, trained or loaded."""
+        heads = self.roi_heads
+        if heads.calibrated is not None:
+            heads.calibrated.start(heads.box_head, heads.box_predictor.cls_score)
+
     def forward(self, images: Sequence[Tensor], targets: Sequence[Target] | None = None) -> Any:
         """Losses in training, detections in evaluation.
 
@@ -149,9 +171,9 @@ class LongTailDetector(GeneralizedRCNN):
 
         Returns:
             In training a dict of scalar losses: the head's, ``loss_box_reg``, ``loss_mask``, ``loss_objectness`` and
-            ``loss_rpn_box_reg``; what no trainable weight depends on is left out. In evaluation N dicts: ``boxes``
-            [d, 4], ``labels`` [d], ``scores`` [d], best first, and for mask models ``mask_probs`` [d, 28, 28], the
-            mask of the detected label inside its box.
+            ``loss_rpn_box_reg``; what no trainable weight depends on is left out. With a second head that is
+            ``loss_second_head`` alone. In evaluation N dicts: ``boxes`` [d, 4], ``labels`` [d], ``scores`` [d], best
+            first, and for mask models ``mask_probs`` [d, 28, 28], the mask of the detected label inside its box.
 
         Raises:
             DataError: A target cannot be trained on.

@@ -28,6 +28,7 @@ from lt_train.detectors.ignore import ignore_negatives
 from lt_train.detectors.mask_predictor import masks_of_labels
 from lt_train.detectors.rpn import BOX_LOSS_BETA
 from lt_train.detectors.sampling import BoxSampler, batch_generator, image_seeds
+from lt_train.detectors.second_head import SecondHead, balanced_regions
 from lt_train.global_batch import divisor, pooled_divisors, share
 from lt_train.heads.shared.base import Head
 from lt_train.heads.shared.draws import Draws, MicroBatchDraws
@@ -74,6 +75,8 @@ class LongTailRoIHeads(RoIHeads):
         head: The head; its buffers are saved under ``roi_heads.head``.
         calibration: What makes scores of logits in place of the head, or ``None``; saved under
             ``roi_heads.calibration``.
+        calibrated: A second classifier, which alone is trained then, or ``None``; saved under
+            ``roi_heads.calibrated``.
         pre_nms_topk: (region, class) pairs of an image that reach NMS, best scores first; ``None`` is all. As long
             as ``detections_per_img`` of them survive, the detections are those of all pairs, up to the order of equal
             scores.
@@ -84,6 +87,7 @@ class LongTailRoIHeads(RoIHeads):
 
     head: Head
     calibration: Calibration | None
+    calibrated: SecondHead | None
     pre_nms_topk: int | None
     micro_batch_images: int | None
     pooled_divisors: bool = False
@@ -128,6 +132,7 @@ class LongTailRoIHeads(RoIHeads):
         roi_heads.fg_bg_sampler = BoxSampler(sampler.batch_size_per_image, sampler.positive_fraction)
         roi_heads.head = head
         roi_heads.calibration = None
+        roi_heads.calibrated = None
         roi_heads.pre_nms_topk = pre_nms_topk
         roi_heads.micro_batch_images = micro_batch_images
         roi_heads.mask_target = mask_target
@@ -161,12 +166,28 @@ class LongTailRoIHeads(RoIHeads):
             return self._detect(features, proposals, image_shapes), {}
         assert targets is not None
         regions = self.propose(proposals, targets)
+        if self.calibrated is not None:
+            return [], self.second_loss(self.calibrated, features, regions, image_shapes, targets)
         box_features = self.pool(features, regions.boxes, image_shapes)
         with_boxes = trunk_trains or is_trainable(self.box_head, self.box_predictor.bbox_pred)
         losses = self.losses(self.classify(box_features), box_features, regions, targets, with_boxes=with_boxes)
         if self.has_mask() and (trunk_trains or is_trainable(self.mask_head, self.mask_predictor)):
             losses["loss_mask"] = self.mask_loss(features, regions.foreground(), image_shapes, targets)
         return [], losses
+
+    def second_loss(
+        self,
+        second: SecondHead,
+        features: dict[str, Tensor],
+        regions: Regions,
+        image_shapes: list[tuple[int, int]],
+        targets: Sequence[Target],
+    ) -> dict[str, Tensor]:
+        """The loss of a second head, on as many regions of the background as stand for an object."""
+        kept = balanced_regions(regions.labels, targets)
+        boxes = [part[index] for part, index in zip(regions.boxes, kept, strict=True)]
+        labels = torch.cat([part[index] for part, index in zip(regions.labels, kept, strict=True)])
+        return second.loss(self.box_roi_pool(features, boxes, image_shapes), labels)
 
     def _detect(
         self, features: dict[str, Tensor], proposals: list[Tensor], image_shapes: list[tuple[int, int]]
@@ -221,7 +242,8 @@ class LongTailRoIHeads(RoIHeads):
         """Features [R, D] and the maps that they come from -> scores [R, C+1], by the calibration if there is one."""
         logits = self.classify(box_features)
         if self.calibration is None:
-            return self.head.scores(logits)
+            scores = self.head.scores(logits)
+            return scores if self.calibrated is None else self.calibrated.merged(scores, pooled)
         features = self.calibration_features(pooled, self.calibration.features)
         return self.calibration.scores(logits, features)
 

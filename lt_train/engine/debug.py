@@ -32,6 +32,7 @@ class KeptDraw(msgspec.Struct, frozen=True):
         place: Place in the forward pass, of which images that cannot be read are left out.
         image_id: Dataset id.
         file: The image file.
+        label: Class of which alone the objects are trained on, or 0.
     """
 
     epoch: int
@@ -40,6 +41,7 @@ class KeptDraw(msgspec.Struct, frozen=True):
     place: int
     image_id: int
     file: str
+    label: int = 0
 
 
 class KeptStep(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,4 +111,4 @@ def _readable(batch: Sequence[Draw], data: RunData) -> Iterator[tuple[KeptDraw, 
             continue
         file = data.train.paths[data.dataset.rows[draw.row]]
         image_id = data.dataset.image_id(draw.row)
-        yield KeptDraw(draw.epoch, draw.position, draw.row, place, image_id, str(file)), pixels
+        yield KeptDraw(draw.epoch, draw.position, draw.row, place, image_id, str(file), draw.label), pixels

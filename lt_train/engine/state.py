@@ -177,6 +177,7 @@ def start_state(
         _check_classifier(recipe, model, report, where)
         _check_fresh_layers(recipe, model, report, where)
         notes += _counted_as_one(recipe, model)
+        notes += _started_second_head(recipe, model)
     check_shared_head(recipe, model, processes or Processes())
     prepare(model, recipe.compute, device)
     return RunState(
@@ -198,6 +199,18 @@ def _counted_as_one(recipe: Recipe, model: LongTailDetector) -> list[str]:
     empty = sum(count == 0 for count in counts or ()) if head.goes_by else 0
     what = f"{head.goes_by} in training count as having one in the formula of head {recipe.head.name}"
     return [f"note: {empty} classes without {what}"] if empty else []
+
+
+def _started_second_head(recipe: Recipe, model: LongTailDetector) -> list[str]:
+    """Lets a second head begin, and says which classes it is going to score."""
+    if model.second_head is None:
+        return []
+    model.start_second_head()
+    kind, below = recipe.second_head.kind, recipe.second_head.below
+    number, classes = int(model.second_head.tail.sum()), model.head.num_classes
+    if not number:
+        return [f"warning: second_head.below: no class has fewer than {below} training instances; it scores nothing"]
+    return [f"second head {kind}: scores the {number} of {classes} classes with fewer than {below} training instances"]
 
 
 def check_shared_head(recipe: Recipe, model: LongTailDetector, processes: Processes) -> None:

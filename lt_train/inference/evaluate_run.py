@@ -11,6 +11,7 @@ from lt_data.errors import RecipeError
 from lt_data.groups import Group
 from lt_train.data.detection_data import DetectionData
 from lt_train.detectors import LongTailDetector
+from lt_train.detectors.second_head import Scores
 from lt_train.evaluation import Detections, evaluation_groups, write_evaluation
 from lt_train.evaluation.directory import check_evaluation_dir
 from lt_train.evaluation.measure import Choices, Measured, measure
@@ -52,6 +53,7 @@ def evaluate_run(
     out: Path | str | None = None,
     force: bool = False,
     device: str | None = None,
+    scores: Scores | None = None,
 ) -> tuple[Measured, Path] | None:
     """Evaluates a checkpoint of a run, in one process or in those that torchrun started.
 
@@ -66,6 +68,7 @@ def evaluate_run(
             (never by boxes alone where there are masks).
         force: Replace an evaluation that exists elsewhere.
         device: Device, the recipe's unless given; several processes have a GPU each where it leaves the choice.
+        scores: Of which heads, for a run with a second one; the recipe's unless given.
 
     Returns:
         The evaluation and the directory that it was written to; ``None`` in all processes but the first.
@@ -73,18 +76,23 @@ def evaluate_run(
     Raises:
         DataError: The run, the checkpoint, the groups or the data cannot be used.
         OutputError: The output exists.
+        RecipeError: Scores are chosen, and the run has one head.
     """
     run, wanted = RunDir(Path(path)), None if out is None else Path(out)
 
     def work(processes: Processes) -> _Predicted | None:
         recipe = run.load_recipe()
         masks = has_masks(recipe) and not (choices and choices.boxes_only)
-        part = "-boxes" if has_masks(recipe) and not masks else ""
+        if scores is not None and recipe.second_head.kind == "none":
+            raise RecipeError(f"--scores: got {scores}, and {path} has one head; leave it out")
+        part = ("-boxes" if has_masks(recipe) and not masks else "") + (f"-{scores}" if scores else "")
         where = _output(run, checkpoint, files, wanted, part, force)
         source = files or recipe.data.val
         if source is None:
             raise RecipeError(f"{path}: its recipe has no data.val; give --annotations and --images")
         trained = load_trained(run, checkpoint, device=device, processes=processes)
+        if scores is not None and trained.model.second_head is not None:
+            trained.model.second_head.use = scores
         chosen = trained.groups if groups is None else evaluation_groups(groups, trained.counts)
         data = load_validation(source, trained.counts, masks=masks, reading=recipe.data.reading)
         found = predict(trained.model, data, recipe, processes=processes)
