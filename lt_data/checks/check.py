@@ -50,7 +50,8 @@ def check_file(
         DataError: A file cannot be read, is not JSON or no annotation file, or there is no such folder.
     """
     path = annotations_path(Path(path))
-    return check_data(path, map_file(path), images=images, other=other, progress=progress)
+    folder, second = (None if given is None else Path(given) for given in (images, other))
+    return check_data(path, map_file(path), images=folder, other=second, progress=progress)
 
 
 def check_data(
