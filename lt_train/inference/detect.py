@@ -44,8 +44,6 @@ from lt_train.runs.metadata import trained_groups
 from lt_train.runs.model import choose_device, make_model
 
 T = TypeVar("T")
-# pixels a side: a multiple of every stride, and next to nothing to compute
-_SQUARE = 128
 
 
 @dataclass(frozen=True)
@@ -215,28 +213,7 @@ def _trained(
     """The model of a checkpoint's content, on a device."""
     model = make_model(recipe, counts, groups, load_pretrained=False)
     load_weights_into(model, content["model"], path)
-    model = prepare(model, recipe.compute, device)
-    _settle_pools(model, device)
-    return Trained(recipe, counts, groups, model, content["train_sha256"])
-
-
-@torch.inference_mode()
-def _settle_pools(model: LongTailDetector, device: torch.device) -> None:
-    """Lets the pools of regions measure the scale of each feature map on a square.
-
-    torchvision measures it once, on the first image, from its sides before it is padded: after a very narrow one all
-    images would be pooled at wrong places.
-    """
-    was_training = model.training
-    model.eval()
-    square = torch.zeros(1, 3, _SQUARE, _SQUARE, device=device)
-    box = torch.tensor([[0.0, 0.0, _SQUARE, _SQUARE]], device=device)
-    with model.autocast():
-        features = model.features(square)
-        for pool in (model.roi_heads.box_roi_pool, model.roi_heads.mask_roi_pool):
-            if pool is not None:
-                pool(features, [box], [(_SQUARE, _SQUARE)])
-    model.train(was_training)
+    return Trained(recipe, counts, groups, prepare(model, recipe.compute, device), content["train_sha256"])
 
 
 def detect(

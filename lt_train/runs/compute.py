@@ -11,8 +11,12 @@ from lt_train.recipe.sections import ComputeSection
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+# pixels a side: a multiple of every stride, and next to nothing to compute
+_SQUARE = 128
+
+
 def prepare(model: LongTailDetector, compute: ComputeSection, device: torch.device) -> LongTailDetector:
-    """Moves a model to its device and sets how it computes; the names of its weights stay.
+    """Moves a model to its device and sets how it computes; its weights and their names stay.
 
     Args:
         model: The detector; changed.
@@ -29,6 +33,7 @@ def prepare(model: LongTailDetector, compute: ComputeSection, device: torch.devi
     if compute.channels_last:
         model.channels_last = True
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    _settle_pools(model, device)
     if compute.compile:
         _check_compiler(device)
         _compile(model)
@@ -52,3 +57,22 @@ def _compile(model: LongTailDetector) -> None:
     for part in model.compilable():
         # the number of regions and the size of images change all the time
         part.compile(dynamic=True)
+
+
+@torch.inference_mode()
+def _settle_pools(model: LongTailDetector, device: torch.device) -> None:
+    """Lets the pools of regions measure the scale of each feature map on a square.
+
+    torchvision measures it once, on the first image, from its sides before it is padded: after a very narrow one all
+    images would be pooled at wrong places.
+    """
+    was_training = model.training
+    model.eval()
+    square = torch.zeros(1, 3, _SQUARE, _SQUARE, device=device)
+    box = torch.tensor([[0.0, 0.0, _SQUARE, _SQUARE]], device=device)
+    with model.autocast():
+        features = model.features(square)
+        for pool in (model.roi_heads.box_roi_pool, model.roi_heads.mask_roi_pool):
+            if pool is not None:
+                pool(features, [box], [(_SQUARE, _SQUARE)])
+    model.train(was_training)

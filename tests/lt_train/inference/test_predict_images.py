@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 from pycocotools.coco import COCO
 
+from cli.train import main
 from lt_data.annotations.file import read_annotations
 from lt_data.errors import DataError, OutputError, RecipeError
 from lt_train.inference import predict_images as predict_module
@@ -337,3 +339,13 @@ def test_masks_that_are_annotated_are_drawn(tmp_path):
         pictures.append(np.array(Image.open(tmp_path / "a.png").convert("RGB")))
     assert all(np.array_equal(picture, pictures[0]) for picture in pictures)
     assert annotated_records(read_annotations(tmp_path / "a.json"), 0, (41, 60))[0].keys() == {"category_id", "bbox"}
+
+
+def test_the_command(run, folder, tmp_path):
+    asked = ["predict", str(run), str(folder), "--out", str(tmp_path / "out"), "--pictures", "0", "--only", "c.jpg"]
+    done = CliRunner().invoke(main, [*asked, "--min-score", "0.001", "--class-agnostic-nms", "0.9"])
+    assert done.exit_code == 0, done.output
+    assert done.output.startswith("1 images, ")
+    refused = CliRunner().invoke(main, [*asked, "--only", "d.jpg", "--force"])
+    assert refused.exit_code == 1
+    assert "--only 'd.jpg'" in refused.output
