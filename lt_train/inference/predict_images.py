@@ -111,12 +111,7 @@ def predict_images(
     def work(processes: Processes) -> tuple[Trained, Wanted, FoundById] | None:
         check()
         trained = load_trained(RunDir(run), checkpoint, device=device, processes=processes)
-        reading = trained.recipe.data.reading
-        wanted = (
-            listed_images(images, listed, trained.counts, only, reading)
-            if listed
-            else images_below(images, out, only, reading)
-        )
+        wanted = _wanted(images, listed, out, trained, only)
         found = _detected(trained, wanted, kept, processes)
         return None if found is None else (trained, wanted, found)
 
@@ -137,6 +132,14 @@ def predict_images(
             most=pictures, score_threshold=score_threshold,
         )  # fmt: skip
     return Predicted(out, len(found.images), len(detections), drawn, unreadable, wanted.notes)
+
+
+def _wanted(images: Path, listed: Path | None, out: Path, trained: Trained, only: Sequence[str]) -> Wanted:
+    """The images to look at; ``listed`` is the annotation file that lists them, if there is one."""
+    reading = trained.recipe.data.reading
+    if listed is None:
+        return images_below(images, out, only, reading)
+    return listed_images(images, listed, trained.counts, only, reading)
 
 
 def _detected(trained: Trained, wanted: Wanted, kept: Kept, processes: Processes) -> FoundById | None:
