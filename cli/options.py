@@ -47,6 +47,7 @@ OTHER_TRAIN_COMMANDS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("demo", "example"), "quickstart"),
     **dict.fromkeys(("check", "env", "info", "checks"), "doctor"),
     **dict.fromkeys(("calibration", "post-hoc"), "calibrate"),
+    **dict.fromkeys(("features", "extract", "embed"), "cache"),
     **dict.fromkeys(("models", "list", "zoo", "configs"), "recipes"),
     **dict.fromkeys(("show", "cfg"), "config"),
     **dict.fromkeys(("diff",), "compare"),

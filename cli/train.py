@@ -13,6 +13,7 @@ from lt_data.terminal import Bar
 from lt_train.recipe.methods import METHODS
 
 from .calibrating import calibrate
+from .features import FROM_FEATURES, cache_command
 from .options import HELP, OTHER_TRAIN_COMMANDS, RESUMABLE, CommandGroup, FilePath, GroupsOption, show_text, tell
 from .options import stop as end
 from .predicting import predict
@@ -69,6 +70,7 @@ def quickstart(out: Path | None, **options: Any) -> None:
     help="Continue the run in --out (or in RUN); auto starts it if it has no checkpoint yet.",
 )
 @click.option("--force", is_flag=True, help="Replace a run that exists.")
+@FROM_FEATURES
 @click.option(
     "--dry-run",
     is_flag=True,
@@ -83,6 +85,7 @@ def fit(
     init_from: Path | None,
     resume: str | None,
     force: bool,
+    from_features: Path | None,
     dry_run: bool,
     processes: int | None,
 ) -> None:
@@ -94,6 +97,8 @@ def fit(
     if dry_run:
         if resume is not None or force:
             raise click.UsageError("--dry-run writes nothing and starts anew; leave out --resume and --force.")
+        if from_features is not None:
+            raise click.UsageError("--dry-run times steps on images; leave out --from-features.")
         if processes is not None:
             raise click.UsageError("--dry-run takes its steps in one process; leave out --processes.")
         _dry_run(recipe, overrides, init_from)
@@ -115,7 +120,9 @@ def fit(
     from lt_train.engine.start import start_or_resume
 
     try:
-        done = start_or_resume(recipe, overrides, out, resume=how, init_from=init_from, force=force)
+        done = start_or_resume(
+            recipe, overrides, out, resume=how, init_from=init_from, force=force, from_features=from_features
+        )
     except Interrupted as stop:
         end(f"{out}: interrupted {stop}", code=RESUMABLE)
     if done:
@@ -164,6 +171,7 @@ def _dry_run(recipe: str, overrides: tuple[str, ...], init_from: Path | None) ->
     help="For a RUN with a second head: both heads, or one alone  [default: the recipe's].",
 )
 @click.option("--force", is_flag=True, help="Replace an evaluation that exists.")
+@FROM_FEATURES
 @PROCESSES
 def evaluate(
     run: Path | None,
@@ -178,6 +186,7 @@ def evaluate(
     device: str | None,
     scores: Any,
     force: bool,
+    from_features: Path | None,
     processes: int | None,
     **options: Any,
 ) -> None:
@@ -195,6 +204,8 @@ def evaluate(
         raise click.UsageError(
             "--checkpoint, --device and --scores are for a RUN: --predictions are measured as they are."
         )
+    if from_features is not None and (run is None or annotations is not None):
+        raise click.UsageError("--from-features is for a RUN and its own validation data.")
     if run is not None and (annotations is None) != (images is None):
         raise click.UsageError("--annotations and --images belong together: give both or neither.")
     if run is not None and train_counts is not None:
@@ -210,22 +221,20 @@ def evaluate(
         return
     need_training()
     spread(processes)
-    from lt_train.inference.evaluate_run import evaluate_run
     from lt_train.recipe.sections import Files
 
     assert run is not None
     files = Files(annotations=annotations, images=images) if annotations and images else None
-    finished = evaluate_run(
-        run,
-        checkpoint=checkpoint or "last",
-        files=files,
-        groups=groups,
-        choices=choices,
-        out=out,
-        device=device,
-        force=force,
-        scores=scores,
-    )
+    how: dict[str, Any] = {"groups": groups, "choices": choices, "out": out, "device": device, "force": force}
+    how |= {"checkpoint": checkpoint or "last", "files": files}
+    if from_features is not None:
+        from lt_train.features.systems import evaluate_from_features
+
+        finished = evaluate_from_features(run, from_features, **how)
+    else:
+        from lt_train.inference.evaluate_run import evaluate_run
+
+        finished = evaluate_run(run, **how, scores=scores)
     if finished is not None:
         _show(*finished)
 
@@ -284,6 +293,9 @@ def compare(systems: tuple[Path, ...], **options: Any) -> None:
 
 
 main.add_command(calibrate)
+
+
+main.add_command(cache_command)
 
 
 @main.command(short_help="List the methods by kind, or show one.")

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from lt_train.evaluation.predictions.reading import read_detections as read_detections
     from lt_train.evaluation.truth.columns import GroundTruth as GroundTruth
     from lt_train.evaluation.truth.columns import load_ground_truth as load_ground_truth
+    from lt_train.features.cache import cache_run as cache_run
+    from lt_train.features.systems import evaluate_from_features as evaluate_from_features
     from lt_train.heads import HEADS as HEADS
     from lt_train.heads import make_head as make_head
     from lt_train.heads import make_head_with_background_last as make_head_with_background_last
@@ -67,10 +69,12 @@ _HOMES = {
     "RunDir": "lt_train.runs.directory",
     "TrainedModel": "lt_train.inference.load",
     "build_detector": "lt_train.detectors.build",
+    "cache_run": "lt_train.features.cache",
     "calibrate_run": "lt_train.engine.calibrate",
     "compare": "lt_train.evaluation.comparison.compare",
     "compare_evaluations": "lt_train.evaluation.comparison.compare",
     "evaluate": "lt_train.evaluation.figures.average_precision",
+    "evaluate_from_features": "lt_train.features.systems",
     "evaluate_predictions": "lt_train.evaluation.measure",
     "evaluate_run": "lt_train.inference.evaluate_run",
     "fills": "lt_train.recipe.methods",

@@ -16,6 +16,7 @@ from torch.utils.data import Dataset, get_worker_info
 
 from lt_data.arrays import IntArray
 from lt_data.errors import DataError, LtError
+from lt_data.files.stuff_maps import read_stuff_map, stuff_path
 from lt_train.data.detection_data import DetectionData, clipped_boxes
 from lt_train.data.flat import FlatTexts, RowsOfImages, Segmentations
 from lt_train.data.images import fast_jpeg_decoder, read_image, resized_size
@@ -27,7 +28,8 @@ from lt_train.data.workers import started
 from lt_train.randomness import draw_seed, keyed_generator
 
 Sample = tuple[Tensor, Target]
-Batch = tuple[list[Tensor], list[Target]]
+# inputs, which are images unless a dataset gives others, and targets
+Batch = tuple[list[Any], list[Target]]
 
 
 class DetectionDataset(Dataset[Sample]):
@@ -45,6 +47,7 @@ class DetectionDataset(Dataset[Sample]):
         max_size: Largest long side in pixels; only ``masks="runs"`` needs it.
         masks: What of the instances' masks targets hold: nothing, ``polygons`` (``InstanceMasks`` in the size of the
             image) or ``runs`` (``MaskRuns`` in the size that the detector resizes the image to).
+        stuff: Folder of the images' stuff maps, which targets hold then.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class DetectionDataset(Dataset[Sample]):
         short_sides: Sequence[int] = (),
         max_size: int | None = None,
         masks: MaskForm = "none",
+        stuff: Path | None = None,
     ) -> None:
         self.data = data
         self.rows = rows
@@ -65,6 +69,7 @@ class DetectionDataset(Dataset[Sample]):
         self.short_sides = short_sides
         self.max_size = max_size
         self.masks = masks
+        self.stuff = stuff
         self.boxes = torch.from_numpy(clipped_boxes(data.file).astype(np.float32))
         self.labels = torch.from_numpy(data.ids.to_labels(data.file.annotation_category_ids))
         self._image_of_row = torch.from_numpy(rows)
@@ -107,29 +112,20 @@ class DetectionDataset(Dataset[Sample]):
     def __getitem__(self, draw: Draw) -> Sample:
         """The sample of a draw."""
         image_row = int(self._image_of_row[draw.row])
-        image_id = self.image_id(draw.row)
         image = read_image(Path(self._paths[image_row]), self._sizes[image_row].numpy(), self._reading)
         height, width = image.shape[-2:]
-        part, regions = self._targets.of(image_row), self._regions.of(image_row)
-        key = (draw.epoch, draw.position, image_id)
-        target: Target = {
-            "image_id": image_id,
-            "boxes": self.boxes[part],
-            "labels": self.labels[part],
-            "draw_seed": draw_seed(self.seed, "sample", *key),
-        }
-        if draw.label:
-            target["only"] = draw.label
-        if len(regions):
-            target["ignore"] = self.boxes[regions]
+        target, key = self.target(draw), self._key(draw)
         if self.masks != "none":
-            target["masks"] = self._masks(part, (height, width), image_id)
+            target["masks"] = self._masks(self._targets.of(image_row), (height, width), target["image_id"])
+        if self.stuff is not None:
+            stuff = read_stuff_map(stuff_path(self.stuff, Path(self._paths[image_row])), width=width, height=height)
+            target["stuff"] = torch.from_numpy(stuff)
         if self.short_sides:
             generator = keyed_generator(self.seed, "short-side", *key)
             target["short_side"] = self.short_sides[
                 int(torch.randint(len(self.short_sides), (1,), generator=generator))
             ]
-        if self.flip and float(torch.rand(1, generator=keyed_generator(self.seed, "flip", *key))) < self.flip:
+        if self.is_flipped(draw):
             image, target = flip_horizontally(image, target)
         if self.masks == "runs":
             assert self.max_size is not None
@@ -138,6 +134,31 @@ class DetectionDataset(Dataset[Sample]):
             assert isinstance(masks, InstanceMasks)
             target["masks"] = masks.resize(*size).runs()
         return image, target
+
+    def target(self, draw: Draw) -> Target:
+        """Objects, regions to ignore and key of a draw, of the image as it is stored; no file is opened."""
+        image_row = int(self._image_of_row[draw.row])
+        part, regions = self._targets.of(image_row), self._regions.of(image_row)
+        target: Target = {
+            "image_id": self.image_id(draw.row),
+            "boxes": self.boxes[part],
+            "labels": self.labels[part],
+            "draw_seed": draw_seed(self.seed, "sample", *self._key(draw)),
+        }
+        if draw.label:
+            target["only"] = draw.label
+        if len(regions):
+            target["ignore"] = self.boxes[regions]
+        return target
+
+    def is_flipped(self, draw: Draw) -> bool:
+        """Whether the image of a draw is mirrored."""
+        if not self.flip:
+            return False
+        return float(torch.rand(1, generator=keyed_generator(self.seed, "flip", *self._key(draw)))) < self.flip
+
+    def _key(self, draw: Draw) -> tuple[int, int, int]:
+        return draw.epoch, draw.position, self.image_id(draw.row)
 
     def _masks(self, part: IntArray, size: tuple[int, int], image_id: int) -> InstanceMasks:
         """Masks of the annotations ``part`` of an image of ``size`` (height, width)."""
@@ -154,11 +175,13 @@ class DetectionDataset(Dataset[Sample]):
 
 
 def flip_horizontally(image: Tensor, target: Target) -> Sample:
-    """Mirrors an image [3, H, W], its boxes, its regions to ignore and its masks."""
+    """Mirrors an image [3, H, W], its boxes, its regions to ignore, its masks and its stuff map."""
     flipped, width = target.copy(), image.shape[-1]
     flipped["boxes"] = _flipped_boxes(target["boxes"], width)
     if "ignore" in target:
         flipped["ignore"] = _flipped_boxes(target["ignore"], width)
+    if "stuff" in target:
+        flipped["stuff"] = target["stuff"].flip(-1)
     masks = target.get("masks")
     if isinstance(masks, InstanceMasks):
         flipped["masks"] = masks.flip_horizontal()
@@ -172,7 +195,7 @@ def _flipped_boxes(boxes: Tensor, width: int) -> Tensor:
 
 
 def make_loader(
-    dataset: DetectionDataset,
+    dataset: Dataset[Any],
     draws: Iterable[Sequence[Draw]],
     *,
     workers: int,
@@ -182,7 +205,7 @@ def make_loader(
     """Images and targets of each forward pass, loaded ahead by worker processes.
 
     Args:
-        dataset: Where samples come from.
+        dataset: Where samples come from, asked for by draws; of :class:`DetectionDataset` they are images.
         draws: The draws of each forward pass, in order.
         workers: Processes; 0 loads in this one.
         pin_memory: Whether the images go to a GPU.
@@ -211,11 +234,11 @@ def make_loader(
 class _Guarded(Dataset[Any]):
     """Returns errors instead of raising them: a loader would bury their lines under a worker's traceback."""
 
-    def __init__(self, dataset: DetectionDataset) -> None:
+    def __init__(self, dataset: Dataset[Any]) -> None:
         self.dataset = dataset
         self._loaded = 0
 
-    def __getitem__(self, draw: Draw) -> Sample | LtError:
+    def __getitem__(self, draw: Draw) -> Any:
         self._loaded += 1
         if get_worker_info() is not None and self._loaded % TRIM_EVERY == 0:
             return_free_memory()

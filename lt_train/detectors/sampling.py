@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from lt_train.randomness import draw_seed, keyed_generator
 
@@ -68,6 +69,24 @@ class BoxSampler:
         negative = negative.masked_fill_(torch.arange(most, device=labels.device) >= rest, size)
         index = torch.cat([positive.sort(dim=1).values, negative.sort(dim=1).values], dim=1)
         return Chosen(index.clamp(max=max(size - 1, 0)), index < size, quota)
+
+    def places(self, labels: Sequence[Tensor], seeds: Sequence[int | None]) -> tuple[list[Tensor], tuple[int, ...]]:
+        """The same for images with unequal numbers of boxes.
+
+        Args:
+            labels: N tensors [A_i], see :meth:`__call__`.
+            seeds: Keys of the N draws.
+
+        Returns:
+            Positions of the chosen boxes, N tensors, positives first; and how many of each are positive.
+        """
+        found = self(pad_sequence(list(labels), batch_first=True, padding_value=-1), seeds)
+        # how many regions there are shapes all that follows: the device is waited for here, once for the batch
+        counts = torch.stack([part.sum(dim=1) for part in found.taken.tensor_split([found.positives], dim=1)])
+        positives, negatives = counts.tolist()
+        rows = zip(found.index, positives, negatives, strict=True)
+        first = found.positives
+        return [torch.cat([row[:p], row[first : first + n]]) for row, p, n in rows], tuple(positives)
 
 
 def _best(priority: Tensor, chosen: Tensor, number: int) -> Tensor:
@@ -130,11 +149,11 @@ def torchvision_priorities(labels: Tensor) -> Tensor:
     return priority
 
 
-def image_seeds(targets: Sequence[Mapping[str, Any]], purpose: str) -> list[int | None]:
-    """The key of each image's draw, of its target's ``draw_seed`` and ``purpose``; ``None`` where it has none."""
-    return [draw_seed(t["draw_seed"], purpose) if "draw_seed" in t else None for t in targets]
+def image_seeds(targets: Sequence[Mapping[str, Any]], purpose: str, *key: int) -> list[int | None]:
+    """The key of each image's draw, of its target's ``draw_seed``, ``purpose`` and key; ``None`` where it has none."""
+    return [draw_seed(t["draw_seed"], purpose, *key) if "draw_seed" in t else None for t in targets]
 
 
-def batch_generator(targets: Sequence[Mapping[str, Any]], purpose: str) -> torch.Generator | None:
-    """The generator of what is drawn once for a batch, keyed by the first target's ``draw_seed`` and ``purpose``."""
-    return keyed_generator(targets[0]["draw_seed"], purpose) if "draw_seed" in targets[0] else None
+def batch_generator(targets: Sequence[Mapping[str, Any]], purpose: str, *key: int) -> torch.Generator | None:
+    """The generator of what is drawn once for a batch, keyed as the draws of its first image are."""
+    return keyed_generator(targets[0]["draw_seed"], purpose, *key) if "draw_seed" in targets[0] else None

@@ -22,11 +22,12 @@ from lt_train.engine.optim import check_schedule, describe_lr, describe_warmup, 
 from lt_train.engine.restore import restore_state
 from lt_train.engine.resume import as_begun, read_begun
 from lt_train.engine.state import RunState, checkpoint_content, start_state
-from lt_train.engine.step import Draws, name_lost_workers, train_step
+from lt_train.engine.step import Draws, LossesOf, losses_of_images, name_lost_workers, train_step
 from lt_train.engine.together import describe_processes, left_out_by_all, share_statistics, things_seen
 from lt_train.engine.usage import StepTimer, Waiting, memory_gib
 from lt_train.evaluation.figures.table import explanations
-from lt_train.evaluation.measure import Measured
+from lt_train.evaluation.measure import Choices, Measured
+from lt_train.features.training import check_same_features, features_to_record, open_training, refuse_other_parts
 from lt_train.inference.evaluate_run import evaluate_model, selection_ap
 from lt_train.memory import named_memory, training_advice
 from lt_train.processes import Processes, process_device, run_together
@@ -48,6 +49,7 @@ def fit(
     init_from: Path | str | None = None,
     resume: bool = False,
     force: bool = False,
+    from_features: Path | None = None,
     notes: Sequence[str] = (),
 ) -> RunDir | None:
     """Trains a recipe and writes a run directory, in one process or in those that a launcher started.
@@ -58,6 +60,7 @@ def fit(
         init_from: A run directory or checkpoint whose weights a new run starts from; not with ``resume``.
         resume: Continue the run in ``out``; nothing but ``FREE_TO_CHANGE`` may differ.
         force: Replace a run that exists.
+        from_features: What ``lt-train cache --out`` was given, to train a classifier without opening an image.
         notes: Lines about the recipe, for the log.
 
     Returns:
@@ -73,7 +76,16 @@ def fit(
     place, source = Path(out), None if init_from is None else Path(init_from)
 
     def work(processes: Processes) -> RunDir:
-        return fit_together(recipe, place, processes, init_from=source, resume=resume, force=force, notes=notes)
+        return fit_together(
+            recipe,
+            place,
+            processes,
+            init_from=source,
+            resume=resume,
+            force=force,
+            from_features=from_features,
+            notes=notes,
+        )
 
     return run_together(work)
 
@@ -86,6 +98,7 @@ def fit_together(
     init_from: Path | None = None,
     resume: bool = False,
     force: bool = False,
+    from_features: Path | None = None,
     notes: Sequence[str] = (),
 ) -> RunDir:
     """The same in one of several processes that have found each other, see :func:`lt_train.processes.run_together`."""
@@ -93,11 +106,24 @@ def fit_together(
     if recipe.calibration.name != "none":
         if resume:
             raise RecipeError("--resume: a calibration takes no steps, there is nothing to continue; start it again")
-        return calibrate_together(recipe, out, processes, init_from=init_from, force=force, notes=notes)
+        return calibrate_together(
+            recipe, out, processes, init_from=init_from, force=force, from_features=from_features, notes=notes
+        )
+    if from_features is not None:
+        refuse_other_parts(recipe, from_features)
     memory = named_memory("training", training_advice(recipe))
     with memory, _place(out, resume=resume, force=force, processes=processes) as lock_notes:
         lines = (*notes, *lock_notes)
-        return _fit(recipe, out, init_from=init_from, resume=resume, force=force, notes=lines, processes=processes)
+        return _fit(
+            recipe,
+            out,
+            init_from=init_from,
+            resume=resume,
+            force=force,
+            from_features=from_features,
+            notes=lines,
+            processes=processes,
+        )
 
 
 def _place(out: Path, *, resume: bool, force: bool, processes: Processes) -> AbstractContextManager[tuple[str, ...]]:
@@ -114,6 +140,7 @@ def _fit(
     init_from: Path | None,
     resume: bool,
     force: bool,
+    from_features: Path | None,
     notes: Sequence[str],
     processes: Processes,
 ) -> RunDir:
@@ -138,8 +165,12 @@ def _fit(
         # frees a second copy of the weights
         begun = None
         processes.compare({"the step to go on from": str(state.done)})
+    if from_features is not None:
+        state.features = open_training(from_features, recipe, data, state.model, processes)
+    if resume:
+        check_same_features(run.data, state.features)
     elif processes.is_first:
-        create_run_dir(out, recipe, data_record(data), force=force)
+        create_run_dir(out, recipe, {**data_record(data), **features_to_record(state.features)}, force=force)
     if processes.is_first:
         write_environment(run, device, processes.world)
         for tracker in trackers:
@@ -254,13 +285,15 @@ def _steps(recipe: Recipe, data: RunData, plan: Plan, state: RunState, log: RunL
     draws = Draws(plan, state.done, state.processes, recipe.optim.micro_batch or 1)
     if recipe.data.on_bad_image == "skip":
         state.bad_images = BadImages(recipe.data.most_bad_images, log.line)
+    features = state.features
     loader = make_loader(
-        data.dataset,
+        data.dataset if features is None else features.dataset,
         draws,
         workers=recipe.data.workers,
         pin_memory=device.type == "cuda",
         left_out=None if state.bad_images is None else state.bad_images.add,
     )
+    losses_of: LossesOf = losses_of_images if features is None else features.losses_of
     batches = Waiting(loader)
     timer, total = StepTimer(batches), plan.total_steps()
     state.model.train()
@@ -268,7 +301,7 @@ def _steps(recipe: Recipe, data: RunData, plan: Plan, state: RunState, log: RunL
         lr = lr_at(step, recipe.optim, recipe.schedule, total)
         due = log.is_due(step.index)
         with timer.step(step.images):
-            losses = train_step(state, step, batches, lr=lr, clip=recipe.optim.clip)
+            losses = train_step(state, step, batches, lr=lr, clip=recipe.optim.clip, losses_of=losses_of)
             # on a GPU this waits for the step, which is time of training
             values = losses.read() if due else {}
         state.done = step.index + 1
@@ -317,6 +350,7 @@ def _evaluate(
     if data.val is None:
         return
     share_statistics(state)
+    known = None if state.features is None else state.features.validation
     with interrupts.at_once(), log.paused():
         measured = evaluate_model(
             state.result,
@@ -326,6 +360,8 @@ def _evaluate(
             groups=data.groups,
             out=run.evaluation,
             processes=state.processes,
+            predictor=None if known is None else known.predict,
+            choices=None if known is None else Choices(boxes_only=True),
         )
     state.evaluated = state.done
     if measured is not None:
@@ -371,6 +407,7 @@ def _opening_lines(
         describe_warmup(recipe.schedule, plan.total_steps()),
         *write_trainable(run.report / "trainable.csv", state.model),
         *state.notes,
+        *(state.features.describe() if state.features is not None else ()),
     ]
     if state.saved is not None:
         lines.append(f"continuing at step {state.done} of {plan.total_steps()}")

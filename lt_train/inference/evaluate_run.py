@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from lt_data.counts.categories import CategoryCounts
 from lt_data.errors import RecipeError
@@ -22,6 +22,15 @@ from lt_train.recipe.sections import Files, Recipe, has_masks
 from lt_train.runs.data import ValidationData, load_validation
 from lt_train.runs.directory import RunDir
 from lt_train.runs.metadata import chosen_on_notes
+
+
+class Predictor(Protocol):
+    """What finds detections of every image of a data set, as :func:`predict` does."""
+
+    def __call__(
+        self, model: LongTailDetector, data: DetectionData, recipe: Recipe, *, processes: Processes | None = None
+    ) -> Detections | None:
+        """The detections, in the order of the file; ``None`` in all processes but the first."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,8 @@ def evaluate_run(
     force: bool = False,
     device: str | None = None,
     scores: Scores | None = None,
+    predictor: Predictor | None = None,
+    processes: Processes | None = None,
 ) -> tuple[Measured, Path] | None:
     """Evaluates a checkpoint of a run, in one process or in those that torchrun started.
 
@@ -69,6 +80,8 @@ def evaluate_run(
         force: Replace an evaluation that exists elsewhere.
         device: Device, the recipe's unless given; several processes have a GPU each where it leaves the choice.
         scores: Of which heads, for a run with a second one; the recipe's unless given.
+        predictor: What finds the detections, in place of the whole network.
+        processes: This process among those that have found each other; unless given, they look for each other here.
 
     Returns:
         The evaluation and the directory that it was written to; ``None`` in all processes but the first.
@@ -95,14 +108,14 @@ def evaluate_run(
             trained.model.second_head.use = scores
         chosen = trained.groups if groups is None else evaluation_groups(groups, trained.counts)
         data = load_validation(source, trained.counts, masks=masks, reading=recipe.data.reading)
-        found = predict(trained.model, data, recipe, processes=processes)
+        found = (predictor or predict)(trained.model, data, recipe, processes=processes)
         if found is None:
             return None
         warnings = _warnings(trained.model, data, recipe)
         odd = (*_trained_on_notes(data, trained.train_sha256), *chosen_on_notes(run.data, data.file))
         return _Predicted(found, data, recipe, trained.counts, chosen, where, warnings, odd)
 
-    predicted = run_together(work)
+    predicted = run_together(work) if processes is None else work(processes)
     if predicted is None:
         return None
     measured = _measure_and_write(predicted, choices)
@@ -134,6 +147,8 @@ def evaluate_model(
     groups: tuple[Group, ...],
     out: Path,
     processes: Processes | None = None,
+    predictor: Predictor | None = None,
+    choices: Choices | None = None,
 ) -> Measured | None:
     """Predicts, measures and writes ``metrics.json``, ``per_class.csv``, ``inputs.json`` and ``predictions.json``.
 
@@ -145,14 +160,17 @@ def evaluate_model(
         groups: Groups of the training file.
         out: Directory to write to.
         processes: This process among others, each of which predicts its share.
+        predictor: What finds the detections, in place of the whole network.
+        choices: How to measure.
 
     Returns:
         The evaluation; ``None`` in all processes but the first.
     """
-    found = predict(model, data, recipe, processes=processes)
+    found = (predictor or predict)(model, data, recipe, processes=processes)
     if found is None:
         return None
-    return _measure_and_write(_Predicted(found, data, recipe, counts, groups, out, _warnings(model, data, recipe)))
+    predicted = _Predicted(found, data, recipe, counts, groups, out, _warnings(model, data, recipe))
+    return _measure_and_write(predicted, choices)
 
 
 def _warnings(model: LongTailDetector, data: DetectionData, recipe: Recipe) -> tuple[str, ...]:

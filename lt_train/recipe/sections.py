@@ -18,7 +18,7 @@ from lt_data.groups import are_edges
 from lt_train.calibration import CalibrationOptions
 from lt_train.calibration.options import NoCalibration
 from lt_train.data.sampler_options import SamplerOptions, ShuffleSampler
-from lt_train.detectors.table import DCN, check_dcn, named_detector
+from lt_train.detectors.table import DCN, check_dcn, family_options, named_detector
 from lt_train.heads import HeadOptions
 from lt_train.heads.softmax.options import SoftmaxOptions
 from lt_train.options.errors import closest
@@ -77,10 +77,18 @@ class Files(Section):
     images: Path = Field(description="Folder that the file names are relative to.")
 
 
+class TrainFiles(Files):
+    """What is trained on."""
+
+    stuff: Path | None = Field(
+        None, description="Folder of COCO-Stuff's PNG maps, by the images' names; for model.semantic=stuff."
+    )
+
+
 class DataSection(Section):
     """What is trained on and evaluated on."""
 
-    train: Files
+    train: TrainFiles
     val: Files | None = Field(None, description="Validation data; without it there is no evaluation and no best.")
     groups: Groups = Field(
         None,
@@ -136,6 +144,12 @@ class ModelSection(Section):
     dcn: Dcn = Field("none", description="Deformable convolutions in the trunk's last three stages, or none.")
     mask_target: Literal["exact", "polygon"] = Field(
         "exact", description="Targets of the mask loss: shares as torchvision's, or 0 and 1 drawn from polygons."
+    )
+    stage_scores: Literal["logits", "probabilities"] = Field(
+        "logits", description="What a cascade averages over its stages: as mmdetection and BAGS do, or as detectron2."
+    )
+    semantic: Literal["stuff", "none"] = Field(
+        "none", description="Whether htc has a branch that learns stuff from the maps in data.train.stuff."
     )
 
     @field_validator("name")
@@ -401,6 +415,34 @@ class Recipe(Section):
             raise ValueError(
                 "sampler: 'bi-level' draws the class that a second head is trained on in an image, and there is none; "
                 "set method=simcal, or sampler=class-aware"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _parts_of_the_detector(self) -> Recipe:
+        try:
+            family_options(self.model.name, {"stage_scores": self.model.stage_scores, "semantic": self.model.semantic})
+        except RecipeError as error:
+            raise ValueError(error.problems[0]) from None
+        return self
+
+    @model_validator(mode="after")
+    def _stuff_maps(self) -> Recipe:
+        stuff, semantic = self.data.train.stuff, self.model.semantic == "stuff"
+        if stuff is not None and not semantic:
+            raise ValueError(
+                f"data.train.stuff: got {stuff}, and model.semantic=none looks at no stuff map; set "
+                "model.semantic=stuff and a model.name of htc, or leave it out"
+            )
+        if semantic and self.train == "all" and stuff is None:
+            raise ValueError(
+                "model.semantic: got stuff, and there are no stuff maps to train it on; set data.train.stuff to the "
+                "folder of COCO-Stuff's stuffthingmaps, or model.semantic=none"
+            )
+        if stuff is not None and self.data.exif == "apply":
+            raise ValueError(
+                "data.exif: got apply, and stuff maps are of the pixels as they are stored; set data.exif=ignore, or "
+                "model.semantic=none"
             )
         return self
 

@@ -6,6 +6,7 @@ Shapes: P recorded steps.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _COLUMNS = 4
+# a part of the loss; those of the stages of a cascade have the number of the stage in front
+_PART = re.compile(r"(s\d+\.)?loss_")
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -47,7 +50,7 @@ def loss_series(records: Sequence[Mapping[str, Any]], name: str) -> tuple[npt.ND
 
     Args:
         records: As ``read_metrics`` gives them.
-        name: ``loss`` or one that starts with ``loss_``.
+        name: ``loss``, or that of a part of it.
 
     Returns:
         Steps int64 and values float64, both of shape [P]; NaN where a value was not finite.
@@ -103,7 +106,7 @@ def plot_loss_curves(path: Path, runs: Mapping[str, Path]) -> None:
     total.legend(frameon=False)
     for i, part in enumerate(parts):
         axes = figure.add_subplot(grid[1 + i // _COLUMNS, i % _COLUMNS])
-        _draw(axes, records, part, part.removeprefix("loss_"))
+        _draw(axes, records, part, part.replace("loss_", ""))
     save_figure(figure, path)
 
 
@@ -121,7 +124,7 @@ def _draw(axes: Axes, records: Mapping[str, Sequence[Mapping[str, Any]]], name: 
 
 def _losses(records: Sequence[Mapping[str, Any]]) -> list[str]:
     """Names of the losses that any record with a total has, in order."""
-    names = (key for r in records if "loss" in r for key in r if key == "loss" or key.startswith("loss_"))
+    names = (key for r in records if "loss" in r for key in r if key == "loss" or _PART.match(key))
     return list(dict.fromkeys(names))
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import torch
+from torchvision.ops import MultiScaleRoIAlign
 
 from lt_data.errors import RecipeError
 from lt_train.detectors import LongTailDetector
+from lt_train.detectors.cascade.roi_heads import CascadeRoIHeads
 from lt_train.recipe.sections import ComputeSection
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -68,11 +70,13 @@ def _settle_pools(model: LongTailDetector, device: torch.device) -> None:
     """
     was_training = model.training
     model.eval()
-    square = torch.zeros(1, 3, _SQUARE, _SQUARE, device=device)
+    square, sizes = torch.zeros(1, 3, _SQUARE, _SQUARE, device=device), [(_SQUARE, _SQUARE)]
     box = torch.tensor([[0.0, 0.0, _SQUARE, _SQUARE]], device=device)
     with model.autocast():
-        features = model.features(square)
-        for pool in (model.roi_heads.box_roi_pool, model.roi_heads.mask_roi_pool):
-            if pool is not None:
-                pool(features, [box], [(_SQUARE, _SQUARE)])
+        maps, heads = model.features(square), model.roi_heads
+        if isinstance(heads, CascadeRoIHeads):
+            maps = heads.maps_for_pools(maps, sizes)
+        for pool in model.modules():
+            if isinstance(pool, MultiScaleRoIAlign):
+                pool(maps, [box], sizes)
     model.train(was_training)

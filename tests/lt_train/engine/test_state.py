@@ -24,6 +24,7 @@ MADE_ANEW = {
     "processes": "of this start",
     "trained": "the model, or what wraps it",
     "masks": "told by the recipe",
+    "stuff": "told by the recipe",
     "bad_images": "of this start",
     "heads": "of the last two steps, to show one that went wrong",
 }

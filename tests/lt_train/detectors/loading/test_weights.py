@@ -17,10 +17,10 @@ from lt_data.errors import DataError, RecipeError
 from lt_train.calibration import make_calibration
 from lt_train.detectors import build_detector, initialise_from, load_weights
 from lt_train.detectors import published as published_module
-from lt_train.detectors.published import published_file
+from lt_train.detectors.loading.published import published_file
+from lt_train.detectors.loading.weight_files import checkpoint_categories, read_state_dict
 from lt_train.detectors.table import DETECTORS, RESNET50
 from lt_train.detectors.trunks.norm import StoredStatsBatchNorm2d, fold_zero_eps
-from lt_train.detectors.weight_files import checkpoint_categories, read_state_dict
 from lt_train.heads import make_head
 from lt_train.runs.checkpoint import load_checkpoint, save_checkpoint
 from tests.lt_train.detectors.scenes import COUNTS, batch, small
