@@ -27,11 +27,11 @@ __all__ = [
 ]
 
 _MODULES = {
-    "LoadReport": "weights",
+    "LoadReport": "loading.weights",
     "LongTailDetector": "detector",
     "build_detector": "build",
-    "initialise_from": "weights",
-    "load_weights": "weights",
+    "initialise_from": "loading.weights",
+    "load_weights": "loading.weights",
     "set_trainable": "freeze",
 }
 
