@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lt_train.detectors.build import build_detector
     from lt_train.detectors.detector import LongTailDetector
     from lt_train.detectors.freeze import set_trainable
-    from lt_train.detectors.loading.weights import LoadReport, initialise_from, load_weights
+    from lt_train.detectors.weights import LoadReport, initialise_from, load_weights
 
 __all__ = [
     "DETECTORS",

@@ -16,10 +16,10 @@ from torch import nn
 
 from lt_train.classifiers import make_classifier
 from lt_train.detectors.detector import LongTailDetector
-from lt_train.detectors.loading.weights import load_weights
 from lt_train.detectors.roi_heads import PRE_NMS_TOPK
 from lt_train.detectors.table import DetectorSpec, check_dcn, family_options, named_detector
 from lt_train.detectors.trunks.deformable import use_deformable
+from lt_train.detectors.weights import load_weights
 from lt_train.heads.shared.base import Head
 from lt_train.heads.shared.classifier_options import ClassifierOptions
 
@@ -50,7 +50,7 @@ def build_detector(
     Args:
         name: A detector and a trunk, such as ``mask_rcnn_r50_fpn``; see :mod:`lt_train.detectors.table`.
         head: Loss and scores; becomes part of the model.
-        weights: ``none``, ``imagenet``, ``coco`` or a path, see :func:`~lt_train.detectors.loading.weights.load_weights`.
+        weights: ``none``, ``imagenet``, ``coco`` or a path, see :func:`~lt_train.detectors.weights.load_weights`.
             Unless it is ``none``, a trunk that there are weights for normalises with stored statistics, and its first
             stages are not trained.
         load_pretrained: ``False`` builds the same modules without loading ``weights``, for a model whose checkpoint
@@ -90,12 +90,7 @@ def build_detector(
     pretrained = spec.trunk.pretrained and weights != "none"
     options = family_options(name, {"stage_scores": stage_scores, "semantic": semantic})
     with _drawing_from(generator):
-        stock = stock_model(spec, head.num_classes, pretrained=pretrained, **settings)
-        if dcn != "none":
-            use_deformable(stock.backbone.body)
-        predictor = stock.roi_heads.box_predictor
-        predictor.cls_score = _classifier_of(head, predictor.cls_score.in_features)
-        head.initialise(predictor.cls_score.bias)
+        stock = _stock_for(head, spec, dcn, pretrained=pretrained, **settings)
         model: LongTailDetector = _model_class(spec).from_stock(
             stock,
             head,
@@ -108,6 +103,17 @@ def build_detector(
     model.transform.test_min_size, model.transform.test_max_size = test_min_size, test_max_size
     model.load_report = load_weights(model, weights if load_pretrained else "none", own_categories=own_categories)
     return model
+
+
+def _stock_for(head: Head, spec: DetectorSpec, dcn: str, **settings: Any) -> Any:
+    """Torchvision's model with the classifier of a head, and deformable convolutions if they are wanted."""
+    stock = stock_model(spec, head.num_classes, **settings)
+    if dcn != "none":
+        use_deformable(stock.backbone.body)
+    predictor = stock.roi_heads.box_predictor
+    predictor.cls_score = _classifier_of(head, predictor.cls_score.in_features)
+    head.initialise(predictor.cls_score.bias)
+    return stock
 
 
 def _classifier_of(head: Head, in_features: int) -> nn.Linear:

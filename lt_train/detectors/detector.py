@@ -21,13 +21,13 @@ from lt_train.calibration.base import Calibration
 from lt_train.data.target import Target
 from lt_train.detectors.foreign.names import CLASSIFIER, MASK_LOGITS, REGRESSOR
 from lt_train.detectors.freeze import is_trainable
-from lt_train.detectors.loading.weights import HEAD, SECOND_HEAD, LoadReport
 from lt_train.detectors.region_features import KnownRegions, losses_of_known
 from lt_train.detectors.roi_heads import PRE_NMS_TOPK, LongTailRoIHeads
 from lt_train.detectors.rpn import LongTailRPN
 from lt_train.detectors.second_head import SecondHead
 from lt_train.detectors.transform import LongTailTransform
 from lt_train.detectors.trunks.norm import use_stored_statistics
+from lt_train.detectors.weights import HEAD, SECOND_HEAD, LoadReport
 from lt_train.heads.shared.base import Head
 
 BOX_HEAD = "roi_heads.box_head."

@@ -21,12 +21,12 @@ from lt_train.calibration.base import Calibration
 from lt_train.data.mask_targets import mask_targets
 from lt_train.data.target import Target
 from lt_train.detectors.freeze import is_trainable
-from lt_train.detectors.ignore import ignore_negatives
-from lt_train.detectors.mask_predictor import masks_of_labels, mean_cross_entropy
-from lt_train.detectors.micro_batches import draws_of, micro_batch_of
-from lt_train.detectors.regions import Candidates, Regions, Seen, objects_of
+from lt_train.detectors.regions.ignore import ignore_negatives
+from lt_train.detectors.regions.mask_predictor import masks_of_labels, mean_cross_entropy
+from lt_train.detectors.regions.micro_batches import draws_of, micro_batch_of
+from lt_train.detectors.regions.sampled import Candidates, Regions, Seen, objects_of
+from lt_train.detectors.regions.sampling import BoxSampler, image_seeds
 from lt_train.detectors.rpn import BOX_LOSS_BETA
-from lt_train.detectors.sampling import BoxSampler, image_seeds
 from lt_train.detectors.second_head import SecondHead, balanced_regions
 from lt_train.global_batch import divisor, pooled_divisors
 from lt_train.heads.shared.base import Head
@@ -252,7 +252,7 @@ class LongTailRoIHeads(RoIHeads):
     def candidates(self, proposals: list[Tensor], targets: Sequence[Target]) -> Candidates:
         """Proposals and ground truth, matched.
 
-        Proposals in an ignore region of their target are never drawn, see :mod:`lt_train.detectors.ignore`.
+        Proposals in an ignore region of their target are never drawn, see :mod:`lt_train.detectors.regions.ignore`.
         """
         truth = [target["boxes"].to(proposals[0].dtype) for target in targets]
         boxes = self.add_gt_proposals(list(proposals), truth)

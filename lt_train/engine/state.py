@@ -22,7 +22,7 @@ from lt_data.errors import RecipeError
 from lt_train.data.bad_images import BadImages
 from lt_train.data.target import MaskForm
 from lt_train.detectors import LongTailDetector, set_trainable
-from lt_train.detectors.loading.weights import LoadReport
+from lt_train.detectors.weights import LoadReport
 from lt_train.engine.losses import Losses, TrainingStopped
 from lt_train.engine.optim import make_optimizer
 from lt_train.features.training import KnownTraining

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lt_data.counts.training import UNKNOWN
 from lt_data.errors import DataError
-from lt_train.detectors.loading.weight_files import is_plain_tensor
+from lt_train.detectors.weight_files import is_plain_tensor
 from lt_train.recipe.sections import has_sections
 
 # problems of one kind that a message names

@@ -14,8 +14,8 @@ from lt_data.counts.categories import CategoryCounts
 from lt_data.errors import RecipeError, shown
 from lt_data.groups import Group
 from lt_train.detectors import LongTailDetector, build_detector, initialise_from
-from lt_train.detectors.loading.weight_files import checkpoint_categories
-from lt_train.detectors.loading.weights import SECOND_HEAD, LoadReport
+from lt_train.detectors.weight_files import checkpoint_categories
+from lt_train.detectors.weights import SECOND_HEAD, LoadReport
 from lt_train.heads import make_head
 from lt_train.randomness import keyed_generator
 from lt_train.recipe.sections import Recipe

@@ -24,7 +24,7 @@ from lt_data.versions import PACKAGE, install_command, version_of
 from lt_train.data.images import decode_image, fast_jpeg_decoder
 from lt_train.data.instance_masks import InstanceMasks
 from lt_train.detectors import build_detector, set_trainable
-from lt_train.detectors.loading.published import LITE0_PACKAGE
+from lt_train.detectors.published import LITE0_PACKAGE
 from lt_train.heads import make_head
 from lt_train.randomness import keyed_generator
 from lt_train.recipe.sections import ComputeSection

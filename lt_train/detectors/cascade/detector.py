@@ -112,8 +112,8 @@ class CascadeDetector(LongTailDetector):
             RecipeError: Always.
         """
         raise RecipeError(
-            f"second_head.kind: got {options.get('kind')}, and a cascade has a head in each stage, beside which none can "
-            "stand yet; choose a model.name of faster_rcnn or mask_rcnn, or second_head.kind=none"
+            f"second_head.kind: got {options.get('kind')}, and a cascade has a head in each stage, beside which "
+            "none can stand yet; choose a model.name of faster_rcnn or mask_rcnn, or second_head.kind=none"
         )
 
     def add_calibration(self, name: str, **options: Any) -> None:

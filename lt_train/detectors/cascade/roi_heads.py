@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from lt_train.calibration.base import Calibration
 from lt_train.calibration.stages import OfStages
 from lt_train.data.target import Target
-from lt_train.detectors.mask_predictor import masks_of_labels
-from lt_train.detectors.regions import Regions
+from lt_train.detectors.regions.mask_predictor import masks_of_labels
+from lt_train.detectors.regions.sampled import Regions
 from lt_train.detectors.roi_heads import LongTailRoIHeads
 
 Maps = dict[str, Tensor]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lt_data.errors import DataError, OutputError
-from lt_train.detectors.loading.weight_files import read_state_dict
+from lt_train.detectors.weight_files import read_state_dict
 from lt_train.runs.checkpoint import load_checkpoint, load_newest, save_checkpoint
 from lt_train.runs.content import check_content, check_progress, load_optimizer, load_scaler, load_weights_into
 from tests.lt_train.runs.checkpoints import content

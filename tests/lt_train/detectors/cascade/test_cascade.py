@@ -10,7 +10,7 @@ from torchvision.ops import box_iou
 from lt_data.errors import RecipeError
 from lt_train.detectors import LongTailDetector, build_detector, set_trainable
 from lt_train.detectors.cascade.roi_heads import SeenByStages
-from lt_train.detectors.regions import Regions
+from lt_train.detectors.regions.sampled import Regions
 from lt_train.heads import make_head
 from tests.lt_train.detectors.scenes import COUNTS, any_head, batch, scene, small
 

@@ -10,7 +10,7 @@ from lt_train.data.dataset import flip_horizontally
 from lt_train.detectors import build_detector, set_trainable
 from lt_train.detectors.cascade.mask_flow import FlowMaskHead
 from lt_train.detectors.cascade.semantic import SemanticBranch, level_of_stride, stuff_cells
-from lt_train.detectors.mask_predictor import masks_of_labels
+from lt_train.detectors.regions.mask_predictor import masks_of_labels
 from lt_train.heads import make_head
 from tests.lt_train.detectors.scenes import batch, scene, small
 

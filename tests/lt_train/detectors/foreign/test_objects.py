@@ -16,8 +16,8 @@ import torch
 from lt_data.errors import DataError
 from lt_train.detectors.foreign.objects import Inert, load_inert, object_names
 from lt_train.detectors.foreign.torchvision import had_zero_eps
-from lt_train.detectors.loading.weight_files import read_weights
 from lt_train.detectors.trunks.norm import fold_zero_eps
+from lt_train.detectors.weight_files import read_weights
 from tests.lt_train.detectors.scenes import small
 
 STATE = {"a.weight": torch.arange(2.0), "a.running_var": torch.full((2,), 1e-5)}

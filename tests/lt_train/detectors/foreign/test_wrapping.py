@@ -8,7 +8,7 @@ import torchvision
 
 from lt_data.errors import DataError
 from lt_train.detectors import load_weights
-from lt_train.detectors.loading.weight_files import read_weights
+from lt_train.detectors.weight_files import read_weights
 from tests.lt_train.detectors.foreign.made import r50
 from tests.lt_train.detectors.scenes import small
 

@@ -8,9 +8,9 @@ from torchvision.models import resnext101_64x4d
 
 from lt_data.errors import DataError, RecipeError
 from lt_train.detectors import build_detector, initialise_from, set_trainable
-from lt_train.detectors.loading.weights import PLAIN
 from lt_train.detectors.table import TRUNKS
 from lt_train.detectors.trunks.deformable import DeformableConv2d
+from lt_train.detectors.weights import PLAIN
 from lt_train.heads import make_head
 
 torch.set_num_threads(1)

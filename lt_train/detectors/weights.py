@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from lt_data.errors import DataError
 from lt_train.detectors.foreign.names import EXAMPLES, TRUNK, some
-from lt_train.detectors.loading.published import published_weights
-from lt_train.detectors.loading.weight_files import Categories, read_weights
+from lt_train.detectors.published import published_weights
 from lt_train.detectors.table import FAMILIES, detector_of_weights, family_of_weights, trunk_of_weights
 from lt_train.detectors.trunks.deformable import OFFSET
+from lt_train.detectors.weight_files import Categories, read_weights
 
 HEAD = "roi_heads.head"
 SECOND_HEAD = "roi_heads.calibrated."
@@ -50,7 +50,7 @@ def load_weights(model: Any, source: str | Path, *, own_categories: Categories |
 
     Args:
         model: A freshly built :class:`~lt_train.detectors.detector.LongTailDetector`.
-        source: ``none``; ``imagenet`` or ``coco``, see :func:`~lt_train.detectors.loading.published.published_weights`; or the
+        source: ``none``; ``imagenet`` or ``coco``, see :func:`~lt_train.detectors.published.published_weights`; or the
             path of a state dict, or of a checkpoint of this project, torchvision's references, Lightning, mmdetection
             or detectron2.
         own_categories: Dataset id and name of the model's labels 1..C. If the source names its categories too and

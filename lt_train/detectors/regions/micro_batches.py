@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lt_train.data.target import Target
-from lt_train.detectors.sampling import batch_generator
+from lt_train.detectors.regions.sampling import batch_generator
 from lt_train.heads.shared.draws import Draws, MicroBatchDraws
 from lt_train.randomness import keyed_generator
 
