@@ -27,11 +27,11 @@ __all__ = [
 ]
 
 _MODULES = {
-    "LoadReport": "loading.weights",
+    "LoadReport": "weights",
     "LongTailDetector": "detector",
     "build_detector": "build",
-    "initialise_from": "loading.weights",
-    "load_weights": "loading.weights",
+    "initialise_from": "weights",
+    "load_weights": "weights",
     "set_trainable": "freeze",
 }
 
