@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -25,7 +26,9 @@ from lt_train.runs.directory import RunDir
 Checkpoint = Literal["last", "best"]
 
 
-def load(source: str | Path, *, device: str | torch.device = "auto", checkpoint: Checkpoint = "last") -> TrainedModel:
+def load(
+    source: str | os.PathLike[str], *, device: str | torch.device = "auto", checkpoint: Checkpoint = "last"
+) -> TrainedModel:
     """A trained model, ready to predict.
 
     Args:
@@ -37,7 +40,7 @@ def load(source: str | Path, *, device: str | torch.device = "auto", checkpoint:
         DataError: There is no such run or checkpoint, or it cannot be used.
         RecipeError: The device does not exist here, or there is no checkpoint of that name.
     """
-    if not isinstance(source, str | Path):
+    if not isinstance(source, str | os.PathLike):
         raise DataError(f"load: got a {type(source).__name__}; allowed is the path of a run or a checkpoint")
     if checkpoint not in ("last", "best"):
         raise RecipeError(f"checkpoint: got {shown(checkpoint)}; allowed are last and best")
