@@ -245,7 +245,7 @@ def ran(starts, tmp_path_factory):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["mask", pytest.param("faster", marks=pytest.mark.slow)])
 def test_two_steps_on_a_small_model(kind, method, small, ran):
     recipe = small(kind, method)
     run = ran(recipe, kind)
