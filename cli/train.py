@@ -17,6 +17,7 @@ from .drafting import init
 from .features import FROM_FEATURES, cache_command
 from .options import HELP, OTHER_TRAIN_COMMANDS, RESUMABLE, CommandGroup, FilePath, GroupsOption, show_text, tell
 from .options import stop as end
+from .predicting import predict
 from .processes import PROCESSES, spread
 from .recipes import (
     OVERRIDES,
@@ -287,48 +288,7 @@ def _show(measured: Measured, out: Path | None) -> None:
     click.echo(f"written: {out}" if out is not None else "nothing written; give --out for the per-class table")
 
 
-def _score(ctx: click.Context, param: click.Parameter, value: float) -> float:
-    """Refuses what is no score; a range of click lets NaN pass."""
-    if not 0 <= value <= 1:
-        raise click.BadParameter(f"{value} is not in the range 0<=x<=1.", ctx, param)
-    return value
-
-
-@main.command(short_help="Detect objects in a folder or a file.")
-@click.argument("run", type=FILE)
-@click.argument("images", type=FILE)
-@click.option("--out", type=FILE, required=True, help="Directory for predictions.json, images.json and pictures/.")
-@click.option("--annotations", type=FILE, help="Take the image ids from this annotation file.")
-@click.option("--checkpoint", type=click.Choice(["last", "best"]), default="last", show_default=True)
-@click.option(
-    "--score-threshold",
-    type=float,
-    callback=_score,
-    default=0.5,
-    show_default=True,
-    help="0 to 1, for the pictures only.",
-)
-@click.option("--pictures", type=click.IntRange(0), default=50, show_default=True, help="How many to draw at most.")
-@click.option("--device", help="auto, cpu, cuda or cuda:N  [default: the recipe's].")
-@click.option("--force", is_flag=True, help="Replace predictions that exist.")
-@PROCESSES
-def predict(run: Path, images: Path, out: Path, processes: int | None, **options: Any) -> None:
-    """Detect objects in IMAGES (a folder or a file): a standard results file, and pictures."""
-    need_training()
-    spread(processes)
-    from lt_train.inference.predict_images import predict_images
-
-    done = predict_images(run, images, out, **options)
-    if done is None:
-        return
-    for line in done.notes:
-        tell("note", line)
-    for line in done.unreadable:
-        tell("error", line)
-    show_text(done.text)
-    click.echo(f"written: {done.out}")
-    if done.unreadable:
-        raise SystemExit(1)
+main.add_command(predict)
 
 
 @main.command(short_help="Compare evaluated runs: differences and which are noise.")
