@@ -10,6 +10,7 @@ from lt_cli.data import main as lt_data
 from lt_cli.train import main as lt_train
 
 from lt_data.synthetic.pool import write_pool
+from lt_train import load
 from tests.lt_train.pictures import leave_out_pictures
 
 FEW = ("schedule.iterations=2", "schedule.decay=[]", "trackers=[]")
@@ -33,7 +34,7 @@ def project(tmp_path):
     return folder
 
 
-def test_three_commands(project, tmp_path, monkeypatch):
+def test_three_commands_and_the_lines_of_python(project, tmp_path, monkeypatch):
     leave_out_pictures(monkeypatch)
     typed(lt_data, "split photos.json --val 0.25 --out data", project)
     init = typed(lt_train, "init data --images photos --out my.yaml --model mask_rcnn_small --device cpu", project)
@@ -44,6 +45,11 @@ def test_three_commands(project, tmp_path, monkeypatch):
     typed(lt_train, "fit my.yaml method=bags --init-from runs/base --out runs/bags", project, *small)
     base = json.loads((project / "runs/base/eval/metrics.json").read_text())
     assert base["counts"]["images"] == 4
+    # the lines of Python
+    found = load(project / "runs/bags", device="cpu").predict(next((project / "photos").iterdir()))
+    assert (found.width, found.height) == (64, 64)
+    assert len(found.boxes) == len(found.scores) == len(found.names)
+    found.draw().save(tmp_path / "seen.png")
     # from another directory
     typed(lt_train, f"eval {project}/runs/bags --out here", tmp_path)
     again = json.loads((tmp_path / "here/metrics.json").read_text())
