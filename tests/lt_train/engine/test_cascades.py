@@ -30,7 +30,7 @@ def test_a_run_goes_on_in_the_middle_of_an_epoch_as_if_never_stopped(method, stu
     """The heads of the stages carry counts of their own."""
     monkeypatch.setattr("lt_train.engine.fit._save_every", lambda _: 1)
     given = (*HTC, "data.val=null", "schedule.iterations=3", "schedule.decay=[]")
-    recipe = tiny_recipe(*given, f"method={method}", stuff)
+    recipe = tiny_recipe(*given, f"method={method}", "train=all", stuff)
     straight = fit(recipe, tmp_path / "straight")
     go_on = interrupt_in_step(monkeypatch, 2)
     with pytest.raises(KeyboardInterrupt):
