@@ -25,9 +25,11 @@ from lt_train.engine.state import RunState, checkpoint_content, start_state
 from lt_train.engine.step import Draws, name_lost_workers, train_step
 from lt_train.engine.together import describe_processes, left_out_by_all, share_statistics, things_seen
 from lt_train.engine.usage import StepTimer, Waiting, memory_gib
-from lt_train.evaluation.figures.table import explanations
+from lt_train.evaluation.figures.selection import selected_figure
+from lt_train.evaluation.figures.table import explanations, percent
 from lt_train.evaluation.measure import Measured
-from lt_train.inference.evaluate_run import evaluate_model, selection_ap
+from lt_train.inference.evaluate_run import evaluate_model
+from lt_train.inference.validation_loss import validation_losses
 from lt_train.memory import named_memory, training_advice
 from lt_train.processes import Processes, process_device, run_together
 from lt_train.recipe.load import beaten_in
@@ -36,6 +38,7 @@ from lt_train.report.run_report import draw_run_report
 from lt_train.runs.checkpoint import save_checkpoint
 from lt_train.runs.data import RunData, data_record, describe_data, load_run_data, make_plan, written_notes
 from lt_train.runs.directory import RunDir, create_run_dir, new_run, resumed_run, write_environment
+from lt_train.runs.live import figures
 from lt_train.runs.log import RunLog, SilentLog
 from lt_train.runs.model import choose_device
 from lt_train.runs.trackers import Tracker, make_trackers
@@ -202,7 +205,8 @@ def _train(recipe: Recipe, data: RunData, plan: Plan, state: RunState, run: RunD
             _save_last(recipe, data, state, run)
         if _owes_evaluation(recipe, plan, state):
             _evaluate(recipe, data, state, run, log, interrupts)
-        for step in _steps(recipe, data, plan, state, log):
+        # a run that goes on may have ended so before
+        for step in () if _is_over(recipe, state, log) else _steps(recipe, data, plan, state, log):
             if state.processes.agree(interrupts.waiting):
                 _save_last(recipe, data, state, run)
                 # launchers end the others when one is gone, and the first one may still write
@@ -216,6 +220,20 @@ def _train(recipe: Recipe, data: RunData, plan: Plan, state: RunState, run: RunD
                 _save_last(recipe, data, state, run)
             if evaluating:
                 _evaluate(recipe, data, state, run, log, interrupts)
+                if _is_over(recipe, state, log):
+                    break
+
+
+def _is_over(recipe: Recipe, state: RunState, log: RunLog | SilentLog) -> bool:
+    """Whether the run has waited long enough for a better figure, which the first process knows; all come here."""
+    patience = recipe.eval.patience
+    if patience is None or not state.processes.agree(state.processes.is_first and state.waited >= patience):
+        return False
+    log.line(
+        f"ended early, after step {state.done}: {state.waited} evaluations without a better figure "
+        f"(eval.patience={patience}); the best was that of step {state.best_step}, kept as checkpoints/best.pt"
+    )
+    return True
 
 
 @contextmanager
@@ -317,6 +335,7 @@ def _evaluate(
         return
     share_statistics(state)
     with interrupts.at_once(), log.paused():
+        losses = validation_losses(state.result, data.val_dataset, recipe, state.processes)
         measured = evaluate_model(
             state.result,
             data.val,
@@ -327,6 +346,10 @@ def _evaluate(
             processes=state.processes,
         )
     state.evaluated = state.done
+    if losses is not None:
+        values = {f"eval/{name}": value for name, value in losses.items()}
+        log.line("validation: " + "  ".join(f"{name} {text}" for name, text in figures(losses)[0]))
+        log.record({"step": state.done, **values})
     if measured is not None:
         _keep_best(measured, recipe, data, state, run, log)
     _save_last(recipe, data, state, run)
@@ -342,10 +365,26 @@ def _keep_best(
     for kind in ("bbox", "segm"):
         if kind in measured.metrics:
             log.record({"step": state.done, f"eval/{kind}_AP": measured.metrics[kind]["AP"]})
-    ap = selection_ap(measured.metrics)
-    if ap is not None and (state.best is None or ap > state.best):
-        state.best = ap
+    select = recipe.eval.select
+    value, name = selected_figure(measured.metrics, select, groups=data.groups, counts=data.train.counts)
+    if select != "AP":
+        log.record({"step": state.done, "eval/selected": value})
+    if value is None:
+        # nothing to wait for: the next evaluation has the same objects
+        return
+    is_best = state.best is None or value > state.best
+    state.waited = 0 if is_best else state.waited + 1
+    if is_best:
+        state.best, state.best_step = value, state.done
         save_checkpoint(run.best, checkpoint_content(recipe, data, state))
+    if select != "AP" or recipe.eval.patience is not None:
+        log.line(f"{name}: {percent(value)}, {_beside_best(state)}")
+
+
+def _beside_best(state: RunState) -> str:
+    if not state.waited:
+        return "the best so far"
+    return f"and {percent(state.best)} at step {state.best_step}, {state.waited} evaluations ago"
 
 
 def _save_last(recipe: Recipe, data: RunData, state: RunState, run: RunDir) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from lt_data.counts.categories import CategoryCounts
 from lt_data.errors import RecipeError
@@ -191,9 +190,3 @@ def predict(
     images = ImageList.of(data)
     found = detect(model, images, recipe, category_ids=data.ids, processes=processes)
     return None if found is None else found.detections()
-
-
-def selection_ap(metrics: dict[str, Any]) -> float | None:
-    """The figure that decides which checkpoint is best: mask AP, or box AP without masks."""
-    value = metrics.get("segm", metrics["bbox"])["AP"]
-    return None if value is None else float(value)

@@ -29,6 +29,7 @@ from lt_train.recipe.other_names import OTHER_METHODS
 Side = Annotated[int, Field(ge=32, le=10_000)]
 Part = Literal["all", "head", "head+reg", "classifier", "scale", "none"]
 TrackerName = Literal["tensorboard", "wandb"]
+SelectName = Literal["AP", "rarest", "groups"]
 # steps; the warm-up of the released code of BAGS, whose runs have tens of thousands
 LONGEST_WARMUP = 500
 # each is a process with a copy of its own of what it writes to
@@ -245,10 +246,26 @@ class ScheduleSection(Section):
 
 
 class EvalSection(Section):
-    """When the validation data is evaluated; always at the end."""
+    """When the validation data is evaluated, always at the end; which checkpoint is best, and when a run is over."""
 
     every: int | None = Field(None, ge=1, description="Epochs (or steps) between evaluations; null: only at the end.")
     batch: int = Field(1, ge=1, description="Images per forward pass; padding makes scores depend on it.")
+    loss: bool = Field(False, description="Compute the losses of the validation data too, in each evaluation.")
+    select: SelectName = Field(
+        "AP", description="Figure of the best checkpoint: AP, AP of the rarest group, or mean of the APs of the groups."
+    )
+    patience: int | None = Field(
+        None, ge=1, description="Evaluations without a better figure after which the run ends; null: it never does."
+    )
+
+    @model_validator(mode="after")
+    def _patience_counts_evaluations(self) -> EvalSection:
+        if self.patience is not None and self.every is None:
+            raise ValueError(
+                f"patience: got {self.patience}, and without eval.every there is one evaluation, at the end; set "
+                "eval.every=1 (epochs, or steps where the schedule counts them), or leave eval.patience out"
+            )
+        return self
 
 
 class Recipe(Section):
@@ -312,6 +329,14 @@ class Recipe(Section):
                 f"train: got scale, and head.classifier={self.head.classifier} has no factor to train; set "
                 "head.classifier=scaled, or train=classifier"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _evaluates_something(self) -> Recipe:
+        asked = {key: value for key, value in (("loss", self.eval.loss), ("patience", self.eval.patience)) if value}
+        if asked and self.data.val is None:
+            named = " and ".join(f"eval.{key}={shown(value)}" for key, value in asked.items())
+            raise ValueError(f"eval: got {named}, and there is no validation data; set data.val, or leave them out")
         return self
 
     @property
