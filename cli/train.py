@@ -153,6 +153,13 @@ def _dry_run(recipe: str, overrides: tuple[str, ...], init_from: Path | None) ->
 @click.option("--protocol", type=click.Choice(["auto", "coco", "lvis"]), default="auto", show_default=True)
 @click.option("--engine", type=click.Choice(["auto", "fast", "official"]), default="auto", show_default=True)
 @click.option("--fixed-ap", is_flag=True, help="Add AP with 10,000 detections per class over all images.")
+@click.option(
+    "--confusion-score",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.3,
+    show_default=True,
+    help="Detections above it count in the table of confusions.",
+)
 @click.option("--boxes-only", is_flag=True, help="Measure no masks, for annotations that have none.")
 @click.option("--skip-invalid", is_flag=True, help="Leave out invalid predictions instead of refusing all.")
 @click.option("--out", type=FILE, help="Where to write  [default: RUN/eval, which is renewed; else RUN/eval-...].")
@@ -253,6 +260,10 @@ def _show(measured: Measured, out: Path | None) -> None:
     for warning in measured.warnings:
         tell("warning", warning)
     show_text(measured.text)
+    if out is not None:
+        from lt_train.report.run_report import draw_evaluation
+
+        draw_evaluation(out, out.parent.name if out.name == "eval" else out.name)
     click.echo(f"written: {out}" if out is not None else "nothing written; give --out for the per-class table")
 
 

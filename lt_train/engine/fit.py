@@ -40,7 +40,7 @@ from lt_train.runs.data import RunData, data_record, describe_data, load_run_dat
 from lt_train.runs.directory import RunDir, create_run_dir, new_run, resumed_run, write_environment
 from lt_train.runs.live import figures
 from lt_train.runs.log import RunLog, SilentLog
-from lt_train.runs.model import choose_device
+from lt_train.runs.model import choose_device, names_of_head_groups
 from lt_train.runs.trackers import Tracker, make_trackers
 
 
@@ -180,7 +180,8 @@ def _run(
                 log.line(line)
             for line in left_out:
                 log.line(line)
-            draw_run_report(run.report, run.path.name, losses=run.metrics, metrics=run.evaluation / "metrics.json")
+            names = names_of_head_groups(recipe, data.groups, data.train.counts)
+            draw_run_report(run.report, run.path.name, losses=run.metrics, evaluation=run.evaluation, head_groups=names)
         except KeyboardInterrupt as error:
             for line in written_notes(data):
                 log.line(line)

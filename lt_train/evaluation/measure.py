@@ -27,6 +27,7 @@ from lt_train.evaluation.directory import (
 from lt_train.evaluation.engines.choose import EngineName
 from lt_train.evaluation.engines.protocols import ProtocolChoice
 from lt_train.evaluation.figures.average_precision import Evaluation, evaluate_checked
+from lt_train.evaluation.figures.confusion import LOWEST_SCORE, Confusion, confusion_of
 from lt_train.evaluation.figures.group_sets import evaluation_groups, needs_counts
 from lt_train.evaluation.figures.metrics import summarise
 from lt_train.evaluation.figures.per_class import Cell, per_class_rows
@@ -49,6 +50,7 @@ class Choices:
         fixed: Add AP with the best 10,000 detections of a category over all images.
         skip_invalid: Leave out invalid predictions instead of refusing all.
         boxes_only: Measure boxes, whether there are masks or not.
+        confusion_score: Detections above it count in the confusion matrix.
     """
 
     protocol: ProtocolChoice = "auto"
@@ -56,6 +58,7 @@ class Choices:
     fixed: bool = False
     skip_invalid: bool = False
     boxes_only: bool = False
+    confusion_score: float = LOWEST_SCORE
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ class Measured:
         notes: What was read in another way than it is written, what of the annotations was not measured, and how images
             were found, one line each.
         warnings: What is odd about the inputs and changes what the figures mean, one line each.
+        confusion: What objects are taken for.
     """
 
     metrics: dict[str, Any]
@@ -80,6 +84,7 @@ class Measured:
     skipped: tuple[Problem, ...]
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    confusion: Confusion | None = None
 
 
 def measure(
@@ -148,6 +153,13 @@ def measure(
         warnings=(
             *_warnings(annotations, found, predictions, choices),
             *frequency_notes(annotations, counted=_frequencies(train_counts) is not None),
+        ),
+        confusion=confusion_of(
+            found.truth,
+            found,
+            protocol=metrics["protocol"],
+            groups=groups,
+            lowest_score=choices.confusion_score,
         ),
     )
 
@@ -244,7 +256,9 @@ def evaluate_predictions(
     measured = replace(measured, warnings=(*warnings, *measured.warnings))
     if out is not None:
         replaced = (out / METRICS).exists()
-        write_evaluation(out, measured.metrics, measured.per_class, inputs=measured.inputs)
+        write_evaluation(
+            out, measured.metrics, measured.per_class, inputs=measured.inputs, confusion=measured.confusion
+        )
         if replaced and force:
             # an input lies elsewhere: check_evaluation_dir saw to that
             remove_results(out)

@@ -161,7 +161,14 @@ def _measure_and_write(predicted: _Predicted, choices: Choices | None = None) ->
         train_counts=predicted.counts,
         choices=choices,
     )
-    write_evaluation(predicted.out, measured.metrics, measured.per_class, predicted.detections, inputs=measured.inputs)
+    write_evaluation(
+        predicted.out,
+        measured.metrics,
+        measured.per_class,
+        predicted.detections,
+        inputs=measured.inputs,
+        confusion=measured.confusion,
+    )
     text = "\n".join([*predicted.warnings, measured.text])
     return replace(measured, text=text, warnings=(*predicted.odd, *measured.warnings))
 

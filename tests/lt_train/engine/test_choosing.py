@@ -39,7 +39,7 @@ def watched(make_tiny_recipe, tmp_path_factory):
 
 
 def test_validation_losses_leave_no_trace(watched, make_tiny_recipe, tmp_path):
-    recipe, run = watched
+    _, run = watched
     plain = fit(make_tiny_recipe(*SMALL, "head.name=equalization-v2"), tmp_path / "plain")
     assert with_key(run, "loss") == with_key(plain, "loss")
     ours, theirs = (load_checkpoint(r.last)["model"] for r in (run, plain))
