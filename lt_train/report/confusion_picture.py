@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -160,7 +161,7 @@ def _ticks(classes: Rows, *, named: bool) -> tuple[list[float], list[str]]:
         labels = [category_label(row["name"], int(row["category_id"]), 18) for row in classes]
         return [i + 0.5 for i in range(len(classes))], labels
     edges = [0, *_borders(classes), len(classes)]
-    middles = [(a + b) / 2 for a, b in zip(edges, edges[1:], strict=False)]
+    middles = [(a + b) / 2 for a, b in pairwise(edges)]
     names = [classes[int(middle)]["group"] for middle in middles]
     # a single run may be of many groups that lie mixed, or of none
     return (middles, names) if len(middles) > 1 else ([], [])
