@@ -55,6 +55,13 @@ TABLE_OR_JSON = click.option(
 )
 
 
+def a_score(ctx: click.Context, param: click.Parameter, value: float) -> float:
+    """Refuses what is no score; a range of click lets NaN pass."""
+    if not 0 <= value <= 1:
+        raise click.BadParameter(f"{value} is not in the range 0<=x<=1.", ctx, param)
+    return value
+
+
 class Terminated(KeyboardInterrupt):
     """Somebody asked this process to end, or its terminal went away."""
 

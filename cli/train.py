@@ -9,16 +9,26 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lt_data import __version__
-from lt_data.terminal import Bar
 from lt_train.recipe.methods import METHODS, POST_HOC
 
-from .options import HELP, OTHER_TRAIN_COMMANDS, RESUMABLE, CommandGroup, FilePath, GroupsOption, show_text, tell
+from .evaluating import CONFUSION_SCORE, evaluate_results, show_measured
+from .options import (
+    HELP,
+    OTHER_TRAIN_COMMANDS,
+    RESUMABLE,
+    CommandGroup,
+    FilePath,
+    GroupsOption,
+    a_score,
+    show_text,
+    tell,
+)
 from .options import stop as end
 from .processes import PROCESSES, spread
 from .recipes import ConfigGroup, FitCommand, OverriddenCommand, need_packages, need_training, with_method
 
 if TYPE_CHECKING:
-    from lt_train.evaluation.measure import Choices, Measured
+    pass
 
 FILE = FilePath()
 OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
@@ -153,13 +163,7 @@ def _dry_run(recipe: str, overrides: tuple[str, ...], init_from: Path | None) ->
 @click.option("--protocol", type=click.Choice(["auto", "coco", "lvis"]), default="auto", show_default=True)
 @click.option("--engine", type=click.Choice(["auto", "fast", "official"]), default="auto", show_default=True)
 @click.option("--fixed-ap", is_flag=True, help="Add AP with 10,000 detections per class over all images.")
-@click.option(
-    "--confusion-score",
-    type=click.FloatRange(0, 1, max_open=True),
-    default=0.3,
-    show_default=True,
-    help="Detections above it count in the table of confusions.",
-)
+@CONFUSION_SCORE
 @click.option("--boxes-only", is_flag=True, help="Measure no masks, for annotations that have none.")
 @click.option("--skip-invalid", is_flag=True, help="Leave out invalid predictions instead of refusing all.")
 @click.option("--out", type=FILE, help="Where to write  [default: RUN/eval, which is renewed; else RUN/eval-...].")
@@ -204,7 +208,7 @@ def evaluate(
     choices = Choices(fixed=options.pop("fixed_ap"), **options)
     if predictions is not None and annotations is not None:
         trained_on = {"train_counts": train_counts, "match": match}
-        _evaluate_predictions(predictions, annotations, trained_on, groups, choices, out, force)
+        evaluate_results(predictions, annotations, trained_on, groups, choices, out, force)
         return
     need_training()
     spread(processes)
@@ -224,54 +228,7 @@ def evaluate(
         force=force,
     )
     if finished is not None:
-        _show(*finished)
-
-
-def _evaluate_predictions(
-    predictions: Path,
-    annotations: Path,
-    trained_on: dict[str, Any],
-    groups: str | None,
-    choices: Choices,
-    out: Path | None,
-    force: bool,
-) -> None:
-    from lt_train.evaluation.measure import evaluate_predictions
-
-    with Bar("reading", "bytes") as progress:
-        measured = evaluate_predictions(
-            predictions,
-            annotations,
-            **trained_on,
-            groups=groups,
-            choices=choices,
-            out=out,
-            force=force,
-            progress=progress,
-        )
-    _show(measured, out)
-
-
-def _show(measured: Measured, out: Path | None) -> None:
-    for problem in measured.skipped:
-        tell("warning", f"left out: {problem.line}")
-    for note in measured.notes:
-        tell("note", note)
-    for warning in measured.warnings:
-        tell("warning", warning)
-    show_text(measured.text)
-    if out is not None:
-        from lt_train.report.run_report import draw_evaluation
-
-        draw_evaluation(out, out.parent.name if out.name == "eval" else out.name)
-    click.echo(f"written: {out}" if out is not None else "nothing written; give --out for the per-class table")
-
-
-def _score(ctx: click.Context, param: click.Parameter, value: float) -> float:
-    """Refuses what is no score; a range of click lets NaN pass."""
-    if not 0 <= value <= 1:
-        raise click.BadParameter(f"{value} is not in the range 0<=x<=1.", ctx, param)
-    return value
+        show_measured(*finished)
 
 
 @main.command(short_help="Detect objects in a folder or a file.")
@@ -283,7 +240,7 @@ def _score(ctx: click.Context, param: click.Parameter, value: float) -> float:
 @click.option(
     "--score-threshold",
     type=float,
-    callback=_score,
+    callback=a_score,
     default=0.5,
     show_default=True,
     help="0 to 1, for the pictures only.",

@@ -109,9 +109,8 @@ def loss_figure(runs: Mapping[str, Path], *, head_groups: Mapping[str, Sequence[
         raise DataError(problems or "no run to draw: give at least one metrics.jsonl")
     heights = [_TOTAL + _PART * _rows(lines) for lines in records.values()]
     figure = new_figure(11, sum(heights))
-    for i, (part, (run, lines)) in enumerate(
-        zip(np.atleast_1d(figure.subfigures(len(runs), 1, height_ratios=heights)), records.items(), strict=True)
-    ):
+    blocks = figure.subfigures(len(runs), 1, height_ratios=heights, squeeze=False)[:, 0]
+    for i, (part, (run, lines)) in enumerate(zip(blocks, records.items(), strict=True)):
         _draw_run(part, run, lines, COLOURS[i % len(COLOURS)], (head_groups or {}).get(run, ()))
     return figure
 

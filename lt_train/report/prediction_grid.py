@@ -5,7 +5,7 @@ Shapes: H, W image rows and columns, K objects of one image.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
 _CELL = 3.4
 _LEGEND = 0.75
@@ -114,7 +115,7 @@ def _legend(figure: Figure, colour_of: Mapping[str, str], *, judged: bool) -> No
 
 def _check(panel: Panel, where: str) -> None:
     count = len(panel.names)
-    fields = {"boxes": panel.boxes, "groups": panel.groups, "masks": panel.masks}
+    fields: dict[str, Sized | None] = {"boxes": panel.boxes, "groups": panel.groups, "masks": panel.masks}
     if panel.found is not None:
         fields |= {"scores": panel.found.scores, "marks": panel.found.right}
     for name, values in fields.items():
@@ -149,7 +150,7 @@ def _draw_panel(axes: Axes, panel: Panel, colour_of: dict[str, str]) -> None:
     axes.set_yticks([])
 
 
-def _rectangle(box: npt.NDArray[np.floating], **style: Any) -> Artist:
+def _rectangle(box: npt.NDArray[np.floating], **style: Any) -> Patch:
     from matplotlib.patches import Rectangle
 
     x1, y1, x2, y2 = (float(v) for v in box)

@@ -95,7 +95,9 @@ def objects_that_differ(file: AnnotationFile, taken: Sequence[IntArray]) -> Bool
     found = np.zeros((len(taken), len(file.annotation_ids)), bool)
     for run, rows in enumerate(taken):
         found[run, rows[rows >= 0]] = True
-    return found.any(axis=0) & ~found.all(axis=0)
+    times = found.sum(axis=0)
+    differ: BoolArray = (times > 0) & (times < len(taken))
+    return differ
 
 
 def images_to_show(file: AnnotationFile, differing: BoolArray, groups: Sequence[Sequence[int]], rows: int) -> list[int]:
