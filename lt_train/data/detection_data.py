@@ -236,20 +236,19 @@ def annotation_names(file: AnnotationFile, rows: IntArray, most: int = 3) -> str
     return ", ".join(names + ["..."] * (len(rows) > most))
 
 
-def keep_classes_below(data: DetectionData, limit: int, counts: CategoryCounts | None = None) -> DetectionData:
+def keep_classes_below(data: DetectionData, limit: int) -> DetectionData:
     """The same data with the objects of classes below ``limit`` instances as its only targets.
 
     Objects of the other classes are neither targets nor regions to ignore: they are trained as background.
 
     Args:
-        data: The training data, or validation data.
+        data: The training data.
         limit: Non-crowd instances that a class must stay below.
-        counts: Those of the training file, where ``data`` is another one.
 
     Raises:
         DataError: No class with an instance is below.
     """
-    counts = counts or data.counts
+    counts = data.counts
     kept = counts.instances < limit
     usable = data.usable & kept[data.ids.to_labels(data.file.annotation_category_ids) - 1]
     if not usable.any():

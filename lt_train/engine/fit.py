@@ -207,7 +207,7 @@ def _train(recipe: Recipe, data: RunData, plan: Plan, state: RunState, run: RunD
         if _owes_evaluation(recipe, plan, state):
             _evaluate(recipe, data, state, run, log, interrupts)
         # a run that goes on may have ended so before
-        for step in () if _is_over(recipe, state, log) else _steps(recipe, data, plan, state, log):
+        for step in () if _is_over(recipe, plan, state, log) else _steps(recipe, data, plan, state, log):
             if state.processes.agree(interrupts.waiting):
                 _save_last(recipe, data, state, run)
                 # launchers end the others when one is gone, and the first one may still write
@@ -221,14 +221,16 @@ def _train(recipe: Recipe, data: RunData, plan: Plan, state: RunState, run: RunD
                 _save_last(recipe, data, state, run)
             if evaluating:
                 _evaluate(recipe, data, state, run, log, interrupts)
-                if _is_over(recipe, state, log):
+                if _is_over(recipe, plan, state, log):
                     break
 
 
-def _is_over(recipe: Recipe, state: RunState, log: RunLog | SilentLog) -> bool:
+def _is_over(recipe: Recipe, plan: Plan, state: RunState, log: RunLog | SilentLog) -> bool:
     """Whether the run has waited long enough for a better figure, which the first process knows; all come here."""
     patience = recipe.eval.patience
-    if patience is None or not state.processes.agree(state.processes.is_first and state.waited >= patience):
+    if patience is None or state.done == plan.total_steps():
+        return False
+    if not state.processes.agree(state.processes.is_first and state.waited >= patience):
         return False
     log.line(
         f"ended early, after step {state.done}: {state.waited} evaluations without a better figure "
@@ -379,13 +381,14 @@ def _keep_best(
         state.best, state.best_step = value, state.done
         save_checkpoint(run.best, checkpoint_content(recipe, data, state))
     if select != "AP" or recipe.eval.patience is not None:
-        log.line(f"{name}: {percent(value)}, {_beside_best(state)}")
+        log.line(f"{name}: {percent(value)}; {_beside_best(state)}")
 
 
 def _beside_best(state: RunState) -> str:
     if not state.waited:
         return "the best so far"
-    return f"and {percent(state.best)} at step {state.best_step}, {state.waited} evaluations ago"
+    ago = "1 evaluation" if state.waited == 1 else f"{state.waited} evaluations"
+    return f"the best is {percent(state.best)}, {ago} ago at step {state.best_step}"
 
 
 def _save_last(recipe: Recipe, data: RunData, state: RunState, run: RunDir) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -140,7 +140,8 @@ def _validation_samples(recipe: Recipe, val: ValidationData, trained: CategoryCo
     """
     data: DetectionData = val
     if recipe.data.classes_below is not None:
-        data = keep_classes_below(val, recipe.data.classes_below, trained)
+        kept = trained.instances < recipe.data.classes_below
+        data = replace(val, usable=val.usable & kept[val.ids.to_labels(val.file.annotation_category_ids) - 1])
     if needs_mask_targets(recipe):
         check_segmentations(data)
     rows, _ = training_rows(data, keep_empty=recipe.data.keep_empty)

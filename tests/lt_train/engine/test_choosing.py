@@ -16,9 +16,12 @@ from lt_train.inference.validation_loss import validation_losses
 from lt_train.processes import run_together
 from lt_train.runs.checkpoint import load_checkpoint
 from lt_train.runs.data import load_run_data
+from lt_train.runs.directory import RunDir
 from tests.lt_train.several import start
 
 SMALL = ("model.name=faster_rcnn_small", "schedule.iterations=6", "schedule.decay=[5]", "eval.every=2")
+# a head that counts what it sees, and an average of the weights
+COUNTING = ("head.name=equalization-v2", "optim.ema=0.5")
 # nothing is learnt, so that no evaluation is better than the first
 STILL = ("optim.lr=1e-12", "eval.every=1", "eval.patience=2")
 
@@ -34,13 +37,13 @@ def with_key(run, key):
 @pytest.fixture(scope="module")
 def watched(make_tiny_recipe, tmp_path_factory):
     """A run with a head that counts what it sees, its validation losses and the mean of groups."""
-    recipe = make_tiny_recipe(*SMALL, "head.name=equalization-v2", "eval.loss=true", "eval.select=groups")
+    recipe = make_tiny_recipe(*SMALL, *COUNTING, "eval.loss=true", "eval.select=groups")
     return recipe, fit(recipe, tmp_path_factory.mktemp("watched") / "run")
 
 
 def test_validation_losses_leave_no_trace(watched, make_tiny_recipe, tmp_path):
     _, run = watched
-    plain = fit(make_tiny_recipe(*SMALL, "head.name=equalization-v2"), tmp_path / "plain")
+    plain = fit(make_tiny_recipe(*SMALL, *COUNTING), tmp_path / "plain")
     assert with_key(run, "loss") == with_key(plain, "loss")
     ours, theirs = (load_checkpoint(r.last)["model"] for r in (run, plain))
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
@@ -134,3 +137,23 @@ def test_several_processes_have_the_losses_of_one(watched):
     recipe = recipe.model_copy(update={"eval": recipe.eval.model_copy(update={"batch": 5})})
     one = LossesOf(recipe, run).compute(None)
     assert start(2, LossesOf(recipe, run)) == [repr(one), "None"]
+
+
+class Training:
+    """A run that a test starts in several processes."""
+
+    def __init__(self, recipe, out):
+        self.recipe, self.out = recipe, out
+
+    def __call__(self):
+        # a run is of no use to a queue
+        return fit(self.recipe, self.out) and None
+
+
+@pytest.mark.slow
+def test_several_processes_end_early_together(make_tiny_recipe, tmp_path):
+    recipe = make_tiny_recipe(*SMALL, *STILL, "eval.loss=true")
+    assert start(2, Training(recipe, tmp_path / "run")) == ["None", "None"]
+    run = RunDir(tmp_path / "run")
+    assert load_checkpoint(run.last)["done"] == 3
+    assert list(with_key(run, "eval/loss")) == [1, 2, 3]
