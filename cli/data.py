@@ -12,9 +12,11 @@ from click.core import ParameterSource
 from lt_data import __version__
 from lt_data.terminal import Bar
 from lt_data.versions import install_command
-from lt_train.recipe.methods import REWEIGHTED, VARIANTS
+from lt_train.recipe.method import VARIANTS
+from lt_train.recipe.methods import REWEIGHTED
 
 from .importing import import_command
+from .mending import filter_command, mend, merge
 from .options import (
     HELP,
     OTHER_DATA_COMMANDS,
@@ -220,6 +222,9 @@ def demo_pool(out: Path, images: int, categories: int, size: int, uniform: bool,
 
 main.add_command(import_command)
 main.add_command(split)
+main.add_command(mend)
+main.add_command(merge)
+main.add_command(filter_command)
 
 
 @main.command(short_help="Find every problem in an annotation file.")
@@ -233,11 +238,15 @@ def check(path: Path, images: Path | None, other: Path | None, style: str) -> No
     PATH is a COCO or LVIS annotation file or a dataset directory.
     """
     from lt_data.checks.check import check_file, format_report
+    from lt_data.mending.kinds import kinds_for
 
     # bytes first, then image files
     with Bar("checking", "" if images else "bytes") as progress:
         report = check_file(path, images=images, other=other, progress=progress)
     show_text(format_report(report, style), style)
+    kinds = kinds_for(finding.code for finding in report.findings)
+    if kinds and style == "table":
+        show_text(f"lt-data mend may put some of it right: --fix {','.join(kinds)}")
     exit_unless(not report.has_errors)
 
 

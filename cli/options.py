@@ -36,6 +36,9 @@ OTHER_DATA_COMMANDS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("view", "browse", "visualise", "visualize"), "show"),
     **dict.fromkeys(("compare",), "diff"),
     **dict.fromkeys(("folds", "kfold", "cross-validation", "train-val"), "split"),
+    **dict.fromkeys(("fix", "repair", "clean", "sanitize"), "mend"),
+    **dict.fromkeys(("join", "concat", "combine"), "merge"),
+    **dict.fromkeys(("subset", "select"), "filter"),
 }
 OTHER_TRAIN_COMMANDS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("train", "training", "run", "finetune", "tune"), "fit"),
@@ -44,6 +47,7 @@ OTHER_TRAIN_COMMANDS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("demo", "example"), "quickstart"),
     **dict.fromkeys(("check", "env", "info", "checks"), "doctor"),
     **dict.fromkeys(("calibration", "post-hoc"), "calibrate"),
+    **dict.fromkeys(("features", "extract", "embed"), "cache"),
     **dict.fromkeys(("models", "list", "zoo", "configs"), "recipes"),
     **dict.fromkeys(("show", "cfg"), "config"),
     **dict.fromkeys(("diff",), "compare"),

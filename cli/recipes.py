@@ -9,6 +9,7 @@ import click
 from lt_data.versions import install_command
 
 PACKAGES = ("torch", "torchvision", "pydantic", "yaml", "tensorboard")
+OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 
 
 def need_packages() -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from lt_data import __version__
-from lt_train.recipe.methods import METHODS, POST_HOC
+from lt_train.recipe.methods import METHODS
 
+from .calibrating import calibrate
 from .evaluating import CONFUSION_SCORE, evaluate_results, show_measured
+from .features import FROM_FEATURES, cache_command
 from .options import (
     HELP,
     OTHER_TRAIN_COMMANDS,
@@ -25,13 +27,9 @@ from .options import (
 )
 from .options import stop as end
 from .processes import PROCESSES, spread
-from .recipes import ConfigGroup, FitCommand, OverriddenCommand, need_packages, need_training, with_method
-
-if TYPE_CHECKING:
-    pass
+from .recipes import OVERRIDES, ConfigGroup, FitCommand, OverriddenCommand, need_packages, need_training, with_method
 
 FILE = FilePath()
-OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 METHOD = click.option("--method", help="One of lt-train methods: short for method=METHOD.")
 
 
@@ -78,6 +76,7 @@ def quickstart(out: Path | None, **options: Any) -> None:
     help="Continue the run in --out (or in RUN); auto starts it if it has no checkpoint yet.",
 )
 @click.option("--force", is_flag=True, help="Replace a run that exists.")
+@FROM_FEATURES
 @click.option(
     "--dry-run",
     is_flag=True,
@@ -92,6 +91,7 @@ def fit(
     init_from: Path | None,
     resume: str | None,
     force: bool,
+    from_features: Path | None,
     dry_run: bool,
     processes: int | None,
 ) -> None:
@@ -103,6 +103,8 @@ def fit(
     if dry_run:
         if resume is not None or force:
             raise click.UsageError("--dry-run writes nothing and starts anew; leave out --resume and --force.")
+        if from_features is not None:
+            raise click.UsageError("--dry-run times steps on images; leave out --from-features.")
         if processes is not None:
             raise click.UsageError("--dry-run takes its steps in one process; leave out --processes.")
         _dry_run(recipe, overrides, init_from)
@@ -124,7 +126,9 @@ def fit(
     from lt_train.engine.start import start_or_resume
 
     try:
-        done = start_or_resume(recipe, overrides, out, resume=how, init_from=init_from, force=force)
+        done = start_or_resume(
+            recipe, overrides, out, resume=how, init_from=init_from, force=force, from_features=from_features
+        )
     except Interrupted as stop:
         end(f"{out}: interrupted {stop}", code=RESUMABLE)
     if done:
@@ -168,7 +172,13 @@ def _dry_run(recipe: str, overrides: tuple[str, ...], init_from: Path | None) ->
 @click.option("--skip-invalid", is_flag=True, help="Leave out invalid predictions instead of refusing all.")
 @click.option("--out", type=FILE, help="Where to write  [default: RUN/eval, which is renewed; else RUN/eval-...].")
 @click.option("--device", help="For a RUN: auto, cpu, cuda or cuda:N  [default: the recipe's].")
+@click.option(
+    "--scores",
+    type=click.Choice(["dual", "calibrated", "original"]),
+    help="For a RUN with a second head: both heads, or one alone  [default: the recipe's].",
+)
 @click.option("--force", is_flag=True, help="Replace an evaluation that exists.")
+@FROM_FEATURES
 @PROCESSES
 def evaluate(
     run: Path | None,
@@ -181,7 +191,9 @@ def evaluate(
     groups: str | None,
     out: Path | None,
     device: str | None,
+    scores: Any,
     force: bool,
+    from_features: Path | None,
     processes: int | None,
     **options: Any,
 ) -> None:
@@ -195,8 +207,12 @@ def evaluate(
         raise click.UsageError("--predictions needs --annotations, and no --images.")
     if predictions is not None and processes is not None:
         raise click.UsageError("--processes is for a RUN: --predictions are there already.")
-    if predictions is not None and (checkpoint or device):
-        raise click.UsageError("--checkpoint and --device are for a RUN: --predictions are measured as they are.")
+    if predictions is not None and (checkpoint or device or scores):
+        raise click.UsageError(
+            "--checkpoint, --device and --scores are for a RUN: --predictions are measured as they are."
+        )
+    if from_features is not None and (run is None or annotations is not None):
+        raise click.UsageError("--from-features is for a RUN and its own validation data.")
     if run is not None and (annotations is None) != (images is None):
         raise click.UsageError("--annotations and --images belong together: give both or neither.")
     if run is not None and train_counts is not None:
@@ -212,21 +228,20 @@ def evaluate(
         return
     need_training()
     spread(processes)
-    from lt_train.inference.evaluate_run import evaluate_run
     from lt_train.recipe.sections import Files
 
     assert run is not None
     files = Files(annotations=annotations, images=images) if annotations and images else None
-    finished = evaluate_run(
-        run,
-        checkpoint=checkpoint or "last",
-        files=files,
-        groups=groups,
-        choices=choices,
-        out=out,
-        device=device,
-        force=force,
-    )
+    how: dict[str, Any] = {"groups": groups, "choices": choices, "out": out, "device": device, "force": force}
+    how |= {"checkpoint": checkpoint or "last", "files": files}
+    if from_features is not None:
+        from lt_train.features.systems import evaluate_from_features
+
+        finished = evaluate_from_features(run, from_features, **how)
+    else:
+        from lt_train.inference.evaluate_run import evaluate_run
+
+        finished = evaluate_run(run, **how, scores=scores)
     if finished is not None:
         show_measured(*finished)
 
@@ -282,55 +297,10 @@ def compare(systems: tuple[Path, ...], **options: Any) -> None:
     show_text(compare_evaluations(systems, **options).removesuffix("\n"), options["style"])
 
 
-@main.command(cls=OverriddenCommand, short_help="Give a trained run other scores without training.")
-@click.argument("run", type=FILE)
-@OVERRIDES
-@click.option("--method", required=True, metavar="METHOD", help=f"{', '.join(POST_HOC[:-1])} or {POST_HOC[-1]}.")
-@click.option("--out", type=FILE, required=True, help="The run directory to write.")
-@click.option("--search", "searched", metavar="OPTION=FIRST:LAST:STEP", help="Take the value with the best box AP.")
-@click.option(
-    "--on",
-    type=click.Choice(["training", "val"]),
-    help="What the search measures on: training images, those of data.hold_out if the run had it  [default], or "
-    "the recipe's data.val, which every output then says.",
-)
-@click.option("--annotations", type=FILE, help="Another split for the search to measure on.")
-@click.option("--images", type=FILE, help="Image folder of --annotations.")
-@click.option("--checkpoint", type=click.Choice(["last", "best"]), default="last", show_default=True)
-@click.option("--force", is_flag=True, help="Replace a run that exists.")
-@PROCESSES
-def calibrate(
-    run: Path,
-    overrides: tuple[str, ...],
-    method: str,
-    searched: str | None,
-    on: str | None,
-    annotations: Path | None,
-    images: Path | None,
-    processes: int | None,
-    **options: Any,
-) -> None:
-    """Give a trained RUN other scores without training: a new run, with overrides such as calibration.tau=0.7."""
-    if (annotations is None) != (images is None):
-        raise click.UsageError("--annotations and --images belong together: give both or neither.")
-    if searched is None and (annotations is not None or on is not None):
-        option = "--on" if annotations is None else "--annotations"
-        raise click.UsageError(f"{option} is for --search: without it nothing is searched.")
-    if annotations is not None and on is not None:
-        raise click.UsageError("--on and --annotations exclude each other: each names what the search measures on.")
-    if method not in POST_HOC:
-        raise click.UsageError(f"--method: got '{method}'; allowed are {', '.join(POST_HOC)}.")
-    need_training()
-    from lt_train.engine.calibrate import calibrate_run
-    from lt_train.engine.calibration_search import Search, parse_search
-    from lt_train.recipe.sections import Files
+main.add_command(calibrate)
 
-    files = Files(annotations=annotations, images=images) if annotations and images else None
-    search = Search(*parse_search(searched), files, "val" if on == "val" else "training") if searched else None
-    spread(processes)
-    done = calibrate_run(run, method, overrides=overrides, search=search, **options)
-    if done is not None:
-        click.echo(f"written: {done.path}")
+
+main.add_command(cache_command)
 
 
 @main.command(short_help="List the methods by kind, or show one.")

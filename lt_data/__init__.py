@@ -33,10 +33,17 @@ if TYPE_CHECKING:
     from lt_data.errors import LtError as LtError
     from lt_data.errors import OutputError as OutputError
     from lt_data.errors import RecipeError as RecipeError
+    from lt_data.filtering.filter import FilterReport as FilterReport
+    from lt_data.filtering.filter import filter_annotations as filter_annotations
+    from lt_data.filtering.options import FilterOptions as FilterOptions
     from lt_data.groups import Group as Group
     from lt_data.groups import make_groups as make_groups
     from lt_data.importing.convert import import_annotations as import_annotations
     from lt_data.importing.options import ImportOptions as ImportOptions
+    from lt_data.mending.mend import mend as mend
+    from lt_data.mending.result import MendReport as MendReport
+    from lt_data.merging.merge import merge as merge
+    from lt_data.merging.result import MergeReport as MergeReport
     from lt_data.splitting.options import SplitOptions as SplitOptions
     from lt_data.splitting.split import split_annotations as split_annotations
     from lt_data.synthetic.pool import write_pool as write_pool
@@ -53,10 +60,14 @@ _HOMES = {
     "CheckReport": "lt_data.annotations.problems",
     "DataError": "lt_data.errors",
     "Extras": "lt_data.build.result",
+    "FilterOptions": "lt_data.filtering.options",
+    "FilterReport": "lt_data.filtering.filter",
     "Group": "lt_data.groups",
     "GroupStats": "lt_data.counts.group_stats",
     "ImportOptions": "lt_data.importing.options",
     "LtError": "lt_data.errors",
+    "MendReport": "lt_data.mending.result",
+    "MergeReport": "lt_data.merging.result",
     "OutputError": "lt_data.errors",
     "RecipeError": "lt_data.errors",
     "SplitOptions": "lt_data.splitting.options",
@@ -67,11 +78,14 @@ _HOMES = {
     "count_categories": "lt_data.counts.categories",
     "diff_datasets": "lt_data.verify.diff",
     "embedded_reference": "lt_data.counts.categories",
+    "filter_annotations": "lt_data.filtering.filter",
     "group_stats": "lt_data.counts.group_stats",
     "image_repeat_factors": "lt_data.counts.repeat_factors",
     "import_annotations": "lt_data.importing.convert",
     "load_reference": "lt_data.build.references",
     "make_groups": "lt_data.groups",
+    "mend": "lt_data.mending.mend",
+    "merge": "lt_data.merging.merge",
     "read_annotations": "lt_data.annotations.file",
     "read_groups": "lt_data.dataset.directory",
     "repeat_factor_table": "lt_data.counts.repeat_factor_table",

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from lt_train.evaluation.predictions.reading import read_detections as read_detections
     from lt_train.evaluation.truth.columns import GroundTruth as GroundTruth
     from lt_train.evaluation.truth.columns import load_ground_truth as load_ground_truth
+    from lt_train.features.cache import cache_run as cache_run
+    from lt_train.features.systems import evaluate_from_features as evaluate_from_features
     from lt_train.heads import HEADS as HEADS
     from lt_train.heads import make_head as make_head
     from lt_train.heads import make_head_with_background_last as make_head_with_background_last
@@ -36,8 +38,8 @@ if TYPE_CHECKING:
     from lt_train.inference.predict_images import predict_images as predict_images
     from lt_train.recipe.load import load_recipe as load_recipe
     from lt_train.recipe.load import make_recipe as make_recipe
+    from lt_train.recipe.method import Method as Method
     from lt_train.recipe.methods import METHODS as METHODS
-    from lt_train.recipe.methods import Method as Method
     from lt_train.recipe.methods import fills as fills
     from lt_train.recipe.sections import Recipe as Recipe
     from lt_train.runs.directory import RunDir as RunDir
@@ -53,13 +55,15 @@ _HOMES = {
     "LongTailDetector": "lt_train.detectors.detector",
     "METHODS": "lt_train.recipe.methods",
     "Measured": "lt_train.evaluation.measure",
-    "Method": "lt_train.recipe.methods",
+    "Method": "lt_train.recipe.method",
     "Recipe": "lt_train.recipe.sections",
     "RunDir": "lt_train.runs.directory",
     "build_detector": "lt_train.detectors.build",
+    "cache_run": "lt_train.features.cache",
     "calibrate_run": "lt_train.engine.calibrate",
     "compare_evaluations": "lt_train.evaluation.comparison.compare",
     "evaluate": "lt_train.evaluation.figures.average_precision",
+    "evaluate_from_features": "lt_train.features.systems",
     "evaluate_predictions": "lt_train.evaluation.measure",
     "evaluate_run": "lt_train.inference.evaluate_run",
     "fills": "lt_train.recipe.methods",

@@ -5,6 +5,11 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# a machine that is busy is no reason to fail
+settings.register_profile("untimed")
+settings.load_profile("untimed")
 
 # workers and commands share the cores: more threads of each would only wait for each other
 os.environ.setdefault("OMP_NUM_THREADS", "1")

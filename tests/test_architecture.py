@@ -31,7 +31,7 @@ ALLOWED = {
     },
     "lt_train.detectors": {
         *("lt_train.heads", "lt_train.calibration", "lt_train.classifiers", "lt_train.data", "lt_train.randomness"),
-        "lt_train.global_batch",
+        *("lt_train.global_batch", "lt_train.options"),
     },
     "lt_train.evaluation": set(),
     "lt_train.report": {"lt_train.evaluation", "lt_train.recipe"},
@@ -43,10 +43,14 @@ ALLOWED = {
         *("lt_train.recipe", "lt_train.data", "lt_train.detectors", "lt_train.evaluation", "lt_train.processes"),
         *("lt_train.report", "lt_train.runs", "lt_train.memory"),
     },
+    "lt_train.features": {
+        *("lt_train.recipe", "lt_train.data", "lt_train.detectors", "lt_train.evaluation", "lt_train.processes"),
+        *("lt_train.runs", "lt_train.inference", "lt_train.memory", "lt_train.randomness"),
+    },
     "lt_train.engine": {
         *("lt_train.recipe", "lt_train.heads", "lt_train.calibration", "lt_train.data", "lt_train.detectors"),
         *("lt_train.evaluation", "lt_train.processes", "lt_train.randomness", "lt_train.report", "lt_train.runs"),
-        *("lt_train.inference", "lt_train.memory", "lt_train.launch", "lt_train.global_batch"),
+        *("lt_train.inference", "lt_train.memory", "lt_train.launch", "lt_train.global_batch", "lt_train.features"),
     },
     "lt_train.trials": {
         *("lt_train.recipe", "lt_train.calibration", "lt_train.data", "lt_train.detectors", "lt_train.engine"),

@@ -138,10 +138,15 @@ def shift_of(used: IntArray, listed: IntArray) -> int:
         used: Category ids of annotations, at least two different ones if there is to be an answer.
         listed: Ids of the categories.
     """
+    return next(iter(moves_that_fit(used, listed)), 0)
+
+
+def moves_that_fit(used: IntArray, listed: IntArray) -> list[int]:
+    """The same for those who write it: both of -1 and +1 where either would do."""
     distinct = np.unique(used)
     if len(distinct) < 2 or np.isin(distinct, listed).all():
-        return 0
-    return next((shift for shift in (-1, 1) if np.isin(distinct + shift, listed).all()), 0)
+        return []
+    return [shift for shift in (-1, 1) if np.isin(distinct + shift, listed).all()]
 
 
 def leaves_folder(name: str) -> bool:
@@ -204,7 +209,7 @@ def _check_use(file: FileColumns, log: FindingList) -> None:
     used = annotations.category_ids
     if NO_ID in used or NO_ID in annotations.image_ids or shift_of(used, file.categories.ids):
         return
-    instances, images = _counts(file)
+    instances, images = counts_of(file)
     # of a file without any object it follows for all of them
     if not crowd.all():
         log.add_many("LT207", np.flatnonzero((instances == 0) & (file.categories.ids != NO_ID)), partial(_unused, file))
@@ -214,13 +219,17 @@ def _check_use(file: FileColumns, log: FindingList) -> None:
 
 def _unused(file: FileColumns, row: int) -> str:
     """A category that no object has, and whether that is because it only groups the others."""
-    categories = file.categories
+    root = ": the supercategory of all others, as Roboflow writes it" if is_root(file.categories, row) else ""
+    return file.category(row) + root
+
+
+def is_root(categories: CategoryColumns, row: int) -> bool:
+    """Whether a category is the supercategory of all others."""
     others = [parent for i, parent in enumerate(categories.supercategories) if i != row]
-    is_root = bool(others) and all(parent == categories.names[row] for parent in others)
-    return file.category(row) + (": the supercategory of all others, as Roboflow writes it" if is_root else "")
+    return bool(others) and all(parent == categories.names[row] for parent in others)
 
 
-def _counts(file: FileColumns) -> tuple[IntArray, IntArray]:
+def counts_of(file: FileColumns) -> tuple[IntArray, IntArray]:
     """Non-crowd instances and images of every category, in file order, shape [C] each."""
     kept = ~file.annotations.crowd
     pairs = np.stack([file.annotations.category_ids[kept], file.annotations.image_ids[kept]], 1)

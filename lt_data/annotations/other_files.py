@@ -27,7 +27,7 @@ def other_file(data: Bytes) -> str | None:
         members = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
     except UNREADABLE:
         return _kind_of_list(data)
-    first = _first_annotation(members)
+    first = first_record(members.get("annotations"))
     return next((text for fits, text in _KINDS if fits(members, first)), None)
 
 
@@ -51,9 +51,13 @@ def _object(record: msgspec.Raw | None) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _first_annotation(members: _Members) -> dict[str, Any]:
-    """The first annotation, or nothing; what follows it is not looked at, which may be a gigabyte."""
-    start = bytes(memoryview(members.get("annotations", msgspec.Raw(b"")))[:_LONGEST_RECORD])
+def first_record(member: msgspec.Raw | None) -> dict[str, Any]:
+    """The first record of a list, or nothing; what follows it is not looked at, which may be a gigabyte.
+
+    Args:
+        member: The list, if there is one.
+    """
+    start = bytes(memoryview(msgspec.Raw(b"") if member is None else member)[:_LONGEST_RECORD])
     try:
         first, _ = json.JSONDecoder().raw_decode(start.decode("utf-8", "replace").lstrip("[ \t\r\n"))
     except (ValueError, RecursionError):

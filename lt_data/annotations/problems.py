@@ -23,6 +23,7 @@ class CheckReport:
         annotations: Annotation records.
         categories: Category records.
         findings: Errors first, then by code.
+        notes: Lines on the file that are no finding: which program wrote it.
     """
 
     path: Path
@@ -30,6 +31,7 @@ class CheckReport:
     annotations: int
     categories: int
     findings: tuple[Finding, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def has_errors(self) -> bool:

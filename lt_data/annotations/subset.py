@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import msgspec
 import numpy as np
 
 from lt_data.annotations.file import AnnotationFile
-from lt_data.annotations.records import (
-    CHUNK,
-    span_of,
-)
+from lt_data.annotations.records import CHUNK, places_of, span_of
 from lt_data.arrays import BoolArray
+from lt_data.files.reading import Bytes
 
 
 class Edit(NamedTuple):
@@ -23,6 +21,46 @@ class Edit(NamedTuple):
     first: int
     end: int
     text: bytes
+
+
+def with_edits(data: Bytes, edits: Iterable[Edit], offset: int = 0) -> bytes:
+    """A part of a file's bytes that begins at ``offset``, edited; no two edits may overlap."""
+    view, done = memoryview(data), 0
+    parts: list[bytes | memoryview] = []
+    for edit in sorted(edits):
+        parts += [view[done : edit.first - offset], edit.text]
+        done = edit.end - offset
+    return b"".join([*parts, view[done:]])
+
+
+def removals(data: Bytes, records: Sequence[msgspec.Raw], removed: BoolArray) -> list[Edit]:
+    """Edits that take records out of their list, each with one comma; the others keep what is between them.
+
+    Args:
+        data: What the records lie in.
+        records: All of a list, R of them.
+        removed: Which go, [R].
+    """
+    if not removed.any():
+        return []
+    start, end = places_of(data, records)
+    kept = np.flatnonzero(~removed)
+    if not len(kept):
+        return [Edit(int(start[0]), int(end[-1]), b"")]
+    edits = [Edit(int(start[0]), int(start[kept[0]]), b"")] if kept[0] else []
+    rows = np.flatnonzero(removed & (np.arange(len(removed)) > kept[0]))
+    return edits + [Edit(int(end[row - 1]), int(end[row]), b"") for row in rows]
+
+
+def with_values(record: msgspec.Raw, values: Mapping[str, Any]) -> bytes:
+    """A record with other values for fields that it has; every other byte stays."""
+    fields = msgspec.json.decode(record, type=dict[str, msgspec.Raw])
+    edits = [
+        Edit(*span_of(record, [fields[name]]), msgspec.json.encode(value))
+        for name, value in values.items()
+        if name in fields
+    ]
+    return with_edits(bytes(record), edits)
 
 
 def write_subset(

@@ -9,7 +9,7 @@ Shapes: N images, A annotations.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -101,15 +101,6 @@ def category_edits(file: AnnotationFile, counts: CategoryCounts) -> tuple[tuple[
                 edits.append(Edit(*span_of(file.data, [members[key]]), msgspec.json.encode(value)))
     changed = tuple(edit for edit in edits if bytes(file.data[edit.first : edit.end]) != edit.text)
     return tuple(key for key in FIELDS if key in found), changed
-
-
-def with_edits(data: bytes, edits: Iterable[Edit], offset: int) -> bytes:
-    """A part of a file's bytes that begins at ``offset``, edited."""
-    parts, done = [], 0
-    for edit in sorted(edits):
-        parts += [data[done : edit.first - offset], edit.text]
-        done = edit.end - offset
-    return b"".join([*parts, data[done:]])
 
 
 def _image_records(pool: AnnotationFile, lost: BoolArray) -> dict[int, msgspec.Raw]:

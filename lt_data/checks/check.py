@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from lt_data.annotations.findings import SEVERITIES, FindingList, Severity, show
 from lt_data.annotations.lenient import NO_ID
 from lt_data.annotations.lists import FileColumns, check_lists
 from lt_data.annotations.problems import CheckReport, read_leniently, report_of
+from lt_data.checks.exporters import exporter_note
 from lt_data.checks.geometry import check_geometry
 from lt_data.checks.image_lists import check_image_lists
 from lt_data.checks.images import check_image_files
@@ -24,7 +25,7 @@ from lt_data.checks.overlap import namesakes
 from lt_data.checks.twins import check_twins
 from lt_data.dataset.names import annotations_path
 from lt_data.files.image_files import normal_name
-from lt_data.files.reading import map_file
+from lt_data.files.reading import Bytes, map_file
 from lt_data.progress import Progress
 
 CHECK_SCHEMA: Final = 1
@@ -45,8 +46,31 @@ def check_file(
         DataError: A file cannot be read, is not JSON or no annotation file, or there is no such folder.
     """
     path = annotations_path(Path(path))
+    return check_data(path, map_file(path), images=images, other=other, progress=progress)
+
+
+def check_data(
+    path: Path,
+    data: Bytes,
+    *,
+    images: Path | None = None,
+    other: Path | None = None,
+    progress: Progress | None = None,
+) -> CheckReport:
+    """The same for the bytes of a file that is in memory.
+
+    Args:
+        path: What to call it.
+        data: Its bytes.
+        images: See :func:`check_file`.
+        other: See :func:`check_file`.
+        progress: See :func:`check_file`.
+
+    Raises:
+        DataError: See :func:`check_file`.
+    """
     log = FindingList()
-    file = read_leniently(path, map_file(path), log, progress)
+    file = read_leniently(path, data, log, progress)
     check_lists(file, log)
     check_geometry(file, log)
     check_objects(file, log)
@@ -61,7 +85,8 @@ def check_file(
         _check_pair(file, beside, other.name, log)
     if images is not None:
         check_image_files(file, Path(images), log, progress)
-    return report_of(path, file, log)
+    note = exporter_note(data)
+    return replace(report_of(path, file, log), notes=() if note is None else (note,))
 
 
 def _check_pair(file: FileColumns, other: FileColumns, other_name: str, log: FindingList) -> None:
@@ -130,6 +155,7 @@ def _as_json(report: CheckReport) -> str:
         "categories": report.categories,
         "kinds": _counts(report),
         "findings": [asdict(finding) for finding in report.findings],
+        "notes": list(report.notes),
     }
     return json.dumps(content, indent=2, ensure_ascii=False)
 
@@ -141,6 +167,7 @@ def _as_table(report: CheckReport) -> str:
         if f.severity != "info":
             lines.append(f"{'':26}fix: {f.fix}")
         lines += [f"{'':26}{example}" for example in f.examples]
+    lines += [f"note: {note}" for note in report.notes]
     found = ", ".join(f"{severity} {count}" for severity, count in _counts(report).items())
     lines.append(
         f"{report.path.name}: {report.images:,} images, {report.annotations:,} annotations, "

@@ -1,17 +1,17 @@
 """Boxes against their images, masks against their boxes.
 
-Shapes: A annotations. Boxes are x1, y1, x2, y2 in pixels here.
+Shapes: A annotations. Boxes are x, y, width, height in pixels.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from lt_data.annotations.findings import FindingList
 from lt_data.annotations.lists import FileColumns
-from lt_data.arrays import FloatArray, IntArray
+from lt_data.arrays import BoolArray, FloatArray, IntArray
 from lt_data.checks.boxes import (
     IMAGE_TOLERANCE,
     BoxForm,
@@ -34,16 +34,14 @@ _FORM_CODES: Final[dict[Form, str]] = {"corners": "LT307", "centres": "LT308", "
 
 def check_geometry(file: FileColumns, log: FindingList) -> None:
     """Every check of boxes, masks and areas."""
-    boxes, sizes = file.annotations.boxes.copy(), _image_sizes(file)
-    # numbers near the end of the range become infinite, those that are missing stay NaN
+    sizes = image_sizes(file)
     with np.errstate(invalid="ignore", over="ignore"):
-        boxes[:, 2:] += boxes[:, :2]
         form = box_form(file.annotations.boxes, sizes)
         _check_boxes(file, log)
         _check_segmentations(file, sizes, log)
         if form is None:
-            _check_reach(file, boxes, sizes, log)
-            _check_masks(file, boxes, log)
+            _check_reach(file, sizes, log)
+            _check_masks(file, log)
         else:
             _add_form(file, form, sizes, log)
         _check_areas(file, log, boxes_are_boxes=form is None)
@@ -72,23 +70,43 @@ def _add_form(file: FileColumns, form: BoxForm, sizes: IntArray, log: FindingLis
     )
 
 
-def _check_reach(file: FileColumns, boxes: FloatArray, size: IntArray, log: FindingList) -> None:
-    given = file.annotations.boxes
-    known = np.isfinite(given).all(1) & (given[:, 2:] > 0).all(1) & (size > 0).all(1)
-    inside = (boxes[:, :2] < size) & (boxes[:, 2:] > 0)
-    outside = known & ~inside.all(1)
-    over = np.maximum(-boxes[:, :2], boxes[:, 2:] - size).max(1, initial=-np.inf)
+def beyond_images(file: FileColumns, size: IntArray) -> tuple[BoolArray, BoolArray]:
+    """Boxes that lie outside their image, and others that reach beyond it, [A] each.
+
+    Args:
+        file: The file's columns.
+        size: Width and height of each annotation's image, 0 where not known, [A, 2].
+    """
+    given, boxes = file.annotations.boxes, _corners(file)
+    known = np.asarray(np.isfinite(given).all(1) & (given[:, 2:] > 0).all(1) & (size > 0).all(1), bool)
+    outside = known & ~np.asarray((boxes[:, :2] < size) & (boxes[:, 2:] > 0), bool).all(1)
+    with np.errstate(invalid="ignore"):
+        over = np.maximum(-boxes[:, :2], boxes[:, 2:] - size).max(1, initial=-np.inf)
+    return outside, known & ~outside & (over > IMAGE_TOLERANCE)
+
+
+def _corners(file: FileColumns) -> FloatArray:
+    """Boxes as x1, y1, x2, y2, [A, 4]."""
+    boxes = file.annotations.boxes.copy()
+    # numbers near the end of the range become infinite, those that are missing stay NaN
+    with np.errstate(invalid="ignore", over="ignore"):
+        boxes[:, 2:] += boxes[:, :2]
+    return boxes
+
+
+def _check_reach(file: FileColumns, size: IntArray, log: FindingList) -> None:
+    outside, over = beyond_images(file, size)
 
     def describe(row: int) -> str:
         return f"{file.annotation(row)}: {_box_text(file, row)}, image {size[row, 0]} x {size[row, 1]}"
 
     log.add_many("LT305", np.flatnonzero(outside), describe)
-    log.add_many("LT306", np.flatnonzero(known & ~outside & (over > IMAGE_TOLERANCE)), describe)
-    narrow = np.flatnonzero(under_a_pixel(given))
+    log.add_many("LT306", np.flatnonzero(over), describe)
+    narrow = np.flatnonzero(under_a_pixel(file.annotations.boxes))
     log.add_many("LT310", narrow, lambda row: f"{file.annotation(row)}: {_box_text(file, row)}")
 
 
-def _image_sizes(file: FileColumns) -> IntArray:
+def image_sizes(file: FileColumns) -> IntArray:
     """Width and height of each annotation's image, 0 where not known, shape [A, 2]."""
     ids, wanted = file.images.ids, file.annotations.image_ids
     sizes = np.zeros((len(wanted), 2), np.int64)
@@ -126,43 +144,77 @@ def _check_segmentations(file: FileColumns, width_height: IntArray, log: Finding
     log.add_many("LT404", np.flatnonzero(wrong), describe)
 
 
-def _check_masks(file: FileColumns, boxes: FloatArray, log: FindingList) -> None:
+class BesideMasks(NamedTuple):
+    """Masks outside their box, others that reach beyond it, and boxes that reach beyond their mask, [A] each."""
+
+    outside: BoolArray
+    beyond: BoolArray
+    loose: BoolArray
+
+
+def beside_masks(file: FileColumns) -> BesideMasks:
+    """Boxes that do not lie around their masks."""
+    extents, boxes = file.annotations.masks.extents, _corners(file)
+    with np.errstate(invalid="ignore", over="ignore"):
+        comparable = np.isfinite(boxes).all(1) & (boxes[:, 2:] > boxes[:, :2]).all(1) & np.isfinite(extents).all(1)
+        low, high = extents[:, :2] - boxes[:, :2], boxes[:, 2:] - extents[:, 2:]
+        # positive: the box is wider than the mask; negative: the mask is wider than the box
+        slack = np.concatenate([low, high], 1)
+        sides = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
+        loose = (slack > np.maximum(MASK_TOLERANCE, LOOSE_SHARE * sides)).any(1)
+        outside = comparable & outside_box(extents, file.annotations.boxes)
+        beyond = comparable & ~outside & (slack < -MASK_TOLERANCE).any(1)
+    return BesideMasks(outside, beyond, comparable & ~outside & ~beyond & loose)
+
+
+def _check_masks(file: FileColumns, log: FindingList) -> None:
     extents = file.annotations.masks.extents
-    comparable = np.isfinite(boxes).all(1) & (boxes[:, 2:] > boxes[:, :2]).all(1) & np.isfinite(extents).all(1)
-    low, high = extents[:, :2] - boxes[:, :2], boxes[:, 2:] - extents[:, 2:]
-    # positive: the box is wider than the mask; negative: the mask is wider than the box
-    slack = np.concatenate([low, high], 1)
-    sides = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
-    loose = (slack > np.maximum(MASK_TOLERANCE, LOOSE_SHARE * sides)).any(1)
-    outside = comparable & outside_box(extents, file.annotations.boxes)
-    beyond = comparable & ~outside & (slack < -MASK_TOLERANCE).any(1)
+    found = beside_masks(file)
 
     def describe(row: int) -> str:
         x, y, right, bottom = extents[row]
         return f"{file.annotation(row)}: {_box_text(file, row)}, mask [{x:g}, {y:g}, {right - x:g}, {bottom - y:g}]"
 
-    log.add_many("LT406", np.flatnonzero(outside), describe)
-    log.add_many("LT407", np.flatnonzero(beyond), describe)
-    log.add_many("LT408", np.flatnonzero(comparable & ~outside & ~beyond & loose), describe)
+    for code, rows in (("LT406", found.outside), ("LT407", found.beyond), ("LT408", found.loose)):
+        log.add_many(code, np.flatnonzero(rows), describe)
 
 
-def _check_areas(file: FileColumns, log: FindingList, *, boxes_are_boxes: bool) -> None:
+class WrongAreas(NamedTuple):
+    """Areas that are missing or not above 0, that differ from their mask's, that contradict their box, [A] each."""
+
+    missing: BoolArray
+    of_masks: BoolArray
+    of_boxes: BoolArray
+
+
+def wrong_areas(file: FileColumns, *, boxes_are_boxes: bool) -> WrongAreas:
+    """Areas that are not those of their objects.
+
+    Args:
+        file: The file's columns.
+        boxes_are_boxes: Whether boxes are x, y, width, height in pixels, as far as one can tell.
+    """
     areas, masks = file.annotations.areas, file.annotations.masks
-    given = areas > 0
-    log.add_many("LT411", np.flatnonzero(~given), lambda row: f"{file.annotation(row)}: area {areas[row]:g}")
-    smaller, larger = np.minimum(areas, masks.areas), np.maximum(areas, masks.areas)
-    differs = given & np.isfinite(areas) & (larger > AREA_FACTOR * smaller) & (larger - smaller > AREA_TOLERANCE)
-    log.add_many(
-        "LT410",
-        np.flatnonzero(differs),
-        lambda row: f"{file.annotation(row)}: area {areas[row]:g}, mask {masks.areas[row]:g}",
-    )
+    given = np.asarray(areas > 0, bool)
+    with np.errstate(invalid="ignore", over="ignore"):
+        smaller, larger = np.minimum(areas, masks.areas), np.maximum(areas, masks.areas)
+        differs = given & np.isfinite(areas) & (larger > AREA_FACTOR * smaller) & (larger - smaller > AREA_TOLERANCE)
+    contradicts = np.zeros(len(areas), bool)
     if boxes_are_boxes:
         # where there is a mask, the area is that of the mask, whatever the box is
         rows = np.flatnonzero(np.isnan(masks.areas))
         of_boxes = file.annotations.boxes[rows], areas[rows]
-        log.add_many(
-            "LT311",
-            rows[contradicting_areas(*of_boxes) | small_areas(*of_boxes)],
-            lambda row: f"{file.annotation(row)}: area {areas[row]:g}, {_box_text(file, row)}",
-        )
+        contradicts[rows] = contradicting_areas(*of_boxes) | small_areas(*of_boxes)
+    return WrongAreas(~given, differs, contradicts)
+
+
+def _check_areas(file: FileColumns, log: FindingList, *, boxes_are_boxes: bool) -> None:
+    areas, masks = file.annotations.areas, file.annotations.masks
+    found = wrong_areas(file, boxes_are_boxes=boxes_are_boxes)
+
+    def describe(row: int, beside: str = "") -> str:
+        return f"{file.annotation(row)}: area {areas[row]:g}{beside}"
+
+    log.add_many("LT411", np.flatnonzero(found.missing), describe)
+    log.add_many("LT410", np.flatnonzero(found.of_masks), lambda row: describe(row, f", mask {masks.areas[row]:g}"))
+    log.add_many("LT311", np.flatnonzero(found.of_boxes), lambda row: describe(row, f", {_box_text(file, row)}"))

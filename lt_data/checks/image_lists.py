@@ -82,7 +82,7 @@ def check_image_lists(file: FileColumns, log: FindingList) -> None:
             _add_entries("LT215", name, entries, unknown_entries(entries, file.categories.ids), file, log)
     negative, not_exhaustive = entries_of(usable[NEGATIVE]), entries_of(usable[NOT_EXHAUSTIVE])
     _add_entries("LT222", "each of its lists", negative, repeated_entries(negative, not_exhaustive), file, log)
-    _check_annotated(negative, file, log)
+    _add_entries("LT216", NEGATIVE, *annotated_negatives(file), file, log)
 
 
 def _holds_ids(value: Any) -> bool:
@@ -92,11 +92,18 @@ def _holds_ids(value: Any) -> bool:
     )
 
 
-def _check_annotated(entries: Entries, file: FileColumns, log: FindingList) -> None:
+def listed_ids(file: FileColumns) -> set[int]:
+    """Every category id that a list of an image names; lists that hold anything else are left out."""
+    lists = (*file.images.negatives, *file.images.not_exhaustive)
+    return {int(entry) for ids in lists if _holds_ids(ids) for entry in ids}
+
+
+def annotated_negatives(file: FileColumns) -> tuple[Entries, BoolArray]:
+    """The entries of the negative lists that hold ids, and those whose category is annotated in that very image."""
+    entries = entries_of([ids if _holds_ids(ids) else None for ids in file.images.negatives])
     row_of = {image: row for row, image in enumerate(file.images.ids.tolist())}
     rows = np.array([row_of.get(image, -1) for image in file.annotations.image_ids.tolist()], np.int64)
-    bad = annotated_entries(entries, rows, file.annotations.category_ids)
-    _add_entries("LT216", NEGATIVE, entries, bad, file, log)
+    return entries, annotated_entries(entries, rows, file.annotations.category_ids)
 
 
 def _add_entries(code: str, name: str, entries: Entries, bad: BoolArray, file: FileColumns, log: FindingList) -> None:

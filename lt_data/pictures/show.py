@@ -133,13 +133,14 @@ def show_category(
     return out
 
 
-def find_category(categories: Categories, wanted: str, where: str) -> int:
+def find_category(categories: Categories, wanted: str, where: str, option: str = "--category") -> int:
     """Position of the category called ``wanted`` or, if no category is called so, with this id.
 
     Args:
         categories: The category list of a file.
         wanted: A name, or an id in digits.
         where: File name for the error message.
+        option: What the user wrote it for, for the same.
 
     Raises:
         DataError: There is none, or several have this name.
@@ -148,7 +149,7 @@ def find_category(categories: Categories, wanted: str, where: str) -> int:
     ids = categories.ids.tolist()
     if len(named) > 1:
         among = ", ".join(str(ids[row]) for row in named)
-        raise DataError(f"{where}: --category: {len(named)} categories are called '{wanted}'; give one's id: {among}")
+        raise DataError(f"{where}: {option}: {len(named)} categories are called '{wanted}'; give one's id: {among}")
     if named:
         return named[0]
     by_id = category_with_id(categories, wanted)
@@ -156,9 +157,7 @@ def find_category(categories: Categories, wanted: str, where: str) -> int:
         return int(ids.index(by_id))
     near = close_names(categories.names, wanted)
     advice = f"did you mean {', '.join(near)}?" if near else f"for example {', '.join(categories.names[:5])}"
-    raise DataError(
-        f"{where}: --category: no category has the name or id '{wanted}' ({len(ids):,} categories); {advice}"
-    )
+    raise DataError(f"{where}: {option}: no category has the name or id '{wanted}' ({len(ids):,} categories); {advice}")
 
 
 def category_with_id(categories: Categories, wanted: str) -> int | None:

@@ -16,9 +16,10 @@ import numpy as np
 from lt_data.annotations.file import AnnotationFile
 from lt_data.annotations.findings import shown
 from lt_data.annotations.records import CHUNK, UNREADABLE, span_of
+from lt_data.annotations.subset import with_edits
 from lt_data.arrays import IntArray
 from lt_data.build.alignment import reference_positions
-from lt_data.build.lvis_fields import NOTHING_REWRITTEN, Rewritten, rewritten, with_edits
+from lt_data.build.lvis_fields import NOTHING_REWRITTEN, Rewritten, rewritten
 from lt_data.build.references import Targets, is_named, load_reference, load_targets
 from lt_data.build.result import Build, left_over_counts
 from lt_data.counts.categories import CategoryCounts, Reference, count_categories

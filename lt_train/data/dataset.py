@@ -27,7 +27,8 @@ from lt_train.data.workers import started
 from lt_train.randomness import draw_seed, keyed_generator
 
 Sample = tuple[Tensor, Target]
-Batch = tuple[list[Tensor], list[Target]]
+# inputs, which are images unless a dataset gives others, and targets
+Batch = tuple[list[Any], list[Target]]
 
 
 class DetectionDataset(Dataset[Sample]):
@@ -41,7 +42,7 @@ class DetectionDataset(Dataset[Sample]):
         rows: Positions of the images to use in ``data.file.image_ids``; row i of this dataset is ``rows[i]``.
         seed: Seed of the run.
         flip: Probability of a horizontal flip.
-        short_sides: Short sides in pixels; one is drawn for each sample.
+        short_sides: Short sides in pixels, a list or a ``range``; one is drawn for each sample.
         max_size: Largest long side in pixels; only ``masks="runs"`` needs it.
         masks: What of the instances' masks targets hold: nothing, ``polygons`` (``InstanceMasks`` in the size of the
             image) or ``runs`` (``MaskRuns`` in the size that the detector resizes the image to).
@@ -62,7 +63,7 @@ class DetectionDataset(Dataset[Sample]):
         self.rows = rows
         self.seed = seed
         self.flip = flip
-        self.short_sides = tuple(short_sides)
+        self.short_sides = short_sides
         self.max_size = max_size
         self.masks = masks
         self.boxes = torch.from_numpy(clipped_boxes(data.file).astype(np.float32))
@@ -107,27 +108,17 @@ class DetectionDataset(Dataset[Sample]):
     def __getitem__(self, draw: Draw) -> Sample:
         """The sample of a draw."""
         image_row = int(self._image_of_row[draw.row])
-        image_id = self.image_id(draw.row)
         image = read_image(Path(self._paths[image_row]), self._sizes[image_row].numpy(), self._reading)
         height, width = image.shape[-2:]
-        part, regions = self._targets.of(image_row), self._regions.of(image_row)
-        key = (draw.epoch, draw.position, image_id)
-        target: Target = {
-            "image_id": image_id,
-            "boxes": self.boxes[part],
-            "labels": self.labels[part],
-            "draw_seed": draw_seed(self.seed, "sample", *key),
-        }
-        if len(regions):
-            target["ignore"] = self.boxes[regions]
+        target, key = self.target(draw), self._key(draw)
         if self.masks != "none":
-            target["masks"] = self._masks(part, (height, width), image_id)
+            target["masks"] = self._masks(self._targets.of(image_row), (height, width), target["image_id"])
         if self.short_sides:
             generator = keyed_generator(self.seed, "short-side", *key)
             target["short_side"] = self.short_sides[
                 int(torch.randint(len(self.short_sides), (1,), generator=generator))
             ]
-        if self.flip and float(torch.rand(1, generator=keyed_generator(self.seed, "flip", *key))) < self.flip:
+        if self.is_flipped(draw):
             image, target = flip_horizontally(image, target)
         if self.masks == "runs":
             assert self.max_size is not None
@@ -136,6 +127,31 @@ class DetectionDataset(Dataset[Sample]):
             assert isinstance(masks, InstanceMasks)
             target["masks"] = masks.resize(*size).runs()
         return image, target
+
+    def target(self, draw: Draw) -> Target:
+        """Objects, regions to ignore and key of a draw, of the image as it is stored; no file is opened."""
+        image_row = int(self._image_of_row[draw.row])
+        part, regions = self._targets.of(image_row), self._regions.of(image_row)
+        target: Target = {
+            "image_id": self.image_id(draw.row),
+            "boxes": self.boxes[part],
+            "labels": self.labels[part],
+            "draw_seed": draw_seed(self.seed, "sample", *self._key(draw)),
+        }
+        if draw.label:
+            target["only"] = draw.label
+        if len(regions):
+            target["ignore"] = self.boxes[regions]
+        return target
+
+    def is_flipped(self, draw: Draw) -> bool:
+        """Whether the image of a draw is mirrored."""
+        if not self.flip:
+            return False
+        return float(torch.rand(1, generator=keyed_generator(self.seed, "flip", *self._key(draw)))) < self.flip
+
+    def _key(self, draw: Draw) -> tuple[int, int, int]:
+        return draw.epoch, draw.position, self.image_id(draw.row)
 
     def _masks(self, part: IntArray, size: tuple[int, int], image_id: int) -> InstanceMasks:
         """Masks of the annotations ``part`` of an image of ``size`` (height, width)."""
@@ -170,7 +186,7 @@ def _flipped_boxes(boxes: Tensor, width: int) -> Tensor:
 
 
 def make_loader(
-    dataset: DetectionDataset,
+    dataset: Dataset[Any],
     draws: Iterable[Sequence[Draw]],
     *,
     workers: int,
@@ -180,7 +196,7 @@ def make_loader(
     """Images and targets of each forward pass, loaded ahead by worker processes.
 
     Args:
-        dataset: Where samples come from.
+        dataset: Where samples come from, asked for by draws; of :class:`DetectionDataset` they are images.
         draws: The draws of each forward pass, in order.
         workers: Processes; 0 loads in this one.
         pin_memory: Whether the images go to a GPU.
@@ -209,11 +225,11 @@ def make_loader(
 class _Guarded(Dataset[Any]):
     """Returns errors instead of raising them: a loader would bury their lines under a worker's traceback."""
 
-    def __init__(self, dataset: DetectionDataset) -> None:
+    def __init__(self, dataset: Dataset[Any]) -> None:
         self.dataset = dataset
         self._loaded = 0
 
-    def __getitem__(self, draw: Draw) -> Sample | LtError:
+    def __getitem__(self, draw: Draw) -> Any:
         self._loaded += 1
         if get_worker_info() is not None and self._loaded % TRIM_EVERY == 0:
             return_free_memory()

@@ -7,6 +7,7 @@ has as many images as the data, whatever the sampler, so that methods are compar
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -27,11 +28,13 @@ class Draw:
         epoch: Counts from 0.
         position: Place in the epoch, in images.
         row: Row of the dataset.
+        label: Class of which alone the objects are trained on, or 0: of all classes.
     """
 
     epoch: int
     position: int
     row: int
+    label: int = 0
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,38 @@ def class_aware_rows(class_rows: Sequence[IntArray], start: int, length: int, se
     return rows
 
 
+@dataclass(frozen=True)
+class BiLevel:
+    """Bi-level sampling: a class for each place of an epoch, all equally likely, then one of its images.
+
+    Attributes:
+        labels: The classes that have images, shape [K].
+        rows: Rows of the images of each of them.
+        steps: Steps of one pass of the sampler.
+
+    Source: SimCal (ECCV 2020), section 4; both draws are with replacement, as in its released code.
+    """
+
+    labels: IntArray
+    rows: tuple[IntArray, ...]
+    steps: int
+
+    def drawn(self, number: int, seed: int, epoch: int) -> tuple[list[int], list[int]]:
+        """Rows and labels of the first places of an epoch; those of fewer places begin those of more.
+
+        Args:
+            number: Of places.
+            seed: Seed of the run.
+            epoch: Counts from 0.
+        """
+        generator = keyed_generator(seed, "bi-level", epoch)
+        shares = torch.rand(number, 2, dtype=torch.float64, generator=generator).numpy()
+        classes = (shares[:, 0] * len(self.labels)).astype(np.int64).tolist()
+        images = [int(share * len(self.rows[index])) for share, index in zip(shares[:, 1], classes, strict=True)]
+        rows = [int(self.rows[index][image]) for index, image in zip(classes, images, strict=True)]
+        return rows, self.labels[classes].tolist()
+
+
 def rows_by_orientation(rows: Sequence[int], upright: BoolArray, batch: int) -> list[int]:
     """The same rows in an order in which a batch holds upright images or none, but for the last ones of the epoch.
 
@@ -145,6 +180,7 @@ class Plan:
         factors: Repeat factor of each row, or ``None``: every image once an epoch.
         rounding: How factors become whole numbers.
         class_rows: Rows of the images of each class, for class-aware sampling, or ``None``.
+        bi_level: For bi-level sampling, or ``None``.
         whole_passes: An epoch is one pass of the sampler, however many images that is, instead of ``images``.
         upright: Whether the image of each row is higher than wide, shape [images], if such images are to be in
             batches of their own, or ``None``.
@@ -159,13 +195,25 @@ class Plan:
     factors: FloatArray | None = None
     rounding: str = "stochastic"
     class_rows: tuple[IntArray, ...] | None = None
+    bi_level: BiLevel | None = None
     whole_passes: bool = False
     upright: BoolArray | None = None
 
     def epoch_rows(self, epoch: int) -> list[int]:
         """Rows in the order of the epoch."""
-        rows = self._drawn_rows(epoch)
-        return rows if self.upright is None else rows_by_orientation(rows, self.upright, self.batch)
+        return self._shown(epoch)[0]
+
+    def _shown(self, epoch: int) -> tuple[list[int], list[int]]:
+        """Rows in the order of the epoch, and the class of each draw or 0."""
+        if self.bi_level is not None:
+            rows, labels = self.bi_level.drawn(self.epoch_images(epoch), self.seed, epoch)
+        else:
+            rows = self._drawn_rows(epoch)
+            labels = [0] * len(rows)
+        if self.upright is None:
+            return rows, labels
+        order = rows_by_orientation(range(len(rows)), self.upright[rows], self.batch)
+        return [rows[place] for place in order], [labels[place] for place in order]
 
     def _drawn_rows(self, epoch: int) -> list[int]:
         if self.class_rows is not None:
@@ -179,6 +227,8 @@ class Plan:
 
     def epoch_images(self, epoch: int) -> int:
         """Images that an epoch sees."""
+        if self.whole_passes and self.bi_level is not None:
+            return self.bi_level.steps * self.batch * self.accumulate
         if self.whole_passes and self.factors is not None:
             return int(self._copies(epoch).sum())
         return self.images
@@ -190,13 +240,34 @@ class Plan:
     def seen(self, done: int) -> IntArray:
         """How often the first ``done`` steps see each row, shape [images]."""
         counts = np.zeros(self.images, np.int64)
+        for rows, _ in self._shown_by(done):
+            counts += np.bincount(rows, minlength=self.images)
+        return counts
+
+    def seen_objects(self, done: int, rows: IntArray, labels: IntArray) -> IntArray:
+        """How often the first ``done`` steps train on each object: as often as its image is seen, for its class.
+
+        Args:
+            done: Steps.
+            rows: Row of each object.
+            labels: Class of each object, 1..C.
+        """
+        if self.bi_level is None:
+            return self.seen(done)[rows]
+        times: Counter[tuple[int, int]] = Counter()
+        for shown, classes in self._shown_by(done):
+            times.update(zip(shown, classes, strict=True))
+        return np.array([times[key] for key in zip(rows.tolist(), labels.tolist(), strict=True)], np.int64)
+
+    def _shown_by(self, done: int) -> Iterator[tuple[list[int], list[int]]]:
+        """Rows and classes that the first ``done`` steps see, epoch by epoch."""
         epoch = 0
         while done > 0:
-            rows = self.epoch_rows(epoch)
-            counts += np.bincount(rows[: done * self.batch * self.accumulate], minlength=self.images)
+            rows, labels = self._shown(epoch)
+            end = done * self.batch * self.accumulate
+            yield rows[:end], labels[:end]
             done -= self.epoch_steps(epoch)
             epoch += 1
-        return counts
 
     def total_steps(self) -> int:
         """Steps of the whole run."""
@@ -230,7 +301,8 @@ class Plan:
         return image_copies(self.factors, self.rounding, self.seed, epoch)
 
     def _steps_of(self, epoch: int, first_index: int) -> Iterator[Step]:
-        draws = [Draw(epoch, position, row) for position, row in enumerate(self.epoch_rows(epoch))]
+        shown = zip(*self._shown(epoch), strict=True)
+        draws = [Draw(epoch, position, row, label) for position, (row, label) in enumerate(shown)]
         size = self.batch * self.accumulate
         for number, start in enumerate(range(0, len(draws), size)):
             part = draws[start : start + size]

@@ -64,4 +64,13 @@ class ClassAwareSampler(Section):
     name: Literal["class-aware"]
 
 
-SamplerOptions = Annotated[ShuffleSampler | RepeatFactorSampler | ClassAwareSampler, Field(discriminator="name")]
+class BiLevelSampler(Section):
+    """A class, then one of its images, of which that class alone is trained on."""
+
+    name: Literal["bi-level"]
+    steps: int = Field(1000, ge=1, le=10_000_000, description="Steps of one pass, with schedule.epoch=sampler.")
+
+
+SamplerOptions = Annotated[
+    ShuffleSampler | RepeatFactorSampler | ClassAwareSampler | BiLevelSampler, Field(discriminator="name")
+]

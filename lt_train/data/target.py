@@ -25,6 +25,7 @@ class Target(TypedDict, total=False):
         draw_seed: Keys the samplers; without it they draw from the global generator as torchvision does.
         short_side: Pixels of the resized short side.
         place: Place in the forward pass, where images before it are left out; else that in the list.
+        only: The class of which alone the objects are trained on, where a sampler drew one.
     """
 
     boxes: Required[Tensor]
@@ -35,3 +36,4 @@ class Target(TypedDict, total=False):
     draw_seed: int
     short_side: int
     place: int
+    only: int

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from lt_data.errors import RecipeError
 from lt_train.classifiers import make_classifier
 from lt_train.detectors.detector import LongTailDetector
 from lt_train.detectors.roi_heads import PRE_NMS_TOPK
-from lt_train.detectors.table import DETECTORS, DetectorSpec
+from lt_train.detectors.table import DetectorSpec, check_dcn, named_detector
+from lt_train.detectors.trunks.deformable import use_deformable
 from lt_train.detectors.weights import load_weights
 from lt_train.heads.shared.base import Head
 from lt_train.heads.shared.classifier_options import ClassifierOptions
@@ -38,12 +38,15 @@ def build_detector(
     max_size: int = 1333,
     micro_batch_images: int | None = None,
     mask_target: str = "exact",
+    test_min_size: int | None = None,
+    test_max_size: int | None = None,
+    dcn: str = "none",
     generator: torch.Generator | None = None,
 ) -> LongTailDetector:
     """A detector for the classes of ``head``, with everything trainable; see ``set_trainable``.
 
     Args:
-        name: A key of ``DETECTORS``.
+        name: A detector and a trunk, such as ``mask_rcnn_r50_fpn``; see :mod:`lt_train.detectors.table`.
         head: Loss and scores; becomes part of the model.
         weights: ``none``, ``imagenet``, ``coco`` or a path, see :func:`~lt_train.detectors.weights.load_weights`.
             Unless it is ``none``, a trunk that there are weights for normalises with stored statistics, and its first
@@ -55,11 +58,14 @@ def build_detector(
         score_threshold: Detections score above it.
         num_detections: At most so many per image.
         pre_nms_topk: (region, class) pairs of an image that reach NMS; ``None`` is all.
-        min_size: Short sides in pixels that training chooses from; evaluation takes the last.
+        min_size: Short sides in pixels that training chooses from.
         max_size: Largest long side in pixels.
         micro_batch_images: Images per micro-batch of the head's loss, to equal a run on several devices; ``None`` is
             the whole batch.
         mask_target: ``exact`` or ``polygon``, see :mod:`lt_train.data.mask_targets`.
+        test_min_size: Short side in evaluation; ``None`` is the last of ``min_size``.
+        test_max_size: Largest long side in evaluation; ``None`` is ``max_size``.
+        dcn: ``c3-c5`` for deformable convolutions in the last three stages of a ResNet, else ``none``.
         generator: Source of the initial weights; ``None`` draws from PyTorch's global generator.
 
     Returns:
@@ -69,9 +75,8 @@ def build_detector(
         RecipeError: The name or the weights do not exist for it.
         DataError: The weights do not fit.
     """
-    if name not in DETECTORS:
-        raise RecipeError(f"model.name: got {name!r}; allowed are {', '.join(sorted(DETECTORS))}")
-    spec = DETECTORS[name]
+    spec = named_detector(name)
+    check_dcn(name, dcn)
     settings = {
         "min_size": tuple(min_size),
         "max_size": max_size,
@@ -81,6 +86,8 @@ def build_detector(
     pretrained = spec.trunk.pretrained and weights != "none"
     with _drawing_from(generator):
         stock = stock_model(spec, head.num_classes, pretrained=pretrained, **settings)
+        if dcn != "none":
+            use_deformable(stock.backbone.body)
         predictor = stock.roi_heads.box_predictor
         predictor.cls_score = _classifier_of(head, predictor.cls_score.in_features)
         head.initialise(predictor.cls_score.bias)
@@ -92,6 +99,7 @@ def build_detector(
         micro_batch_images=micro_batch_images,
         mask_target=mask_target,
     )
+    model.transform.test_min_size, model.transform.test_max_size = test_min_size, test_max_size
     model.load_report = load_weights(model, weights if load_pretrained else "none", own_categories=own_categories)
     return model
 
@@ -117,7 +125,8 @@ def stock_model(spec: DetectorSpec, num_classes: int, *, pretrained: bool = Fals
     """
     module, _, function = spec.trunk.maker.partition(":")
     make = getattr(import_module(module), function)
-    return make(num_classes, masks=spec.masks, pretrained=pretrained, **settings)
+    body = {"body": spec.trunk.body} if spec.trunk.body else {}
+    return make(num_classes, masks=spec.masks, pretrained=pretrained, **body, **settings)
 
 
 @contextmanager

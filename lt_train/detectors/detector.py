@@ -20,11 +20,13 @@ from lt_train.calibration.base import Calibration
 from lt_train.data.target import Target
 from lt_train.detectors.foreign.names import CLASSIFIER, MASK_LOGITS, REGRESSOR
 from lt_train.detectors.freeze import is_trainable
+from lt_train.detectors.region_features import KnownRegions, losses_of_known
 from lt_train.detectors.roi_heads import PRE_NMS_TOPK, LongTailRoIHeads
 from lt_train.detectors.rpn import LongTailRPN
+from lt_train.detectors.second_head import SecondHead
 from lt_train.detectors.transform import LongTailTransform
 from lt_train.detectors.trunks.norm import use_stored_statistics
-from lt_train.detectors.weights import LoadReport
+from lt_train.detectors.weights import SECOND_HEAD, LoadReport
 from lt_train.heads.shared.base import Head
 
 BOX_HEAD = "roi_heads.box_head."
@@ -35,6 +37,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "head+reg": (BOX_HEAD, f"{CLASSIFIER}.", f"{REGRESSOR}."),
     "classifier": (f"{CLASSIFIER}.",),
     "scale": (f"{CLASSIFIER}.scale",),
+    "calibrated": (SECOND_HEAD,),
     "none": (),
 }
 
@@ -140,22 +143,45 @@ class LongTailDetector(GeneralizedRCNN):
             name, head=self.head, classifier=classifier, feature_sizes=self.roi_heads.calibration_sizes, **options
         )
 
-    def forward(self, images: Sequence[Tensor], targets: Sequence[Target] | None = None) -> Any:
+    @property
+    def second_head(self) -> SecondHead | None:
+        """The classifier beside the detector's own."""
+        return self.roi_heads.calibrated
+
+    def add_second_head(self, **options: Any) -> None:
+        """Gives the model a second head, not trained yet, see :meth:`SecondHead.beside`.
+
+        Raises:
+            RecipeError: The detector has no layers like it, or its scores are of another kind.
+        """
+        heads = self.roi_heads
+        heads.calibrated = SecondHead.beside(heads.box_head, heads.box_predictor.cls_score, self.head, **options)
+
+    def start_second_head(self) -> None:
+        """Lets a second head that goes on from the detector's own layers begin as these are now, trained or loaded."""
+        heads = self.roi_heads
+        if heads.calibrated is not None:
+            heads.calibrated.start(heads.box_head, heads.box_predictor.cls_score)
+
+    def forward(self, images: Sequence[Tensor] | KnownRegions, targets: Sequence[Target] | None = None) -> Any:
         """Losses in training, detections in evaluation.
 
         Args:
-            images: N float tensors [3, H, W] in 0..1, sizes may differ.
+            images: N float tensors [3, H, W] in 0..1, sizes may differ; or, in training, regions of them whose
+                features are known, where nothing in front of the classifier is trained.
             targets: N of :class:`~lt_train.data.target.Target`; needed in training.
 
         Returns:
             In training a dict of scalar losses: the head's, ``loss_box_reg``, ``loss_mask``, ``loss_objectness`` and
-            ``loss_rpn_box_reg``; what no trainable weight depends on is left out. In evaluation N dicts: ``boxes``
-            [d, 4], ``labels`` [d], ``scores`` [d], best first, and for mask models ``mask_probs`` [d, 28, 28], the
-            mask of the detected label inside its box.
+            ``loss_rpn_box_reg``; what no trainable weight depends on is left out. With a second head that is
+            ``loss_second_head`` alone. In evaluation N dicts: ``boxes`` [d, 4], ``labels`` [d], ``scores`` [d], best
+            first, and for mask models ``mask_probs`` [d, 28, 28], the mask of the detected label inside its box.
 
         Raises:
             DataError: A target cannot be trained on.
         """
+        if isinstance(images, KnownRegions):
+            return losses_of_known(self, images, targets or [])
         # what lies on a GPU was checked before it went there, or is the caller's to check: looking at it would wait
         if self.training and not (targets and targets[0]["boxes"].is_cuda):
             check_targets(targets, self.head.num_classes)

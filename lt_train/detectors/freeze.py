@@ -17,7 +17,7 @@ def set_trainable(model: Any, part: str) -> list[str]:
         model: A :class:`~lt_train.detectors.detector.LongTailDetector`.
         part: ``all`` (everything; of a pretrained trunk all but its first stages), ``head`` (two fully connected
             layers and the classifier), ``head+reg`` (with the box regressor), ``classifier``, ``scale`` (the factors of
-            a scaled or cosine classifier) or ``none``.
+            a scaled or cosine classifier), ``calibrated`` (a second head) or ``none``.
 
     Returns:
         Names of the trainable parameters, in the model's order.

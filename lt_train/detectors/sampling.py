@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from lt_train.randomness import draw_seed, keyed_generator
 
@@ -68,6 +69,24 @@ class BoxSampler:
         negative = negative.masked_fill_(torch.arange(most, device=labels.device) >= rest, size)
         index = torch.cat([positive.sort(dim=1).values, negative.sort(dim=1).values], dim=1)
         return Chosen(index.clamp(max=max(size - 1, 0)), index < size, quota)
+
+    def places(self, labels: Sequence[Tensor], seeds: Sequence[int | None]) -> tuple[list[Tensor], tuple[int, ...]]:
+        """The same for images with unequal numbers of boxes.
+
+        Args:
+            labels: N tensors [A_i], see :meth:`__call__`.
+            seeds: Keys of the N draws.
+
+        Returns:
+            Positions of the chosen boxes, N tensors, positives first; and how many of each are positive.
+        """
+        found = self(pad_sequence(list(labels), batch_first=True, padding_value=-1), seeds)
+        # how many regions there are shapes all that follows: the device is waited for here, once for the batch
+        counts = torch.stack([part.sum(dim=1) for part in found.taken.tensor_split([found.positives], dim=1)])
+        positives, negatives = counts.tolist()
+        rows = zip(found.index, positives, negatives, strict=True)
+        first = found.positives
+        return [torch.cat([row[:p], row[first : first + n]]) for row, p, n in rows], tuple(positives)
 
 
 def _best(priority: Tensor, chosen: Tensor, number: int) -> Tensor:

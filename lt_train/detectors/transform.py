@@ -22,8 +22,14 @@ class LongTailTransform(GeneralizedRCNNTransform):
     A target's ``short_side`` (pixels) replaces torchvision's random choice among the training sizes; masks are
     ``InstanceMasks``, or ``MaskRuns`` of the resized image. Detections come back with boxes in the original image and
     masks untouched.
+
+    Attributes:
+        test_min_size: Short side in evaluation, in pixels; ``None`` is the last of the training sizes.
+        test_max_size: Largest long side in evaluation; ``None`` is that of training.
     """
 
+    test_min_size: int | None = None
+    test_max_size: int | None = None
     _copied: Tensor | None = None
 
     @classmethod
@@ -58,7 +64,8 @@ class LongTailTransform(GeneralizedRCNNTransform):
             ValueError: Runs are of another size.
         """
         height, width = image.shape[-2:]
-        size = resized_size(height, width, self._short_side(target), self.max_size)
+        longest = self.max_size if self.training or self.test_max_size is None else self.test_max_size
+        size = resized_size(height, width, self._short_side(target), longest)
         if size != (height, width):
             image = F.interpolate(_batch_of_one(image), size=size, mode="bilinear", align_corners=False)[0]
         if target is not None:
@@ -74,7 +81,7 @@ class LongTailTransform(GeneralizedRCNNTransform):
 
     def _short_side(self, target: Target | None) -> int:
         if not self.training:
-            return int(self.min_size[-1])
+            return int(self.min_size[-1]) if self.test_min_size is None else self.test_min_size
         if target is not None and "short_side" in target:
             return int(target["short_side"])
         return int(self.torch_choice(self.min_size))

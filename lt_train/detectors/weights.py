@@ -19,12 +19,15 @@ from torch import Tensor, nn
 from lt_data.errors import DataError
 from lt_train.detectors.foreign.names import EXAMPLES, TRUNK, some
 from lt_train.detectors.published import published_weights
-from lt_train.detectors.table import DETECTORS, detector_of_weights
+from lt_train.detectors.table import FAMILIES, detector_of_weights, family_of_weights, trunk_of_weights
+from lt_train.detectors.trunks.deformable import OFFSET
 from lt_train.detectors.weight_files import Categories, read_weights
 
 HEAD = "roi_heads.head."
 # state of the new model's own method, never taken from another model
-OWN_STATE = (HEAD, "roi_heads.calibration.")
+SECOND_HEAD = "roi_heads.calibrated."
+OWN_STATE = (HEAD, SECOND_HEAD, "roi_heads.calibration.")
+PLAIN = "weights with plain convolutions where the model's are deformable: their offsets start at 0, which is the same"
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def load_weights(model: Any, source: str | Path, *, own_categories: Categories |
     path = published_weights(model, str(source)) if source in ("imagenet", "coco") else source
     found = read_weights(path)
     report = _load(model, found.state, str(source), others=_difference(own_categories, found.categories))
-    return replace(report, notes=found.notes)
+    return replace(report, notes=(*found.notes, *report.notes))
 
 
 def initialise_from(
@@ -148,13 +151,15 @@ def _load(
     left_out = {key for key in missing if key.rpartition(".")[0] in anew and (trunk_only or key in source)}
     # a linear classifier is a scaled one whose factors are 1; one of another kind starts anew
     left_out |= {f"{layer}.scale" for layer in model.classifiers()}
-    missing = [key for key in missing if not key.startswith(OWN_STATE) and key not in left_out]
+    plain = [] if any(OFFSET in key for key in state) else [key for key in missing if OFFSET in key]
+    missing = [key for key in missing if not key.startswith(OWN_STATE) and key not in {*left_out, *plain}]
     problems = some(missing, "is missing; needed is every layer of the model")
     problems += some(unexpected, "has no place in the model; choose its own model")
     if problems:
         raise DataError(f"weights {where}: {problem}" for problem in problems)
-    taken = [k for k in own if not k.startswith(OWN_STATE) and not k.endswith("num_batches_tracked")]
-    return LoadReport(sum(k.rpartition(".")[0] not in anew for k in taken), tuple(anew), tuple(anew.values()))
+    taken = {k for k in own if not k.startswith(OWN_STATE) and not k.endswith("num_batches_tracked")} - {*plain}
+    loaded = sum(k.rpartition(".")[0] not in anew for k in taken)
+    return LoadReport(loaded, tuple(anew), tuple(anew.values()), (PLAIN,) * bool(plain))
 
 
 def _check_same_detector(model: Any, state: Mapping[str, Tensor], where: str, *, trunk_only: bool) -> None:
@@ -163,20 +168,32 @@ def _check_same_detector(model: Any, state: Mapping[str, Tensor], where: str, *,
     Raises:
         DataError: They are those of another one.
     """
-    theirs, ours = detector_of_weights(state.keys()), detector_of_weights(model.state_dict().keys())
-    if theirs is None or ours is None or theirs == ours:
+    own = model.state_dict()
+    _check_deformable(own, state, where)
+    ours, trunk = detector_of_weights(own), trunk_of_weights(state)
+    if ours is None or trunk is None:
         return
-    if trunk_only and DETECTORS[theirs].trunk != DETECTORS[ours].trunk:
-        wanted = (DETECTORS[theirs].trunk, DETECTORS[ours].masks)
-        other = next(name for name, spec in DETECTORS.items() if (spec.trunk, spec.masks) == wanted)
+    family = family_of_weights(own) if trunk_only else family_of_weights(state)
+    theirs = f"{family}_{trunk}"
+    if family is None or theirs == ours:
+        return
+    what = f"the trunk of {theirs}" if trunk_only else f"a {FAMILIES[family].kind} ({theirs})"
+    raise DataError(
+        f"weights {where}: they are of {what}, the recipe's model is {ours}; set model.name={theirs}, or give weights "
+        f"of a {ours}"
+    )
+
+
+def _check_deformable(own: Mapping[str, Tensor], state: Mapping[str, Tensor], where: str) -> None:
+    """Refuses weights of deformable convolutions for a model that has plain ones.
+
+    Raises:
+        DataError: They have offsets, and the model has none.
+    """
+    if any(OFFSET in key for key in state) and not any(OFFSET in key for key in own):
         raise DataError(
-            f"weights {where}: they are of the trunk of {other}, the recipe's model is {ours}; "
-            f"set model.name={other}, or give weights of a {ours}"
-        )
-    if not trunk_only and any(f"{layer}.weight" in state for layer in model.classifiers()):
-        raise DataError(
-            f"weights {where}: they are of a {DETECTORS[theirs].kind} ({theirs}), the recipe's model is {ours}; "
-            f"set model.name={theirs}, or give weights of a {ours}"
+            f"weights {where}: they have deformable convolutions, the recipe's model has plain ones; set "
+            "model.dcn=c3-c5, or give weights without"
         )
 
 

@@ -50,9 +50,10 @@ def write_seen(path: Path, data: RunData, plan: Plan, done: int) -> list[str]:
     counts = data.train.counts
     times = plan.seen(done)
     rows, labels = data.dataset.pairs()
-    instances = _sum_by_class(times[rows], labels, len(counts.names))
-    pairs = np.unique(np.stack([rows, labels]), axis=1)
-    images = _sum_by_class(times[pairs[0]], pairs[1], len(counts.names))
+    seen = plan.seen_objects(done, rows, labels)
+    instances = _sum_by_class(seen, labels, len(counts.names))
+    pairs, first = np.unique(np.stack([rows, labels]), axis=1, return_index=True)
+    images = _sum_by_class(seen[first], pairs[1], len(counts.names))
     group_of = group_name_of(data.groups)
     names = [group_of[category] for category in counts.category_ids.tolist()]
     columns = (counts.category_ids.tolist(), counts.names, names, counts.instances.tolist())

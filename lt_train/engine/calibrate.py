@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from lt_data.counts.categories import CategoryCounts
 from lt_data.errors import DataError, RecipeError
@@ -21,11 +22,14 @@ from lt_train.data.dataset import make_loader
 from lt_train.data.detection_data import box_centres
 from lt_train.data.images import as_input, on_device
 from lt_train.data.plan import Plan
+from lt_train.data.target import Target
 from lt_train.detectors import LongTailDetector, set_trainable
 from lt_train.engine.budget import write_trainable
 from lt_train.engine.calibration_search import Search, best_value, candidates
 from lt_train.engine.state import weights_content
 from lt_train.engine.together import left_out_by_all, things_seen
+from lt_train.evaluation.measure import Choices
+from lt_train.features.calibrating import Known, open_known
 from lt_train.global_batch import sharing, summed
 from lt_train.inference.evaluate_run import evaluate_model
 from lt_train.memory import named_memory, training_advice
@@ -60,6 +64,7 @@ def calibrate_run(
     checkpoint: str = "last",
     search: Search | None = None,
     force: bool = False,
+    from_features: Path | None = None,
 ) -> RunDir | None:
     """Fits a method to a run with the run's own recipe: its head and data stay, its test settings become the method's.
 
@@ -71,6 +76,7 @@ def calibrate_run(
         checkpoint: ``last`` or ``best``.
         search: Which option to search and where, or ``None``.
         force: Replace a run that exists.
+        from_features: What ``lt-train cache --out`` was given, to open no image.
 
     Raises:
         LtError: As :func:`calibrate`.
@@ -87,6 +93,7 @@ def calibrate_run(
             init_from=source.checkpoint(checkpoint),
             search=search,
             force=force,
+            from_features=from_features,
             notes=(*renewed, *notes),
             groups_asked=any(_names_groups(override) for override in parse_overrides(overrides)),
         )
@@ -106,6 +113,7 @@ def calibrate(
     init_from: Path | None,
     search: Search | None = None,
     force: bool = False,
+    from_features: Path | None = None,
     notes: Sequence[str] = (),
     groups_asked: bool | None = None,
 ) -> RunDir | None:
@@ -117,6 +125,7 @@ def calibrate(
         init_from: The trained run directory or checkpoint.
         search: Which option to search and where, or ``None``.
         force: Replace a run that exists.
+        from_features: What ``lt-train cache --out`` was given, to open no image.
         notes: Lines about the recipe, for the log.
         groups_asked: Whether ``data.groups`` of the recipe beats the groups that the run was trained with; unless said,
             it does where it is not null.
@@ -139,6 +148,7 @@ def calibrate(
             init_from=init_from,
             search=search,
             force=force,
+            from_features=from_features,
             notes=notes,
             groups_asked=groups_asked,
         )
@@ -154,6 +164,7 @@ def calibrate_together(
     init_from: Path | None,
     search: Search | None = None,
     force: bool = False,
+    from_features: Path | None = None,
     notes: Sequence[str] = (),
     groups_asked: bool | None = None,
 ) -> RunDir:
@@ -173,6 +184,7 @@ def calibrate_together(
             init_from=init_from,
             search=search,
             force=force,
+            from_features=from_features,
             notes=(*notes, *lock_notes),
             groups_for=groups_to_keep(recipe, init_from, groups_asked),
             processes=processes,
@@ -186,6 +198,7 @@ def _calibrate(
     init_from: Path,
     search: Search | None,
     force: bool,
+    from_features: Path | None,
     notes: Sequence[str],
     groups_for: GroupsFor | None,
     processes: Processes,
@@ -198,6 +211,11 @@ def _calibrate(
     taken = _trained_model(recipe, data, init_from)
     images = search_images(data, taken.unseen, files=search.files, on=search.on) if search else None
     model = prepare(taken.model, recipe.compute, device)
+    known = None
+    if from_features is not None:
+        known = open_known(
+            from_features, recipe, data, model, processes, train=_calibration_of(model).regions != "none"
+        )
     run = RunDir(out)
     if processes.is_first:
         searched = {"search": {"option": search.option, **images.record()}} if search and images else {}
@@ -208,20 +226,21 @@ def _calibrate(
             for line in (
                 *_opening_lines(recipe, data, init_from, notes),
                 *taken.notes,
+                *(known.describe() if known is not None else ()),
                 *write_trainable(run.report / "trainable.csv", model),
             ):
                 log.line(line)
         bad_images = BadImages(recipe.data.most_bad_images, log.line) if recipe.data.on_bad_image == "skip" else None
-        for line in (*_fit(model, recipe, data, processes, bad_images), *left_out_by_all(bad_images, processes)):
+        for line in (*_fit(model, recipe, data, processes, bad_images, known), *left_out_by_all(bad_images, processes)):
             log.line(line)
         if search is not None and images is not None:
-            best = best_value(model, recipe, data, search, images, run.report, log.line, processes)
+            best = best_value(model, recipe, data, search, images, run.report, log.line, processes, known)
             _calibration_of(model).choose(search.option, search.values[best])
             recipe = recipes[best]
         if processes.is_first:
             write_recipe(run, recipe)
             save_checkpoint(run.last, weights_content(recipe, data, model, unseen=taken.unseen))
-        _evaluate(model, recipe, data, run, log, processes)
+        _evaluate(model, recipe, data, run, log, processes, known)
         if processes.is_first:
             for line in written_notes(data):
                 log.line(line)
@@ -287,7 +306,12 @@ def _opening_lines(recipe: Recipe, data: RunData, source: Path, notes: Sequence[
 
 
 def _fit(
-    model: LongTailDetector, recipe: Recipe, data: RunData, processes: Processes, bad_images: BadImages | None
+    model: LongTailDetector,
+    recipe: Recipe,
+    data: RunData,
+    processes: Processes,
+    bad_images: BadImages | None,
+    known: Known | None,
 ) -> list[str]:
     """What the calibration takes from classifier, boxes and one pass over the training images; notes."""
     calibration = _calibration_of(model)
@@ -300,31 +324,39 @@ def _fit(
     if calibration.regions != "none":
         one_pass = Plan(recipe.seed, len(data.dataset), recipe.optim.batch, accumulate=1, epochs=1)
         batches = processes.share([list(batch) for step in one_pass.steps() for batch in step.batches])
-        device = next(model.parameters()).device
         model.train()
         done, total = 0, sum(map(len, batches))
         memory = named_memory("fitting", training_advice(recipe))
         with memory, Bar("fitting") if processes.is_first else nullcontext(SILENT) as bar:
             left_out = None if bad_images is None else bad_images.add
-            for images, targets in make_loader(data.dataset, batches, workers=recipe.data.workers, left_out=left_out):
+            dataset = data.dataset if known is None else known.dataset(calibration.regions)
+            for inputs, targets in make_loader(dataset, batches, workers=recipe.data.workers, left_out=left_out):
                 processes.check()
-                if not images:
+                if not inputs:
                     continue
-                calibration.fit(
-                    *model.labelled_features(
-                        [as_input(image, device) for image in images],
-                        [on_device(target, device) for target in targets],
-                        kind=calibration.features,
-                        regions=calibration.regions,
-                    )
-                )
-                done += len(images)
+                if known is None:
+                    labelled = _labelled(model, inputs, targets)
+                else:
+                    labelled = known.labelled(model, inputs, calibration.features)
+                calibration.fit(*labelled)
+                done += len(inputs)
                 bar(done, total)
         model.eval()
     with sharing(processes.world):
         for buffer in calibration.counted():
             buffer.copy_(summed(buffer))
     return calibration.finish()
+
+
+def _labelled(model: LongTailDetector, images: Sequence[Tensor], targets: Sequence[Target]) -> tuple[Tensor, Tensor]:
+    """Features and labels that the calibration is fitted on, of a batch of images."""
+    device, calibration = next(model.parameters()).device, _calibration_of(model)
+    return model.labelled_features(
+        [as_input(image, device) for image in images],
+        [on_device(target, device) for target in targets],
+        kind=calibration.features,
+        regions=calibration.regions,
+    )
 
 
 def _calibration_of(model: LongTailDetector) -> Calibration:
@@ -340,10 +372,12 @@ def _evaluate(
     run: RunDir,
     log: RunLog | SilentLog,
     processes: Processes,
+    known: Known | None,
 ) -> None:
     if data.val is None:
         log.line("no validation data: no evaluation")
         return
+    validation = None if known is None else known.of(data.val)
     measured = evaluate_model(
         model,
         data.val,
@@ -352,6 +386,8 @@ def _evaluate(
         groups=data.groups,
         out=run.evaluation,
         processes=processes,
+        predictor=None if validation is None else validation.predict,
+        choices=None if validation is None else Choices(boxes_only=True),
     )
     for line in measured.text.splitlines() if measured is not None else ():
         log.line(line)

@@ -28,6 +28,8 @@ from lt_train.detectors import LongTailDetector
 from lt_train.evaluation import Detections, join_detections, model_detections
 from lt_train.evaluation.figures.table import percent
 from lt_train.evaluation.measure import measure
+from lt_train.features.calibrating import Known
+from lt_train.features.evaluation import KnownValidation
 from lt_train.inference.detect import ImageList, loaded_images, pack, unpack
 from lt_train.memory import inference_advice, named_memory
 from lt_train.processes import Processes
@@ -119,6 +121,7 @@ def best_value(
     report: Path,
     say: Callable[[str], None],
     processes: Processes,
+    known: Known | None = None,
 ) -> int:
     """Which value has the best box AP, the first of equals, in all processes; the first of them writes what it found.
 
@@ -131,12 +134,15 @@ def best_value(
         report: Directory of the run's pictures.
         say: Takes lines for people.
         processes: This process among others.
+        known: Features that the run is calibrated from, which may be of these images.
 
     Raises:
         DataError: An image cannot be read.
     """
     say(images.line)
-    tried = search_option(model, recipe, data, search, images, processes)
+    # of training images the candidates are kept with the objects among them, which a detector does not have
+    validation = None if known is None or len(images.rows) < len(images.data.file.image_ids) else known.of(images.data)
+    tried = search_option(model, recipe, data, search, images, processes, validation)
     if tried is not None:
         for line in write_search(report, search, images, tried):
             say(line)
@@ -154,6 +160,7 @@ def search_option(
     search: Search,
     images: SearchImages,
     processes: Processes,
+    known: KnownValidation | None = None,
 ) -> list[dict[str, Any]] | None:
     """Metrics of the detections with each value, in the order of the values.
 
@@ -164,6 +171,7 @@ def search_option(
         search: Option and values.
         images: What to measure on.
         processes: This process among others, each of which looks at its share of the images.
+        known: Features of the images, to open none of them.
 
     Returns:
         The metrics; ``None`` in all processes but the first.
@@ -171,7 +179,10 @@ def search_option(
     Raises:
         DataError: An image cannot be read.
     """
-    found = _detections_of_values(model, images, recipe, search, processes)
+    if known is None:
+        found = _detections_of_values(model, images, recipe, search, processes)
+    else:
+        found = known.predict_values(model, images.data, search.option, search.values, processes)
     if found is None:
         return None
     options: dict[str, Any] = {"groups": data.groups, "train_counts": data.train.counts}

@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-import torch
-
-from lt_data.errors import LtError, RecipeError
+from lt_data.errors import RecipeError
 from lt_train.data.bad_images import BadImages
 from lt_train.data.dataset import make_loader
 from lt_train.data.plan import Plan, Step
 from lt_train.data.share import check_shareable
 from lt_train.engine.budget import write_seen, write_trainable
 from lt_train.engine.calibrate import calibrate_together
-from lt_train.engine.debug import keep_step
+from lt_train.engine.debug import keeping_a_step_that_fails
 from lt_train.engine.interrupts import Interrupted, Interrupts
-from lt_train.engine.losses import NotFinite
 from lt_train.engine.optim import check_schedule, describe_lr, describe_warmup, lr_at
 from lt_train.engine.restore import restore_state
 from lt_train.engine.resume import as_begun, read_begun
 from lt_train.engine.state import RunState, checkpoint_content, start_state
-from lt_train.engine.step import Draws, name_lost_workers, train_step
+from lt_train.engine.step import Draws, LossesOf, losses_of_images, name_lost_workers, train_step
 from lt_train.engine.together import describe_processes, left_out_by_all, share_statistics, things_seen
-from lt_train.engine.usage import StepTimer, Waiting, memory_gib
+from lt_train.engine.usage import StepTimer, Waiting
 from lt_train.evaluation.figures.selection import selected_figure
 from lt_train.evaluation.figures.table import explanations, percent
-from lt_train.evaluation.measure import Measured
+from lt_train.evaluation.measure import Choices, Measured
+from lt_train.features.training import check_same_features, features_to_record, open_training, refuse_other_parts
 from lt_train.inference.evaluate_run import evaluate_model
 from lt_train.inference.validation_loss import validation_losses
 from lt_train.memory import named_memory, training_advice
@@ -51,6 +49,7 @@ def fit(
     init_from: Path | None = None,
     resume: bool = False,
     force: bool = False,
+    from_features: Path | None = None,
     notes: Sequence[str] = (),
 ) -> RunDir | None:
     """Trains a recipe and writes a run directory, in one process or in those that a launcher started.
@@ -61,6 +60,7 @@ def fit(
         init_from: A run directory or checkpoint whose weights a new run starts from; not with ``resume``.
         resume: Continue the run in ``out``; nothing but ``FREE_TO_CHANGE`` may differ.
         force: Replace a run that exists.
+        from_features: What ``lt-train cache --out`` was given, to train a classifier without opening an image.
         notes: Lines about the recipe, for the log.
 
     Returns:
@@ -75,7 +75,16 @@ def fit(
     """
 
     def work(processes: Processes) -> RunDir:
-        return fit_together(recipe, out, processes, init_from=init_from, resume=resume, force=force, notes=notes)
+        return fit_together(
+            recipe,
+            out,
+            processes,
+            init_from=init_from,
+            resume=resume,
+            force=force,
+            from_features=from_features,
+            notes=notes,
+        )
 
     return run_together(work)
 
@@ -88,6 +97,7 @@ def fit_together(
     init_from: Path | None = None,
     resume: bool = False,
     force: bool = False,
+    from_features: Path | None = None,
     notes: Sequence[str] = (),
 ) -> RunDir:
     """The same in one of several processes that have found each other, see :func:`lt_train.processes.run_together`."""
@@ -95,11 +105,24 @@ def fit_together(
     if recipe.calibration.name != "none":
         if resume:
             raise RecipeError("--resume: a calibration takes no steps, there is nothing to continue; start it again")
-        return calibrate_together(recipe, out, processes, init_from=init_from, force=force, notes=notes)
+        return calibrate_together(
+            recipe, out, processes, init_from=init_from, force=force, from_features=from_features, notes=notes
+        )
+    if from_features is not None:
+        refuse_other_parts(recipe, from_features)
     memory = named_memory("training", training_advice(recipe))
     with memory, _place(out, resume=resume, force=force, processes=processes) as lock_notes:
         lines = (*notes, *lock_notes)
-        return _fit(recipe, out, init_from=init_from, resume=resume, force=force, notes=lines, processes=processes)
+        return _fit(
+            recipe,
+            out,
+            init_from=init_from,
+            resume=resume,
+            force=force,
+            from_features=from_features,
+            notes=lines,
+            processes=processes,
+        )
 
 
 def _place(out: Path, *, resume: bool, force: bool, processes: Processes) -> AbstractContextManager[tuple[str, ...]]:
@@ -116,6 +139,7 @@ def _fit(
     init_from: Path | None,
     resume: bool,
     force: bool,
+    from_features: Path | None,
     notes: Sequence[str],
     processes: Processes,
 ) -> RunDir:
@@ -140,8 +164,12 @@ def _fit(
         # frees a second copy of the weights
         begun = None
         processes.compare({"the step to go on from": str(state.done)})
+    if from_features is not None:
+        state.features = open_training(from_features, recipe, data, state.model, processes)
+    if resume:
+        check_same_features(run.data, state.features)
     elif processes.is_first:
-        create_run_dir(out, recipe, data_record(data), force=force)
+        create_run_dir(out, recipe, {**data_record(data), **features_to_record(state.features)}, force=force)
     if processes.is_first:
         write_environment(run, device, processes.world)
         for tracker in trackers:
@@ -200,7 +228,7 @@ def _ended(error: KeyboardInterrupt, state: RunState, total: int) -> KeyboardInt
 
 def _train(recipe: Recipe, data: RunData, plan: Plan, state: RunState, run: RunDir, log: RunLog | SilentLog) -> None:
     """Every step of the plan that is not done, with checkpoints and evaluations between them."""
-    kept = _keeping_a_step_that_fails(recipe, data, plan, state, run)
+    kept = keeping_a_step_that_fails(recipe, data, plan, state, run)
     with kept, Interrupts(log.show_below) as interrupts, name_lost_workers(recipe.data.workers):
         if not state.last_is_whole:
             _save_last(recipe, data, state, run)
@@ -239,48 +267,21 @@ def _is_over(recipe: Recipe, plan: Plan, state: RunState, log: RunLog | SilentLo
     return True
 
 
-@contextmanager
-def _keeping_a_step_that_fails(
-    recipe: Recipe, data: RunData, plan: Plan, state: RunState, run: RunDir
-) -> Iterator[None]:
-    """Around steps: keeps what is needed to take one again whose loss or gradient is not finite, and says so.
-
-    All processes come here with the same step; the first one says it, and none ends before it has written.
-    """
-    try:
-        yield
-    except NotFinite as error:
-        if not state.processes.is_first:
-            # until the first one ends, which says why
-            state.processes.wait()
-            raise
-        line = error.problems[0]
-        raise NotFinite(line + _kept(recipe, data, plan, state, run, found=line.partition(";")[0])) from None
-
-
-def _kept(recipe: Recipe, data: RunData, plan: Plan, state: RunState, run: RunDir, *, found: str) -> str:
-    """Keeps the last step; what to do with it. That it cannot be kept does not hide why the run stops."""
-    assert state.losses is not None
-    try:
-        folder = keep_step(run, recipe, data, plan, state, state.losses.step, found)
-    except (LtError, OSError) as error:
-        return f"; the step could not be kept ({' '.join(str(error).split())})"
-    return f"; lt-train replay {folder} takes the step again and says where it begins"
-
-
 def _steps(recipe: Recipe, data: RunData, plan: Plan, state: RunState, log: RunLog | SilentLog) -> Iterator[Step]:
     """Takes the steps that remain; each is given out when it is done and logged."""
     device = next(state.model.parameters()).device
     draws = Draws(plan, state.done, state.processes, recipe.optim.micro_batch or 1)
     if recipe.data.on_bad_image == "skip":
         state.bad_images = BadImages(recipe.data.most_bad_images, log.line)
+    features = state.features
     loader = make_loader(
-        data.dataset,
+        data.dataset if features is None else features.dataset,
         draws,
         workers=recipe.data.workers,
         pin_memory=device.type == "cuda",
         left_out=None if state.bad_images is None else state.bad_images.add,
     )
+    losses_of: LossesOf = losses_of_images if features is None else features.losses_of
     batches = Waiting(loader)
     timer, total = StepTimer(batches), plan.total_steps()
     state.model.train()
@@ -288,24 +289,14 @@ def _steps(recipe: Recipe, data: RunData, plan: Plan, state: RunState, log: RunL
         lr = lr_at(step, recipe.optim, recipe.schedule, total)
         due = log.is_due(step.index)
         with timer.step(step.images):
-            losses = train_step(state, step, batches, lr=lr, clip=recipe.optim.clip)
+            losses = train_step(state, step, batches, lr=lr, clip=recipe.optim.clip, losses_of=losses_of)
             # on a GPU this waits for the step, which is time of training
             values = losses.read() if due else {}
         state.done = step.index + 1
         log.advance(state.done, epoch=step.epoch, seconds_left=timer.seconds_left(total - state.done))
         if due:
-            log.step({"loss": sum(values.values()), **values, "lr": lr, **_usage(timer, device)})
+            log.step({"loss": sum(values.values()), **values, "lr": lr, **timer.figures(device)})
         yield step
-
-
-def _usage(timer: StepTimer, device: torch.device) -> dict[str, float]:
-    """Speed and waiting since the last line, and memory."""
-    lap = timer.lap()
-    return {
-        "images_per_second": lap.images_per_second,
-        "data_wait": lap.data_wait,
-        "memory_gib": memory_gib(device),
-    }
 
 
 def _is_due(step: Step, recipe: Recipe, every: int | None) -> bool:
@@ -337,6 +328,7 @@ def _evaluate(
     if data.val is None:
         return
     share_statistics(state)
+    known = None if state.features is None else state.features.validation
     with interrupts.at_once(), log.paused():
         losses = validation_losses(state.result, data.val_dataset, recipe, state.processes)
         measured = evaluate_model(
@@ -347,6 +339,8 @@ def _evaluate(
             groups=data.groups,
             out=run.evaluation,
             processes=state.processes,
+            predictor=None if known is None else known.predict,
+            choices=None if known is None else Choices(boxes_only=True),
         )
     state.evaluated = state.done
     if losses is not None:
@@ -413,6 +407,7 @@ def _opening_lines(
         describe_warmup(recipe.schedule, plan.total_steps()),
         *write_trainable(run.report / "trainable.csv", state.model),
         *state.notes,
+        *(state.features.describe() if state.features is not None else ()),
     ]
     if state.saved is not None:
         lines.append(f"continuing at step {state.done} of {plan.total_steps()}")

@@ -27,6 +27,7 @@ def start_or_resume(
     resume: Resume = "never",
     init_from: Path | None = None,
     force: bool = False,
+    from_features: Path | None = None,
 ) -> bool:
     """Trains a recipe in a new run directory, or goes on with the run that is there.
 
@@ -38,6 +39,7 @@ def start_or_resume(
             again may have been stopped before its first checkpoint, and then there is nothing to lose in ``out``.
         init_from: A run directory or checkpoint whose weights a new run starts from.
         force: Replace a run that exists; not with ``resume``.
+        from_features: What ``lt-train cache --out`` was given, to train a classifier without opening an image.
 
     Returns:
         Whether the run is finished, as far as this process can say: of several processes the first.
@@ -61,7 +63,16 @@ def start_or_resume(
         loaded, notes = load_noted(recipe, overrides)
         from lt_train.engine.fit import fit_together
 
-        fit_together(loaded, out, processes, init_from=init_from, resume=goes_on, force=force, notes=notes)
+        fit_together(
+            loaded,
+            out,
+            processes,
+            init_from=init_from,
+            resume=goes_on,
+            force=force,
+            from_features=from_features,
+            notes=notes,
+        )
         return True
 
     try:

@@ -25,6 +25,7 @@ from lt_train.detectors import LongTailDetector, set_trainable
 from lt_train.detectors.weights import HEAD, LoadReport
 from lt_train.engine.losses import Losses, TrainingStopped
 from lt_train.engine.optim import make_optimizer
+from lt_train.features.training import KnownTraining
 from lt_train.processes import Processes
 from lt_train.recipe.methods import METHODS
 from lt_train.recipe.sections import Recipe
@@ -61,6 +62,7 @@ class RunState:
         masks: What of the instances' masks targets hold.
         bad_images: Images that this process left out since it started.
         unseen: How many of the held-out images, the first of them, neither this run nor one it came from has seen.
+        features: What the run is trained from in place of images, or ``None``.
         heads: What the head carried before each of the last two steps, by their index.
     """
 
@@ -81,6 +83,7 @@ class RunState:
     masks: MaskForm = "none"
     bad_images: BadImages | None = None
     unseen: int = 0
+    features: KnownTraining | None = None
     trained: nn.Module = field(init=False)
     heads: dict[int, dict[str, Tensor]] = field(default_factory=dict)
 
@@ -181,6 +184,7 @@ def start_state(
         _check_classifier(recipe, model, report, where)
         _check_fresh_layers(recipe, model, report, where)
         notes += _counted_as_one(recipe, model)
+        notes += _started_second_head(recipe, model)
     check_shared_head(recipe, model, processes or Processes())
     prepare(model, recipe.compute, device)
     return RunState(
@@ -202,6 +206,18 @@ def _counted_as_one(recipe: Recipe, model: LongTailDetector) -> list[str]:
     empty = sum(count == 0 for count in counts or ()) if head.goes_by else 0
     what = f"{head.goes_by} in training count as having one in the formula of head {recipe.head.name}"
     return [f"note: {empty} classes without {what}"] if empty else []
+
+
+def _started_second_head(recipe: Recipe, model: LongTailDetector) -> list[str]:
+    """Lets a second head begin, and says which classes it is going to score."""
+    if model.second_head is None:
+        return []
+    model.start_second_head()
+    kind, below = recipe.second_head.kind, recipe.second_head.below
+    number, classes = int(model.second_head.tail.sum()), model.head.num_classes
+    if not number:
+        return [f"warning: second_head.below: no class has fewer than {below} training instances; it scores nothing"]
+    return [f"second head {kind}: scores the {number} of {classes} classes with fewer than {below} training instances"]
 
 
 def check_shared_head(recipe: Recipe, model: LongTailDetector, processes: Processes) -> None:

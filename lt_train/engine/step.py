@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,40 @@ LOST_WORKER = re.compile(
 )
 
 
-def train_step(state: RunState, step: Step, batches: Iterator[Any], *, lr: float, clip: float | None = None) -> Losses:
+class LossesOf(Protocol):
+    """Gives the losses of a forward pass, of whatever its batch is made of."""
+
+    def __call__(self, state: RunState, inputs: list[Any], targets: list[Target], /) -> dict[str, Tensor]:
+        """Scalar losses by name; of a process that has nothing of the batch, some to stay in step with the others."""
+
+
+def losses_of_images(state: RunState, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
+    """Losses of uint8 images [3, H, W]: the whole detector; without any those of one that shows nothing."""
+    device = next(state.model.parameters()).device
+    blank = not images
+    if blank:
+        images, targets = [torch.zeros(3, BLANK_SIDE, BLANK_SIDE, dtype=torch.uint8)], [blank_target(state.masks)]
+    if device.type != "cpu":
+        # the model does it where looking at numbers costs nothing
+        check_targets(targets, state.model.head.num_classes)
+    # a blank image is to leave no trace in running statistics
+    with stored_statistics(state.model) if blank else nullcontext():
+        losses: dict[str, Tensor] = state.trained(
+            [as_input(image, device) for image in images],
+            [on_device(target, device) for target in targets],
+        )
+    return losses
+
+
+def train_step(
+    state: RunState,
+    step: Step,
+    batches: Iterator[Any],
+    *,
+    lr: float,
+    clip: float | None = None,
+    losses_of: LossesOf = losses_of_images,
+) -> Losses:
     """One optimiser step over one or several forward passes; their losses are averaged.
 
     A loss that is not finite changes no weight, on the device; it is found when the losses are read, which happens here
@@ -37,9 +70,10 @@ def train_step(state: RunState, step: Step, batches: Iterator[Any], *, lr: float
     Args:
         state: Model, optimiser and what belongs to them; changed.
         step: How many forward passes, and of which images.
-        batches: Gives the images and targets of each forward pass.
+        batches: Gives inputs (images, unless ``losses_of`` takes others) and targets of each forward pass.
         lr: Learning rate.
         clip: Largest gradient norm, or ``None``.
+        losses_of: Makes losses of them.
 
     Returns:
         The mean of every loss.
@@ -53,9 +87,9 @@ def train_step(state: RunState, step: Step, batches: Iterator[Any], *, lr: float
     state.optimizer.zero_grad(set_to_none=True)
     sums: dict[str, Tensor] = {}
     for number in range(len(step.batches)):
-        images, targets = next(batches)
+        inputs, targets = next(batches)
         with state.gradients_stay() if number + 1 < len(step.batches) else nullcontext():
-            found = _backward(state, images, targets, parts=len(step.batches))
+            found = _backward(state, losses_of, inputs, targets, parts=len(step.batches))
         for name, value in found.items():
             sums[name] = sums[name] + value if name in sums else value
     shown = ", ".join(str(target["image_id"]) for target in targets)
@@ -68,21 +102,13 @@ def train_step(state: RunState, step: Step, batches: Iterator[Any], *, lr: float
     return losses
 
 
-def _backward(state: RunState, images: list[Tensor], targets: list[Target], *, parts: int) -> dict[str, Tensor]:
+def _backward(
+    state: RunState, losses_of: LossesOf, inputs: list[Any], targets: list[Target], *, parts: int
+) -> dict[str, Tensor]:
     """Adds the gradients of one forward pass out of ``parts``; its share of every loss."""
-    device = next(state.model.parameters()).device
-    weight = float(bool(images))
-    if not images:
-        images, targets = [torch.zeros(3, BLANK_SIDE, BLANK_SIDE, dtype=torch.uint8)], [blank_target(state.masks)]
-    if device.type != "cpu":
-        # the model does it where looking at numbers costs nothing
-        check_targets(targets, state.model.head.num_classes)
-    # a blank image is to leave no trace in running statistics
-    with sharing(state.processes.world, weight=weight), nullcontext() if weight else stored_statistics(state.model):
-        losses = state.trained(
-            [as_input(image, device) for image in images],
-            [on_device(target, device) for target in targets],
-        )
+    weight = float(bool(inputs))
+    with sharing(state.processes.world, weight=weight):
+        losses = losses_of(state, inputs, targets)
     if not weight:
         losses = {name: value * 0 for name, value in losses.items()}
     total = torch.stack(list(losses.values())).sum() / parts

@@ -99,4 +99,4 @@ def _on_batches(state: RunState) -> bool:
 def _has_sizes(recipe: Recipe, data: RunData) -> bool:
     """Whether images of one forward pass may have several sizes."""
     sizes = data.train.file.image_sizes[data.dataset.rows]
-    return len(recipe.model.min_size) > 1 or bool((sizes != sizes[:1]).any())
+    return len(recipe.model.short_sides) > 1 or bool((sizes != sizes[:1]).any())

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 from lt_data.counts.categories import CategoryCounts
 from lt_data.errors import RecipeError
 from lt_data.groups import Group
 from lt_train.data.detection_data import DetectionData
 from lt_train.detectors import LongTailDetector
+from lt_train.detectors.second_head import Scores
 from lt_train.evaluation import Detections, evaluation_groups, write_evaluation
 from lt_train.evaluation.directory import check_evaluation_dir
 from lt_train.evaluation.measure import Choices, Measured, measure
@@ -20,6 +22,15 @@ from lt_train.recipe.sections import Files, Recipe, has_masks
 from lt_train.runs.data import ValidationData, load_validation
 from lt_train.runs.directory import RunDir
 from lt_train.runs.metadata import chosen_on_notes
+
+
+class Predictor(Protocol):
+    """What finds detections of every image of a data set, as :func:`predict` does."""
+
+    def __call__(
+        self, model: LongTailDetector, data: DetectionData, recipe: Recipe, *, processes: Processes | None = None
+    ) -> Detections | None:
+        """The detections, in the order of the file; ``None`` in all processes but the first."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +62,9 @@ def evaluate_run(
     out: Path | None = None,
     force: bool = False,
     device: str | None = None,
+    scores: Scores | None = None,
+    predictor: Predictor | None = None,
+    processes: Processes | None = None,
 ) -> tuple[Measured, Path] | None:
     """Evaluates a checkpoint of a run, in one process or in those that torchrun started.
 
@@ -65,6 +79,9 @@ def evaluate_run(
             (never by boxes alone where there are masks).
         force: Replace an evaluation that exists elsewhere.
         device: Device, the recipe's unless given; several processes have a GPU each where it leaves the choice.
+        scores: Of which heads, for a run with a second one; the recipe's unless given.
+        predictor: What finds the detections, in place of the whole network.
+        processes: This process among those that have found each other; unless given, they look for each other here.
 
     Returns:
         The evaluation and the directory that it was written to; ``None`` in all processes but the first.
@@ -72,28 +89,33 @@ def evaluate_run(
     Raises:
         DataError: The run, the checkpoint, the groups or the data cannot be used.
         OutputError: The output exists.
+        RecipeError: Scores are chosen, and the run has one head.
     """
     run = RunDir(path)
 
     def work(processes: Processes) -> _Predicted | None:
         recipe = run.load_recipe()
         masks = has_masks(recipe) and not (choices and choices.boxes_only)
-        part = "-boxes" if has_masks(recipe) and not masks else ""
+        if scores is not None and recipe.second_head.kind == "none":
+            raise RecipeError(f"--scores: got {scores}, and {path} has one head; leave it out")
+        part = ("-boxes" if has_masks(recipe) and not masks else "") + (f"-{scores}" if scores else "")
         where = _output(run, checkpoint, files, out, part, force)
         source = files or recipe.data.val
         if source is None:
             raise RecipeError(f"{path}: its recipe has no data.val; give --annotations and --images")
         trained = load_trained(run, checkpoint, device=device, processes=processes)
+        if scores is not None and trained.model.second_head is not None:
+            trained.model.second_head.use = scores
         chosen = trained.groups if groups is None else evaluation_groups(groups, trained.counts)
         data = load_validation(source, trained.counts, masks=masks, reading=recipe.data.reading)
-        found = predict(trained.model, data, recipe, processes=processes)
+        found = (predictor or predict)(trained.model, data, recipe, processes=processes)
         if found is None:
             return None
         warnings = _warnings(trained.model, data, recipe)
         odd = (*_trained_on_notes(data, trained.train_sha256), *chosen_on_notes(run.data, data.file))
         return _Predicted(found, data, recipe, trained.counts, chosen, where, warnings, odd)
 
-    predicted = run_together(work)
+    predicted = run_together(work) if processes is None else work(processes)
     if predicted is None:
         return None
     measured = _measure_and_write(predicted, choices)
@@ -125,6 +147,8 @@ def evaluate_model(
     groups: tuple[Group, ...],
     out: Path,
     processes: Processes | None = None,
+    predictor: Predictor | None = None,
+    choices: Choices | None = None,
 ) -> Measured | None:
     """Predicts, measures and writes ``metrics.json``, ``per_class.csv``, ``inputs.json`` and ``predictions.json``.
 
@@ -136,14 +160,17 @@ def evaluate_model(
         groups: Groups of the training file.
         out: Directory to write to.
         processes: This process among others, each of which predicts its share.
+        predictor: What finds the detections, in place of the whole network.
+        choices: How to measure.
 
     Returns:
         The evaluation; ``None`` in all processes but the first.
     """
-    found = predict(model, data, recipe, processes=processes)
+    found = (predictor or predict)(model, data, recipe, processes=processes)
     if found is None:
         return None
-    return _measure_and_write(_Predicted(found, data, recipe, counts, groups, out, _warnings(model, data, recipe)))
+    predicted = _Predicted(found, data, recipe, counts, groups, out, _warnings(model, data, recipe))
+    return _measure_and_write(predicted, choices)
 
 
 def _warnings(model: LongTailDetector, data: DetectionData, recipe: Recipe) -> tuple[str, ...]:

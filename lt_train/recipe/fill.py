@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lt_train.detectors.table import DETECTORS
-from lt_train.recipe.methods import METHODS, VARIANTS, fills
+from lt_train.detectors.table import known_detector
+from lt_train.recipe.method import VARIANTS
+from lt_train.recipe.methods import METHODS, fills
 
 # values that mean something together only: if one of them was chosen, all stay
 _TOGETHER = {"schedule": ("epochs", "decay"), "optim": ("batch", "accumulate", "base_batch")}
@@ -51,8 +52,8 @@ class Preset:
         name = model.get("name") if isinstance(model, Mapping) else None
         method, variant = (str(content.get(key, defaults[key])) for key in ("method", "variant"))
         detector = str(name or defaults["model"]["name"])
-        known = method in METHODS and variant in VARIANTS and detector in DETECTORS
-        values = fills(method, variant, masks=DETECTORS[detector].masks) if known else {}
+        spec = known_detector(detector) if method in METHODS and variant in VARIANTS else None
+        values = fills(method, variant, masks=spec.masks) if spec else {}
         return cls(method, variant, detector, values)
 
     @property

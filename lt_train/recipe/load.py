@@ -27,6 +27,10 @@ from lt_train.recipe.text import DEEPEST, MOST_CHARACTERS, parse_yaml
 _KINDS = {type(None): "nothing", str: "text", list: "a list", bool: "true or false", int: "a number", float: "a number"}
 
 
+# what a calibration of a run has of its own, or nothing of
+NOT_CALIBRATED = ("calibration", "train", "sampler", "second_head")
+
+
 class Override(NamedTuple):
     """A ``dotted.key=value`` text, taken apart."""
 
@@ -187,7 +191,7 @@ def calibration_content(
     variants = [o for o in parse_overrides(overrides) if o.key == "variant"]
     kept, notes = chosen_content(about, [Override("method", method, f"method={method}"), *variants])
     chosen = {"method": method, "variant": variants[-1].value if variants else content["variant"]}
-    rest = {key: value for key, value in content.items() if key not in ("calibration", "train", "sampler")}
+    rest = {key: value for key, value in content.items() if key not in NOT_CALIBRATED}
     return {**rest, **kept, **chosen}, notes
 
 

@@ -7,13 +7,9 @@ BAGS and its released code differ, ``variant`` says whose settings :func:`fills`
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final
 
-Variant = Literal["equal", "code", "text"]
-VARIANTS: Final[tuple[Variant, ...]] = get_args(Variant)
-Kind = Literal["baseline", "sampler", "whole network", "classifier only", "post-hoc"]
-KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+from lt_train.recipe.method import Method
 
 BASELINE = "--init-from RUN, a softmax baseline"
 MODEL: Final = "Faster R-CNN R50-FPN"
@@ -22,52 +18,9 @@ TRAINED: Final = {
     "head+reg": "the two fully connected layers, classifier and box regressor",
     "classifier": "the classifier",
     "scale": "a factor of each of the classifier's rows",
+    "calibrated": "a second classification head beside the detector's own",
     "none": "nothing: fitted to a trained run",
 }
-
-
-@dataclass(frozen=True)
-class Method:
-    """One entry of ``lt-train methods``.
-
-    Attributes:
-        summary: One sentence.
-        source: Where the method comes from.
-        equal: Recipe keys and the values they take unless the recipe or the command line sets them: every method has
-            the same budget, and the settings of one data set and detector are those of its recipe.
-        code: What the released code of BAGS has otherwise.
-        text: What the text of BAGS and its supplement have otherwise.
-        needs: What has to exist before, for people.
-        keeps_classifier: Whether it goes on from the classifier of that run, so that a fresh one makes no sense.
-        row: Number of the model in the comparison of BAGS (CVPR 2020); 0 for what it does not compare.
-        published: How ``lt_train.evaluation.comparison.published`` calls the method; empty where nothing was published.
-    """
-
-    summary: str
-    source: str
-    equal: Mapping[str, Any]
-    code: Mapping[str, Any] = field(default_factory=dict)
-    text: Mapping[str, Any] = field(default_factory=dict)
-    needs: str = "nothing"
-    keeps_classifier: bool = False
-    row: int = 0
-    published: str = ""
-
-    @property
-    def starts_from_run(self) -> bool:
-        """Whether it is a second stage, which goes on from a trained run."""
-        return self.needs != "nothing"
-
-    @property
-    def kind(self) -> Kind:
-        """What sets it apart, read off what it fills; the box head may be trained with the ``classifier only``."""
-        if self.equal["calibration"]["name"] != "none":
-            return "post-hoc"
-        if self.equal["train"] != "all":
-            return "classifier only"
-        if self.equal["sampler"]["name"] != "shuffle":
-            return "sampler"
-        return "baseline" if self.equal["head"] == {"name": "softmax"} else "whole network"
 
 
 def _fills(head: str, sampler: str = "shuffle", calibration: str = "none", train: str = "all") -> dict[str, Any]:
@@ -357,6 +310,20 @@ METHODS: Final[Mapping[str, Method]] = {
             "head": {"name": "softmax", "classifier": "scaled"},
             **_LOW_SCORES,
         },
+        needs=BASELINE,
+        keeps_classifier=True,
+    ),
+    "simcal": Method(
+        summary="A second head beside the detector's own, trained on all classes alike, scores the rare ones.",
+        source="SimCal (ECCV 2020); won LVIS 2019",
+        equal={
+            **_fills("softmax", "bi-level", train="calibrated"),
+            "second_head": {"kind": "3fc-ft"},
+            "optim": {"momentum": 0.0, "weight_decay": 0.0},
+        },
+        # the loop saves every epoch and ends at 120; it counts from 1 and decays where the 8th and the 11th begin
+        code={"schedule": {"epoch": "sampler", "epochs": 120, "decay": [7, 10], "warmup": 0}},
+        text={"schedule": {"epoch": "sampler", "warmup": 0}},
         needs=BASELINE,
         keeps_classifier=True,
     ),

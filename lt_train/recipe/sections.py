@@ -6,30 +6,31 @@ fills the keys that neither names, then the whole is validated. Paths are relati
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WrapValidator, field_validator, model_validator
 
-from lt_data.errors import DataError, shown
+from lt_data.errors import DataError, RecipeError, shown
 from lt_data.files.pixels import ImageReading, parse_range
 from lt_data.groups import are_edges
 from lt_train.calibration import CalibrationOptions
 from lt_train.calibration.options import NoCalibration
 from lt_train.data.sampler_options import SamplerOptions, ShuffleSampler
-from lt_train.detectors.table import DETECTORS
+from lt_train.detectors.table import DCN, check_dcn, named_detector
 from lt_train.heads import HeadOptions
 from lt_train.heads.softmax.options import SoftmaxOptions
 from lt_train.options.errors import closest
 from lt_train.options.section import Edges, Section
-from lt_train.recipe.methods import METHODS, Variant
-from lt_train.recipe.other_names import OTHER_METHODS
+from lt_train.recipe.evaluating import EvalSection
+from lt_train.recipe.method import Variant
+from lt_train.recipe.methods import METHODS
+from lt_train.recipe.other_names import OTHER_METHODS, OTHER_VALUES
 
 Side = Annotated[int, Field(ge=32, le=10_000)]
-Part = Literal["all", "head", "head+reg", "classifier", "scale", "none"]
+Part = Literal["all", "head", "head+reg", "classifier", "scale", "calibrated", "none"]
 TrackerName = Literal["tensorboard", "wandb"]
-SelectName = Literal["AP", "rarest", "groups"]
 # steps; the warm-up of the released code of BAGS, whose runs have tens of thousands
 LONGEST_WARMUP = 500
 # each is a process with a copy of its own of what it writes to
@@ -48,10 +49,10 @@ def _bounds_or_file(value: Any, bounds: Callable[[Any], Any]) -> Any:
 
 
 if TYPE_CHECKING:
-    DetectorName = str
     Groups = tuple[int, ...] | Path | None
+    Dcn = str
 else:
-    DetectorName = Literal[*DETECTORS]
+    Dcn = Literal[*DCN]
     Groups = Annotated[Edges, WrapValidator(_bounds_or_file), PlainSerializer(lambda value: value)]
 
 
@@ -121,21 +122,89 @@ class DataSection(Section):
 class ModelSection(Section):
     """Detector and its test settings."""
 
-    name: DetectorName = Field("mask_rcnn_r50_fpn", description="Detector.")
+    name: str = Field("mask_rcnn_r50_fpn", description="Detector and trunk.")
     weights: str = Field("none", description="none, imagenet, coco, or a file.")
     num_detections: int = Field(300, ge=1, description="Detections kept per image.")
     score_threshold: float = Field(0.001, ge=0, lt=1, description="Detections below are dropped.")
     pre_nms_topk: int = Field(10_000, ge=1, description="(region, class) pairs per image that enter NMS.")
     min_size: tuple[Side, ...] = Field((800,), min_length=1, description="Short side in pixels; several: drawn.")
     max_size: int = Field(1333, ge=32, description="Longest side in pixels.")
+    min_size_range: tuple[Side, Side] | None = Field(
+        None, description="Smallest and largest short side in training: any whole number between them is drawn."
+    )
+    test_min_size: Side | None = Field(None, description="Short side at test; null: the last of min_size.")
+    test_max_size: int | None = Field(None, ge=32, description="Longest side at test; null: max_size.")
+    dcn: Dcn = Field("none", description="Deformable convolutions in the trunk's last three stages, or none.")
     mask_target: Literal["exact", "polygon"] = Field(
         "exact", description="Targets of the mask loss: shares as torchvision's, or 0 and 1 drawn from polygons."
     )
+
+    @field_validator("name")
+    @classmethod
+    def _known_detector(cls, value: str) -> str:
+        try:
+            named_detector(value, OTHER_VALUES)
+        except RecipeError as error:
+            # the key is said by whoever says what is wrong with a section
+            raise ValueError(error.problems[0].removeprefix("model.name: ")) from None
+        return value
 
     @field_validator("min_size", mode="before")
     @classmethod
     def _one_is_a_list(cls, value: Any) -> Any:
         return (value,) if isinstance(value, int) else value
+
+    @field_validator("min_size_range")
+    @classmethod
+    def _ascending(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
+        if value is not None and value[0] > value[1]:
+            raise ValueError(f"got {list(value)}; the smaller side comes first, for example [{value[1]}, {value[0]}]")
+        return value
+
+    @model_validator(mode="after")
+    def _one_way_to_draw_sizes(self) -> ModelSection:
+        if self.min_size_range is not None and len(self.min_size) > 1:
+            raise ValueError(
+                f"min_size_range={list(self.min_size_range)} and min_size={list(self.min_size)} both say what training "
+                f"draws; allowed is one of them: set model.min_size_range=null, or model.min_size={self.min_size[-1]} "
+                "(the size at test)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _blocks_to_deform(self) -> ModelSection:
+        try:
+            check_dcn(self.name, self.dcn)
+        except RecipeError as error:
+            raise ValueError(error.problems[0].removeprefix("model.")) from None
+        return self
+
+    @property
+    def short_sides(self) -> Sequence[int]:
+        """Short sides in pixels, one of which is drawn for each image in training."""
+        if self.min_size_range is None:
+            return self.min_size
+        smallest, largest = self.min_size_range
+        return range(smallest, largest + 1)
+
+    @property
+    def test_short_side(self) -> int:
+        """Short side in pixels at test."""
+        return self.min_size[-1] if self.test_min_size is None else self.test_min_size
+
+
+class SecondHeadSection(Section):
+    """A second classifier beside the detector's own (SimCal)."""
+
+    kind: Literal["none", "2fc-rand", "3fc-rand", "3fc-ft"] = Field(
+        "none",
+        description="Its layers, the last of which gives the logits: 2 or 3, with random weights, or 3 with those of "
+        "the detector's own head.",
+    )
+    below: int = Field(100, ge=1, description="Classes with fewer training instances take its scores.")
+    scores: Literal["dual", "calibrated", "original"] = Field(
+        "dual", description="Both heads, each for its classes; or one of them alone, to compare."
+    )
 
 
 class OptimSection(Section):
@@ -245,29 +314,6 @@ class ScheduleSection(Section):
         )
 
 
-class EvalSection(Section):
-    """When the validation data is evaluated, always at the end; which checkpoint is best, and when a run is over."""
-
-    every: int | None = Field(None, ge=1, description="Epochs (or steps) between evaluations; null: only at the end.")
-    batch: int = Field(1, ge=1, description="Images per forward pass; padding makes scores depend on it.")
-    loss: bool = Field(False, description="Compute the losses of the validation data too, in each evaluation.")
-    select: SelectName = Field(
-        "AP", description="Figure of the best checkpoint: AP, AP of the rarest group, or mean of the APs of the groups."
-    )
-    patience: int | None = Field(
-        None, ge=1, description="Evaluations without a better figure after which the run ends; null: it never does."
-    )
-
-    @model_validator(mode="after")
-    def _patience_counts_evaluations(self) -> EvalSection:
-        if self.patience is not None and self.every is None:
-            raise ValueError(
-                f"patience: got {self.patience}, and without eval.every there is one evaluation, at the end; set "
-                "eval.every=1 (epochs, or steps where the schedule counts them), or leave eval.patience out"
-            )
-        return self
-
-
 class Recipe(Section):
     """A complete run description."""
 
@@ -281,6 +327,7 @@ class Recipe(Section):
     train: Part = Field("all", description="Parameters that are trained.")
     data: DataSection
     model: ModelSection = ModelSection()
+    second_head: SecondHeadSection = SecondHeadSection()
     optim: OptimSection = OptimSection()
     compute: ComputeSection = ComputeSection()
     schedule: ScheduleSection = ScheduleSection()
@@ -333,10 +380,28 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _evaluates_something(self) -> Recipe:
-        asked = {key: value for key, value in (("loss", self.eval.loss), ("patience", self.eval.patience)) if value}
-        if asked and self.data.val is None:
-            named = " and ".join(f"eval.{key}={shown(value)}" for key, value in asked.items())
-            raise ValueError(f"eval: got {named}, and there is no validation data; set data.val, or leave them out")
+        if self.data.val is None:
+            self.eval.refuse_without_data()
+        return self
+
+    @model_validator(mode="after")
+    def _second_head_alone(self) -> Recipe:
+        kind, there = self.second_head.kind, self.second_head.kind != "none"
+        if there and self.train != "calibrated":
+            raise ValueError(
+                f"second_head.kind: got {kind} with train={self.train}; a second head is trained beside a detector "
+                "that stays as it is, so set train=calibrated (method=simcal), or second_head.kind=none"
+            )
+        if self.train == "calibrated" and not there:
+            raise ValueError(
+                "train: got calibrated, and there is no second head to train; set second_head.kind=3fc-ft "
+                "(method=simcal), or train=classifier"
+            )
+        if self.sampler.name == "bi-level" and not there:
+            raise ValueError(
+                "sampler: 'bi-level' draws the class that a second head is trained on in an image, and there is none; "
+                "set method=simcal, or sampler=class-aware"
+            )
         return self
 
     @property
@@ -351,7 +416,7 @@ class Recipe(Section):
 
 def has_masks(recipe: Recipe) -> bool:
     """Whether the recipe's model predicts masks."""
-    return DETECTORS[recipe.model.name].masks
+    return named_detector(recipe.model.name).masks
 
 
 def has_sections(content: Mapping[str, Any]) -> bool:

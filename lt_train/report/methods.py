@@ -9,7 +9,8 @@ from importlib import resources
 from typing import Final
 
 from lt_data.text_tables import wrapped
-from lt_train.recipe.methods import KINDS, METHODS, MODEL, TRAINED, VARIANTS, Kind, Method, fills
+from lt_train.recipe.method import KINDS, VARIANTS, Kind, Method
+from lt_train.recipe.methods import METHODS, MODEL, TRAINED, fills
 
 # a heading for each kind, in the order of the list
 _HEADINGS: Final[Mapping[Kind, str]] = {
@@ -63,7 +64,8 @@ def format_method(name: str) -> str:
     }
     width = max(map(len, facts)) + 2
     lines = [wrapped(f"{key:<{width}}{text}", indent=" " * width) for key, text in facts.items()]
-    variants = "variant=code and variant=text fill what the released code of BAGS and its text have otherwise."
+    paper = "SimCal" if name == "simcal" else "BAGS"
+    variants = f"variant=code and variant=text fill what the released code of {paper} and its text have otherwise."
     notes = ["", wrapped(variants)] if any(fills(name, variant) != fills(name) for variant in VARIANTS) else []
     return "\n".join([wrapped(f"{name}: {_summary(method)}"), "", *lines, *notes])
 

@@ -27,8 +27,8 @@ from lt_train.data.detection_data import (
     training_rows,
     untrained_note,
 )
-from lt_train.data.plan import Plan
-from lt_train.data.sampler_options import ClassAwareSampler, RepeatFactorSampler, SamplerOptions
+from lt_train.data.plan import BiLevel, Plan
+from lt_train.data.sampler_options import BiLevelSampler, ClassAwareSampler, RepeatFactorSampler, SamplerOptions
 from lt_train.data.target import MaskForm
 from lt_train.data.workers import many_workers_note
 from lt_train.evaluation import GroundTruth, load_ground_truth
@@ -121,7 +121,7 @@ def load_run_data(recipe: Recipe, groups_for: GroupsFor | None = None) -> RunDat
         rows,
         seed=recipe.seed,
         flip=recipe.data.flip,
-        short_sides=recipe.model.min_size,
+        short_sides=recipe.model.short_sides,
         max_size=recipe.model.max_size,
         masks=_mask_form(recipe),
     )
@@ -210,6 +210,9 @@ def _sampling(sampler: SamplerOptions, data: RunData) -> dict[str, Any]:
         return {"factors": data.factors.values[data.dataset.rows], "rounding": sampler.rounding}
     if isinstance(sampler, ClassAwareSampler):
         return {"class_rows": data.dataset.rows_of_classes()}
+    if isinstance(sampler, BiLevelSampler):
+        _, labels = data.dataset.pairs()
+        return {"bi_level": BiLevel(np.unique(labels), data.dataset.rows_of_classes(), sampler.steps)}
     return {}
 
 
@@ -231,6 +234,11 @@ def describe_data(recipe: Recipe, data: RunData, plan: Plan) -> list[str]:
         )
     if plan.class_rows is not None:
         lines.append(f"class-aware sampling: {len(plan.class_rows):,} classes with images take turns")
+    if plan.bi_level is not None:
+        lines.append(
+            f"bi-level sampling: a step draws {recipe.optim.images_per_step:,} of {len(plan.bi_level.labels):,} "
+            "classes with images, with replacement, and an image of each, on which that class alone is trained"
+        )
     if data.val is None:
         lines.append("no validation data: no evaluation, only the checkpoint 'last'")
     length = f"{plan.total_steps():,} steps of {recipe.optim.images_per_step} images"

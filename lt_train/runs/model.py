@@ -15,7 +15,7 @@ from lt_data.errors import RecipeError, shown
 from lt_data.groups import Group, make_groups
 from lt_train.detectors import LongTailDetector, build_detector, initialise_from
 from lt_train.detectors.weight_files import checkpoint_categories
-from lt_train.detectors.weights import LoadReport
+from lt_train.detectors.weights import SECOND_HEAD, LoadReport
 from lt_train.heads import make_head
 from lt_train.randomness import keyed_generator
 from lt_train.recipe.sections import Recipe
@@ -55,8 +55,11 @@ def make_model(
         score_threshold=recipe.model.score_threshold,
         num_detections=recipe.model.num_detections,
         pre_nms_topk=recipe.model.pre_nms_topk,
-        min_size=recipe.model.min_size,
+        min_size=recipe.model.short_sides,
         max_size=recipe.model.max_size,
+        test_min_size=recipe.model.test_short_side,
+        test_max_size=recipe.model.test_max_size,
+        dcn=recipe.model.dcn,
         micro_batch_images=recipe.optim.micro_batch,
         mask_target=recipe.model.mask_target,
         generator=keyed_generator(recipe.seed, "weights"),
@@ -64,6 +67,9 @@ def make_model(
     model.roi_heads.pooled_divisors = recipe.optim.divisors == "batch"
     if recipe.calibration.name != "none":
         model.add_calibration(recipe.calibration.name, **recipe.calibration.model_dump(exclude={"name"}))
+    if recipe.second_head.kind != "none":
+        generator = keyed_generator(recipe.seed, "second-head")
+        model.add_second_head(**recipe.second_head.model_dump(), generator=generator)
     return model
 
 
@@ -160,7 +166,11 @@ def model_from_run(recipe: Recipe, data: RunData, source: Path, *, fresh_classif
         where=str(path),
     )
     unseen = _unseen(content, data)
-    notes = (*other_training_file(content, data.train, source), *seen_before_note(data, unseen, source))
+    notes = (
+        *other_training_file(content, data.train, source),
+        *seen_before_note(data, unseen, source),
+        *_second_head_note(content, source),
+    )
     return FromRun(model, report, notes, unseen)
 
 
@@ -170,3 +180,9 @@ def _unseen(content: Mapping[str, Any], data: RunData) -> int:
         return 0
     # older versions held nothing out
     return min(len(data.held_out), content.get("unseen", 0))
+
+
+def _second_head_note(content: Mapping[str, Any], source: Path) -> list[str]:
+    if not any(name.startswith(SECOND_HEAD) for name in content["model"]):
+        return []
+    return [f"note: {source} has a second head, which is left out; this run starts from the detector's own"]

@@ -88,7 +88,7 @@ def _batches(kept: KeptStep, data: RunData, pixels: Any) -> Iterator[tuple[list[
     for draws, images in zip(kept.batches, pixels, strict=True):
         samples, changed = [], []
         for draw, image in zip(draws, images, strict=True):
-            now, target = data.dataset[Draw(draw.epoch, draw.position, draw.row)]
+            now, target = data.dataset[Draw(draw.epoch, draw.position, draw.row, draw.label)]
             target["place"] = draw.place
             changed += [] if torch.equal(now, image) else [draw.file]
             samples.append((image, target))

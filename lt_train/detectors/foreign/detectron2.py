@@ -1,4 +1,4 @@
-"""detectron2's Faster and Mask R-CNN with a ResNet-50 and a pyramid.
+"""detectron2's Faster and Mask R-CNN with a ResNet or ResNeXt and a pyramid.
 
 The background is the last row of the classifier; box regressor and mask logits have none. Neither the order of the
 input's channels nor the place of the strides is in the weights: they are read from the ``config.yaml`` that detectron2
@@ -8,7 +8,7 @@ convolutions and are refused.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,14 @@ from torch import Tensor
 
 from lt_data.errors import DataError, shown
 from lt_train.detectors.foreign.names import (
+    BLOCKS,
     BOX_LAYERS,
     CLASSIFIER,
     LATERAL,
     MASK_CONV,
     MASK_LOGITS,
     MASK_UPSAMPLING,
+    MORE_BLOCKS,
     OUTPUT,
     REGRESSOR,
     RPN_BOXES,
@@ -92,20 +94,22 @@ def from_detectron2(state: Mapping[str, Tensor], path: Path) -> Converted:
     where = str(path)
     weights = {key: value for key, value in state.items() if not key.startswith(BUFFERS)}
     masks = any_begins(weights, "roi_heads.mask_head.")
-    own = renamed(weights, names(masks=masks), tool=TOOL, where=where)
+    blocks = MORE_BLOCKS if f"backbone.bottom_up.res4.{MORE_BLOCKS[2] - 1}.conv1.weight" in weights else BLOCKS
+    own = renamed(weights, names(masks=masks, blocks=blocks), tool=TOOL, where=where)
     check_rows(own, background=False, where=where)
     config = _config(path, masks=masks)
     notes = (POOLING.format(tool=TOOL),) * (setting(config, POOLER.path) != "ROIAlign")
     return Converted(with_own_pixels(background_first(own), _pixels(config, where)), notes=notes)
 
 
-def names(*, masks: bool) -> dict[str, str]:
+def names(*, masks: bool, blocks: Sequence[int] = BLOCKS) -> dict[str, str]:
     """The name that detectron2 gives each weight -> torchvision's.
 
     Args:
         masks: Of Mask R-CNN.
+        blocks: Of the trunk's stages.
     """
-    pairs = trunk_layers()
+    pairs = trunk_layers(blocks)
     convolutions = {_trunk_name(conv): f"{TRUNK}{conv}" for conv, _ in pairs}
     norms = {f"{_trunk_name(conv)}.norm": f"{TRUNK}{norm}" for conv, norm in pairs}
     layers = {f"backbone.fpn_lateral{i + 2}": LATERAL.format(i) for i in range(4)}

@@ -32,8 +32,13 @@ class Trained:
     aligned: bool = True
 
 
-def trained_as(meta: object, *, where: str) -> Trained:
+def trained_as(meta: object, *, where: str, cascade: bool = False) -> Trained:
     """What the configuration in ``meta`` says; ``Trained()`` if there is none that can be read.
+
+    Args:
+        meta: Of a checkpoint.
+        where: The file, for messages.
+        cascade: Whether the weights are of a detector of three stages.
 
     Raises:
         DataError: The model is one that ours cannot be.
@@ -42,7 +47,7 @@ def trained_as(meta: object, *, where: str) -> Trained:
     config = next((parsed(text) for text in texts if isinstance(text, str)), None)
     if config is None or setting(config, "model") is ABSENT:
         return Trained()
-    problems = unlike_ours(config, where=where)
+    problems = unlike_ours(config, where=where, cascade=cascade)
     if problems:
         raise DataError(problems)
     aligned = setting(config, "model.roi_head.bbox_roi_extractor.roi_layer.aligned") is not False

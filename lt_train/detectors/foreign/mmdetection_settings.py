@@ -19,6 +19,7 @@ _RATIOS, _STRIDES = [0.5, 1.0, 2.0], [4, 8, 16, 32, 64]
 _RPN_STDS, _BOX_STDS = [1.0] * 4, [0.1, 0.1, 0.2, 0.2]
 _NO_MEANS = [0.0] * 4
 _RESNET, _PYRAMID = "torchvision's ResNet", "torchvision's pyramid"
+_DEFORMABLE = "deformable convolutions of version 1, with one set of offsets"
 _ANCHORS, _CODER = "torchvision's anchors", "torchvision's box coder"
 _POOLING = "regions pooled by RoIAlign from one level each"
 _MASK_HEAD = "torchvision's mask head"
@@ -29,11 +30,16 @@ _LEGACY_CODER = "LegacyDeltaXYWHBBoxCoder"
 
 _TRUNK = (
     Setting("model.type", "MaskRCNN", "two stages", ("FasterRCNN",)),
-    Setting("model.backbone.type", "ResNet", _RESNET),
+    Setting("model.backbone.type", "ResNet", _RESNET, ("ResNeXt",)),
     Setting("model.backbone.style", "pytorch", "its strides in the 3x3 convolutions"),
     Setting("model.backbone.strides", [1, 2, 2, 2], _RESNET),
     Setting("model.backbone.dilations", [1, 1, 1, 1], _RESNET),
     Setting("model.backbone.out_indices", [0, 1, 2, 3], _PYRAMID),
+    Setting("model.backbone.dcn.type", "DCN", _DEFORMABLE),
+    # two names of one, and a third setting of version 1
+    Setting("model.backbone.dcn.deform_groups", 1, _DEFORMABLE),
+    Setting("model.backbone.dcn.deformable_groups", 1, _DEFORMABLE),
+    Setting("model.backbone.dcn.modulated", False, _DEFORMABLE),
     Setting("model.backbone.conv_cfg.type", "Conv2d", _RESNET, ("Conv",)),
     Setting("model.backbone.norm_cfg.type", "BN", _RESNET, ("BN2d", "SyncBN", "MMSyncBN")),
     Setting("model.backbone.norm_cfg.eps", 1e-5, "batch norms with that eps"),
@@ -103,14 +109,52 @@ NEEDED = (
 _FREE = ("type", "scales", "ratios", "strides", "base_sizes", "center_offset", "scale_major", "use_box_type")
 
 
-def unlike_ours(config: Mapping[str, Any], *, where: str) -> list[str]:
+def _of_stage(row: Setting, stage: int) -> Setting:
+    """A setting of a head, of one of the stages of a cascade."""
+    head, _, rest = row.path.partition(".")
+    value = _STAGES_STDS[stage] if rest.endswith("target_stds") else row.value
+    return replace(row, path=f"{head}.{stage}.{rest}", value=value)
+
+
+# of a cascade: the deviations of the box code of each stage
+_STAGES_STDS = ([0.1, 0.1, 0.2, 0.2], [0.05, 0.05, 0.1, 0.1], [0.033, 0.033, 0.067, 0.067])
+_AGNOSTIC = Setting("bbox_head.reg_class_agnostic", True, "one box for all classes")
+_FLOW, _SEMANTIC = "mask heads that take what those before have found", "a semantic branch at stride 8"
+_CASCADE_MASKS = tuple(replace(row, others=("HTCMaskHead",)) if row.path == "mask_head.type" else row for row in _MASKS)
+_ALL = (*_REGIONS, _AGNOSTIC, *_CASCADE_MASKS)
+_HEADS = tuple(row for row in _ALL if row.path.startswith(("bbox_head", "mask_head")))
+_CASCADE = (
+    *(row for row in _REGIONS if not row.path.startswith("bbox_head")),
+    # a list of mask heads, or one for all stages
+    *_CASCADE_MASKS,
+    *(_of_stage(row, stage) for stage in range(len(_STAGES_STDS)) for row in _HEADS),
+    Setting("mask_info_flow", True, _FLOW),
+    Setting("semantic_fusion", ["bbox", "mask"], _SEMANTIC),
+    Setting("semantic_head.type", "FusedSemanticHead", _SEMANTIC),
+    Setting("semantic_head.fusion_level", 1, _SEMANTIC),
+    Setting("semantic_roi_extractor.featmap_strides", [8], _SEMANTIC),
+    Setting("semantic_roi_extractor.roi_layer.output_size", 14, _SEMANTIC),
+    Setting("semantic_roi_extractor.roi_layer.out_size", 14, _SEMANTIC),
+)
+CASCADE_NEEDED = (
+    Setting("model.type", "CascadeRCNN", "three stages", ("HybridTaskCascade",)),
+    *_TRUNK[1:],
+    *_PROPOSALS,
+    Setting("model.roi_head.type", "CascadeRoIHead", "three stages of regions", ("HybridTaskCascadeRoIHead",)),
+    *(replace(row, path=f"{place}{row.path}") for place in _PLACES for row in _CASCADE),
+)
+
+
+def unlike_ours(config: Mapping[str, Any], *, where: str, cascade: bool = False) -> list[str]:
     """One line for each setting of a configuration with which weights mean something else than here.
 
     Args:
         config: A configuration.
         where: The file, for messages.
+        cascade: Whether the weights are of a detector of three stages.
     """
-    return other_settings(config, NEEDED + _anchors(setting(config, GENERATOR)), where=where)
+    needed = CASCADE_NEEDED if cascade else NEEDED
+    return other_settings(config, needed + _anchors(setting(config, GENERATOR)), where=where)
 
 
 def has_legacy_anchors(config: Mapping[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""The weights of torchvision's ResNet-50 detectors by name, and giving other tools' weights these names.
+"""The weights of torchvision's ResNet detectors by name, and giving other tools' weights these names.
 
 A layer is what has a weight and a bias. Shapes: C foreground classes.
 """
@@ -21,23 +21,33 @@ RPN_CONV, RPN_LOGITS, RPN_BOXES = "rpn.head.conv.0.0", "rpn.head.cls_logits", "r
 BOX_LAYERS = ("roi_heads.box_head.fc6", "roi_heads.box_head.fc7")
 MASK_CONV, MASK_UPSAMPLING = "roi_heads.mask_head.{}.0", "roi_heads.mask_predictor.conv5_mask"
 
-BLOCKS = (3, 4, 6, 3)
+# blocks of the stages of a ResNet-50, and of a ResNet-101 and the ResNeXt-101s
+BLOCKS, MORE_BLOCKS = (3, 4, 6, 3), (3, 4, 23, 3)
 LAYER = ("weight", "bias")
 NORM = ("weight", "bias", "running_mean", "running_var")
 # a count that batch norms keep and nothing here uses
 UNUSED = "num_batches_tracked"
+# whose weights are taken, for messages
+DETECTORS = "Faster or Mask R-CNN with a ResNet-50, a ResNet-101 or a ResNeXt-101 and a pyramid"
 # weights that a message names when many are wrong
 EXAMPLES = 3
 
 
-def trunk_layers() -> list[tuple[str, str]]:
-    """Each convolution of a ResNet-50 and the batch norm after it, by torchvision's names."""
+def block_names(blocks: Sequence[int] = BLOCKS) -> list[str]:
+    """Torchvision's name of each block of a ResNet, by their numbers in its stages."""
+    return [f"layer{stage}.{block}" for stage, number in enumerate(blocks, 1) for block in range(number)]
+
+
+def trunk_layers(blocks: Sequence[int] = BLOCKS) -> list[tuple[str, str]]:
+    """Each convolution of a ResNet and the batch norm after it, by torchvision's names.
+
+    Args:
+        blocks: Their numbers in its stages.
+    """
     pairs = [("conv1", "bn1")]
-    for stage, blocks in enumerate(BLOCKS, 1):
-        for block in range(blocks):
-            name = f"layer{stage}.{block}"
-            pairs += [(f"{name}.conv{i}", f"{name}.bn{i}") for i in (1, 2, 3)]
-            pairs += [(f"{name}.downsample.0", f"{name}.downsample.1")] * (block == 0)
+    for name in block_names(blocks):
+        pairs += [(f"{name}.conv{i}", f"{name}.bn{i}") for i in (1, 2, 3)]
+        pairs += [(f"{name}.downsample.0", f"{name}.downsample.1")] * name.endswith(".0")
     return pairs
 
 
@@ -55,7 +65,9 @@ def weights_of(convolutions: Mapping[str, str], norms: Mapping[str, str], layers
     return table
 
 
-def renamed(state: Mapping[str, Tensor], table: Mapping[str, str], *, tool: str, where: str) -> dict[str, Tensor]:
+def renamed(
+    state: Mapping[str, Tensor], table: Mapping[str, str], *, tool: str, where: str, what: str = DETECTORS
+) -> dict[str, Tensor]:
     """Weights under our names; each name of the table is needed, and no other is taken.
 
     Args:
@@ -63,14 +75,15 @@ def renamed(state: Mapping[str, Tensor], table: Mapping[str, str], *, tool: str,
         table: Their name -> ours, of every weight of the detector.
         tool: Who wrote them, for messages.
         where: The file, for messages.
+        what: Which detectors they may be of, for messages.
 
     Raises:
         DataError: A weight is missing, or one has no place.
     """
-    needed = f"is missing; needed is every weight of {tool}'s Faster or Mask R-CNN with a ResNet-50 and a pyramid"
+    needed = f"is missing; needed is every weight of {tool}'s {what}"
     problems = some([key for key in table if key not in state], needed)
     beside = [key for key in state if key not in table and key.rpartition(".")[2] != UNUSED]
-    problems += some(beside, f"has no place in {tool}'s Faster or Mask R-CNN with a ResNet-50 and a pyramid")
+    problems += some(beside, f"has no place in {tool}'s {what}")
     if problems:
         raise DataError(f"weights {where}: {problem}" for problem in problems)
     return {ours: state[theirs] for theirs, ours in table.items()}

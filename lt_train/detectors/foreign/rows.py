@@ -17,13 +17,14 @@ from lt_train.detectors.foreign.names import CLASSIFIER, LAYER, MASK_LOGITS, REG
 ROWS = {CLASSIFIER: 1, REGRESSOR: 4, MASK_LOGITS: 1}
 
 
-def check_rows(state: Mapping[str, Tensor], *, background: bool, where: str) -> None:
+def check_rows(state: Mapping[str, Tensor], *, background: bool, where: str, agnostic: bool = False) -> None:
     """Checks that the layers that depend on the classes have rows for the same classes.
 
     Args:
         state: Weights under our names.
         background: Whether box regressor and mask logits have rows of the background.
         where: The file, for messages.
+        agnostic: Whether the box regressor has rows of one box for all classes.
 
     Raises:
         DataError: They do not.
@@ -31,13 +32,15 @@ def check_rows(state: Mapping[str, Tensor], *, background: bool, where: str) -> 
     found = {key: _rows(state[key]) for layer in ROWS for key in _weights(layer) if key in state}
     classes = found[f"{CLASSIFIER}.weight"] - 1
     needed = {
-        key: width * (classes + (background or layer == CLASSIFIER))
+        key: width * (1 if agnostic and layer == REGRESSOR else classes + (background or layer == CLASSIFIER))
         for layer, width in ROWS.items()
         for key in _weights(layer)
     }
+    boxes = "one box for all" if agnostic else "boxes"
     problems = [
         f"weights {where}: {key} (its name here) has {rows} rows, {needed[key]} are needed beside a classifier of "
-        f"{classes} classes and background; allowed are boxes and masks of each class, with a softmax"
+        f"{classes} classes and background; allowed are {boxes} and masks of each class, with a "
+        "softmax"
         for key, rows in found.items()
         if rows != needed[key] or classes < 1
     ]
@@ -45,16 +48,19 @@ def check_rows(state: Mapping[str, Tensor], *, background: bool, where: str) -> 
         raise DataError(problems)
 
 
-def background_first(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def background_first(state: Mapping[str, Tensor], *, agnostic: bool = False) -> dict[str, Tensor]:
     """Moves the background from last to first; box regressor and mask logits get rows of zeros for it.
 
     Those rows are in no loss and in no detection, as long as a region of the background has no box and no mask.
 
     Args:
         state: Weights under our names, checked by :func:`check_rows` without rows of the background.
+        agnostic: Whether the box regressor has rows of one box for all classes, and stays as it is.
     """
     moved = dict(state)
     for layer, width in ROWS.items():
+        if agnostic and layer == REGRESSOR:
+            continue
         for key in _weights(layer):
             if key in state:
                 rows = state[key]

@@ -42,11 +42,14 @@ class Setting:
 
 
 def setting(config: object, path: str) -> Any:
-    """The value under the keys of a path, or ``ABSENT``."""
+    """The value under the keys of a path, or ``ABSENT``; numbers count the members of a list."""
     for key in path.split("."):
-        if not isinstance(config, Mapping) or key not in config:
+        if isinstance(config, list | tuple) and key.isdecimal() and int(key) < len(config):
+            config = config[int(key)]
+        elif isinstance(config, Mapping) and key in config:
+            config = config[key]
+        else:
             return ABSENT
-        config = config[key]
     return config
 
 

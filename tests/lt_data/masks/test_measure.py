@@ -24,7 +24,7 @@ def runs_of(mask):
 
 
 @given(st.lists(masks(), min_size=1, max_size=5), st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_run_lengths_measure_as_pycocotools(given_masks, as_strings):
     packed = [coco_mask.encode(np.asfortranarray(mask)) for mask in given_masks]
     counts = [rle["counts"].decode() for rle in packed] if as_strings else [runs_of(mask) for mask in given_masks]
@@ -42,7 +42,7 @@ def test_run_lengths_measure_as_pycocotools(given_masks, as_strings):
 
 
 @given(st.lists(st.binary(max_size=12), max_size=4), st.integers(2, 2**20))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_any_string_is_unpacked_or_called_broken(noise, length):
     """Noise never changes what is read of its neighbours."""
     sound = coco_mask.frPyObjects({"size": [1, length], "counts": [1, length - 1]}, 1, length)["counts"]
@@ -54,7 +54,7 @@ def test_any_string_is_unpacked_or_called_broken(noise, length):
 
 
 @given(st.lists(st.lists(st.lists(st.integers(0, 99), min_size=6, max_size=9), max_size=3), min_size=1, max_size=4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_polygons_measure_one_by_one_as_together(segmentations):
     columns = MaskColumns.empty(len(segmentations))
     measure_masks([[[float(v) for v in polygon] for polygon in s] for s in segmentations], columns)

@@ -90,7 +90,7 @@ images_of = st.dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(images_of, st.integers(1, 4))
 def test_shared_images_equal_a_count_by_hand(images, most):
     file = parsed(pool(images, categories=[8, 5, 3, 2]))

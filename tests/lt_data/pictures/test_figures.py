@@ -188,7 +188,7 @@ def test_text_is_shortened_in_the_middle_and_names_the_font_lacks_become_ids() -
     assert category_label("\u202e\u200f", 3) == "id 3"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("$\\{}^_ab"), max_size=90))
 def test_no_text_is_taken_for_a_formula_or_has_no_glyph(name: str) -> None:
     import warnings

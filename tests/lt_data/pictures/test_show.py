@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as rle
@@ -279,14 +279,12 @@ masks = st.tuples(st.integers(1, 12), st.integers(1, 12)).flatmap(
 )
 
 
-@settings(deadline=None)
 @given(masks)
 def test_both_kinds_of_rle_give_the_mask(mask):
     np.testing.assert_array_equal(decode_rle(encode(mask)), mask)
     np.testing.assert_array_equal(decode_rle(uncompressed(mask)), mask)
 
 
-@settings(deadline=None)
 @given(masks, st.integers(0, 30), st.sampled_from("~0Pz\u00e9"))
 def test_damaged_runs_give_no_mask_or_a_whole_one(mask, place, letter):
     code = encode(mask)
@@ -330,7 +328,6 @@ def test_outlines_of_polygons_are_their_points():
     ]
 
 
-@settings(deadline=None)
 @given(st.integers(0, 5), st.integers(0, 5), st.integers(1, 9), st.integers(1, 9))
 def test_the_outline_of_an_rle_runs_along_the_edges_of_its_pixels(x, y, width, height):
     mask = np.zeros((16, 15), np.uint8)

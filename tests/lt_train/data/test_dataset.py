@@ -183,6 +183,24 @@ def test_runs_are_those_of_the_resized_image(tmp_path):
     np.testing.assert_array_equal(painted, masks.bitmaps())
 
 
+def test_short_sides_of_a_range(tmp_path):
+    """Any whole number, both ends among them, each about as often; masks are those of the image in that size."""
+    data = load_data(*make(tmp_path, GOOD[:1]))
+    dataset = DetectionDataset(data, np.array([0]), short_sides=range(33, 38), max_size=46, masks="runs")
+    targets = [dataset[Draw(0, position, 0)][1] for position in range(200)]
+    sides, counts = np.unique([target["short_side"] for target in targets], return_counts=True)
+    assert sides.tolist() == [33, 34, 35, 36, 37]
+    assert counts.min() > 25
+    for target in targets:
+        # 30 x 40, whose long side may have 46
+        height = min(target["short_side"], 34)
+        assert target["masks"].height == height
+        assert target["masks"].width == {33: 44, 34: 45 if target["short_side"] == 34 else 46}[height]
+    assert [dataset[Draw(0, position, 0)][1]["short_side"] for position in range(20)] == [
+        target["short_side"] for target in targets[:20]
+    ]
+
+
 def test_draws_depend_on_their_key_alone(tmp_path):
     data = load_data(*make(tmp_path, GOOD))
     options = {"flip": 0.5, "short_sides": (20, 30, 40)}

@@ -57,7 +57,7 @@ def test_exact_targets_are_those_of_torchvision(monkeypatch, height, width, size
         torch.testing.assert_close(got, wanted, atol=1e-5, rtol=0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**31), st.integers(1, 90), st.integers(1, 90))
 def test_exact_targets_of_any_scene(seed, height, width):
     """Regions may leave the image here."""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lt_train.data.plan import Plan, class_aware_rows, image_copies, rows_by_orientation
+from lt_train.data.plan import BiLevel, Plan, class_aware_rows, image_copies, rows_by_orientation
 from lt_train.runs.data import load_run_data
 from lt_train.runs.data import make_plan as plan_of
 
@@ -114,6 +114,41 @@ def test_class_aware_sampling_goes_through_a_class_before_repeating():
     assert len(own) == rows.count(9) == 10
     assert sorted(own[:5]) == sorted(own[5:]) == list(range(5))
     assert own[:5] != own[5:]
+
+
+@given(CLASSES, st.integers(1, 4), st.integers(1, 3), st.integers(1, 6), st.integers(0, 20), st.booleans())
+def test_bi_level_sampling_draws_a_class_and_an_image_that_holds_it(classes, batch, accumulate, steps, done, grouped):
+    """A pass is so many steps; a run goes on after any step; what was seen of a class are the draws of that class."""
+    labels = np.arange(3, 3 + 2 * len(classes), 2)
+    bi_level = BiLevel(labels, tuple(np.array(own) for own in classes), steps)
+    upright = np.arange(20) % 3 == 0 if grouped else None
+    plan = make_plan(20, batch, accumulate, epochs=3, bi_level=bi_level, whole_passes=True, upright=upright)
+    taken = list(plan.steps())
+    assert len(taken) == 3 * steps == plan.total_steps()
+    assert all(step.images == batch * accumulate for step in taken)
+    holds = dict(zip(labels.tolist(), classes, strict=True))
+    assert all(draw.row in holds[draw.label] for draw in flat(taken))
+    assert list(plan.steps(done)) == taken[done:]
+    held = Counter((draw.row, draw.label) for draw in flat(taken[:done]))
+    pairs = np.array([(row, label) for label, own in holds.items() for row in own])
+    seen = plan.seen_objects(min(done, len(taken)), *pairs.T)
+    assert seen.tolist() == [held[row, label] for row, label in pairs.tolist()]
+
+
+def test_bi_level_sampling_is_uniform_with_replacement_and_begins_alike():
+    """64,000 draws of 16 classes, one of them with 500 images and one with one: within 5 deviations."""
+    bi_level = BiLevel(np.arange(1, 17), (*[np.arange(500)] * 15, np.array([7])), 4000)
+    rows, labels = bi_level.drawn(64_000, 0, 0)
+    counts = np.bincount(labels, minlength=17)[1:]
+    assert abs(counts - 4000).max() < 5 * 4000**0.5
+    assert {row for row, label in zip(rows, labels, strict=True) if label == 16} == {7}
+    images = np.bincount([row for row, label in zip(rows, labels, strict=True) if label < 16], minlength=500)
+    assert abs(images - 120).max() < 5 * 120**0.5
+    # among 16 draws of 16 classes nearly always one comes twice
+    assert sum(len(set(labels[i : i + 16])) == 16 for i in range(0, 64_000, 16)) == 0
+    assert bi_level.drawn(100, 0, 0) == (rows[:100], labels[:100])
+    assert bi_level.drawn(100, 0, 1)[1] != labels[:100]
+    assert bi_level.drawn(100, 1, 0)[1] != labels[:100]
 
 
 @given(st.integers(1, 25), st.integers(1, 4), st.integers(1, 3), st.integers(0, 30), st.booleans())

@@ -66,7 +66,7 @@ def test_classifier_of_bags_on_lvis(shared_data):
 
 
 def test_unknown_part():
-    with pytest.raises(RecipeError, match=r"allowed are all, head, head\+reg, classifier, scale, none"):
+    with pytest.raises(RecipeError, match=r"allowed are all, head, head\+reg, classifier, scale, calibrated, none"):
         set_trainable(small(), "backbone")
 
 

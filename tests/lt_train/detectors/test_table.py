@@ -1,26 +1,96 @@
-"""The table of detectors: what it says of a name is so, and weights are told apart by it."""
+"""Names of detectors: what the tables say of one is so, and weights are told apart by them."""
 
 import pytest
+import torch
+from torchvision.models import get_model_weights
 
 import lt_train.detectors
-from lt_train.detectors import DETECTORS, build_detector
-from lt_train.detectors.table import detector_of_weights
+from lt_data.errors import RecipeError
+from lt_train.detectors import DETECTORS, build_detector, set_trainable
+from lt_train.detectors.table import (
+    FAMILIES,
+    TRUNKS,
+    detector_of_weights,
+    family_of_weights,
+    named_detector,
+    trunk_of_weights,
+)
 from lt_train.heads import make_head
 
+# numbers of a trunk without its classifier, weights and biases of batch norms among them
+BODIES = {
+    "r50_fpn": 23_508_032,
+    "r101_fpn": 42_500_160,
+    "x101_32x8d_fpn": 86_742_336,
+    "x101_64x4d_fpn": 81_406_272,
+}
+PYRAMID, BOX_HEAD = 3_344_384, 13_895_680
 
-@pytest.mark.parametrize("name", sorted(set(DETECTORS) - {"mask_rcnn_r50_fpn"}))
-def test_a_model_is_what_its_row_says(name):
-    model = build_detector(name, make_head("softmax", instance_counts=[3, 2]))
+
+def on_meta(name, **options):
+    with torch.device("meta"):
+        return build_detector(name, make_head("softmax", instance_counts=[3, 2]), **options)
+
+
+def numbers(module):
+    return sum(p.numel() for p in module.parameters())
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_a_model_is_what_its_name_says(name):
+    model = on_meta(name)
     assert model.has_masks == DETECTORS[name].masks
-    assert detector_of_weights(model.state_dict().keys()) == name
+    assert detector_of_weights(model.state_dict()) == name
     assert set(model.classifiers()) <= set(model.class_layers)
     assert all(model.get_submodule(layer) is found for layer, found in model.classifiers().items())
     assert [*model.parts("all")] == [""]
 
 
+@pytest.mark.parametrize("trunk", BODIES)
+def test_sizes_of_the_resnets(trunk):
+    """Torchvision's classifiers have as many numbers and those of their last layer."""
+    model = on_meta(f"faster_rcnn_{trunk}", weights="imagenet", load_pretrained=False)
+    assert numbers(model.backbone.body) == BODIES[trunk]
+    assert numbers(model.backbone.fpn) == PYRAMID
+    assert numbers(model.roi_heads.box_head) == BOX_HEAD
+    published = get_model_weights(TRUNKS[trunk].body).IMAGENET1K_V1
+    assert published.meta["num_params"] == BODIES[trunk] + 2048 * 1000 + 1000
+    trained = {name for name in set_trainable(model, "all") if name.startswith("backbone.")}
+    assert not any(name.startswith(TRUNKS[trunk].frozen) for name in trained)
+    if trunk == "x101_64x4d_fpn":
+        # the affine of layers 2 to 4 among them: torchvision's frozen batch norm has it as buffers
+        counts = {name: p.numel() for name, p in model.named_parameters()}
+        assert sum(counts[name] for name in trained) == 84_150_272 + 197_632
+        norms = [name for name in trained if ".bn" in name or ".downsample.1." in name]
+        assert sum(counts[name] for name in norms) == 197_632
+
+
 def test_weights_that_nobody_knows():
-    assert detector_of_weights(["fc.weight"]) is None
-    assert detector_of_weights([spec.trunk.mark for spec in DETECTORS.values()]) is None
+    model = on_meta("faster_rcnn_small")
+    assert detector_of_weights({"fc.weight": torch.zeros(1)}) is None
+    marks = {trunk.mark: torch.empty(trunk.mark_shape, device="meta") for trunk in TRUNKS.values()}
+    assert trunk_of_weights(marks) is None
+    assert detector_of_weights(model.state_dict() | marks) is None
+    assert family_of_weights(model.state_dict() | marks) == "faster_rcnn"
+
+
+@pytest.mark.parametrize(
+    ("name", "close"),
+    [
+        ("mask_rcnn_r50", "mask_rcnn_r50_fpn"),
+        ("Faster-RCNN-X101-64x4d-FPN", "faster_rcnn_x101_64x4d_fpn"),
+        ("mask_rcnn", "mask_rcnn_small"),
+        ("yolo", None),
+        ("", None),
+    ],
+)
+def test_a_name_that_is_none(name, close):
+    with pytest.raises(RecipeError) as error:
+        named_detector(name)
+    (line,) = error.value.problems
+    allowed = f"allowed are a detector ({', '.join(FAMILIES)}), _ and a trunk ({', '.join(TRUNKS)}), as in "
+    assert line.startswith(f"model.name: got {name!r}; {allowed}")
+    assert line.partition("; did you mean ")[2] == (f"'{close}'?" if close else "")
 
 
 def test_names_are_imported_when_they_are_used():

@@ -4,7 +4,9 @@ import pytest
 import torch
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
+from lt_train.detectors import build_detector
 from lt_train.detectors.transform import LongTailTransform
+from lt_train.heads import make_head
 
 TRANSFORM = LongTailTransform.from_stock(GeneralizedRCNNTransform(64, 100, [0.0] * 3, [1.0] * 3)).eval()
 
@@ -15,6 +17,28 @@ TRANSFORM = LongTailTransform.from_stock(GeneralizedRCNNTransform(64, 100, [0.0]
 def test_no_side_vanishes(size, seen):
     target = {"boxes": torch.tensor([[0.0, 0.0, size[1], size[0]]])}
     image, target = TRANSFORM.resize(torch.ones(3, *size), target)
+    assert image.shape == (3, *seen)
+    assert target["boxes"].tolist() == [pytest.approx([0, 0, seen[1], seen[0]])]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "training", "seen"),
+    [
+        ({}, {"short_side": 60}, (60, 120)),
+        ({}, {"short_side": 90}, (80, 160)),
+        ({}, None, (40, 80)),
+        ({"test_min_size": 30}, None, (30, 60)),
+        ({"test_min_size": 70, "test_max_size": 100}, None, (50, 100)),
+        ({"test_min_size": 70, "test_max_size": 100}, {"short_side": 70}, (70, 140)),
+    ],
+)
+def test_sizes_of_training_and_of_evaluation(sizes, training, seen):
+    """An image of 20 x 40, trained on with a longest side of 160."""
+    head = make_head("softmax", instance_counts=[1])
+    model = build_detector("faster_rcnn_small", head, min_size=range(30, 41), max_size=160, **sizes)
+    model.train(training is not None)
+    target = {"boxes": torch.tensor([[0.0, 0.0, 40.0, 20.0]]), **(training or {})}
+    image, target = model.transform.resize(torch.ones(3, 20, 40), target)
     assert image.shape == (3, *seen)
     assert target["boxes"].tolist() == [pytest.approx([0, 0, seen[1], seen[0]])]
 

@@ -384,7 +384,7 @@ def test_code_does_not_run_even_if_the_hash_fits(cache, no_network, capsys, monk
     torch.save({"conv1.weight": Harmful()}, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
     path = named_by_hash(cache, (tmp_path / "a.pth").read_bytes())
     planted = SimpleNamespace(IMAGENET1K_V1=SimpleNamespace(url=f"https://example.org/{path.name}"))
-    monkeypatch.setattr(published_module, "ResNet50_Weights", planted)
+    monkeypatch.setattr(published_module, "get_model_weights", {"resnet50": planted}.get)
     assert "is no file of tensors" in refusal(lambda name: meta_r50(weights=name), "imagenet")
     assert "executed" not in capsys.readouterr().out
 
@@ -538,7 +538,9 @@ def test_names_without_loading_download_nothing(published):
 
 
 def test_small_models_have_no_published_weights():
-    with pytest.raises(RecipeError, match="'coco' exists for the ResNet-50 models"):
+    with pytest.raises(
+        RecipeError, match="'coco' exists for faster_rcnn_r50_fpn and mask_rcnn_r50_fpn; allowed are none or"
+    ):
         small(weights="coco")
 
 

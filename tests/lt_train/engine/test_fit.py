@@ -122,6 +122,8 @@ def test_repeat_factor_sampling_says_what_it_repeats(tiny_recipe, tmp_path):
 def test_several_short_sides(softmax_run, tiny_recipe, tmp_path):
     run = fit(tiny_recipe("model.min_size=[48,64]", "data.val=null"), tmp_path / "run")
     assert losses(run) != losses(softmax_run)
+    other = fit(tiny_recipe("model.min_size_range=[48,80]", "model.max_size=96", "data.val=null"), tmp_path / "other")
+    assert losses(other) not in (losses(run), losses(softmax_run))
 
 
 def test_epoch_schedule_and_best_checkpoint(tiny_recipe, tmp_path):

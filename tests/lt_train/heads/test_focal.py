@@ -35,7 +35,7 @@ def focal(logits, labels, weights, *, gamma, alpha, elements):
     return loss, gradient
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     COUNTS,
     st.sampled_from([0.9, 0.99, 0.999, 1.0]),

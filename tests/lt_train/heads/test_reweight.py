@@ -43,7 +43,7 @@ def weighted_cross_entropy(logits, labels, weights):
     return loss, gradient
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     COUNTS,
     st.sampled_from([0.9, 0.99, 0.999, 1.0]),

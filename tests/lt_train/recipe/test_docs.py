@@ -17,7 +17,8 @@ from lt_train.engine.calibration_search import parse_search
 from lt_train.heads.shared.classifier_options import ClassifierOptions
 from lt_train.options.section import sections_of
 from lt_train.recipe.load import load_recipe, make_recipe, recipe_names
-from lt_train.recipe.methods import METHODS, MODEL, POST_HOC, VARIANTS
+from lt_train.recipe.method import VARIANTS
+from lt_train.recipe.methods import METHODS, MODEL, POST_HOC
 from lt_train.recipe.options import NAMED
 from lt_train.recipe.sections import Recipe
 from lt_train.report.methods import _published_rows

@@ -39,8 +39,8 @@ def problem(source, *overrides):
     [
         (
             "sampler=class_aware",
-            "sampler: got 'class_aware'; allowed are 'shuffle', 'repeat-factor', 'class-aware'; did you mean "
-            "'class-aware'?",
+            "sampler: got 'class_aware'; allowed are 'shuffle', 'repeat-factor', 'class-aware', 'bi-level'; did you "
+            "mean 'class-aware'?",
         ),
         ("head.name=bgas", "'balanced-sigmoid', 'bags'; did you mean 'bags'?"),
         (
@@ -61,6 +61,20 @@ def problem(source, *overrides):
         ("model.weights=3", "model.weights: got 3; text is needed"),
         ("data.keep_empty=7", "data.keep_empty: got 7; allowed are true and false"),
         ("model.name=mask_rcnn", "did you mean 'mask_rcnn_r50_fpn'?"),
+        ("model.name=faster_rcnn_x101_64x4d", "did you mean 'faster_rcnn_x101_64x4d_fpn'?"),
+        ("model.name=x", "model.name: got 'x'; allowed are a detector (faster_rcnn, mask_rcnn"),
+        ("model.dcn=c4", "model.dcn: got 'c4'; allowed are 'none' or 'c3-c5'"),
+        ("model.name=mask_rcnn_small model.dcn=c3-c5", "model: dcn: got c3-c5, and model.name=mask_rcnn_small has no"),
+        ("model.min_size_range=[800,400]", "model.min_size_range: got [800, 400]; the smaller side comes first, for"),
+        ("model.min_size_range=800", "model.min_size_range: got 800; a list is needed"),
+        ("model.min_size_range=[400]", "model.min_size_range.1"),
+        ("model.min_size_range=[8,400]", "model.min_size_range.0: got 8; input should be greater than or equal to 32"),
+        (
+            "model.min_size_range=[400,1400] model.min_size=[640,800]",
+            "model: min_size_range=[400, 1400] and min_size=[640, 800] both say what training draws; allowed is one of "
+            "them: set model.min_size_range=null, or model.min_size=800 (the size at test)",
+        ),
+        ("model.test_max_size=1", "model.test_max_size: got 1; input should be greater than or equal to 32"),
         ("method=bag", "did you mean 'bags'?"),
         ("bags=3", "unknown key 'bags'"),
         ("optim.batch=true", "optim.batch: got True; a number is needed"),
@@ -77,7 +91,7 @@ def problem(source, *overrides):
     ],
 )
 def test_values_of_the_wrong_kind(override, says):
-    assert says in problem(BASE, override)
+    assert says in problem(BASE, *(override.split() if override.startswith("model.") else [override]))
 
 
 def test_options_of_the_wrong_kind():
@@ -167,7 +181,7 @@ def test_merges_that_need_no_gate(merge):
 
 def test_recipes_by_a_part_of_their_name():
     assert recipe_names("lvis_v1") == ["faster_rcnn_r50_fpn_lvis_v1", "mask_rcnn_r50_fpn_lvis_v1"]
-    with pytest.raises(RecipeError, match="none of 8 has 'zzz' in its name; lt-train recipes lists all"):
+    with pytest.raises(RecipeError, match="none of 10 has 'zzz' in its name; lt-train recipes lists all"):
         recipe_names("zzz")
     with pytest.raises(RecipeError, match="close are faster_rcnn_r50_fpn_lvis_v1, "):
         recipe_names("lvis_w1")

@@ -14,7 +14,8 @@ from lt_train.recipe.load import (
     read_recipe_file,
     recipe_names,
 )
-from lt_train.recipe.methods import METHODS, REWEIGHTED, VARIANTS, fills
+from lt_train.recipe.method import VARIANTS
+from lt_train.recipe.methods import METHODS, REWEIGHTED, fills
 from lt_train.recipe.origins import resolve
 from lt_train.recipe.sections import has_masks
 

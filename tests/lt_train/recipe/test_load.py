@@ -45,6 +45,10 @@ def test_overrides_are_yaml_and_1e_4_is_a_number():
     assert recipe.data.keep_empty is True
     assert recipe.optim.clip is None
     assert make_recipe(MINIMAL, ["model.min_size=640"]).model.min_size == (640,)
+    model = make_recipe(MINIMAL, ["model.min_size_range=[400,1400]", "model.max_size=1600"]).model
+    assert (*model.short_sides,) == (*range(400, 1401),)
+    assert model.test_short_side == 800
+    assert make_recipe(MINIMAL, ["model.min_size=[640,800]"]).model.short_sides == (640, 800)
 
 
 def test_linear_scaling_rule():
@@ -66,7 +70,7 @@ def test_linear_scaling_rule():
         ("optim=3", "optim: got 3"),
         ("optim.lr.x=3", "'lr' is not a section"),
         ("schedule.epochs=1.5", "valid integer"),
-        ("train=everything", "'all', 'head', 'head+reg', 'classifier', 'scale' or 'none'"),
+        ("train=everything", "'all', 'head', 'head+reg', 'classifier', 'scale', 'calibrated' or 'none'"),
         ("seed", "write it as key=value"),
         ("seed=[", "not YAML"),
     ],
@@ -158,7 +162,7 @@ def test_several_mistakes_are_several_lines():
 
 
 def test_unknown_recipe_lists_the_shipped_ones(tmp_path):
-    with pytest.raises(RecipeError, match="8 are shipped.*lt-train recipes lists them"):
+    with pytest.raises(RecipeError, match="10 are shipped.*lt-train recipes lists them"):
         load_recipe("nonsense")
     broken = tmp_path / "r.yaml"
     broken.write_text("a: [")

@@ -16,10 +16,12 @@ from lt_train.detectors.table import LITE0
 from lt_train.engine.fit import fit
 from lt_train.heads import make_head
 from lt_train.recipe.load import load_recipe, read_recipe_file, recipe_names
-from lt_train.recipe.methods import METHODS, VARIANTS
+from lt_train.recipe.method import VARIANTS
+from lt_train.recipe.methods import METHODS
 
 KINDS = ("mask", "faster")
 RECIPES = [name for name in recipe_names() if "_r50_fpn_" in name]
+LARGE = [name for name in recipe_names() if "_x101_" in name]
 GROCERIES = "faster_rcnn_lite0_groceries_lt"
 # numbers that torchvision gives for its COCO models of 91 classes, whose batch norms are no parameters
 TORCHVISION = {"mask": 44_401_393, "faster": 41_755_286}
@@ -67,26 +69,38 @@ def expected_numbers(recipe, classes):
         return shared + (classes + 1) * (PER_CLASS[kind] - 1025) + classifier
     regressor = 1025 * 4 * (classes + 1)
     head = box_head + classifier
-    return {"none": 0, "scale": factors, "classifier": classifier, "head": head, "head+reg": head + regressor}[
-        recipe.train
-    ]
+    parts = {"none": 0, "scale": factors, "classifier": classifier, "head": head, "head+reg": head + regressor}
+    # a second head of three layers is as large as the first
+    return {**parts, "calibrated": head}[recipe.train]
+
+
+def audited(recipe, head):
+    """The model of a recipe in full size, without memory, and the numbers that are trained."""
+    with torch.device("meta"):
+        model = build_detector(recipe.model.name, head, weights=recipe.model.weights, load_pretrained=False)
+        if recipe.second_head.kind != "none":
+            model.add_second_head(**recipe.second_head.model_dump())
+            model.start_second_head()
+    set_trainable(model, recipe.train)
+    return model, sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 def test_there_is_one_for_each_data_set_and_detector():
     data = ("coco_lt", "lvis_v0.5", "lvis_v1")
     assert sorted(RECIPES) == sorted(f"{kind}_rcnn_r50_fpn_{name}" for kind in KINDS for name in data)
-    assert set(recipe_names()) == {*RECIPES, GROCERIES, "quickstart"}
+    assert sorted(LARGE) == sorted(f"{kind}_rcnn_x101_64x4d_fpn_lvis_v0.5" for kind in KINDS)
+    assert set(recipe_names()) == {*RECIPES, *LARGE, GROCERIES, "quickstart"}
 
 
-@pytest.mark.parametrize("name", [*RECIPES, GROCERIES])
+@pytest.mark.parametrize("name", [*RECIPES, *LARGE, GROCERIES])
 def test_a_recipe_says_how_it_is_used_and_nothing_of_methods(name):
     assert not {"method", "head", "sampler", "calibration", "train"} & set(read_recipe_file(name))
     text = resources.files("lt_train.recipes").joinpath(f"{name}.yaml").read_text()
     assert f"# lt-train fit {name} --out " in text
-    assert ("optim.batch=2 optim.accumulate=8" in text) == (name in RECIPES)
+    assert ("optim.batch=2 optim.accumulate=8" in text) == (name != GROCERIES)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", [*RECIPES, *LARGE])
 def test_paper_schedule(name):
     recipe = load_recipe(name)
     assert (recipe.optim.lr, recipe.optim.base_batch, recipe.optim.images_per_step) == (0.01, 16, 16)
@@ -101,25 +115,34 @@ def test_paper_schedule(name):
 def test_audit_of_the_full_model(kind, method, variant):
     name = f"{kind}_rcnn_r50_fpn_lvis_v0.5"
     recipe, instances = load_recipe(name, [f"method={method}", f"variant={variant}"]), instances_of(name)
-    head = head_of(recipe, instances)
-    with torch.device("meta"):
-        model = build_detector(recipe.model.name, head, weights=recipe.model.weights, load_pretrained=False)
-    set_trainable(model, recipe.train)
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    _, trained = audited(recipe, head_of(recipe, instances))
     assert trained == expected_numbers(recipe, len(instances))
     if recipe.method in ("bags", "bags-train-cls") and recipe.train != "all":
         assert trained == 1236 * 1024 + 1236
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_audit_of_the_large_models(name):
+    """The first stage of a trunk of 84.9 million numbers that train, and the second of BAGS, which is the same."""
+    instances, trained = instances_of(name), {}
+    for method in ("softmax", "bags"):
+        recipe = load_recipe(name, [f"method={method}"])
+        head = head_of(recipe, instances)
+        with torch.device("meta"):
+            model = build_detector(recipe.model.name, head, weights=recipe.model.weights, load_pretrained=False)
+        set_trainable(model, recipe.train)
+        trained[method] = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    rpn, box_head, masks = 593_935, (12_544 + 1) * 1024 + 1025 * 1024, 4 * 590_080 + 262_400 + 257 * 1231
+    trunk = 84_150_272 + 197_632
+    assert trained["bags"] == 1_266_900
+    assert trained["softmax"] == trunk + rpn + box_head + 1025 * 5 * 1231 + masks * name.startswith("mask")
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_audit_of_the_laptop_model(method):
     """25 classes: all but the first stages, or what is trained of two layers of 256, classifier and regressor."""
     recipe = load_recipe(GROCERIES, [f"method={method}"])
-    head = head_of(recipe, [5] * 2 + [20] * 6 + [50] * 6 + [200] * 11)
-    with torch.device("meta"):
-        model = build_detector(recipe.model.name, head, weights=recipe.model.weights, load_pretrained=False)
-    set_trainable(model, recipe.train)
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    model, trained = audited(recipe, head_of(recipe, [5] * 2 + [20] * 6 + [50] * 6 + [200] * 11))
     logits = logits_of(recipe.head.name, 25)
     factors = factors_of(recipe.head, logits)
     classifier = 257 * logits + factors
@@ -129,6 +152,7 @@ def test_audit_of_the_laptop_model(method):
     everything = sum(p.numel() for p in model.parameters()) - frozen
     parts = {"none": 0, "scale": factors, "classifier": classifier, "all": everything}
     parts["head+reg"] = box_head + classifier + regressor
+    parts["calibrated"] = box_head + classifier
     assert trained == parts[recipe.train]
     assert everything > 3_000_000
 

@@ -7,7 +7,9 @@ import torch
 from click.testing import CliRunner
 from lt_cli.train import main
 
+from lt_train.detectors import roi_heads
 from lt_train.detectors.roi_heads import LongTailRoIHeads
+from lt_train.detectors.second_head import SecondHead
 from lt_train.engine.fit import fit
 from lt_train.engine.losses import NotFinite
 from tests.lt_train.engine.stepping import infinite, spoil, steep
@@ -61,6 +63,27 @@ def test_module_and_images_are_named(tiny_recipe, tmp_path, monkeypatch):
     assert "losses that are not finite: loss_classifier" in said
     assert "first module whose output is not finite: roi_heads.box_predictor.cls_score (its input was not)" in said
     assert "images that do so alone: 2 of 2" in said
+
+
+def test_a_second_head_is_replayed_with_the_classes_that_were_drawn(tiny_recipe, tmp_path, monkeypatch):
+    drawn, original, loss = [], roi_heads.balanced_regions, SecondHead.loss
+
+    def noted(labels, targets):
+        drawn.append([target.get("only") for target in targets])
+        return original(labels, targets)
+
+    monkeypatch.setattr(roi_heads, "balanced_regions", noted)
+    second = ("sampler.name=bi-level", "train=calibrated", "second_head.kind=3fc-rand")
+    monkeypatch.setattr(SecondHead, "loss", lambda *given: {name: infinite(v) for name, v in loss(*given).items()})
+    with pytest.raises(NotFinite):
+        fit(tiny_recipe(*OPTIONS, *second), tmp_path / "run")
+    monkeypatch.setattr(SecondHead, "loss", loss)
+    taken = drawn[0]
+    assert len(taken) == 2
+    assert all(taken)
+    drawn.clear()
+    assert replayed(tmp_path / "run/debug/step-1")[0] == 0
+    assert drawn[0] == taken
 
 
 def test_a_layer_with_an_infinite_output(tiny_recipe, tmp_path, monkeypatch):

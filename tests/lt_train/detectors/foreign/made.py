@@ -17,8 +17,11 @@ STAGES = [(64, 256, 3), (128, 512, 4), (256, 1024, 6), (512, 2048, 3)]
 FIRST, LAST = True, False
 
 
-def trunk_shapes(convolution, norm):
-    """Shapes of a ResNet-50, with the names that two functions give its layers by stage, block and number."""
+def trunk_shapes(convolution, norm, *, third=6, wider=1, groups=1):
+    """Shapes of a ResNet, with the names that two functions give its layers by stage, block and number.
+
+    Of a ResNeXt the 3x3 convolutions are wider and have groups; a third stage of 23 blocks makes it a 101.
+    """
     shapes = {}
 
     def add(place, out, into, side):
@@ -28,10 +31,11 @@ def trunk_shapes(convolution, norm):
 
     add((0, 0, 1), 64, 3, 7)
     into = 64
-    for stage, (inside, outside, blocks) in enumerate(STAGES, 1):
-        for block in range(blocks):
+    for stage, (narrow, outside, blocks) in enumerate(STAGES, 1):
+        inside = narrow * wider
+        for block in range(third if stage == 3 else blocks):
             add((stage, block, 1), inside, into, 1)
-            add((stage, block, 2), inside, inside, 3)
+            add((stage, block, 2), inside, inside // groups, 3)
             add((stage, block, 3), outside, inside, 1)
             if block == 0:
                 add((stage, block, 0), outside, into, 1)
@@ -44,7 +48,7 @@ def layer_shapes(named):
     return {f"{name}.weight": s for name, s in named.items()} | {f"{name}.bias": s[:1] for name, s in named.items()}
 
 
-def mmdetection_shapes(classes, *, first, masks):
+def mmdetection_shapes(classes, *, first, masks, **trunk):
     def convolution(stage, block, number):
         place = f"backbone.layer{stage}.{block}."
         return "backbone.conv1" if not stage else f"{place}conv{number}" if number else f"{place}downsample.0"
@@ -69,7 +73,7 @@ def mmdetection_shapes(classes, *, first, masks):
         layers |= {f"{roi}mask_head.convs.{i}.conv": (256, 256, 3, 3) for i in range(4)}
         layers[f"{roi}mask_head.upsample"] = (256, 256, 2, 2)
         layers[f"{roi}mask_head.conv_logits"] = (classes + first, 256, 1, 1)
-    return trunk_shapes(convolution, norm) | layer_shapes(layers)
+    return trunk_shapes(convolution, norm, **trunk) | layer_shapes(layers)
 
 
 def detectron2_shapes(classes, *, masks):

@@ -11,10 +11,11 @@ from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from lt_data.errors import DataError
-from lt_train.detectors import load_weights
+from lt_train.detectors import build_detector, initialise_from, load_weights
 from lt_train.detectors.foreign.mmdetection import from_mmdetection, names, with_centred_anchors
 from lt_train.detectors.foreign.mmdetection_config import trained_as
 from lt_train.detectors.foreign.names import CLASSIFIER, MASK_LOGITS, REGRESSOR, RPN_BOXES
+from lt_train.heads import make_head
 from tests.lt_train.detectors.foreign.made import (
     FIRST,
     LAST,
@@ -84,6 +85,12 @@ def shift_of_anchors():
     return with_centred_anchors({f"{RPN_BOXES}.bias": torch.zeros(12)})[f"{RPN_BOXES}.bias"]
 
 
+def on_meta(name, **options):
+    head = make_head("softmax", instance_counts=[5] * 6)
+    with torch.device("meta"):
+        return build_detector(name, head, weights="coco", load_pretrained=False, **options)
+
+
 def zeros(shapes):
     return {key: torch.zeros(()).expand(shape) for key, shape in shapes.items()}
 
@@ -102,6 +109,52 @@ def test_every_name_has_a_place_and_every_weight_a_name(target, first, masks):
     found = from_mmdetection(zeros(shapes), None, where="a.pth").state
     assert {key: value.shape for key, value in found.items()} == {key: own[key].shape for key in found}
     assert sum(value.numel() for value in found.values()) == sum(own[key].numel() for key in table.values())
+
+
+TRUNKS = {
+    "r101_fpn": {"third": 23},
+    "x101_32x8d_fpn": {"third": 23, "wider": 4, "groups": 32},
+    "x101_64x4d_fpn": {"third": 23, "wider": 4, "groups": 64},
+}
+
+
+@pytest.mark.parametrize("masks", [True, False])
+@pytest.mark.parametrize("first", [FIRST, LAST])
+@pytest.mark.parametrize("trunk", TRUNKS)
+def test_larger_trunks(trunk, first, masks):
+    """Every weight of the model is filled, whatever the version; those of another trunk are one line."""
+    name = f"{'mask' if masks else 'faster'}_rcnn_{trunk}"
+    own = on_meta(name).state_dict()
+    state = zeros(mmdetection_shapes(6, first=first, masks=masks, **TRUNKS[trunk]))
+    config = (V1 if first else V2).replace("'ResNet'", "'ResNeXt'" if trunk.startswith("x") else "'ResNet'")
+    found = from_mmdetection(state, {"config": config}, where="a.pth").state
+    counted = {key for key in own if not key.endswith("num_batches_tracked") and not key.startswith("roi_heads.head.")}
+    assert {key: value.shape for key, value in found.items()} == {key: own[key].shape for key in counted}
+    with pytest.raises(DataError) as error:
+        initialise_from(on_meta("mask_rcnn_r50_fpn"), found)
+    (line,) = error.value.problems
+    assert f"({name}), the recipe's model is mask_rcnn_r50_fpn; set model.name={name}, or" in line
+
+
+@pytest.mark.parametrize("first", [FIRST, LAST])
+def test_deformable_convolutions(first):
+    """Their offsets lie beside the convolution in version 1, and in it later; only such a model takes them."""
+    state = zeros(mmdetection_shapes(6, first=first, masks=False, **TRUNKS["x101_64x4d_fpn"]))
+    for stage, (width, blocks) in {2: (512, 4), 3: (1024, 23), 4: (2048, 3)}.items():
+        for block in range(blocks):
+            layer = f"backbone.layer{stage}.{block}.conv2{'_offset' if first else '.conv_offset'}"
+            state |= zeros({f"{layer}.weight": (18, width, 3, 3), f"{layer}.bias": (18,)})
+    text = (V1 if first else V2).replace("'ResNet'", "'ResNeXt', dcn=dict(type='DCN', deform_groups=1)")
+    found = from_mmdetection(state, {"config": text}, where="a.pth").state
+    own = on_meta("faster_rcnn_x101_64x4d_fpn", dcn="c3-c5").state_dict()
+    counted = {key for key in own if not key.endswith("num_batches_tracked") and not key.startswith("roi_heads.head.")}
+    assert {key: value.shape for key, value in found.items()} == {key: own[key].shape for key in counted}
+    with pytest.raises(DataError, match="set model.dcn=c3-c5, or give weights without"):
+        initialise_from(on_meta("faster_rcnn_x101_64x4d_fpn"), found)
+    (line,) = refusal(state, {"config": text.replace("'DCN'", "'DCNv2'")})
+    assert "model.backbone.dcn.type='DCNv2'; allowed is 'DCN', since this model has deformable convolutions of" in line
+    first_stage = f"backbone.layer1.0.conv2{'_offset' if first else '.conv_offset'}.weight"
+    assert first_stage in refusal(state | {first_stage: torch.zeros(1)})[0]
 
 
 def test_the_shapes_of_these_tests_are_those_of_torchvisions_files():
@@ -283,15 +336,15 @@ def test_caffes_trunk_is_known_without_a_configuration(source):
 
 def test_missing_and_other_weights_are_named():
     state = zeros(mmdetection_shapes(6, first=LAST, masks=True))
-    deeper = {f"backbone.layer3.{i}.conv1.weight": torch.zeros(1) for i in range(6, 23)}
+    deeper = {f"backbone.layer3.{i}.conv1.weight": torch.zeros(1) for i in range(6, 22)}
     lines = refusal(state | deeper)
     assert [line.split()[2] for line in lines] == [*list(deeper)[:3], "and"]
-    assert "and 14 more" in lines[3]
+    assert "and 13 more" in lines[3]
     del state["roi_head.bbox_head.shared_fcs.1.bias"]
     (line,) = refusal(state)
     assert line.startswith("weights a.pth: roi_head.bbox_head.shared_fcs.1.bias is missing; needed is")
-    cascade = {key.replace("bbox_head.", "bbox_head.0."): value for key, value in state.items()}
-    (line,) = refusal(cascade)
+    other = {key.replace("bbox_head.", "grid_head."): value for key, value in state.items()}
+    (line,) = refusal(other)
     assert "of another detector" in line
 
 

@@ -67,7 +67,7 @@ def refusals(text, old, new):
             "type='MaskScoringRCNN'",
             "model.type='MaskScoringRCNN'; allowed are 'MaskRCNN', 'F",
         ),
-        ("type='ResNet'", "type='OwnResNet'", "backbone.type='OwnResNet'; allowed is 'ResNet'"),
+        ("type='ResNet'", "type='OwnResNet'", "backbone.type='OwnResNet'; allowed are 'ResNet', 'ResNeXt'"),
         ("out_indices=(0, 1, 2, 3)", "out_indices=(3, 2, 1, 0)", "out_indices=[3, 2, 1, 0]"),
         ("conv_cfg=None", "conv_cfg=dict(type='ConvWS')", "model.backbone.conv_cfg.type='ConvWS'"),
         ("type='BN'", "type='GN'", "norm_cfg.type='GN'; allowed are 'BN', 'BN2d'"),

@@ -1,4 +1,4 @@
-"""The detectors with a ResNet-50 and a feature pyramid, as torchvision makes them."""
+"""The detectors with a ResNet or ResNeXt and a feature pyramid, as torchvision makes them."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from lt_train.detectors.trunks.norm import StoredStatsBatchNorm2d
 
 
-def resnet50_rcnn(num_classes: int, *, masks: bool, pretrained: bool, **settings: Any) -> Any:
-    """Torchvision's Faster or Mask R-CNN on a ResNet-50 with a pyramid of 256 channels at strides 4 to 64, no weights.
+def resnet_rcnn(num_classes: int, *, body: str, masks: bool, pretrained: bool, **settings: Any) -> Any:
+    """Torchvision's Faster or Mask R-CNN with a pyramid of 256 channels at strides 4 to 64, no weights.
 
     Args:
         num_classes: C, without background.
+        body: The network in front of the pyramid, as torchvision calls it: ``resnet50``, ``resnext101_64x4d``.
         masks: Whether it has a mask branch.
         pretrained: Batch norms on stored statistics.
         **settings: Passed to torchvision.
     """
     norm: Callable[..., nn.Module] = StoredStatsBatchNorm2d if pretrained else nn.BatchNorm2d
-    trunk = resnet_fpn_backbone(backbone_name="resnet50", weights=None, norm_layer=norm, trainable_layers=5)
+    trunk = resnet_fpn_backbone(backbone_name=body, weights=None, norm_layer=norm, trainable_layers=5)
     make = MaskRCNN if masks else FasterRCNN
     return make(trunk, num_classes=num_classes + 1, **settings)

@@ -1,0 +1,1 @@
+"""Some of the images, categories and objects of an annotation file."""

@@ -1,0 +1,62 @@
+"""Polygons cut at the edges of an image (Sutherland and Hodgman, 1974), which keeps every point that is inside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+_Point = tuple[float, float]
+_FEWEST_POINTS: Final = 3
+
+
+def clipped_polygons(polygons: Iterable[Sequence[float]], size: Sequence[int]) -> list[list[float]]:
+    """What of polygons lies in an image; parts without an area there are left out.
+
+    A polygon that enters the image twice stays one, joined along the edge, where it covers nothing.
+
+    Args:
+        polygons: Each as x1, y1, x2, y2, ... in pixels.
+        size: Width and height of the image.
+    """
+    kept = []
+    for polygon in polygons:
+        points = list(zip(polygon[0::2], polygon[1::2], strict=True))
+        for axis in (0, 1):
+            points = _cut(points, axis, 0, upper=False)
+            points = _cut(points, axis, size[axis], upper=True)
+        if len(points) >= _FEWEST_POINTS and _doubled_area(points):
+            kept.append([number for point in points for number in point])
+    return kept
+
+
+def _cut(points: list[_Point], axis: int, limit: float, *, upper: bool) -> list[_Point]:
+    """A polygon on one side of a line: with coordinates up to the limit, or from it on."""
+
+    def is_inside(point: _Point) -> bool:
+        return point[axis] <= limit if upper else point[axis] >= limit
+
+    found: list[_Point] = []
+    for before, point in zip(points[-1:] + points[:-1], points, strict=True):
+        if is_inside(before) != is_inside(point):
+            found.append(_on_line(before, point, axis, limit))
+        if is_inside(point):
+            found.append(point)
+    return found
+
+
+def _on_line(first: _Point, second: _Point, axis: int, limit: float) -> _Point:
+    """Where an edge meets the line."""
+    share = (limit - first[axis]) / (second[axis] - first[axis])
+    other = round(first[1 - axis] + share * (second[1 - axis] - first[1 - axis]), 4)
+    return (limit, other) if axis == 0 else (other, limit)
+
+
+def _doubled_area(points: list[_Point]) -> float:
+    return abs(sum(a[0] * b[1] - b[0] * a[1] for a, b in zip(points, points[1:] + points[:1], strict=True)))
+
+
+def polygon_text(polygons: list[list[float]]) -> bytes:
+    """Polygons for the file."""
+    return msgspec.json.encode(polygons)

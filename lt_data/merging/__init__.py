@@ -1,0 +1,1 @@
+"""Several annotation files as one."""

@@ -1,0 +1,234 @@
+"""Detections from features: proposals and their features are known, so only classifier and box regressor run.
+
+They equal those of images that go through the network one by one (``eval.batch=1``), up to the rounding of features in
+float16. Masks need the feature maps of the trunk, which are not kept: for them every image goes through the trunk, once
+for all systems that are evaluated together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lt_data.annotations.category_ids import CategoryIds
+from lt_data.errors import RecipeError
+from lt_data.progress import SILENT
+from lt_data.terminal import Bar
+from lt_train.data.detection_data import DetectionData
+from lt_train.data.images import as_input
+from lt_train.detectors import LongTailDetector
+from lt_train.detectors.region_features import ProposalFeatures, detections_of_known, trunk_maps
+from lt_train.evaluation import Detections, model_detections
+from lt_train.features import layout
+from lt_train.features.made_of import check_same, made_of, refuse_other_detectors
+from lt_train.features.reading import Cache, open_cache
+from lt_train.inference.detect import Found, ImageDetections, ImageList, loaded_images, merge, pack, unpack
+from lt_train.processes import Processes
+from lt_train.recipe.sections import Recipe
+
+# detections of an image by each of several systems, from its proposals, its size and its feature maps, if there are any
+Detect = Callable[[ProposalFeatures, tuple[int, int], dict[str, Tensor] | None], list[dict[str, Tensor]]]
+
+
+class KnownValidation:
+    """Features of validation images; ``predict`` takes the place of :func:`lt_train.inference.evaluate_run.predict`.
+
+    Args:
+        cache: Of them.
+    """
+
+    def __init__(self, cache: Cache) -> None:
+        self.cache = cache
+
+    def predict(
+        self, model: LongTailDetector, data: DetectionData, recipe: Recipe, *, processes: Processes | None = None
+    ) -> Detections | None:
+        """Boxes of every image, in the order of the file.
+
+        Args:
+            model: The detector, on its device; left in the mode it was in.
+            data: The images, none of which is opened.
+            recipe: Of the run.
+            processes: This process among others that do their share.
+
+        Returns:
+            The detections; ``None`` in all processes but the first.
+        """
+        found = self.predict_systems([model], data, recipe, processes or Processes(), masks=False)
+        return None if found is None else found[0]
+
+    def predict_systems(
+        self,
+        models: Sequence[LongTailDetector],
+        data: DetectionData,
+        recipe: Recipe,
+        processes: Processes,
+        *,
+        masks: bool,
+    ) -> list[Detections] | None:
+        """What each of several systems with the same frozen weights finds in every image.
+
+        Args:
+            models: The detectors, on one device; left in the mode they were in.
+            data: The images.
+            recipe: Of one of the runs, for loading images.
+            processes: This process among others that do their share.
+            masks: Whether to open the images and give detections masks: the trunk sees each image once for all systems.
+
+        Returns:
+            Detections of each system; ``None`` in all processes but the first.
+        """
+
+        def detect(
+            known: ProposalFeatures, size: tuple[int, int], maps: dict[str, Tensor] | None
+        ) -> list[dict[str, Tensor]]:
+            return [detections_of_known(model, known, size, maps) for model in models]
+
+        modes = [model.training for model in models]
+        for model in models:
+            model.eval()
+        found = self._all(models[0], data, recipe if masks else None, processes, detect, systems=len(models))
+        for model, mode in zip(models, modes, strict=True):
+            model.train(mode)
+        return found
+
+    def predict_values(
+        self, model: LongTailDetector, data: DetectionData, option: str, values: Sequence[float], processes: Processes
+    ) -> list[Detections] | None:
+        """Boxes of every image with each value of an option of the model's calibration.
+
+        Args:
+            model: The detector in evaluation mode, whose calibration is left with the last value.
+            data: The images, none of which is opened.
+            option: A number among the options of the calibration.
+            values: What to try.
+            processes: This process among others that do their share.
+
+        Returns:
+            Detections of each value; ``None`` in all processes but the first.
+        """
+        calibration = model.calibration
+        assert calibration is not None, "internal error: there is no calibration to search"
+
+        def detect(
+            known: ProposalFeatures, size: tuple[int, int], maps: dict[str, Tensor] | None
+        ) -> list[dict[str, Tensor]]:
+            found = []
+            for value in values:
+                calibration.choose(option, value)
+                found.append(detections_of_known(model, known, size, maps))
+            return found
+
+        model.eval()
+        return self._all(model, data, None, processes, detect, systems=len(values))
+
+    def _all(
+        self,
+        model: LongTailDetector,
+        data: DetectionData,
+        opening: Recipe | None,
+        processes: Processes,
+        detect: Detect,
+        *,
+        systems: int,
+    ) -> list[Detections] | None:
+        """What each system finds in all images, in the order of the file; at the first process.
+
+        With ``opening``, the recipe by which images are loaded, the systems are given feature maps too.
+        """
+        rows = processes.share(list(range(len(data.file.image_ids))))
+        device = next(model.parameters()).device
+        own = [Found({}, {}) for _ in range(systems)]
+        images = repeat(None) if opening is None else _images(data, rows, opening)
+        with torch.inference_mode(), Bar("evaluating") if processes.is_first else nullcontext(SILENT) as bar:
+            for done, (row, image) in enumerate(zip(rows, images, strict=False), 1):
+                processes.check()
+                image_id, (known, size) = int(data.file.image_ids[row]), self.proposals(row, device)
+                maps = None if image is None else trunk_maps(model, as_input(image, device))
+                for found, detection in zip(own, detect(known, size, maps), strict=True):
+                    found.images[image_id] = _columns(image_id, detection, size, data.ids)
+                bar(done, len(rows))
+        parts = processes.gather(pack(own))
+        if parts is None:
+            return None
+        shares = [unpack(part, list[Found]) for part in parts]
+        return [merge(of_system, data.file.image_ids).detections() for of_system in zip(*shares, strict=True)]
+
+    def proposals(self, row: int, device: torch.device) -> tuple[ProposalFeatures, tuple[int, int]]:
+        """Proposals of an image with their features, and its height and width as stored.
+
+        Args:
+            row: Of the image in the file.
+            device: Where to.
+        """
+        found = self.cache.find(row)
+
+        def column(name: str) -> Any:
+            return torch.from_numpy(np.array(found.columns[name][found.candidates])).to(device)
+
+        size, original = (found.columns[name][found.version].tolist() for name in (layout.SIZES, layout.ORIGINALS))
+        return ProposalFeatures(column(layout.BOXES), column(layout.FEATURES), tuple(size)), tuple(original)
+
+    def describe(self) -> str:
+        """A line for the log of a run."""
+        return f"evaluation from {self.cache.path}: of boxes; lt-train eval measures masks too"
+
+
+def _images(data: DetectionData, rows: Sequence[int], recipe: Recipe) -> Iterator[Tensor]:
+    """Pixels of the images, uint8 [3, H, W]."""
+    for batch in loaded_images(ImageList.of(data), [[row] for row in rows], recipe.data.workers):
+        for _, image in batch:
+            if not isinstance(image, Tensor):
+                raise image
+            yield image
+
+
+def _columns(
+    image_id: int, detection: dict[str, Tensor], size: tuple[int, int], category_ids: CategoryIds
+) -> ImageDetections:
+    height, width = size
+    columns = model_detections(image_id, detection, height=height, width=width, category_ids=category_ids)
+    return ImageDetections(width, height, columns)
+
+
+def open_validation(
+    features: Path, recipe: Recipe, data: DetectionData, model: LongTailDetector, processes: Processes
+) -> KnownValidation:
+    """Opens the features of validation images; all processes come here.
+
+    Args:
+        features: What ``lt-train cache --out`` was given.
+        recipe: Of the run that is evaluated.
+        data: What it is evaluated on.
+        model: The detector.
+        processes: This process among others.
+
+    Raises:
+        DataError: They are not whole, or are of other weights, images or geometry.
+        RecipeError: A calibration looks at feature maps, or the features of such a detector are not kept.
+    """
+    refuse_other_detectors(model, recipe)
+    refuse_maps(model, features)
+    cache = open_cache(features, "val", processes)
+    check_same(str(cache.path), cache.manifest, made_of(model, recipe, data, None))
+    return KnownValidation(cache)
+
+
+def refuse_maps(model: LongTailDetector, features: Path) -> None:
+    """Refuses a calibration that looks at pooled feature maps.
+
+    Raises:
+        RecipeError: It does.
+    """
+    if model.calibration is not None and model.calibration.features == "conv":
+        raise RecipeError(
+            f"--from-features {features}: calibration.features=conv looks at pooled feature maps, which are not kept; "
+            "set calibration.features=fc, or leave --from-features out"
+        )

@@ -1,0 +1,348 @@
+"""Training from features: samples in place of images, and the losses of a batch of them.
+
+A sample holds what the direct path would have after sampling and the fully connected layers: the same draw by the same
+key over the candidates whose features are kept. With all of them kept it is the same draw.
+
+Shapes: A candidates of an image, R regions drawn of it, D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from lt_data.errors import DataError, RecipeError
+from lt_train.data.dataset import DetectionDataset
+from lt_train.data.plan import Draw
+from lt_train.data.share import blank_target
+from lt_train.data.target import Target
+from lt_train.detectors import LongTailDetector
+from lt_train.detectors.region_features import KnownRegions
+from lt_train.detectors.roi_heads import Regions
+from lt_train.detectors.sampling import BoxSampler, image_seeds
+from lt_train.features import layout
+from lt_train.features.evaluation import KnownValidation, open_validation
+from lt_train.features.made_of import check_same, made_of, refuse_other_detectors
+from lt_train.features.reading import Cache, open_cache
+from lt_train.features.sizes import shown_bytes
+from lt_train.processes import Processes
+from lt_train.recipe.sections import Recipe
+from lt_train.runs.data import RunData
+
+# what may be trained: nothing in front of it is
+PARTS = ("classifier", "scale")
+# share of the free memory of a GPU that features may take
+GPU_SHARE = 0.8
+
+Which = Literal["sampled", "proposals", "ground-truth"]
+
+
+class Sample(NamedTuple):
+    """Regions of an image.
+
+    Attributes:
+        labels: [R] int64 in 0..C.
+        matched: [R] int64, index of the ground truth.
+        positives: How many of them stand for an object; these come first.
+        rows: [R] int64, where their features are: in the shard, or in the whole cache where the GPU has all of it.
+        hidden: [R, D]; ``None`` where the GPU has the features already.
+    """
+
+    labels: Tensor
+    matched: Tensor
+    positives: int
+    rows: Tensor
+    hidden: Tensor | None
+
+
+class KnownDataset(Dataset[tuple[Sample, Target]]):
+    """Samples of the images of a training set, asked for by the same draws as those of ``DetectionDataset``.
+
+    Args:
+        images: Gives objects, keys and flips; no file of it is opened.
+        cache: Features of the same images.
+        sampler: Draws the regions.
+        which: The regions wanted: what training draws, its foreground, or the ground truth.
+        with_features: Whether samples hold their features.
+    """
+
+    def __init__(
+        self,
+        images: DetectionDataset,
+        cache: Cache,
+        sampler: BoxSampler,
+        *,
+        which: Which = "sampled",
+        with_features: bool = True,
+    ) -> None:
+        self.images = images
+        self.cache = cache
+        self.sampler = sampler
+        self.which = which
+        self.with_features = with_features
+
+    def __getitem__(self, draw: Draw) -> tuple[Sample, Target]:
+        """The sample of a draw.
+
+        Raises:
+            DataError: The image could not be read when the features were made.
+        """
+        found = self.cache.find(draw.row, flipped=self.images.is_flipped(draw))
+        target = self.images.target(draw)
+        if not found.columns[layout.READABLE][found.version]:
+            raise DataError(
+                f"image {target['image_id']}: could not be read when {self.cache.path} was made; set "
+                "data.on_bad_image=skip, or mend it and make the features again"
+            )
+        labels = _tensor(found.columns[layout.LABELS][found.candidates])
+        matched = _tensor(found.columns[layout.MATCHED][found.candidates])
+        kept = _tensor(found.columns[layout.PLACES][found.kept])
+        places, positives = self._chosen(labels, kept, target)
+        own = labels[places]
+        if self.which == "ground-truth":
+            # of two objects with the same box each has its own label
+            own = target["labels"]
+        rows = torch.searchsorted(kept, places) + found.kept.start
+        if not self.with_features:
+            return Sample(own, matched[places], positives, rows + self.cache.first_rows[found.shard], None), target
+        hidden = torch.from_numpy(np.asarray(found.columns[layout.FEATURES][rows.numpy()]))
+        return Sample(own, matched[places], positives, rows, hidden), target
+
+    def _chosen(self, labels: Tensor, kept: Tensor, target: Target) -> tuple[Tensor, int]:
+        """Positions of the regions among the candidates, those of objects first, and how many these are."""
+        if self.which == "ground-truth":
+            number = len(target["labels"])
+            return torch.arange(len(labels) - number, len(labels)), number
+        # a candidate without features is not drawn
+        drawn = torch.full_like(labels, -1)
+        drawn[kept] = labels[kept]
+        (places,), (positives,) = self.sampler.places([drawn], image_seeds([target], "roi"))
+        return (places[:positives] if self.which == "proposals" else places), positives
+
+
+def _tensor(column: Any) -> Tensor:
+    return torch.from_numpy(np.asarray(column, np.int64))
+
+
+class HasTrained(Protocol):
+    """What a training has that takes the gradients of losses."""
+
+    trained: nn.Module
+
+
+class KnownTraining:
+    """The features of a run's training images, and of its validation images if they are kept.
+
+    Args:
+        cache: Of the training images.
+        dataset: Their samples.
+        validation: Features of the validation images, or ``None``.
+        device: Where the run computes.
+        resident: All features [all, D] on the GPU, if they fit.
+    """
+
+    def __init__(
+        self,
+        cache: Cache,
+        dataset: KnownDataset,
+        validation: KnownValidation | None,
+        device: torch.device,
+        resident: Tensor | None,
+    ) -> None:
+        self.cache = cache
+        self.dataset = dataset
+        self.validation = validation
+        self.device = device
+        self.resident = resident
+
+    def losses_of(self, state: HasTrained, samples: list[Sample], targets: list[Target]) -> dict[str, Tensor]:
+        """Losses of a forward pass; of a process without any image in it those of no region.
+
+        Args:
+            state: Of the run.
+            samples: One an image.
+            targets: Likewise.
+        """
+        if not samples:
+            none = torch.zeros(0, dtype=torch.int64)
+            samples = [Sample(none, none, 0, none, torch.zeros(0, self.cache.manifest.features))]
+            targets = [blank_target("none")]
+        losses: dict[str, Tensor] = state.trained(self.known(samples), targets)
+        return losses
+
+    def samples(self, which: Which) -> KnownDataset:
+        """Samples of other regions of the same images."""
+        own = self.dataset
+        return KnownDataset(own.images, self.cache, own.sampler, which=which, with_features=own.with_features)
+
+    def known(self, samples: Sequence[Sample]) -> KnownRegions:
+        """The regions of a batch, on the device."""
+        if self.resident is not None:
+            hidden = self.resident[torch.cat([sample.rows for sample in samples]).to(self.device, non_blocking=True)]
+        else:
+            parts = [sample.hidden for sample in samples if sample.hidden is not None]
+            hidden = torch.cat(parts).to(self.device, non_blocking=True)
+        labels, matched = (
+            [column.to(self.device, non_blocking=True) for column in columns]
+            for columns in ([s.labels for s in samples], [s.matched for s in samples])
+        )
+        positives = tuple(sample.positives for sample in samples)
+        return KnownRegions(hidden, Regions([], labels, matched, [], positives))
+
+    def describe(self) -> list[str]:
+        """Lines for the log of a run."""
+        manifest = self.cache.manifest
+        kept = "all regions" if manifest.pool is None else f"{manifest.pool:,} regions"
+        place = "in the memory of the GPU" if self.resident is not None else "read as they are needed"
+        lines = [
+            f"features from {self.cache.path}: {kept} of an image in {manifest.dtype}, {shown_bytes(manifest.size)} "
+            f"{place}; no image is opened in training"
+        ]
+        if self.validation is not None:
+            lines.append(self.validation.describe())
+        return lines
+
+
+def refuse_other_parts(recipe: Recipe, features: Path) -> None:
+    """Refuses a run that trains what the features come from.
+
+    Raises:
+        RecipeError: It does.
+    """
+    if recipe.train not in PARTS:
+        raise RecipeError(
+            f"--from-features {features}: train={recipe.train} trains what the features come from; allowed are "
+            f"{' and '.join(f'train={part}' for part in PARTS)}, with a method such as bags or crt; else leave "
+            "--from-features out"
+        )
+
+
+def open_training(
+    features: Path, recipe: Recipe, data: RunData, model: LongTailDetector, processes: Processes
+) -> KnownTraining:
+    """Opens the features of a run; all processes come here.
+
+    Args:
+        features: What ``lt-train cache --out`` was given.
+        recipe: Of the run.
+        data: Its data.
+        model: With its first weights, on its device.
+        processes: This process among others.
+
+    Raises:
+        DataError: The features are not whole, or are of other weights, data, geometry or flips.
+        RecipeError: The features of such a run cannot be kept.
+    """
+    refuse_other_detectors(model, recipe)
+    _refuse_others_trained(model, features)
+    cache = open_cache(features, "train", processes)
+    where, flip = str(cache.path), recipe.data.flip
+    check_same(where, cache.manifest, made_of(model, recipe, data.train, data.dataset))
+    wanted = {False: flip < 1, True: flip > 0}
+    lacking = [flipped for flipped, needed in wanted.items() if needed and flipped not in cache.manifest.flips]
+    if lacking:
+        kind = "mirrored" if lacking[0] else "upright"
+        fix = "0" if lacking[0] else "1"
+        raise DataError(
+            f"{where}: holds no {kind} images, and data.flip={flip:g} wants them; set data.flip={fix}, or make "
+            "features of a run with that data.flip"
+        )
+    validation = None
+    if data.val is not None and (features / "val" / layout.MANIFEST).is_file():
+        validation = open_validation(features, recipe, data.val, model, processes)
+    device = next(model.parameters()).device
+    resident = _resident(cache, device)
+    dataset = KnownDataset(data.dataset, cache, model.roi_heads.fg_bg_sampler, with_features=resident is None)
+    return KnownTraining(cache, dataset, validation, device, resident)
+
+
+def _refuse_others_trained(model: LongTailDetector, features: Path) -> None:
+    """Refuses a detector with trained weights beside its classifier."""
+    own = tuple(f"{name}." for name in model.classifiers())
+    others = [name for name, weight in model.named_parameters() if weight.requires_grad and not name.startswith(own)]
+    if others:
+        raise RecipeError(
+            f"--from-features {features}: {others[0]} is trained, and features lead to the classifier alone; leave "
+            "--from-features out"
+        )
+
+
+def _resident(cache: Cache, device: torch.device) -> Tensor | None:
+    """All features on the GPU, where they leave room for the rest."""
+    manifest = cache.manifest
+    if device.type != "cuda" or manifest.size > GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
+        return None
+    return load_features(cache, device)
+
+
+def load_features(cache: Cache, device: torch.device) -> Tensor:
+    """All features of a cache, [all, D], on a device; a shard at a time is in ordinary memory.
+
+    Args:
+        cache: Of training images.
+        device: Where to.
+    """
+    manifest, rows = cache.manifest, cache.first_rows
+    found = torch.empty(rows[-1], manifest.features, dtype=getattr(torch, manifest.dtype), device=device)
+    for number, (first, end) in enumerate(pairwise(rows)):
+        found[first:end] = torch.from_numpy(np.array(cache.shard(number)[layout.FEATURES]))
+    return found
+
+
+class _Features(msgspec.Struct):
+    path: str
+    sha256: str
+
+
+class _Record(msgspec.Struct):
+    features: _Features | None = None
+
+
+def features_to_record(known: KnownTraining | None) -> dict[str, Any]:
+    """What ``data.json`` has of the features that a run is trained from."""
+    if known is None:
+        return {}
+    return {"features": {"path": str(known.cache.path.parent), "sha256": digest_of(known.cache)}}
+
+
+def digest_of(cache: Cache) -> str:
+    """One digest of all that a cache holds."""
+    return layout.digest_of(cache.manifest)
+
+
+def check_same_features(record: Path, known: KnownTraining | None) -> None:
+    """Refuses to go on with other features than a run was begun with.
+
+    Args:
+        record: The ``data.json`` of the run.
+        known: The features now, if any.
+
+    Raises:
+        DataError: It was begun with others.
+    """
+    try:
+        was = msgspec.json.decode(record.read_bytes(), type=_Record).features
+    except (OSError, ValueError) as error:
+        raise DataError(f"{record}: cannot be read ({error}); put it back") from None
+    if was is None and known is not None:
+        raise DataError(
+            f"--resume: the run was begun with images, and goes on with them; leave out --from-features "
+            f"{known.cache.path.parent}"
+        )
+    if was is not None and known is None:
+        raise DataError(
+            f"--resume: the run was begun with features; give --from-features {was.path}, or start a new run"
+        )
+    if was is not None and known is not None and was.sha256 != digest_of(known.cache):
+        raise DataError(
+            f"--resume: the features are not those that the run was begun with (sha256 differs), which were in "
+            f"{was.path}; give those, or start a new run"
+        )

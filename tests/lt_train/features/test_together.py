@@ -1,0 +1,56 @@
+"""Several processes: the bytes of one, and its steps."""
+
+import json
+from functools import partial
+
+import pytest
+import torch
+
+from lt_train.engine.fit import fit_together
+from lt_train.features import cache as making
+from lt_train.features.cache import cache_together
+from lt_train.processes import run_together
+from lt_train.runs.checkpoint import load_checkpoint
+from lt_train.runs.directory import RunDir
+from tests.lt_train.several import start
+
+# of 12 images the second step of an epoch has two: one micro-batch, and a process without any image
+OPTIONS = (
+    *("method=bags-train-cls", "optim.batch=10", "optim.base_batch=10", "optim.micro_batch=5"),
+    *("schedule.iterations=4", "schedule.decay=[]"),
+)
+
+
+def five_a_shard(size):
+    return 5
+
+
+def make_and_train(run, out, recipe):
+    """Features and a classifier trained from them, in a process among others."""
+    making.images_per_shard = five_a_shard
+
+    def work(processes):
+        for part in ("train", "val"):
+            cache_together(run, out / "features", processes, part=part, device="cpu")
+        fit_together(recipe, out / "run", processes, init_from=run, from_features=out / "features")
+        return "done"
+
+    return run_together(work)
+
+
+def files(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.glob("*/shard-*/*"))}
+
+
+def test_two_processes_write_the_bytes_of_one_and_take_its_steps(softmax_run, tiny_recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(making, "images_per_shard", five_a_shard)
+    recipe = tiny_recipe(*OPTIONS)
+    make_and_train(softmax_run.path, tmp_path / "1", recipe)
+    assert start(2, partial(make_and_train, softmax_run.path, tmp_path / "2", recipe)) == ["'done'", "None"]
+    assert len(list(tmp_path.glob("2/features/train/shard-*"))) == 3
+    assert files(tmp_path / "2" / "features") == files(tmp_path / "1" / "features")
+    first, second = (json.loads((tmp_path / world / "run/eval/metrics.json").read_text()) for world in ("1", "2"))
+    assert second["bbox"]["AP"] == pytest.approx(first["bbox"]["AP"], abs=1e-3)
+    one, two = (load_checkpoint(RunDir(tmp_path / world / "run").last)["model"] for world in ("1", "2"))
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-6, msg=name)

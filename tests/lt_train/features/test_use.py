@@ -1,0 +1,165 @@
+"""Using features: evaluation, calibrations, going on, and what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from cli.train import main
+from lt_data.errors import DataError, RecipeError
+from lt_train.engine.calibrate import calibrate_run
+from lt_train.engine.calibration_search import Search
+from lt_train.engine.fit import fit
+from lt_train.engine.interrupts import Interrupted
+from lt_train.evaluation.measure import Choices
+from lt_train.features import evaluation
+from lt_train.features.systems import evaluate_from_features, evaluate_systems
+from lt_train.inference.evaluate_run import evaluate_run
+from tests.lt_train.engine.reading_runs import weights
+from tests.lt_train.engine.stepping import interrupt_in_step
+
+
+def predictions(folder):
+    return json.loads((folder / "predictions.json").read_text())
+
+
+def assert_same_boxes(found, wanted):
+    assert [(p["image_id"], p["category_id"]) for p in found] == [(p["image_id"], p["category_id"]) for p in wanted]
+    for name in ("bbox", "score"):
+        np.testing.assert_allclose([p[name] for p in found], [p[name] for p in wanted], rtol=1e-4, atol=1e-4)
+
+
+def test_evaluation_equals_that_of_the_network(softmax_run, bags_run, exact, tiny_pool, tmp_path):
+    """Of the baseline, and of BAGS, whose classifier came later."""
+    boxes = Choices(boxes_only=True)
+    evaluate_run(softmax_run.path, choices=boxes, out=tmp_path / "direct")
+    asked = ["eval", str(softmax_run.path), "--boxes-only", "--out", str(tmp_path / "known")]
+    done = CliRunner().invoke(main, [*asked, "--from-features", str(exact)])
+    assert done.exit_code == 0, done.output
+    assert_same_boxes(predictions(tmp_path / "known"), predictions(tmp_path / "direct"))
+    first, second = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("direct", "known"))
+    assert first["bbox"]["AP"] == pytest.approx(second["bbox"]["AP"])
+
+
+def test_several_systems_are_evaluated_in_one_pass(softmax_run, exact, tiny_recipe, tmp_path, monkeypatch):
+    """With their masks, for which the trunk sees every image once."""
+    recipe = tiny_recipe("method=crt", "schedule.iterations=2", "schedule.decay=[]")
+    crt = fit(recipe, tmp_path / "crt", init_from=softmax_run.path, from_features=exact)
+    evaluate_run(crt.path, out=tmp_path / "direct")
+    original, seen = evaluation.trunk_maps, []
+    monkeypatch.setattr(evaluation, "trunk_maps", lambda *given: (seen.append(1), original(*given))[1])
+    (_, first), (second, out) = evaluate_systems([softmax_run.path, crt.path], exact)
+    assert len(seen) == 12
+    assert out == crt.evaluation
+    wanted = json.loads((tmp_path / "direct" / "metrics.json").read_text())
+    for kind in ("bbox", "segm"):
+        assert second.metrics[kind]["AP"] == pytest.approx(wanted[kind]["AP"], abs=1e-6)
+    assert predictions(out) == predictions(tmp_path / "direct") != predictions(first)
+    seen.clear()
+    alone = CliRunner().invoke(main, ["eval", str(crt.path), "--from-features", str(exact)])
+    assert alone.exit_code == 0, alone.output
+    assert len(seen) == 12
+    assert predictions(out) == predictions(tmp_path / "direct")
+
+
+@pytest.mark.parametrize(
+    ("method", "overrides"),
+    [
+        ("ncm-fc", ()),
+        ("ncm-fc", ("calibration.features=fc-relu", "calibration.boxes=proposals", "data.val=null")),
+        ("logn", ("data.val=null",)),
+    ],
+)
+def test_calibrations_are_those_of_the_direct_way(softmax_run, exact, tmp_path, method, overrides):
+    direct = calibrate_run(softmax_run.path, method, tmp_path / "direct", overrides=overrides)
+    known = calibrate_run(softmax_run.path, method, tmp_path / "known", overrides=overrides, from_features=exact)
+    wanted, found = weights(direct), weights(known)
+    assert any(name.startswith("roi_heads.calibration.") for name in wanted)
+    for name in wanted:
+        torch.testing.assert_close(found[name], wanted[name], rtol=1e-4, atol=1e-5, msg=name)
+    if not overrides:
+        # scores are close to each other, so that their order hangs on rounding
+        boxes = [json.loads((run.evaluation / "metrics.json").read_text())["bbox"] for run in (direct, known)]
+        assert boxes[1]["AP"] == pytest.approx(boxes[0]["AP"], abs=1e-3)
+
+
+def test_search_from_features(softmax_run, exact, tmp_path):
+    search = Search("tau", (0.0, 1.0))
+    direct = calibrate_run(softmax_run.path, "tau-norm", tmp_path / "direct", search=search)
+    known = calibrate_run(softmax_run.path, "tau-norm", tmp_path / "known", search=search, from_features=exact)
+    assert (known.report / "search.csv").read_text() == (direct.report / "search.csv").read_text()
+
+
+def test_a_run_goes_on_from_the_same_features_alone(softmax_run, exact, tiny_recipe, tmp_path, monkeypatch):
+    recipe = tiny_recipe("method=crt", "schedule.iterations=4", "schedule.decay=[]", "eval.every=2")
+    whole = fit(recipe, tmp_path / "whole", init_from=softmax_run.path, from_features=exact)
+    assert f"evaluation from {exact / 'val'}: of boxes" in whole.log.read_text()
+    metrics = json.loads((whole.evaluation / "metrics.json").read_text())
+    assert "segm" not in metrics
+    run = tmp_path / "stopped"
+    restore = interrupt_in_step(monkeypatch, 3)
+    with pytest.raises(Interrupted):
+        fit(recipe, run, init_from=softmax_run.path, from_features=exact)
+    restore()
+    with pytest.raises(DataError, match=f"begun with features; give --from-features {exact}"):
+        fit(recipe, run, resume=True)
+    again = fit(recipe, run, resume=True, from_features=exact)
+    for name, value in weights(whole).items():
+        assert (weights(again)[name] == value).all(), name
+
+
+def test_what_features_do_not_fit_is_one_line(softmax_run, exact, tiny_recipe, tmp_path):
+    other = fit(tiny_recipe("seed=3", "data.val=null", "schedule.iterations=1"), tmp_path / "other")
+    options = ("method=crt", "data.val=null")
+    larger = (*options, "model.max_size=80", "model.min_size=80")
+    cases = (
+        (RecipeError, ("method=softmax",), softmax_run, "train=all trains what the features come from"),
+        (RecipeError, ("train=head", "method=softmax"), softmax_run, "train=head trains what"),
+        (DataError, options, other, "made with frozen weights sha256"),
+        (DataError, larger, softmax_run, "made with size of images model.min_size=64 model.max_size=64, the run has"),
+        (RecipeError, (*options, "model.min_size=[48,64]"), softmax_run, "kept in one size, set for example"),
+        (DataError, (*options, "data.classes_below=3"), softmax_run, "made with images sha256"),
+        (DataError, (*options, "data.exif=apply"), softmax_run, "made with image reading"),
+    )
+    for kind, overrides, start, says in cases:
+        with pytest.raises(kind, match=says) as refused:
+            fit(tiny_recipe(*overrides), tmp_path / "run", init_from=start.path, from_features=exact)
+        assert len(refused.value.problems) == 1
+        assert not (tmp_path / "run").exists()
+    with pytest.raises(RecipeError, match="calibration.features=conv looks at pooled feature maps"):
+        calibrate_run(softmax_run.path, "ncm-conv", tmp_path / "run", from_features=exact)
+
+
+def test_flips_that_are_not_kept_and_damage_are_named(softmax_run, tiny_recipe, tmp_path):
+    upright = fit(tiny_recipe("data.flip=0", "data.val=null", "schedule.iterations=1"), tmp_path / "upright")
+    features = tmp_path / "features"
+    made = CliRunner().invoke(main, ["cache", str(upright.path), "--out", str(features), "--pool", "80"])
+    assert made.exit_code == 0, made.output
+    assert made.output.splitlines()[-1] == f"written: {features / 'train'}"
+    path = features / "train"
+    recipe = tiny_recipe("method=crt", "data.val=null")
+    with pytest.raises(DataError, match=r"holds no mirrored images, and data.flip=0.5 wants them; set data.flip=0"):
+        fit(recipe, tmp_path / "run", init_from=upright.path, from_features=features)
+    with pytest.raises(DataError, match="holds no features"):
+        evaluate_from_features(softmax_run.path, features, choices=Choices(boxes_only=True), out=tmp_path / "eval")
+    asked = [
+        "fit",
+        str(upright.recipe),
+        "--method",
+        "crt",
+        "--init-from",
+        str(upright.path),
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    done = CliRunner().invoke(main, [*asked, "--from-features", str(features)])
+    assert done.exit_code == 0, done.output
+    recipe = tiny_recipe("method=crt", "data.val=null", "data.flip=0")
+    damaged = path / "shard-00000" / "s0.labels.npy"
+    content = bytearray(damaged.read_bytes())
+    content[-1] ^= 1
+    damaged.write_bytes(content)
+    with pytest.raises(DataError, match="shard-00000 of 1 shards are damaged or missing; compute them again"):
+        fit(recipe, tmp_path / "again", init_from=upright.path, from_features=features)
