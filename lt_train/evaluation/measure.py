@@ -25,7 +25,7 @@ from lt_train.evaluation.directory import (
     write_evaluation,
 )
 from lt_train.evaluation.engines.choose import EngineName
-from lt_train.evaluation.engines.protocols import ProtocolChoice
+from lt_train.evaluation.engines.protocols import Protocol, ProtocolChoice
 from lt_train.evaluation.figures.average_precision import Evaluation, evaluate_checked
 from lt_train.evaluation.figures.confusion import LOWEST_SCORE, Confusion, confusion_of
 from lt_train.evaluation.figures.group_sets import evaluation_groups, needs_counts
@@ -74,7 +74,7 @@ class Measured:
         notes: What was read in another way than it is written, what of the annotations was not measured, and how images
             were found, one line each.
         warnings: What is odd about the inputs and changes what the figures mean, one line each.
-        confusion: What objects are taken for.
+        confusion: What objects are taken for, if that was asked for.
     """
 
     metrics: dict[str, Any]
@@ -97,6 +97,7 @@ def measure(
     train_counts: CategoryCounts | None = None,
     choices: Choices | None = None,
     stored_as: str = PREDICTIONS,
+    with_confusion: bool = False,
 ) -> Measured:
     """Measures predictions.
 
@@ -109,6 +110,7 @@ def measure(
         train_counts: Counts of the training set; r, c and f come from them where the annotation file states none.
         choices: How to measure.
         stored_as: Where the predictions will lie, from the directory of the evaluation.
+        with_confusion: Count what objects are taken for, too.
 
     Raises:
         DataError: Annotations or predictions that cannot be measured, or not by this protocol.
@@ -154,14 +156,12 @@ def measure(
             *_warnings(annotations, found, predictions, choices),
             *frequency_notes(annotations, counted=_frequencies(train_counts) is not None),
         ),
-        confusion=confusion_of(
-            found.truth,
-            found,
-            protocol=metrics["protocol"],
-            groups=groups,
-            lowest_score=choices.confusion_score,
-        ),
+        confusion=_confusion(found, metrics["protocol"], groups, choices) if with_confusion else None,
     )
+
+
+def _confusion(found: CheckedDetections, protocol: Protocol, groups: Sequence[Group], choices: Choices) -> Confusion:
+    return confusion_of(found.truth, found, protocol=protocol, groups=groups, lowest_score=choices.confusion_score)
 
 
 def _checked(
@@ -251,7 +251,13 @@ def evaluate_predictions(
     progress.step(f"measuring {predictions}")
     stored_as = str(Path(predictions).resolve())
     measured = measure(
-        file, Path(predictions), groups=chosen, train_counts=counts, choices=choices, stored_as=stored_as
+        file,
+        Path(predictions),
+        groups=chosen,
+        train_counts=counts,
+        choices=choices,
+        stored_as=stored_as,
+        with_confusion=out is not None,
     )
     measured = replace(measured, warnings=(*warnings, *measured.warnings))
     if out is not None:

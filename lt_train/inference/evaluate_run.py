@@ -187,6 +187,7 @@ def _measure_and_write(predicted: _Predicted, choices: Choices | None = None) ->
         groups=predicted.groups,
         train_counts=predicted.counts,
         choices=choices,
+        with_confusion=True,
     )
     write_evaluation(
         predicted.out,
