@@ -16,6 +16,7 @@ from torch.utils.data import Dataset, get_worker_info
 
 from lt_data.arrays import IntArray
 from lt_data.errors import DataError, LtError
+from lt_data.files.stuff_maps import read_stuff_map, stuff_path
 from lt_train.data.detection_data import DetectionData, clipped_boxes
 from lt_train.data.flat import FlatTexts, RowsOfImages, Segmentations
 from lt_train.data.images import fast_jpeg_decoder, read_image, resized_size
@@ -46,6 +47,7 @@ class DetectionDataset(Dataset[Sample]):
         max_size: Largest long side in pixels; only ``masks="runs"`` needs it.
         masks: What of the instances' masks targets hold: nothing, ``polygons`` (``InstanceMasks`` in the size of the
             image) or ``runs`` (``MaskRuns`` in the size that the detector resizes the image to).
+        stuff: Folder of the images' stuff maps, which targets hold then.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class DetectionDataset(Dataset[Sample]):
         short_sides: Sequence[int] = (),
         max_size: int | None = None,
         masks: MaskForm = "none",
+        stuff: Path | None = None,
     ) -> None:
         self.data = data
         self.rows = rows
@@ -66,6 +69,7 @@ class DetectionDataset(Dataset[Sample]):
         self.short_sides = short_sides
         self.max_size = max_size
         self.masks = masks
+        self.stuff = stuff
         self.boxes = torch.from_numpy(clipped_boxes(data.file).astype(np.float32))
         self.labels = torch.from_numpy(data.ids.to_labels(data.file.annotation_category_ids))
         self._image_of_row = torch.from_numpy(rows)
@@ -113,6 +117,9 @@ class DetectionDataset(Dataset[Sample]):
         target, key = self.target(draw), self._key(draw)
         if self.masks != "none":
             target["masks"] = self._masks(self._targets.of(image_row), (height, width), target["image_id"])
+        if self.stuff is not None:
+            stuff = read_stuff_map(stuff_path(self.stuff, Path(self._paths[image_row])), width=width, height=height)
+            target["stuff"] = torch.from_numpy(stuff)
         if self.short_sides:
             generator = keyed_generator(self.seed, "short-side", *key)
             target["short_side"] = self.short_sides[
@@ -168,11 +175,13 @@ class DetectionDataset(Dataset[Sample]):
 
 
 def flip_horizontally(image: Tensor, target: Target) -> Sample:
-    """Mirrors an image [3, H, W], its boxes, its regions to ignore and its masks."""
+    """Mirrors an image [3, H, W], its boxes, its regions to ignore, its masks and its stuff map."""
     flipped, width = target.copy(), image.shape[-1]
     flipped["boxes"] = _flipped_boxes(target["boxes"], width)
     if "ignore" in target:
         flipped["ignore"] = _flipped_boxes(target["ignore"], width)
+    if "stuff" in target:
+        flipped["stuff"] = target["stuff"].flip(-1)
     masks = target.get("masks")
     if isinstance(masks, InstanceMasks):
         flipped["masks"] = masks.flip_horizontal()

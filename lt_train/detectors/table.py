@@ -33,12 +33,16 @@ class Family:
         masks: Whether it has a mask branch.
         present: Beginnings of names of weights, each of which some weight of it has.
         absent: Beginnings of names that no weight of it has, and those of another family do.
+        model: ``module:class``, whose ``from_stock`` makes it of torchvision's model.
+        options: Keys of a recipe's ``model`` that it knows and others do not.
     """
 
     kind: str
     masks: bool
     present: tuple[str, ...]
     absent: tuple[str, ...] = ()
+    model: str = "lt_train.detectors.detector:LongTailDetector"
+    options: tuple[str, ...] = ()
 
     def has(self, names: Iterable[str]) -> bool:
         """Whether weights of these names are of it."""
@@ -105,10 +109,27 @@ class DetectorSpec:
 
 
 _SINGLE, _MASKS = "roi_heads.box_predictor.", "roi_heads.mask_"
+_STAGED, _STAGED_MASKS, _FLOW = "roi_heads.stages.", "roi_heads.stages.0.mask_", "roi_heads.stages.1.mask_head.flow."
+_CASCADE = "lt_train.detectors.cascade.detector:CascadeDetector"
 FAMILIES: Final[Mapping[str, Family]] = {
     "faster_rcnn": Family("Faster R-CNN", masks=False, present=(_SINGLE,), absent=(_MASKS,)),
     "mask_rcnn": Family("Mask R-CNN", masks=True, present=(_SINGLE, _MASKS)),
+    "cascade_rcnn": Family(
+        "Cascade R-CNN", False, (_STAGED,), (_STAGED_MASKS,), model=_CASCADE, options=("stage_scores",)
+    ),
+    "cascade_mask_rcnn": Family(
+        "Cascade Mask R-CNN", True, (_STAGED, _STAGED_MASKS), (_FLOW,), model=_CASCADE, options=("stage_scores",)
+    ),
+    "htc": Family(
+        "Hybrid Task Cascade",
+        masks=True,
+        present=(_STAGED, _STAGED_MASKS, _FLOW),
+        model="lt_train.detectors.cascade.htc:HTCDetector",
+        options=("stage_scores", "semantic"),
+    ),
 }
+# what the options of some families are where a detector does not have them
+ABSENT_OPTIONS: Final[Mapping[str, str]] = {"stage_scores": "logits", "semantic": "none"}
 
 
 def _resnet(body: str, blocks: int, shape: tuple[int, int], *, absent: str = "") -> Trunk:
@@ -195,6 +216,27 @@ def check_dcn(name: str, dcn: str) -> None:
             f"model.dcn: got {dcn}, and model.name={name} has no blocks of three convolutions; allowed with the trunks "
             f"{having}, or set model.dcn=none"
         )
+
+
+def family_options(name: str, given: Mapping[str, str]) -> dict[str, str]:
+    """Those of the options that a detector has.
+
+    Args:
+        name: Of a detector.
+        given: Values of all options that some family has.
+
+    Raises:
+        RecipeError: There is no such detector, or one is set that it does not have.
+    """
+    family = named_detector(name).family
+    for option, value in given.items():
+        if option not in family.options and value != ABSENT_OPTIONS[option]:
+            having = ", ".join(key for key, other in FAMILIES.items() if option in other.options)
+            raise RecipeError(
+                f"model.{option}: got {value}, and model.name={name} has no such part; allowed with the detectors "
+                f"{having}, or leave it out"
+            )
+    return {option: given[option] for option in family.options}
 
 
 def trunk_of_weights(weights: Mapping[str, Shaped]) -> str | None:

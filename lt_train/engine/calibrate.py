@@ -10,7 +10,6 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from lt_data.counts.categories import CategoryCounts
 from lt_data.errors import DataError, RecipeError
@@ -22,7 +21,6 @@ from lt_train.data.dataset import make_loader
 from lt_train.data.detection_data import box_centres
 from lt_train.data.images import as_input, on_device
 from lt_train.data.plan import Plan
-from lt_train.data.target import Target
 from lt_train.detectors import LongTailDetector, set_trainable
 from lt_train.engine.budget import write_trainable
 from lt_train.engine.calibration_search import Search, best_value, candidates
@@ -315,8 +313,7 @@ def _fit(
 ) -> list[str]:
     """What the calibration takes from classifier, boxes and one pass over the training images; notes."""
     calibration = _calibration_of(model)
-    for classifier in model.classifiers().values():
-        calibration.attach(classifier)
+    model.start_calibration()
     if calibration.wants_boxes:
         # every process looks at all of them: no image is opened
         centres, labels = box_centres(data.train, annotations_outside(data.train, data.held_out))
@@ -326,6 +323,7 @@ def _fit(
         batches = processes.share([list(batch) for step in one_pass.steps() for batch in step.batches])
         model.train()
         done, total = 0, sum(map(len, batches))
+        device = next(model.parameters()).device
         memory = named_memory("fitting", training_advice(recipe))
         with memory, Bar("fitting") if processes.is_first else nullcontext(SILENT) as bar:
             left_out = None if bad_images is None else bad_images.add
@@ -335,10 +333,12 @@ def _fit(
                 if not inputs:
                     continue
                 if known is None:
-                    labelled = _labelled(model, inputs, targets)
+                    model.fit_calibration(
+                        [as_input(image, device) for image in inputs], [on_device(target, device) for target in targets]
+                    )
                 else:
-                    labelled = known.labelled(model, inputs, calibration.features)
-                calibration.fit(*labelled)
+                    (part,) = calibration.parts
+                    part.fit(*known.labelled(model, inputs, calibration.features))
                 done += len(inputs)
                 bar(done, total)
         model.eval()
@@ -346,17 +346,6 @@ def _fit(
         for buffer in calibration.counted():
             buffer.copy_(summed(buffer))
     return calibration.finish()
-
-
-def _labelled(model: LongTailDetector, images: Sequence[Tensor], targets: Sequence[Target]) -> tuple[Tensor, Tensor]:
-    """Features and labels that the calibration is fitted on, of a batch of images."""
-    device, calibration = next(model.parameters()).device, _calibration_of(model)
-    return model.labelled_features(
-        [as_input(image, device) for image in images],
-        [on_device(target, device) for target in targets],
-        kind=calibration.features,
-        regions=calibration.regions,
-    )
 
 
 def _calibration_of(model: LongTailDetector) -> Calibration:

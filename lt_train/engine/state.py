@@ -22,7 +22,7 @@ from lt_data.errors import RecipeError
 from lt_train.data.bad_images import BadImages
 from lt_train.data.target import MaskForm
 from lt_train.detectors import LongTailDetector, set_trainable
-from lt_train.detectors.weights import HEAD, LoadReport
+from lt_train.detectors.weights import LoadReport
 from lt_train.engine.losses import Losses, TrainingStopped
 from lt_train.engine.optim import make_optimizer
 from lt_train.features.training import KnownTraining
@@ -60,6 +60,7 @@ class RunState:
         processes: This process among those that train together; all of their states are equal.
         trained: What is called for losses: the model, or what averages its gradients over the processes.
         masks: What of the instances' masks targets hold.
+        stuff: Whether targets hold a stuff map.
         bad_images: Images that this process left out since it started.
         unseen: How many of the held-out images, the first of them, neither this run nor one it came from has seen.
         features: What the run is trained from in place of images, or ``None``.
@@ -81,6 +82,7 @@ class RunState:
     notes: list[str] = field(default_factory=list)
     processes: Processes = field(default_factory=Processes)
     masks: MaskForm = "none"
+    stuff: bool = False
     bad_images: BadImages | None = None
     unseen: int = 0
     features: KnownTraining | None = None
@@ -94,11 +96,11 @@ class RunState:
         """Keeps what the head carries before a step; that a step went wrong is known after the next one has begun."""
         if self.model.head.carries_state:
             self.heads = {i: kept for i, kept in self.heads.items() if i == step - 1}
-            self.heads[step] = self.model.head.state()
+            self.heads[step] = self.model.head_state()
 
     def head_before(self, step: int) -> dict[str, Tensor]:
         """What the head carried before a step, by the names of the model; empty where that is what it has now."""
-        return {f"{HEAD}{name}": value for name, value in self.heads.get(step, {}).items()}
+        return self.heads.get(step, {})
 
     @contextmanager
     def gradients_stay(self) -> Iterator[None]:
@@ -196,6 +198,7 @@ def start_state(
         processes=processes or Processes(),
         masks=data.dataset.masks,
         unseen=unseen,
+        stuff=data.dataset.stuff is not None,
     )
 
 

@@ -26,8 +26,8 @@ from lt_train.data.share import blank_target
 from lt_train.data.target import Target
 from lt_train.detectors import LongTailDetector
 from lt_train.detectors.region_features import KnownRegions
-from lt_train.detectors.roi_heads import Regions
-from lt_train.detectors.sampling import BoxSampler, image_seeds
+from lt_train.detectors.regions.sampled import Regions
+from lt_train.detectors.regions.sampling import BoxSampler, image_seeds
 from lt_train.features import layout
 from lt_train.features.evaluation import KnownValidation, open_validation
 from lt_train.features.made_of import check_same, made_of, refuse_other_detectors

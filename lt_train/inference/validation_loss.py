@@ -84,7 +84,7 @@ def _of_batch(model: LongTailDetector, batch: Batch) -> Mapping[str, Tensor]:
     device = next(model.parameters()).device
     model.train()
     # no inference mode: tensors that a head puts in place of its own would be of no use in training
-    with torch.no_grad(), stored_statistics(model), model.head.state_kept():
+    with torch.no_grad(), stored_statistics(model), model.head_state_kept():
         losses: Mapping[str, Tensor] = model(
             [as_input(image, device) for image in images], [on_device(target, device) for target in targets]
         )

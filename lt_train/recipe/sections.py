@@ -6,7 +6,7 @@ fills the keys that neither names, then the whole is validated. Paths are relati
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -18,17 +18,17 @@ from lt_data.groups import are_edges
 from lt_train.calibration import CalibrationOptions
 from lt_train.calibration.options import NoCalibration
 from lt_train.data.sampler_options import SamplerOptions, ShuffleSampler
-from lt_train.detectors.table import DCN, check_dcn, named_detector
+from lt_train.detectors.table import family_options, named_detector
 from lt_train.heads import HeadOptions
 from lt_train.heads.softmax.options import SoftmaxOptions
 from lt_train.options.errors import closest
 from lt_train.options.section import Edges, Section
-from lt_train.recipe.evaluating import EvalSection
+from lt_train.recipe.eval_section import EvalSection
 from lt_train.recipe.method import Variant
 from lt_train.recipe.methods import METHODS
-from lt_train.recipe.other_names import OTHER_METHODS, OTHER_VALUES
+from lt_train.recipe.model_section import ModelSection, SecondHeadSection
+from lt_train.recipe.other_names import OTHER_METHODS
 
-Side = Annotated[int, Field(ge=32, le=10_000)]
 Part = Literal["all", "head", "head+reg", "classifier", "scale", "calibrated", "none"]
 TrackerName = Literal["tensorboard", "wandb"]
 # steps; the warm-up of the released code of BAGS, whose runs have tens of thousands
@@ -50,9 +50,7 @@ def _bounds_or_file(value: Any, bounds: Callable[[Any], Any]) -> Any:
 
 if TYPE_CHECKING:
     Groups = tuple[int, ...] | Path | None
-    Dcn = str
 else:
-    Dcn = Literal[*DCN]
     Groups = Annotated[Edges, WrapValidator(_bounds_or_file), PlainSerializer(lambda value: value)]
 
 
@@ -78,10 +76,18 @@ class Files(Section):
     images: Path = Field(description="Folder that the file names are relative to.")
 
 
+class TrainFiles(Files):
+    """What is trained on."""
+
+    stuff: Path | None = Field(
+        None, description="Folder of COCO-Stuff's PNG maps, by the images' names; for model.semantic=stuff."
+    )
+
+
 class DataSection(Section):
     """What is trained on and evaluated on."""
 
-    train: Files
+    train: TrainFiles
     val: Files | None = Field(None, description="Validation data; without it there is no evaluation and no best.")
     groups: Groups = Field(
         None,
@@ -117,94 +123,6 @@ class DataSection(Section):
     def reading(self) -> ImageReading:
         """How image files are read."""
         return ImageReading(None if self.image_range == "auto" else self.image_range, self.exif)
-
-
-class ModelSection(Section):
-    """Detector and its test settings."""
-
-    name: str = Field("mask_rcnn_r50_fpn", description="Detector and trunk.")
-    weights: str = Field("none", description="none, imagenet, coco, or a file.")
-    num_detections: int = Field(300, ge=1, description="Detections kept per image.")
-    score_threshold: float = Field(0.001, ge=0, lt=1, description="Detections below are dropped.")
-    pre_nms_topk: int = Field(10_000, ge=1, description="(region, class) pairs per image that enter NMS.")
-    min_size: tuple[Side, ...] = Field((800,), min_length=1, description="Short side in pixels; several: drawn.")
-    max_size: int = Field(1333, ge=32, description="Longest side in pixels.")
-    min_size_range: tuple[Side, Side] | None = Field(
-        None, description="Smallest and largest short side in training: any whole number between them is drawn."
-    )
-    test_min_size: Side | None = Field(None, description="Short side at test; null: the last of min_size.")
-    test_max_size: int | None = Field(None, ge=32, description="Longest side at test; null: max_size.")
-    dcn: Dcn = Field("none", description="Deformable convolutions in the trunk's last three stages, or none.")
-    mask_target: Literal["exact", "polygon"] = Field(
-        "exact", description="Targets of the mask loss: shares as torchvision's, or 0 and 1 drawn from polygons."
-    )
-
-    @field_validator("name")
-    @classmethod
-    def _known_detector(cls, value: str) -> str:
-        try:
-            named_detector(value, OTHER_VALUES)
-        except RecipeError as error:
-            # the key is said by whoever says what is wrong with a section
-            raise ValueError(error.problems[0].removeprefix("model.name: ")) from None
-        return value
-
-    @field_validator("min_size", mode="before")
-    @classmethod
-    def _one_is_a_list(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, int) else value
-
-    @field_validator("min_size_range")
-    @classmethod
-    def _ascending(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
-        if value is not None and value[0] > value[1]:
-            raise ValueError(f"got {list(value)}; the smaller side comes first, for example [{value[1]}, {value[0]}]")
-        return value
-
-    @model_validator(mode="after")
-    def _one_way_to_draw_sizes(self) -> ModelSection:
-        if self.min_size_range is not None and len(self.min_size) > 1:
-            raise ValueError(
-                f"min_size_range={list(self.min_size_range)} and min_size={list(self.min_size)} both say what training "
-                f"draws; allowed is one of them: set model.min_size_range=null, or model.min_size={self.min_size[-1]} "
-                "(the size at test)"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _blocks_to_deform(self) -> ModelSection:
-        try:
-            check_dcn(self.name, self.dcn)
-        except RecipeError as error:
-            raise ValueError(error.problems[0].removeprefix("model.")) from None
-        return self
-
-    @property
-    def short_sides(self) -> Sequence[int]:
-        """Short sides in pixels, one of which is drawn for each image in training."""
-        if self.min_size_range is None:
-            return self.min_size
-        smallest, largest = self.min_size_range
-        return range(smallest, largest + 1)
-
-    @property
-    def test_short_side(self) -> int:
-        """Short side in pixels at test."""
-        return self.min_size[-1] if self.test_min_size is None else self.test_min_size
-
-
-class SecondHeadSection(Section):
-    """A second classifier beside the detector's own (SimCal)."""
-
-    kind: Literal["none", "2fc-rand", "3fc-rand", "3fc-ft"] = Field(
-        "none",
-        description="Its layers, the last of which gives the logits: 2 or 3, with random weights, or 3 with those of "
-        "the detector's own head.",
-    )
-    below: int = Field(100, ge=1, description="Classes with fewer training instances take its scores.")
-    scores: Literal["dual", "calibrated", "original"] = Field(
-        "dual", description="Both heads, each for its classes; or one of them alone, to compare."
-    )
 
 
 class OptimSection(Section):
@@ -382,6 +300,11 @@ class Recipe(Section):
     def _evaluates_something(self) -> Recipe:
         if self.data.val is None:
             self.eval.refuse_without_data()
+        if self.eval.loss and self.data.train.stuff is not None and self.train == "all":
+            raise ValueError(
+                "eval.loss: got True with data.train.stuff, and validation data has no stuff maps to compute that loss "
+                "on; leave eval.loss out"
+            )
         return self
 
     @model_validator(mode="after")
@@ -401,6 +324,34 @@ class Recipe(Section):
             raise ValueError(
                 "sampler: 'bi-level' draws the class that a second head is trained on in an image, and there is none; "
                 "set method=simcal, or sampler=class-aware"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _parts_of_the_detector(self) -> Recipe:
+        try:
+            family_options(self.model.name, {"stage_scores": self.model.stage_scores, "semantic": self.model.semantic})
+        except RecipeError as error:
+            raise ValueError(error.problems[0]) from None
+        return self
+
+    @model_validator(mode="after")
+    def _stuff_maps(self) -> Recipe:
+        stuff, semantic = self.data.train.stuff, self.model.semantic == "stuff"
+        if stuff is not None and not semantic:
+            raise ValueError(
+                f"data.train.stuff: got {stuff}, and model.semantic=none looks at no stuff map; set "
+                "model.semantic=stuff and a model.name of htc, or leave it out"
+            )
+        if semantic and self.train == "all" and stuff is None:
+            raise ValueError(
+                "model.semantic: got stuff, and there are no stuff maps to train it on; set data.train.stuff to the "
+                "folder of COCO-Stuff's stuffthingmaps, or model.semantic=none"
+            )
+        if stuff is not None and self.data.exif == "apply":
+            raise ValueError(
+                "data.exif: got apply, and stuff maps are of the pixels as they are stored; set data.exif=ignore, or "
+                "model.semantic=none"
             )
         return self
 

@@ -6,6 +6,7 @@ Shapes: P recorded steps.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 
 _COLUMNS = 4
 # inches down of the panel of a total and of a row of parts
-_TOTAL, _PART = 3.2, 2.0
+_TOTAL, _ROW = 3.2, 2.0
+# a part of the loss; those of the stages of a cascade have the number of the stage in front
+_PART = re.compile(r"(s\d+\.)?loss_")
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -50,7 +53,7 @@ def loss_series(records: Sequence[Mapping[str, Any]], name: str) -> tuple[npt.ND
 
     Args:
         records: As ``read_metrics`` gives them.
-        name: ``loss`` or one that starts with ``loss_``.
+        name: ``loss``, or that of a part of it.
 
     Returns:
         Steps int64 and values float64, both of shape [P]; NaN where a value was not finite.
@@ -107,7 +110,7 @@ def loss_figure(runs: Mapping[str, Path], *, head_groups: Mapping[str, Sequence[
     problems = [f"{runs[name]}: no line has a loss" for name, lines in records.items() if not _losses(lines)]
     if problems or not runs:
         raise DataError(problems or "no run to draw: give at least one metrics.jsonl")
-    heights = [_TOTAL + _PART * _rows(lines) for lines in records.values()]
+    heights = [_TOTAL + _ROW * _rows(lines) for lines in records.values()]
     figure = new_figure(11, sum(heights))
     blocks = figure.subfigures(len(runs), 1, height_ratios=heights, squeeze=False)[:, 0]
     for i, (part, (run, lines)) in enumerate(zip(blocks, records.items(), strict=True)):
@@ -120,7 +123,7 @@ def _draw_run(
 ) -> None:
     """The panels of one run."""
     parts, rows = _parts(lines), _rows(lines)
-    grid = figure.add_gridspec(1 + rows, _COLUMNS, height_ratios=[_TOTAL] + [_PART] * rows)
+    grid = figure.add_gridspec(1 + rows, _COLUMNS, height_ratios=[_TOTAL] + [_ROW] * rows)
     total = figure.add_subplot(grid[0, :])
     _draw(total, lines, "loss", f"{plain(run)}: total loss", colour)
     total.set_xlabel("step")
@@ -135,16 +138,16 @@ def loss_title(name: str, groups: Sequence[str] = ()) -> str:
     """What a loss is called in a picture.
 
     Args:
-        name: As in ``metrics.jsonl``, for example ``loss_group_2``.
+        name: As in ``metrics.jsonl``, for example ``loss_group_2``; the number of a stage may stand in front.
         groups: Names of the groups of classes that the head has a loss for each; empty where they have no names.
     """
-    short = name.removeprefix("loss_")
+    stage, _, short = name.rpartition("loss_")
     number = short.removeprefix("group_")
     if number == short or not number.isdecimal():
-        return short
+        return f"{stage}{short}"
     if number == "0":
-        return "gate: object or background"
-    return f"group {number}" + (f": {groups[int(number) - 1]}" if int(number) <= len(groups) else "")
+        return f"{stage}gate: object or background"
+    return f"{stage}group {number}" + (f": {groups[int(number) - 1]}" if int(number) <= len(groups) else "")
 
 
 def _draw(axes: Axes, lines: Sequence[Mapping[str, Any]], name: str, title: str, colour: str) -> None:
@@ -178,7 +181,7 @@ def _rows(lines: Sequence[Mapping[str, Any]]) -> int:
 
 def _losses(records: Sequence[Mapping[str, Any]]) -> list[str]:
     """Names of the losses that any record with a total has, in order."""
-    names = (key for r in records if "loss" in r for key in r if key == "loss" or key.startswith("loss_"))
+    names = (key for r in records if "loss" in r for key in r if key == "loss" or _PART.match(key))
     return list(dict.fromkeys(names))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from lt_data.counts.repeat_factors import expected_copies
 from lt_data.errors import DataError
 from lt_data.files.pixels import AS_STORED, ImageReading
 from lt_data.files.reading import stamp_of
+from lt_data.files.stuff_maps import check_stuff_maps, read_stuff_map, stuff_path
 from lt_data.groups import Group
 from lt_train.data.dataset import DetectionDataset
 from lt_train.data.detection_data import (
@@ -124,6 +126,7 @@ def load_run_data(recipe: Recipe, groups_for: GroupsFor | None = None) -> RunDat
         short_sides=recipe.model.short_sides,
         max_size=recipe.model.max_size,
         masks=_mask_form(recipe),
+        stuff=_stuff_maps(recipe, train, rows),
     )
     notes = (*train.notes, *mask_notes, *notes, *own_notes, *data_notes(train, val), *(val.notes if val else ()))
     # the same file for both says the same of both
@@ -159,6 +162,22 @@ def _validation_samples(recipe: Recipe, val: ValidationData, trained: CategoryCo
 def needs_mask_targets(recipe: Recipe) -> bool:
     """Whether the mask loss is computed: its weights and all in front of them are trained only by ``train=all``."""
     return has_masks(recipe) and recipe.train == "all"
+
+
+def _stuff_maps(recipe: Recipe, train: DetectionData, rows: IntArray) -> Path | None:
+    """The folder of the stuff maps where they are learned, with one for each image; the first is looked at.
+
+    Raises:
+        DataError: Maps are missing, or the first is of another kind.
+    """
+    folder = recipe.data.train.stuff
+    if folder is None or recipe.train != "all":
+        return None
+    images = [train.paths[row] for row in rows.tolist()]
+    check_stuff_maps(folder, images)
+    for image, (width, height) in zip(images[:1], train.file.image_sizes[rows[:1]].tolist(), strict=True):
+        read_stuff_map(stuff_path(folder, image), width=int(width), height=int(height))
+    return folder
 
 
 def _mask_form(recipe: Recipe) -> MaskForm:

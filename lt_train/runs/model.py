@@ -62,6 +62,8 @@ def make_model(
         dcn=recipe.model.dcn,
         micro_batch_images=recipe.optim.micro_batch,
         mask_target=recipe.model.mask_target,
+        stage_scores=recipe.model.stage_scores,
+        semantic=recipe.model.semantic,
         generator=keyed_generator(recipe.seed, "weights"),
     )
     model.roi_heads.pooled_divisors = recipe.optim.divisors == "batch"

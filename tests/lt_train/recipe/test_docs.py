@@ -25,7 +25,8 @@ from lt_train.report.methods import _published_rows
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 BASE = "faster_rcnn_r50_fpn_lvis_v0.5"
-TEXTS = {name: (DOCS / f"{name}.md").read_text(encoding="utf-8") for name in ("methods", "more-methods", "training")}
+PAGES = ("methods", "more-methods", "training", "strong-models")
+TEXTS = {name: (DOCS / f"{name}.md").read_text(encoding="utf-8") for name in PAGES}
 # what stands for something of the reader's own
 PLACEHOLDERS = ("RECIPE", "RUN", "OUT", "...", "[KEY=VALUE]...", "KEY=VALUE")
 

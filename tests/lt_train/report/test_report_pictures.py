@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from lt_data.errors import DataError
-from lt_train.report.curves import loss_figure, loss_series, plot_loss_curves, read_metrics, smooth
+from lt_train.report.curves import loss_figure, loss_series, loss_title, plot_loss_curves, read_metrics, smooth
 from lt_train.report.group_bars import plot_group_ap
 from lt_train.report.prediction_grid import Found, Panel, plot_predictions
 from lt_train.report.search_curve import plot_search, search_figure
@@ -95,6 +95,12 @@ def test_losses_of_different_runs_never_share_a_panel(tmp_path: Path) -> None:
     plot_loss_curves(tmp_path / "one.png", {"softmax": short})
     plot_loss_curves(tmp_path / "two.png", {"softmax": short, "bags": long})
     assert size_of(tmp_path / "two.png")[1] > 1.9 * size_of(tmp_path / "one.png")[1]
+
+
+def test_stages_of_a_cascade_keep_their_number() -> None:
+    names = ("loss_mask", "s1.loss_classifier", "s2.loss_group_1", "s2.loss_group_0", "loss_group_9")
+    titles = ["mask", "s1.classifier", "s2.group 1: few", "s2.gate: object or background", "group 9"]
+    assert [loss_title(name, ["few"]) for name in names] == titles
 
 
 def test_curves_of_nothing_are_refused(tmp_path: Path) -> None:

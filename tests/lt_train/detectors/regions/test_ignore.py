@@ -12,7 +12,7 @@ from torchvision.models.detection.rpn import RegionProposalNetwork
 
 from lt_data.errors import DataError
 from lt_train.detectors import set_trainable
-from lt_train.detectors.ignore import has_regions, ignore_negatives, lies_in_region
+from lt_train.detectors.regions.ignore import has_regions, ignore_negatives, lies_in_region
 from lt_train.heads import HEADS
 from tests.lt_train.detectors.scenes import batch, scene, small
 
