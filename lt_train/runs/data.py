@@ -136,7 +136,7 @@ def load_run_data(recipe: Recipe, groups_for: GroupsFor | None = None) -> RunDat
 
 
 def _validation_samples(recipe: Recipe, val: ValidationData, trained: CategoryCounts) -> DetectionDataset:
-    """The validation images with targets as in training, not flipped and in the size in which they are looked at.
+    """The validation images with targets as in training, not flipped, with the short side of test.
 
     Raises:
         DataError: No image has a target, or masks cannot be trained on.
@@ -153,7 +153,7 @@ def _validation_samples(recipe: Recipe, val: ValidationData, trained: CategoryCo
         rows,
         # other draws than those of training, where both are the same images
         seed=draw_seed(recipe.seed, "validation"),
-        short_sides=recipe.model.min_size[-1:],
+        short_sides=(recipe.model.test_short_side,),
         max_size=recipe.model.max_size,
         masks=_mask_form(recipe),
     )
