@@ -22,7 +22,7 @@ from tests.lt_train.several import start
 SMALL = ("model.name=faster_rcnn_small", "schedule.iterations=6", "schedule.decay=[5]", "eval.every=2")
 # a head that counts what it sees, and an average of the weights
 COUNTING = ("head.name=equalization-v2", "optim.ema=0.5")
-# nothing is learnt, so that no evaluation is better than the first
+# nothing is learnt, so that few evaluations are better than the first
 STILL = ("optim.lr=1e-12", "eval.every=1", "eval.patience=2")
 
 
@@ -88,9 +88,12 @@ def test_a_run_that_waits_in_vain_ends_early_and_stays_ended(make_tiny_recipe, t
     recipe = make_tiny_recipe(*SMALL, *STILL)
     run = fit(recipe, tmp_path / "run")
     content = load_checkpoint(run.last)
-    assert (content["done"], content["best_step"], content["waited"]) == (3, 1, 2)
-    said = "ended early, after step 3: 2 evaluations without a better figure (eval.patience=2); the best was that of"
-    assert run.log.read_text().count(f"{said} step 1, kept as checkpoints/best.pt") == 1
+    done, best = content["done"], content["best_step"]
+    # statistics of batch norms move by themselves, so the first need not be the best
+    assert (content["waited"], done - best) == (2, 2)
+    assert done < 6
+    said = f"ended early, after step {done}: 2 evaluations without a better figure (eval.patience=2); the best was that"
+    assert run.log.read_text().count(f"{said} of step {best}, kept as checkpoints/best.pt") == 1
     before = records(run)
     fit(recipe, run.path, resume=True)
     assert records(run) == before
@@ -100,7 +103,7 @@ def test_a_run_that_waits_in_vain_ends_early_and_stays_ended(make_tiny_recipe, t
     shutil.copytree(run.path, stopped)
     shutil.copy(stopped / "checkpoints/previous.pt", stopped / "checkpoints/last.pt")
     again = fit(recipe, stopped, resume=True)
-    assert load_checkpoint(again.last)["done"] == 3
+    assert load_checkpoint(again.last)["done"] == done
 
 
 @pytest.mark.parametrize(
@@ -155,5 +158,6 @@ def test_several_processes_end_early_together(make_tiny_recipe, tmp_path):
     recipe = make_tiny_recipe(*SMALL, *STILL, "eval.loss=true")
     assert start(2, Training(recipe, tmp_path / "run")) == ["None", "None"]
     run = RunDir(tmp_path / "run")
-    assert load_checkpoint(run.last)["done"] == 3
-    assert list(with_key(run, "eval/loss")) == [1, 2, 3]
+    content = load_checkpoint(run.last)
+    assert content["done"] == content["best_step"] + 2 < 6
+    assert list(with_key(run, "eval/loss")) == [*range(1, content["done"] + 1)]

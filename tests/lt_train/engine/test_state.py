@@ -26,6 +26,7 @@ MADE_ANEW = {
     "masks": "told by the recipe",
     "stuff": "told by the recipe",
     "bad_images": "of this start",
+    "features": "opened again",
     "heads": "of the last two steps, to show one that went wrong",
 }
 SAVED = {"model", "optimizer", "scaler", "ema", "done", "best", "best_step", "waited", "evaluated", "unseen"}
