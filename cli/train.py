@@ -21,11 +21,10 @@ from .options import (
     CommandGroup,
     FilePath,
     GroupsOption,
-    a_score,
     show_text,
-    tell,
 )
 from .options import stop as end
+from .predicting import predict
 from .processes import PROCESSES, spread
 from .recipes import OVERRIDES, ConfigGroup, FitCommand, OverriddenCommand, need_packages, need_training, with_method
 
@@ -246,41 +245,7 @@ def evaluate(
         show_measured(*finished)
 
 
-@main.command(short_help="Detect objects in a folder or a file.")
-@click.argument("run", type=FILE)
-@click.argument("images", type=FILE)
-@click.option("--out", type=FILE, required=True, help="Directory for predictions.json, images.json and pictures/.")
-@click.option("--annotations", type=FILE, help="Take the image ids from this annotation file.")
-@click.option("--checkpoint", type=click.Choice(["last", "best"]), default="last", show_default=True)
-@click.option(
-    "--score-threshold",
-    type=float,
-    callback=a_score,
-    default=0.5,
-    show_default=True,
-    help="0 to 1, for the pictures only.",
-)
-@click.option("--pictures", type=click.IntRange(0), default=50, show_default=True, help="How many to draw at most.")
-@click.option("--device", help="auto, cpu, cuda or cuda:N  [default: the recipe's].")
-@click.option("--force", is_flag=True, help="Replace predictions that exist.")
-@PROCESSES
-def predict(run: Path, images: Path, out: Path, processes: int | None, **options: Any) -> None:
-    """Detect objects in IMAGES (a folder or a file): a standard results file, and pictures."""
-    need_training()
-    spread(processes)
-    from lt_train.inference.predict_images import predict_images
-
-    done = predict_images(run, images, out, **options)
-    if done is None:
-        return
-    for line in done.notes:
-        tell("note", line)
-    for line in done.unreadable:
-        tell("error", line)
-    show_text(done.text)
-    click.echo(f"written: {done.out}")
-    if done.unreadable:
-        raise SystemExit(1)
+main.add_command(predict)
 
 
 @main.command(short_help="Compare evaluated runs: differences and which are noise.")

@@ -44,9 +44,9 @@ from lt_train.runs.trackers import Tracker, make_trackers
 
 def fit(
     recipe: Recipe,
-    out: Path,
+    out: Path | str,
     *,
-    init_from: Path | None = None,
+    init_from: Path | str | None = None,
     resume: bool = False,
     force: bool = False,
     from_features: Path | None = None,
@@ -73,13 +73,14 @@ def fit(
         TrainingStopped: A loss became infinite or NaN, or a loader process died, see ``lt_train.engine.step``.
         Interrupted: A signal ended the run, which can be resumed; see ``lt_train.engine.interrupts``.
     """
+    place, source = Path(out), None if init_from is None else Path(init_from)
 
     def work(processes: Processes) -> RunDir:
         return fit_together(
             recipe,
-            out,
+            place,
             processes,
-            init_from=init_from,
+            init_from=source,
             resume=resume,
             force=force,
             from_features=from_features,

@@ -201,14 +201,14 @@ def _untrained(counts: CategoryCounts | None) -> list[int]:
 
 
 def evaluate_predictions(
-    predictions: Path,
-    annotations: Path,
+    predictions: Path | str,
+    annotations: Path | str,
     *,
-    train_counts: Path | None = None,
+    train_counts: Path | str | None = None,
     match: Match | None = None,
     groups: str | None = None,
     choices: Choices | None = None,
-    out: Path | None = None,
+    out: Path | str | None = None,
     force: bool = False,
     progress: Progress = SILENT,
 ) -> Measured:
@@ -233,13 +233,15 @@ def evaluate_predictions(
         RecipeError: The engine is not installed.
         OutputError: The output exists, or cannot be written.
     """
+    out = None if out is None else Path(out)
+    train_counts = None if train_counts is None else Path(train_counts)
     if out is not None:
         check_evaluation_dir(out, force=force, inputs=[Path(predictions), Path(annotations)])
     path = annotations_path(Path(annotations))
     counts = trained_file = None
     if train_counts is not None:
         progress.step(f"counting {train_counts}")
-        counts, trained_file = load_training(Path(train_counts))
+        counts, trained_file = load_training(train_counts)
     progress.step(f"reading {path}")
     file = read_annotations(path, only_matched=True, progress=progress)
     trained = counts

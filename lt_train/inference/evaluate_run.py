@@ -53,13 +53,13 @@ class _Predicted:
 
 
 def evaluate_run(
-    path: Path,
+    path: Path | str,
     *,
     checkpoint: str = "last",
     files: Files | None = None,
     groups: str | None = None,
     choices: Choices | None = None,
-    out: Path | None = None,
+    out: Path | str | None = None,
     force: bool = False,
     device: str | None = None,
     scores: Scores | None = None,
@@ -91,7 +91,7 @@ def evaluate_run(
         OutputError: The output exists.
         RecipeError: Scores are chosen, and the run has one head.
     """
-    run = RunDir(path)
+    run, wanted = RunDir(Path(path)), None if out is None else Path(out)
 
     def work(processes: Processes) -> _Predicted | None:
         recipe = run.load_recipe()
@@ -99,7 +99,7 @@ def evaluate_run(
         if scores is not None and recipe.second_head.kind == "none":
             raise RecipeError(f"--scores: got {scores}, and {path} has one head; leave it out")
         part = ("-boxes" if has_masks(recipe) and not masks else "") + (f"-{scores}" if scores else "")
-        where = _output(run, checkpoint, files, out, part, force)
+        where = _output(run, checkpoint, files, wanted, part, force)
         source = files or recipe.data.val
         if source is None:
             raise RecipeError(f"{path}: its recipe has no data.val; give --annotations and --images")

@@ -196,6 +196,7 @@ def test_a_run_that_fails_is_named_and_what_starts_from_it_is_not_begun(clone, t
     assert "no run is finished yet" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_goes_on_where_it_was(clone, tmp_path):
     out = tmp_path / "out"
     words = ("schedule.iterations=40", "log_every=1", "--methods", "softmax", "--seeds", 1)

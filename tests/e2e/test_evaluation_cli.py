@@ -192,6 +192,12 @@ def test_published_rows_are_marked(evaluated):
         ([*RESULTS, "--checkpoint", "last"], 2, "for a RUN"),
         (["predict", "run", "pool/images", "--out", "predicted", "--score-threshold", "nan"], 2, "--score-threshold"),
         (["predict", "run", "pool/images", "--out", "predicted", "--score-threshold", "1.5"], 2, "--score-threshold"),
+        (["predict", "run", "pool/images", "--out", "predicted", "--min-score", "nan"], 2, "--min-score"),
+        (
+            ["predict", "run", "pool/images", "--out", "predicted", "--class-agnostic-nms", "2"],
+            2,
+            "--class-agnostic-nms",
+        ),
         (["predict", "nowhere", "pool/images", "--out", "predicted"], 1, "not a run directory"),
     ],
 )

@@ -414,7 +414,7 @@ def start_endless(folder, out, *options):
     return run
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_signal_to_all_processes_of_a_run_leaves_it_resumable(quickstart, tmp_path, number):
     """As a terminal and a scheduler send it: the loader processes get it too."""
     folder = quickstart[0].parents[1]

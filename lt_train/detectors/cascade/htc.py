@@ -54,19 +54,19 @@ class HTCRoIHeads(CascadeRoIHeads):
 
     def look(self, features: Maps, proposals: list[Tensor], image_shapes: Shapes) -> Any:
         """See :meth:`CascadeRoIHeads.look`."""
-        return super().look(self._with_semantic(features, image_shapes), proposals, image_shapes)
+        return super().look(self.maps_for_pools(features, image_shapes), proposals, image_shapes)
 
     def labelled_features(
         self, features: Maps, proposals: list[Tensor], image_shapes: Shapes, targets: Sequence[Target], **choice: str
     ) -> list[tuple[Tensor, Tensor]]:
         """See :meth:`CascadeRoIHeads.labelled_features`."""
-        features = self._with_semantic(features, image_shapes)
+        features = self.maps_for_pools(features, image_shapes)
         return super().labelled_features(
             features, proposals, image_shapes, targets, kind=choice["kind"], regions=choice["regions"]
         )
 
-    def _with_semantic(self, features: Maps, image_shapes: Shapes) -> Maps:
-        """The levels, and the semantic features unless they are there already or there is no such branch."""
+    def maps_for_pools(self, features: Maps, image_shapes: Shapes) -> Maps:
+        """See :meth:`CascadeRoIHeads.maps_for_pools`; with the semantic features, where there is such a branch."""
         if self.semantic is None or SEMANTIC in features:
             return features
         hidden = self.semantic.hidden(list(features.values()), image_shapes)

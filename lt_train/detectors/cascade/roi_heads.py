@@ -86,6 +86,10 @@ class CascadeRoIHeads(nn.Module):
         for stage in self.of_stages:
             stage.pooled_divisors = pooled
 
+    def maps_for_pools(self, features: Maps, image_shapes: Shapes) -> Maps:
+        """What regions are pooled from: the levels of the pyramid."""
+        return features
+
     def has_mask(self) -> bool:
         """Whether the stages predict masks."""
         return bool(self.of_stages[0].has_mask())

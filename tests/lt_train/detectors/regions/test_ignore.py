@@ -264,7 +264,7 @@ def same(first, second):
     return all(torch.equal(a[k], b[k]) for k in a) and all(torch.equal(c[k], d[k]) for k in c) and torch.equal(e, f)
 
 
-@pytest.mark.parametrize("keyed", [True, False])
+@pytest.mark.parametrize("keyed", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("head", sorted(HEADS))
 def test_without_a_region_every_bit_is_as_before(head, keyed):
     """Losses, gradients and the state of the random generator."""

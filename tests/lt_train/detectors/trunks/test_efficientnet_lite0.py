@@ -196,7 +196,8 @@ def test_no_code_of_the_package_is_run():
 
 def test_there_are_no_coco_weights():
     assert refusal(weights="coco") == (
-        "model.weights: 'coco' exists for the ResNet-50 models; allowed are none, imagenet or a file"
+        "model.weights: 'coco' exists for faster_rcnn_r50_fpn and mask_rcnn_r50_fpn; allowed are none, imagenet "
+        "or a file"
     )
 
 
