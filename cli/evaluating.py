@@ -9,7 +9,7 @@ import click
 
 from lt_data.terminal import Bar
 
-from .options import a_score, show_text, tell
+from .options import fraction, show_text, tell
 
 if TYPE_CHECKING:
     from lt_train.evaluation.measure import Choices, Measured
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 CONFUSION_SCORE = click.option(
     "--confusion-score",
     type=float,
-    callback=a_score,
+    callback=fraction,
     default=0.3,
     show_default=True,
     help="Detections above it count in the tables of confusions.",

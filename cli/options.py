@@ -59,9 +59,9 @@ TABLE_OR_JSON = click.option(
 )
 
 
-def a_score(ctx: click.Context, param: click.Parameter, value: float) -> float:
-    """Refuses what is no score; a range of click lets NaN pass."""
-    if not 0 <= value <= 1:
+def fraction(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    """Refuses what is no number from 0 to 1; a range of click lets NaN pass."""
+    if value is not None and not 0 <= value <= 1:
         raise click.BadParameter(f"{value} is not in the range 0<=x<=1.", ctx, param)
     return value
 
