@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from lt_data import __version__
-from lt_data.terminal import Bar
 from lt_train.recipe.methods import METHODS
 
 from .calibrating import calibrate
+from .evaluating import CONFUSION_SCORE, evaluate_results, show_measured
 from .features import FROM_FEATURES, cache_command
-from .options import HELP, OTHER_TRAIN_COMMANDS, RESUMABLE, CommandGroup, FilePath, GroupsOption, show_text, tell
+from .options import (
+    HELP,
+    OTHER_TRAIN_COMMANDS,
+    RESUMABLE,
+    CommandGroup,
+    FilePath,
+    GroupsOption,
+    show_text,
+)
 from .options import stop as end
 from .predicting import predict
 from .processes import PROCESSES, spread
 from .recipes import OVERRIDES, ConfigGroup, FitCommand, OverriddenCommand, need_packages, need_training, with_method
-
-if TYPE_CHECKING:
-    from lt_train.evaluation.measure import Choices, Measured
 
 FILE = FilePath()
 METHOD = click.option("--method", help="One of lt-train methods: short for method=METHOD.")
@@ -161,6 +166,7 @@ def _dry_run(recipe: str, overrides: tuple[str, ...], init_from: Path | None) ->
 @click.option("--protocol", type=click.Choice(["auto", "coco", "lvis"]), default="auto", show_default=True)
 @click.option("--engine", type=click.Choice(["auto", "fast", "official"]), default="auto", show_default=True)
 @click.option("--fixed-ap", is_flag=True, help="Add AP with 10,000 detections per class over all images.")
+@CONFUSION_SCORE
 @click.option("--boxes-only", is_flag=True, help="Measure no masks, for annotations that have none.")
 @click.option("--skip-invalid", is_flag=True, help="Leave out invalid predictions instead of refusing all.")
 @click.option("--out", type=FILE, help="Where to write  [default: RUN/eval, which is renewed; else RUN/eval-...].")
@@ -217,7 +223,7 @@ def evaluate(
     choices = Choices(fixed=options.pop("fixed_ap"), **options)
     if predictions is not None and annotations is not None:
         trained_on = {"train_counts": train_counts, "match": match}
-        _evaluate_predictions(predictions, annotations, trained_on, groups, choices, out, force)
+        evaluate_results(predictions, annotations, trained_on, groups, choices, out, force)
         return
     need_training()
     spread(processes)
@@ -236,43 +242,7 @@ def evaluate(
 
         finished = evaluate_run(run, **how, scores=scores)
     if finished is not None:
-        _show(*finished)
-
-
-def _evaluate_predictions(
-    predictions: Path,
-    annotations: Path,
-    trained_on: dict[str, Any],
-    groups: str | None,
-    choices: Choices,
-    out: Path | None,
-    force: bool,
-) -> None:
-    from lt_train.evaluation.measure import evaluate_predictions
-
-    with Bar("reading", "bytes") as progress:
-        measured = evaluate_predictions(
-            predictions,
-            annotations,
-            **trained_on,
-            groups=groups,
-            choices=choices,
-            out=out,
-            force=force,
-            progress=progress,
-        )
-    _show(measured, out)
-
-
-def _show(measured: Measured, out: Path | None) -> None:
-    for problem in measured.skipped:
-        tell("warning", f"left out: {problem.line}")
-    for note in measured.notes:
-        tell("note", note)
-    for warning in measured.warnings:
-        tell("warning", warning)
-    show_text(measured.text)
-    click.echo(f"written: {out}" if out is not None else "nothing written; give --out for the per-class table")
+        show_measured(*finished)
 
 
 main.add_command(predict)

@@ -243,7 +243,7 @@ def _calibrate(
             for line in written_notes(data):
                 log.line(line)
             name = f"{run.path.name} ({images.mark})" if images else run.path.name
-            draw_run_report(run.report, name, losses=None, metrics=run.evaluation / "metrics.json")
+            draw_run_report(run.report, name, losses=None, evaluation=run.evaluation)
     return run
 
 

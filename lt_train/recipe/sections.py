@@ -23,6 +23,7 @@ from lt_train.heads import HeadOptions
 from lt_train.heads.softmax.options import SoftmaxOptions
 from lt_train.options.errors import closest
 from lt_train.options.section import Edges, Section
+from lt_train.recipe.eval_section import EvalSection
 from lt_train.recipe.method import Variant
 from lt_train.recipe.methods import METHODS
 from lt_train.recipe.model_section import ModelSection, SecondHeadSection
@@ -231,13 +232,6 @@ class ScheduleSection(Section):
         )
 
 
-class EvalSection(Section):
-    """When the validation data is evaluated; always at the end."""
-
-    every: int | None = Field(None, ge=1, description="Epochs (or steps) between evaluations; null: only at the end.")
-    batch: int = Field(1, ge=1, description="Images per forward pass; padding makes scores depend on it.")
-
-
 class Recipe(Section):
     """A complete run description."""
 
@@ -299,6 +293,17 @@ class Recipe(Section):
             raise ValueError(
                 f"train: got scale, and head.classifier={self.head.classifier} has no factor to train; set "
                 "head.classifier=scaled, or train=classifier"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _evaluates_something(self) -> Recipe:
+        if self.data.val is None:
+            self.eval.refuse_without_data()
+        if self.eval.loss and self.data.train.stuff is not None and self.train == "all":
+            raise ValueError(
+                "eval.loss: got True with data.train.stuff, and validation data has no stuff maps to compute that loss "
+                "on; leave eval.loss out"
             )
         return self
 

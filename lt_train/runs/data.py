@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from lt_train.data.sampler_options import BiLevelSampler, ClassAwareSampler, Rep
 from lt_train.data.target import MaskForm
 from lt_train.data.workers import many_workers_note
 from lt_train.evaluation import GroundTruth, load_ground_truth
+from lt_train.randomness import draw_seed
 from lt_train.recipe.sections import Files, Recipe, has_masks
 from lt_train.runs.hold_out import held_out_note, held_out_rows, hold_out
 from lt_train.runs.metadata import (
@@ -75,6 +76,7 @@ class RunData:
         factors: Repeat factors of the images of the training file, or ``None``.
         notes: What was left out and what is odd, one line each.
         held_out: Positions of the images of the training file that are not trained on, in the order of ``hold_out``.
+        val_dataset: Samples of the validation file, for its losses; ``None`` unless ``eval.loss`` asks for them.
     """
 
     train: DetectionData
@@ -85,6 +87,7 @@ class RunData:
     factors: ChosenFactors | None
     notes: tuple[str, ...]
     held_out: IntArray
+    val_dataset: DetectionDataset | None = None
 
 
 def load_run_data(recipe: Recipe, groups_for: GroupsFor | None = None) -> RunData:
@@ -128,7 +131,32 @@ def load_run_data(recipe: Recipe, groups_for: GroupsFor | None = None) -> RunDat
     notes = (*train.notes, *mask_notes, *notes, *own_notes, *data_notes(train, val), *(val.notes if val else ()))
     # the same file for both says the same of both
     notes = tuple(dict.fromkeys(notes))
-    return RunData(train, dataset, val, chosen.groups, chosen.source, factors, notes, held_out)
+    val_dataset = _validation_samples(recipe, val, train.counts) if val is not None and recipe.eval.loss else None
+    return RunData(train, dataset, val, chosen.groups, chosen.source, factors, notes, held_out, val_dataset)
+
+
+def _validation_samples(recipe: Recipe, val: ValidationData, trained: CategoryCounts) -> DetectionDataset:
+    """The validation images with targets as in training, not flipped, with the short side of test.
+
+    Raises:
+        DataError: No image has a target, or masks cannot be trained on.
+    """
+    data: DetectionData = val
+    if recipe.data.classes_below is not None:
+        kept = trained.instances < recipe.data.classes_below
+        data = replace(val, usable=val.usable & kept[val.ids.to_labels(val.file.annotation_category_ids) - 1])
+    if needs_mask_targets(recipe):
+        check_segmentations(data)
+    rows, _ = training_rows(data, keep_empty=recipe.data.keep_empty)
+    return DetectionDataset(
+        data,
+        rows,
+        # other draws than those of training, where both are the same images
+        seed=draw_seed(recipe.seed, "validation"),
+        short_sides=(recipe.model.test_short_side,),
+        max_size=recipe.model.max_size,
+        masks=_mask_form(recipe),
+    )
 
 
 def needs_mask_targets(recipe: Recipe) -> bool:
