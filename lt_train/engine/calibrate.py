@@ -306,7 +306,9 @@ def _fit(
         memory = named_memory("fitting", training_advice(recipe))
         with memory, Bar("fitting") if processes.is_first else nullcontext(SILENT) as bar:
             left_out = None if bad_images is None else bad_images.add
-            for images, targets in make_loader(data.dataset, batches, workers=recipe.data.workers, left_out=left_out):
+            # classes are described by their own objects, not by pasted or changed ones
+            samples = data.dataset.unchanged()
+            for images, targets in make_loader(samples, batches, workers=recipe.data.workers, left_out=left_out):
                 processes.check()
                 if not images:
                     continue

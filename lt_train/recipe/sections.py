@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, WrapValidator, fie
 from lt_data.errors import DataError, RecipeError, shown
 from lt_data.files.pixels import ImageReading, parse_range
 from lt_data.groups import are_edges
+from lt_train.augment.options import AugmentSection
 from lt_train.calibration import CalibrationOptions
 from lt_train.calibration.options import NoCalibration
 from lt_train.data.sampler_options import SamplerOptions, ShuffleSampler
@@ -101,6 +102,7 @@ class DataSection(Section):
         "ignore", description="Pixels as they are stored, or turned and mirrored as EXIF says."
     )
     flip: float = Field(0.5, ge=0, le=1, description="Probability of a horizontal flip.")
+    augment: AugmentSection = AugmentSection()
     aspect_ratio_grouping: bool = Field(
         False, description="Upright images in batches of their own, for less padding; as detectron2 and mmdetection do."
     )
