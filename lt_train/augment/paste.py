@@ -193,10 +193,10 @@ class _Scene:
         rows, columns = slice(top, top + height), slice(left, left + width)
         own = torch.from_numpy(bitmap).bool()
         self.image[:, rows, columns] = torch.where(own, pixels, self.image[:, rows, columns])
-        boxes = self.target["boxes"].clone()
-        masks = self.masks.with_bitmaps(self._covered(boxes, bitmap, rows, columns))
         alone = np.zeros(self.size, np.uint8)
         alone[rows, columns] = bitmap
+        boxes = self.target["boxes"].clone()
+        masks = self.masks.with_bitmaps(self._covered(boxes, alone))
         box = _box_of(bitmap, top, left)
         self.target = cast(
             Target,
@@ -208,19 +208,15 @@ class _Scene:
             },
         )
 
-    def _covered(self, boxes: Tensor, bitmap: Bitmap, rows: slice, columns: slice) -> Iterator[tuple[int, Bitmap]]:
+    def _covered(self, boxes: Tensor, cover: Bitmap) -> Iterator[tuple[int, Bitmap]]:
         """What can be seen of each object that loses pixels, one at a time; its box is changed in place."""
         masks = self.masks
-        for index in range(len(masks)):
+        for index in masks.overlapped(cover):
             now = masks.bitmaps([index])[0]
-            before = int(now.sum())
-            now[rows, columns] &= 1 - bitmap
-            after = int(now.sum())
-            if after == before:
-                continue
-            self.whole.setdefault(index, before)
-            self.left[index] = after
-            if after:
+            self.whole.setdefault(index, int(now.sum()))
+            now &= 1 - cover
+            self.left[index] = int(now.sum())
+            if self.left[index]:
                 boxes[index] = boxes.new_tensor(_box_of(now, 0, 0))
             yield index, now
 

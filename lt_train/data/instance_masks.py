@@ -210,6 +210,12 @@ class InstanceMasks:
         stacked: npt.NDArray[np.uint8] = coco_mask.decode(self._rles(chosen.tolist()))
         return np.ascontiguousarray(stacked.transpose(2, 0, 1))
 
+    def overlapped(self, bitmap: npt.NDArray[np.uint8]) -> list[int]:
+        """Instances that share a pixel with a bitmap [H, W]; looked at as run lengths."""
+        other = _encode(bitmap)
+        common = [coco_mask.merge([rle, other], intersect=True) for rle in self._rles(range(len(self)))]
+        return [i for i, rle in enumerate(common) if coco_mask.area(rle)]
+
     def runs(self) -> MaskRuns:
         """Rasterised by pycocotools as runs of pixels, from which the exact targets are made."""
         runs = runs_of([rle["counts"] for rle in self._rles(range(len(self)))])

@@ -9,7 +9,6 @@ import torchvision
 from lt_train.detectors import published
 from lt_train.engine.calibrate import calibrate_run
 from lt_train.engine.fit import fit
-from lt_train.inference.evaluate_run import evaluate_run
 from tests.lt_train.engine.reading_runs import losses, weights
 
 STEPS = ("schedule.iterations=2", "schedule.decay=[1]", "model.weights=imagenet", "trackers=[]")
@@ -43,7 +42,7 @@ def made_here(monkeypatch, tmp_path):
 def test_a_method_of_each_kind(name, made_here, tiny_recipe, tmp_path):
     """Sampler, head of a second stage, second head, calibration; frozen stages and the trunk of stage 2 stay."""
     model = (f"model.name={name}", *STEPS)
-    base = fit(tiny_recipe(*model, "method=rfs", "data.val=null"), tmp_path / "rfs")
+    base = fit(tiny_recipe(*model, "method=rfs"), tmp_path / "rfs")
     bags = fit(tiny_recipe(*model, "method=bags", "data.val=null"), tmp_path / "bags", init_from=base.path)
     second = fit(tiny_recipe(*model, "method=simcal", "data.val=null"), tmp_path / "simcal", init_from=base.path)
     calibrated = calibrate_run(base.path, "tau-norm-select", tmp_path / "tau")
@@ -53,6 +52,5 @@ def test_a_method_of_each_kind(name, made_here, tiny_recipe, tmp_path):
     assert all(bool(value.isfinite().all()) for value in first.values())
     for run in (base, bags, second):
         assert len(losses(run)) == 2
-    evaluate_run(calibrated.path, out=tmp_path / "eval")
-    figures = json.loads((tmp_path / "eval" / "metrics.json").read_text())
+    figures = json.loads((calibrated.evaluation / "metrics.json").read_text())
     assert ("segm" in figures) == name.startswith("mask")
