@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field, field_validator
 
+from lt_data.errors import shown
 from lt_train.options.section import Section
 
 # times as large or as small: beyond it nothing of an object is left
@@ -12,10 +15,15 @@ MOST_ZOOM = 10.0
 MOST_PASTED = 20
 
 
-def _ascending(value: tuple[float, float] | None, most: float) -> tuple[float, float] | None:
+def _ascending(value: Any, most: float) -> Any:
     """Two numbers in 0..``most`` of which the first is not the larger, in the words of pydantic."""
-    if value is not None and not 0 < value[0] <= value[1] <= most:
-        raise ValueError(f"got {list(value)}; allowed are two numbers, the smaller first, above 0 and up to {most:g}")
+    numbers = list(value) if isinstance(value, list | tuple) else []
+    known = len(numbers) == 2 and all(isinstance(number, int | float) for number in numbers)
+    if not (known and 0 < numbers[0] <= numbers[1] <= most):
+        raise ValueError(
+            f"got {shown(value)}; allowed are two numbers, the smaller first, above 0 and up to {most:g}, for example "
+            "[0.5, 1]"
+        )
     return value
 
 
@@ -32,9 +40,9 @@ class PasteSection(Section):
         0.7, gt=0, le=1, description="Objects of which more than this share is covered are dropped; the others are cut."
     )
 
-    @field_validator("scale")
+    @field_validator("scale", mode="before")
     @classmethod
-    def _factors(cls, value: tuple[float, float]) -> tuple[float, float] | None:
+    def _factors(cls, value: Any) -> Any:
         return _ascending(value, MOST_ZOOM)
 
 
@@ -56,15 +64,15 @@ class AugmentSection(Section):
     hue: float = Field(0.0, ge=0, le=0.5, description="Largest turn of hue, of a full circle of 1; 0: off.")
     paste: PasteSection = PasteSection()
 
-    @field_validator("scale")
+    @field_validator("scale", mode="before")
     @classmethod
-    def _scales(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
-        return _ascending(value, MOST_ZOOM)
+    def _scales(cls, value: Any) -> Any:
+        return None if value is None else _ascending(value, MOST_ZOOM)
 
-    @field_validator("crop")
+    @field_validator("crop", mode="before")
     @classmethod
-    def _shares(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
-        return _ascending(value, 1)
+    def _shares(cls, value: Any) -> Any:
+        return None if value is None else _ascending(value, 1)
 
     @property
     def colours(self) -> tuple[float, float, float, float]:

@@ -11,8 +11,8 @@ from torch import Tensor
 from lt_train.detectors.foreign.detectron2 import from_detectron2, is_detectron2s
 from lt_train.detectors.foreign.efficientnet_lite0 import from_lite0, is_lite0
 from lt_train.detectors.foreign.mmdetection import from_mmdetection, is_mmdetections
-from lt_train.detectors.foreign.mobilenet import from_mobilenet, is_mobilenet
 from lt_train.detectors.foreign.outcome import Converted
+from lt_train.detectors.foreign.torchvision import from_mobilenet, is_mobilenet
 from lt_train.detectors.foreign.wrapping import unwrapped
 
 

@@ -154,13 +154,14 @@ def test_colours_change_within_what_is_allowed():
     [
         (
             "data.augment.scale=[2,0.5]",
-            "data.augment.scale: got [2.0, 0.5]; allowed are two numbers, the smaller first",
+            "data.augment.scale: got [2, 0.5]; allowed are two numbers, the smaller first",
         ),
         (
             "data.augment.crop=[0.5,1.5]",
             "data.augment.crop: got [0.5, 1.5]; allowed are two numbers, the smaller first",
         ),
-        ("data.augment.paste.scale=[0,1]", "data.augment.paste.scale: got [0.0, 1.0]; allowed are"),
+        ("data.augment.paste.scale=[0,1]", "data.augment.paste.scale: got [0, 1]; allowed are"),
+        ("data.augment.scale=0.5", "data.augment.scale: got 0.5; allowed are two numbers, the smaller first, above 0 "),
         ("data.augment.paste.objects=21", "data.augment.paste.objects: got 21"),
         ("data.augment.hue=0.6", "data.augment.hue: got 0.6"),
         ("data.augment.blur=1", "unknown key 'data.augment.blur'"),
