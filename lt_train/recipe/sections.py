@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, WrapValidator, fie
 from lt_data.errors import DataError, RecipeError, shown
 from lt_data.files.pixels import ImageReading, parse_range
 from lt_data.groups import are_edges
+from lt_train.augment.options import AugmentSection
 from lt_train.calibration import CalibrationOptions
 from lt_train.calibration.options import NoCalibration
 from lt_train.data.sampler_options import SamplerOptions, ShuffleSampler
@@ -108,6 +109,7 @@ class DataSection(Section):
         "ignore", description="Pixels as they are stored, or turned and mirrored as EXIF says."
     )
     flip: float = Field(0.5, ge=0, le=1, description="Probability of a horizontal flip.")
+    augment: AugmentSection = AugmentSection()
     aspect_ratio_grouping: bool = Field(
         False, description="Upright images in batches of their own, for less padding; as detectron2 and mmdetection do."
     )
@@ -347,6 +349,11 @@ class Recipe(Section):
             raise ValueError(
                 "model.semantic: got stuff, and there are no stuff maps to train it on; set data.train.stuff to the "
                 "folder of COCO-Stuff's stuffthingmaps, or model.semantic=none"
+            )
+        if stuff is not None and self.data.augment.is_on:
+            raise ValueError(
+                "data.augment: stuff maps are not changed with their images; set its options off, or model.semantic=none "
+                "and data.train.stuff=null"
             )
         if stuff is not None and self.data.exif == "apply":
             raise ValueError(

@@ -20,12 +20,15 @@ from lt_data.files.pixels import AS_STORED, ImageReading
 from lt_data.files.reading import stamp_of
 from lt_data.files.stuff_maps import check_stuff_maps, read_stuff_map, stuff_path
 from lt_data.groups import Group
+from lt_train.augment.augmentation import Augmentation, describe
+from lt_train.augment.paste import FOR_PASTE, paste_sources
 from lt_train.data.dataset import DetectionDataset
 from lt_train.data.detection_data import (
     DetectionData,
     check_segmentations,
     keep_classes_below,
     load_data,
+    segmentation_kinds,
     training_rows,
     untrained_note,
 )
@@ -116,7 +119,7 @@ def load_run_data(recipe: Recipe, groups_for: GroupsFor | None = None) -> RunDat
     val = None
     if recipe.data.val:
         val = load_validation(recipe.data.val, train.counts, masks=has_masks(recipe), reading=reading)
-    mask_notes = check_segmentations(train) if needs_mask_targets(recipe) else ()
+    augment, mask_notes = _masks_and_changes(recipe, train)
     rows, notes = training_rows(train, keep_empty=recipe.data.keep_empty, held_out=held_out)
     dataset = DetectionDataset(
         train,
@@ -127,6 +130,7 @@ def load_run_data(recipe: Recipe, groups_for: GroupsFor | None = None) -> RunDat
         max_size=recipe.model.max_size,
         masks=_mask_form(recipe),
         stuff=_stuff_maps(recipe, train, rows),
+        augment=augment,
     )
     notes = (*train.notes, *mask_notes, *notes, *own_notes, *data_notes(train, val), *(val.notes if val else ()))
     # the same file for both says the same of both
@@ -157,6 +161,21 @@ def _validation_samples(recipe: Recipe, val: ValidationData, trained: CategoryCo
         max_size=recipe.model.max_size,
         masks=_mask_form(recipe),
     )
+
+
+def _masks_and_changes(recipe: Recipe, train: DetectionData) -> tuple[Augmentation | None, tuple[str, ...]]:
+    """What changes training images, or ``None``, and notes about masks, which are checked where they are needed.
+
+    Raises:
+        DataError: There are no masks, or some cannot be read.
+    """
+    options, trained = recipe.data.augment, needs_mask_targets(recipe)
+    if not trained and not options.paste.objects:
+        return (Augmentation(options) if options.is_on else None), ()
+    kinds = segmentation_kinds(train)
+    notes = check_segmentations(train, kinds) if trained else check_segmentations(train, kinds, **FOR_PASTE)
+    sources = paste_sources(train, kinds) if options.paste.objects else None
+    return (Augmentation(options, sources) if options.is_on else None), notes
 
 
 def needs_mask_targets(recipe: Recipe) -> bool:
@@ -244,6 +263,7 @@ def describe_data(recipe: Recipe, data: RunData, plan: Plan) -> list[str]:
         describe_groups(data),
         *data.notes,
         *many_workers_note(recipe.data.workers),
+        *_describe_changes(data, plan),
     ]
     if plan.factors is not None and data.factors is not None:
         lines.append(
@@ -263,6 +283,11 @@ def describe_data(recipe: Recipe, data: RunData, plan: Plan) -> list[str]:
     length = f"{plan.total_steps():,} steps of {recipe.optim.images_per_step} images"
     budget = f"{plan.total_images():,} images seen, {plan.epoch_images(0):,} an epoch"
     return [*lines, f"budget: {length}, {budget}"]
+
+
+def _describe_changes(data: RunData, plan: Plan) -> list[str]:
+    augment = data.dataset.augment
+    return describe(augment.options, augment.sources, plan.total_images()) if isinstance(augment, Augmentation) else []
 
 
 def describe_groups(data: RunData) -> str:
