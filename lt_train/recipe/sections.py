@@ -352,8 +352,8 @@ class Recipe(Section):
             )
         if stuff is not None and self.data.augment.is_on:
             raise ValueError(
-                "data.augment: stuff maps are not changed with their images; set its options off, or model.semantic=none "
-                "and data.train.stuff=null"
+                "data.augment: stuff maps are not changed with their images; set its options off, or "
+                "model.semantic=none and data.train.stuff=null"
             )
         if stuff is not None and self.data.exif == "apply":
             raise ValueError(
