@@ -60,6 +60,13 @@ TABLE_OR_JSON = click.option(
 )
 
 
+def fraction(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    """Refuses what is no number from 0 to 1; a range of click lets NaN pass."""
+    if value is not None and not 0 <= value <= 1:
+        raise click.BadParameter(f"{value} is not in the range 0<=x<=1.", ctx, param)
+    return value
+
+
 class Terminated(KeyboardInterrupt):
     """Somebody asked this process to end, or its terminal went away."""
 

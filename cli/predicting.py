@@ -7,18 +7,11 @@ from typing import Any
 
 import click
 
-from .options import FilePath, show_text, tell
+from .options import FilePath, fraction, show_text, tell
 from .processes import PROCESSES, spread
 from .recipes import need_training
 
 FILE = FilePath()
-
-
-def _fraction(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
-    """Refuses what is no number from 0 to 1; a range of click lets NaN pass."""
-    if value is not None and not 0 <= value <= 1:
-        raise click.BadParameter(f"{value} is not in the range 0<=x<=1.", ctx, param)
-    return value
 
 
 @click.command(short_help="Detect objects in a folder or a file.")
@@ -40,21 +33,21 @@ def _fraction(ctx: click.Context, param: click.Parameter, value: float | None) -
 @click.option(
     "--min-score",
     type=float,
-    callback=_fraction,
+    callback=fraction,
     default=0.0,
     help="Leave weaker detections out of the files, 0 to 1  [default: all that the model gives].",
 )
 @click.option(
     "--class-agnostic-nms",
     type=float,
-    callback=_fraction,
+    callback=fraction,
     metavar="IOU",
     help="Of two boxes that overlap more, of any classes, keep the better  [default: of one class alone].",
 )
 @click.option(
     "--score-threshold",
     type=float,
-    callback=_fraction,
+    callback=fraction,
     default=0.5,
     show_default=True,
     help="0 to 1, for the pictures only.",

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from lt_data import __version__
-from lt_data.terminal import Bar
 from lt_train.recipe.methods import METHODS
 
 from .calibrating import calibrate
 from .drafting import init
+from .evaluating import CONFUSION_SCORE, evaluate_results, show_measured
 from .features import FROM_FEATURES, cache_command
-from .options import HELP, OTHER_TRAIN_COMMANDS, RESUMABLE, CommandGroup, FilePath, GroupsOption, show_text, tell
+from .options import (
+    HELP,
+    OTHER_TRAIN_COMMANDS,
+    RESUMABLE,
+    CommandGroup,
+    FilePath,
+    GroupsOption,
+    show_text,
+)
 from .options import stop as end
 from .predicting import predict
 from .processes import PROCESSES, spread
@@ -29,9 +37,6 @@ from .recipes import (
     need_training,
     with_method,
 )
-
-if TYPE_CHECKING:
-    from lt_train.evaluation.measure import Choices, Measured
 
 FILE = FilePath()
 METHOD = click.option("--method", help="One of lt-train methods: short for method=METHOD.")
@@ -172,6 +177,7 @@ def _dry_run(recipe: str, overrides: tuple[str, ...], init_from: Path | None, ro
 @click.option("--protocol", type=click.Choice(["auto", "coco", "lvis"]), default="auto", show_default=True)
 @click.option("--engine", type=click.Choice(["auto", "fast", "official"]), default="auto", show_default=True)
 @click.option("--fixed-ap", is_flag=True, help="Add AP with 10,000 detections per class over all images.")
+@CONFUSION_SCORE
 @click.option("--boxes-only", is_flag=True, help="Measure no masks, for annotations that have none.")
 @click.option("--skip-invalid", is_flag=True, help="Leave out invalid predictions instead of refusing all.")
 @click.option("--out", type=FILE, help="Where to write  [default: RUN/eval, which is renewed; else RUN/eval-...].")
@@ -230,7 +236,7 @@ def evaluate(
     choices = Choices(fixed=options.pop("fixed_ap"), **options)
     if predictions is not None and annotations is not None:
         trained_on = {"train_counts": train_counts, "match": match}
-        _evaluate_predictions(predictions, annotations, trained_on, groups, choices, out, force)
+        evaluate_results(predictions, annotations, trained_on, groups, choices, out, force)
         return
     need_training()
     spread(processes)
@@ -249,43 +255,7 @@ def evaluate(
 
         finished = evaluate_run(run, **how, scores=scores)
     if finished is not None:
-        _show(*finished)
-
-
-def _evaluate_predictions(
-    predictions: Path,
-    annotations: Path,
-    trained_on: dict[str, Any],
-    groups: str | None,
-    choices: Choices,
-    out: Path | None,
-    force: bool,
-) -> None:
-    from lt_train.evaluation.measure import evaluate_predictions
-
-    with Bar("reading", "bytes") as progress:
-        measured = evaluate_predictions(
-            predictions,
-            annotations,
-            **trained_on,
-            groups=groups,
-            choices=choices,
-            out=out,
-            force=force,
-            progress=progress,
-        )
-    _show(measured, out)
-
-
-def _show(measured: Measured, out: Path | None) -> None:
-    for problem in measured.skipped:
-        tell("warning", f"left out: {problem.line}")
-    for note in measured.notes:
-        tell("note", note)
-    for warning in measured.warnings:
-        tell("warning", warning)
-    show_text(measured.text)
-    click.echo(f"written: {out}" if out is not None else "nothing written; give --out for the per-class table")
+        show_measured(*finished)
 
 
 main.add_command(predict)

@@ -26,8 +26,10 @@ ALLOWED = {
     "lt_train.heads": {"lt_train.global_batch", "lt_train.options"},
     "lt_train.calibration": {"lt_train.heads", "lt_train.options", "lt_train.classifiers"},
     "lt_train.data": {"lt_train.launch", "lt_train.options", "lt_train.randomness"},
+    "lt_train.augment": {"lt_train.data", "lt_train.options", "lt_train.randomness"},
     "lt_train.recipe": {
         *("lt_train.options", "lt_train.heads", "lt_train.calibration", "lt_train.data", "lt_train.detectors"),
+        "lt_train.augment",
     },
     "lt_train.detectors": {
         *("lt_train.heads", "lt_train.calibration", "lt_train.classifiers", "lt_train.data", "lt_train.randomness"),
@@ -37,7 +39,7 @@ ALLOWED = {
     "lt_train.report": {"lt_train.evaluation", "lt_train.recipe"},
     "lt_train.runs": {
         *("lt_train.recipe", "lt_train.heads", "lt_train.calibration", "lt_train.data", "lt_train.detectors"),
-        *("lt_train.evaluation", "lt_train.randomness"),
+        *("lt_train.evaluation", "lt_train.randomness", "lt_train.augment"),
     },
     "lt_train.inference": {
         *("lt_train.recipe", "lt_train.data", "lt_train.detectors", "lt_train.evaluation", "lt_train.processes"),

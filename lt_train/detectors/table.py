@@ -60,9 +60,11 @@ class Trunk:
         mark: A weight of it.
         mark_shape: The shape of that weight, where a trunk of another shape has one of that name.
         absent: A weight that another trunk has beside the mark, and this one has not.
-        body: What torchvision calls the network in front of the pyramid, if it is one of torchvision's ResNets.
+        body: What torchvision calls the network in front of the pyramid, if it is one of torchvision's, which then
+            publishes weights of ImageNet for it.
         pretrained: Whether there are weights for it, so that its batch norms then use stored statistics.
         frozen: How the names of the weights begin that are then never trained: those of its first stages.
+        deformable: Whether its last stages can have deformable convolutions, see ``trunks/deformable.py``.
     """
 
     maker: str
@@ -72,17 +74,13 @@ class Trunk:
     body: str = ""
     pretrained: bool = True
     frozen: tuple[str, ...] = ()
+    deformable: bool = False
 
     def has(self, weights: Mapping[str, Shaped]) -> bool:
         """Whether weights are of it."""
         if self.mark not in weights or self.absent in weights:
             return False
         return not self.mark_shape or tuple(weights[self.mark].shape) == self.mark_shape
-
-    @property
-    def deformable(self) -> bool:
-        """Whether its last stages can have deformable convolutions, see ``trunks/deformable.py``."""
-        return bool(self.body)
 
 
 @dataclass(frozen=True)
@@ -132,7 +130,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
 ABSENT_OPTIONS: Final[Mapping[str, str]] = {"stage_scores": "logits", "semantic": "none"}
 
 
-def _resnet(body: str, blocks: int, shape: tuple[int, int], *, absent: str = "") -> Trunk:
+def _resnet(body: str, blocks: int, shape: tuple[int, int], *, absent: str = "", bottlenecks: bool = True) -> Trunk:
     """A ResNet or ResNeXt with a pyramid.
 
     Args:
@@ -140,6 +138,7 @@ def _resnet(body: str, blocks: int, shape: tuple[int, int], *, absent: str = "")
         blocks: Number of blocks of the third stage.
         shape: Channels that go out of a 3x3 convolution there, and that go into each of them.
         absent: See the class.
+        bottlenecks: Whether its blocks have three convolutions.
     """
     first = ("conv1.", "bn1.", "layer1.")
     return Trunk(
@@ -149,6 +148,7 @@ def _resnet(body: str, blocks: int, shape: tuple[int, int], *, absent: str = "")
         absent=absent,
         body=body,
         frozen=tuple(f"backbone.body.{layer}" for layer in first),
+        deformable=bottlenecks,
     )
 
 
@@ -158,11 +158,20 @@ LITE0 = Trunk(
     "backbone.body.stem.conv.0.weight",
     frozen=("backbone.body.stem.", "backbone.body.stage1.", "backbone.body.stage2."),
 )
+RESNET18 = _resnet("resnet18", 2, (256, 256), absent="backbone.body.layer3.2.conv2.weight", bottlenecks=False)
+MOBILENET = Trunk(
+    "lt_train.detectors.trunks.mobilenet:mobilenet_rcnn",
+    "backbone.body.16.0.weight",
+    body="mobilenet_v3_large",
+    frozen=tuple(f"backbone.body.{number}." for number in range(4)),
+)
 TRUNKS: Final[Mapping[str, Trunk]] = {
     "r50_fpn": RESNET50,
     "r101_fpn": _resnet("resnet101", 23, (256, 256)),
     "x101_32x8d_fpn": _resnet("resnext101_32x8d", 23, (1024, 32)),
     "x101_64x4d_fpn": _resnet("resnext101_64x4d", 23, (1024, 16)),
+    "r18_fpn": RESNET18,
+    "mobilenet_v3_large_fpn": MOBILENET,
     "lite0": LITE0,
     "small": Trunk("lt_train.detectors.trunks.small:small_rcnn", "backbone.lateral.0.weight", pretrained=False),
 }

@@ -254,7 +254,7 @@ def _calibrate(
             for line in written_notes(data):
                 log.line(line)
             name = f"{run.path.name} ({images.mark})" if images else run.path.name
-            draw_run_report(run.report, name, losses=None, metrics=run.evaluation / "metrics.json")
+            draw_run_report(run.report, name, losses=None, evaluation=run.evaluation)
     return run
 
 
@@ -338,7 +338,8 @@ def _fit(
         memory = named_memory("fitting", training_advice(recipe))
         with memory, Bar("fitting") if processes.is_first else nullcontext(SILENT) as bar:
             left_out = None if bad_images is None else bad_images.add
-            dataset = data.dataset if known is None else known.dataset(calibration.regions)
+            # classes are described by their own objects, not by pasted or changed ones
+            dataset = data.dataset.unchanged() if known is None else known.dataset(calibration.regions)
             for inputs, targets in make_loader(dataset, batches, workers=recipe.data.workers, left_out=left_out):
                 processes.check()
                 if not inputs:

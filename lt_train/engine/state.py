@@ -52,7 +52,9 @@ class RunState:
         ema: Average of the model over the steps, or ``None``.
         losses: Of the last step, on their way.
         done: Optimiser steps taken.
-        best: Best validation AP so far, or ``None``.
+        best: Best figure of an evaluation so far (``eval.select``), or ``None``.
+        best_step: Its step.
+        waited: Evaluations since then.
         evaluated: The last step whose evaluation ended.
         saved: The step of the newest whole checkpoint, or ``None`` if there is none yet.
         last_is_whole: Whether what the file ``last`` holds may be kept as ``previous``.
@@ -73,6 +75,8 @@ class RunState:
     losses: Losses | None = None
     done: int = 0
     best: float | None = None
+    best_step: int = 0
+    waited: int = 0
     evaluated: int = 0
     saved: int | None = None
     last_is_whole: bool = True
@@ -342,6 +346,8 @@ def checkpoint_content(recipe: Recipe, data: RunData, state: RunState) -> dict[s
         "scaler": state.scaler.state_dict(),
         "done": state.done,
         "best": state.best,
+        "best_step": state.best_step,
+        "waited": state.waited,
         "evaluated": state.evaluated,
         "val_sha256": val_sha256(data),
     }

@@ -101,6 +101,15 @@ class StepTimer:
         self._start_lap()
         return lap
 
+    def figures(self, device: torch.device) -> dict[str, float]:
+        """Speed and waiting of the steps since the last lap, and memory; a new lap starts."""
+        lap = self.lap()
+        return {
+            "images_per_second": lap.images_per_second,
+            "data_wait": lap.data_wait,
+            "memory_gib": memory_gib(device),
+        }
+
     def seconds_left(self, steps: int) -> float | None:
         """How long so many steps are going to take; ``None`` before the second step is done."""
         if len(self._recent) < 2:

@@ -243,6 +243,12 @@ def open_training(
     """
     refuse_other_detectors(model, recipe)
     _refuse_others_trained(model, features)
+    # a calibration looks at images as they are, whatever training changed in them
+    if recipe.data.augment.is_on and recipe.calibration.name == "none":
+        raise RecipeError(
+            f"data.augment: training would change images, and {features} holds features of images as they are; set its "
+            "options off, or train without --from-features"
+        )
     cache = open_cache(features, "train", processes)
     where, flip = str(cache.path), recipe.data.flip
     check_same(where, cache.manifest, made_of(model, recipe, data.train, data.dataset))

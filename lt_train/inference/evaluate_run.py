@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from lt_data.counts.categories import CategoryCounts
 from lt_data.errors import RecipeError
@@ -192,8 +192,16 @@ def _measure_and_write(predicted: _Predicted, choices: Choices | None = None) ->
         groups=predicted.groups,
         train_counts=predicted.counts,
         choices=choices,
+        with_confusion=True,
     )
-    write_evaluation(predicted.out, measured.metrics, measured.per_class, predicted.detections, inputs=measured.inputs)
+    write_evaluation(
+        predicted.out,
+        measured.metrics,
+        measured.per_class,
+        predicted.detections,
+        inputs=measured.inputs,
+        confusion=measured.confusion,
+    )
     text = "\n".join([*predicted.warnings, measured.text])
     return replace(measured, text=text, warnings=(*predicted.odd, *measured.warnings))
 
@@ -222,9 +230,3 @@ def predict(
     images = ImageList.of(data)
     found = detect(model, images, recipe, category_ids=data.ids, processes=processes)
     return None if found is None else found.detections()
-
-
-def selection_ap(metrics: dict[str, Any]) -> float | None:
-    """The figure that decides which checkpoint is best: mask AP, or box AP without masks."""
-    value = metrics.get("segm", metrics["bbox"])["AP"]
-    return None if value is None else float(value)

@@ -23,6 +23,7 @@ from pydantic import (
 from lt_data.errors import DataError, RecipeError, shown
 from lt_data.files.pixels import ImageReading, parse_range
 from lt_data.groups import are_edges
+from lt_train.augment.options import AugmentSection
 from lt_train.calibration import CalibrationOptions
 from lt_train.calibration.options import NoCalibration
 from lt_train.data.sampler_options import SamplerOptions, ShuffleSampler
@@ -31,6 +32,7 @@ from lt_train.heads import HeadOptions
 from lt_train.heads.softmax.options import SoftmaxOptions
 from lt_train.options.errors import closest
 from lt_train.options.section import Edges, Section
+from lt_train.recipe.eval_section import EvalSection
 from lt_train.recipe.method import Variant
 from lt_train.recipe.methods import METHODS
 from lt_train.recipe.model_section import ModelSection, SecondHeadSection
@@ -112,6 +114,7 @@ class DataSection(Section):
         "ignore", description="Pixels as they are stored, or turned and mirrored as EXIF says."
     )
     flip: float = Field(0.5, ge=0, le=1, description="Probability of a horizontal flip.")
+    augment: AugmentSection = AugmentSection()
     aspect_ratio_grouping: bool = Field(
         False, description="Upright images in batches of their own, for less padding; as detectron2 and mmdetection do."
     )
@@ -137,13 +140,6 @@ class ComputeSection(Section):
     )
     channels_last: bool = Field(False, description="Images and feature maps in memory as NHWC.")
     compile: bool = Field(False, description="torch.compile the backbone and the heads' layers.")
-
-
-class EvalSection(Section):
-    """When the validation data is evaluated; always at the end."""
-
-    every: int | None = Field(None, ge=1, description="Epochs (or steps) between evaluations; null: only at the end.")
-    batch: int = Field(1, ge=1, description="Images per forward pass; padding makes scores depend on it.")
 
 
 class WrittenPath(NamedTuple):
@@ -224,6 +220,17 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _evaluates_something(self) -> Recipe:
+        if self.data.val is None:
+            self.eval.refuse_without_data()
+        if self.eval.loss and self.data.train.stuff is not None and self.train == "all":
+            raise ValueError(
+                "eval.loss: got True with data.train.stuff, and validation data has no stuff maps to compute that loss "
+                "on; leave eval.loss out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _second_head_alone(self) -> Recipe:
         kind, there = self.second_head.kind, self.second_head.kind != "none"
         if there and self.train != "calibrated":
@@ -263,6 +270,11 @@ class Recipe(Section):
             raise ValueError(
                 "model.semantic: got stuff, and there are no stuff maps to train it on; set data.train.stuff to the "
                 "folder of COCO-Stuff's stuffthingmaps, or model.semantic=none"
+            )
+        if stuff is not None and self.data.augment.is_on:
+            raise ValueError(
+                "data.augment: stuff maps are not changed with their images; set its options off, or "
+                "model.semantic=none and data.train.stuff=null"
             )
         if stuff is not None and self.data.exif == "apply":
             raise ValueError(

@@ -12,7 +12,7 @@ import torch
 from lt_data.annotations.category_ids import CategoryIds
 from lt_data.counts.categories import CategoryCounts
 from lt_data.errors import RecipeError, shown
-from lt_data.groups import Group
+from lt_data.groups import Group, make_groups
 from lt_train.detectors import LongTailDetector, build_detector, initialise_from
 from lt_train.detectors.weight_files import checkpoint_categories
 from lt_train.detectors.weights import SECOND_HEAD, LoadReport
@@ -85,6 +85,22 @@ def _with_groups(options: dict[str, Any], groups: Sequence[Group], counts: Categ
     ids = CategoryIds(counts.category_ids.tolist())
     labels = [ids.to_labels(np.array(group.category_ids, np.int64)).tolist() for group in groups]
     return {**options, "groups": labels}
+
+
+def names_of_head_groups(recipe: Recipe, groups: Sequence[Group], counts: CategoryCounts) -> tuple[str, ...]:
+    """Names of the groups of classes that a recipe's head makes; none where it makes none, or has lists of its own.
+
+    Args:
+        recipe: Of a run.
+        groups: Groups of its training data.
+        counts: Counts of its training data.
+    """
+    options = recipe.head_options
+    if "groups" not in options or options["groups"] is not None:
+        return ()
+    edges = options["edges"]
+    own = groups if edges is None else make_groups(counts.category_ids, counts.instances, edges)
+    return tuple(group.name for group in own)
 
 
 def label_table(counts: CategoryCounts) -> list[tuple[int, str]]:

@@ -117,3 +117,5 @@ def test_stuff_maps_of_another_kind_are_refused_before_anything_is_trained(folde
     assert "model.semantic: got stuff, and model.name=mask_rcnn_small has no such part" in other.output
     unused = lt_train(*given[:2], "data.train.stuff=stuff", "--out", str(tmp_path / "run"), cwd=folder)
     assert "model.semantic=none looks at no stuff map" in unused.output
+    changed = lt_train(*given, "data.train.stuff=stuff", "data.augment.hue=0.1", cwd=folder)
+    assert "stuff maps are not changed with their images" in changed.output

@@ -119,6 +119,7 @@ def test_what_features_do_not_fit_is_one_line(softmax_run, exact, tiny_recipe, t
         (RecipeError, ("train=head", "method=softmax"), softmax_run, "train=head trains what"),
         (DataError, options, other, "made with frozen weights sha256"),
         (DataError, larger, softmax_run, "made with size of images short side 64, at most 64, the run has"),
+        (RecipeError, (*options, "data.augment.hue=0.1"), softmax_run, "data.augment: training would change images"),
         (RecipeError, (*options, "model.min_size=[48,64]"), softmax_run, "kept in one size, set for example"),
         (DataError, (*options, "data.classes_below=3"), softmax_run, "made with images sha256"),
         (DataError, (*options, "data.exif=apply"), softmax_run, "made with image reading"),
