@@ -16,6 +16,8 @@ from lt_train.drafting.start_weights import Start
 SEEN_ON_GPU, SEEN_ON_CPU = 40_000, 2_000
 # pixels of the short side on a processor, and of an object on the finest map of a small detector (stride 8)
 LEAST_SIDE, SIDE, MOST_SIDE, OBJECT = 224, 320, 512, 24
+# trunks that a processor trains
+FOR_CPU: Final = ("_lite0", "_small", "_mobilenet_v3_large_fpn", "_r18_fpn")
 STEP: Final = 32
 MOST_WORKERS: Final = 4
 # how many times the rarest class the most frequent one has, from which on a method for long tails is worth a run
@@ -102,7 +104,7 @@ def _of_model(facts: Facts) -> str:
 
 
 def _sizes(facts: Facts, detector: str) -> Iterator[Choice]:
-    if not detector.endswith(("_lite0", "_small")):
+    if not detector.endswith(FOR_CPU):
         yield Choice("model.min_size", [800], "what these detectors are published with")
         yield Choice("model.max_size", 1333, "likewise")
         return

