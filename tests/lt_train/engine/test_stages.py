@@ -10,7 +10,6 @@ from lt_train.detectors.table import DETECTORS
 from lt_train.engine.fit import fit
 from lt_train.inference.evaluate_run import evaluate_run
 from lt_train.recipe.origins import Setting
-from lt_train.recipe.sections import Files
 from lt_train.trials.dry_run import dry_run
 from tests.lt_train.engine.reading_runs import losses, weights
 
@@ -85,9 +84,7 @@ def test_a_fresh_layer_that_is_never_trained_is_refused(
         list(dry_run(tiny_recipe(*options), (Setting("seed", 0, "default"),), init_from=source))
     run = fit(tiny_recipe(*options, "train=all"), tmp_path / "run", init_from=source)
     # what was trained can be evaluated: its checkpoint has all layers
-    measured, _ = evaluate_run(
-        run.path, files=Files(**tiny_recipe(*options).data.train.model_dump()), out=tmp_path / "e"
-    )
+    measured, _ = evaluate_run(run.path, files=tiny_recipe(*options).data.train, out=tmp_path / "e")
     assert "bbox" in measured.metrics
 
 
