@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
 
-from lt_train.detectors.mask_predictor import channels_of_labels, masks_of_labels
+from lt_train.detectors.regions.mask_predictor import channels_of_labels, masks_of_labels
 
 RESULTS = Path(__file__).parent / "results"
 COLUMNS = (

@@ -12,7 +12,7 @@ from lt_train.recipe.methods import POST_HOC
 from .features import FROM_FEATURES
 from .options import FilePath
 from .processes import PROCESSES, spread
-from .recipes import OVERRIDES, OverriddenCommand, need_training
+from .recipes import OVERRIDES, ROOT, OverriddenCommand, need_training
 
 FILE = FilePath()
 
@@ -33,6 +33,7 @@ FILE = FilePath()
 @click.option("--images", type=FILE, help="Image folder of --annotations.")
 @click.option("--checkpoint", type=click.Choice(["last", "best"]), default="last", show_default=True)
 @click.option("--force", is_flag=True, help="Replace a run that exists.")
+@ROOT
 @FROM_FEATURES
 @PROCESSES
 def calibrate(

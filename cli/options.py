@@ -45,6 +45,7 @@ OTHER_TRAIN_COMMANDS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("test", "val", "validate", "evaluate", "evaluation", "metrics"), "eval"),
     **dict.fromkeys(("infer", "inference", "detect", "demo-image"), "predict"),
     **dict.fromkeys(("demo", "example"), "quickstart"),
+    **dict.fromkeys(("new", "start", "setup", "draft"), "init"),
     **dict.fromkeys(("check", "env", "info", "checks"), "doctor"),
     **dict.fromkeys(("calibration", "post-hoc"), "calibrate"),
     **dict.fromkeys(("features", "extract", "embed"), "cache"),
@@ -59,6 +60,13 @@ OTHER_TRAIN_COMMANDS: Final[Mapping[str, str]] = {
 TABLE_OR_JSON = click.option(
     "--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True
 )
+
+
+def fraction(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    """Refuses what is no number from 0 to 1; a range of click lets NaN pass."""
+    if value is not None and not 0 <= value <= 1:
+        raise click.BadParameter(f"{value} is not in the range 0<=x<=1.", ctx, param)
+    return value
 
 
 class Terminated(KeyboardInterrupt):

@@ -8,8 +8,13 @@ import click
 
 from lt_data.versions import install_command
 
+from .options import FilePath
+
 PACKAGES = ("torch", "torchvision", "pydantic", "yaml", "tensorboard")
 OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+ROOT = click.option(
+    "--root", type=FilePath(), help="What relative paths of the recipe are relative to, for data that moved."
+)
 
 
 def need_packages() -> None:

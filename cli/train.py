@@ -4,24 +4,40 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from lt_data import __version__
-from lt_data.terminal import Bar
 from lt_train.recipe.methods import METHODS
 
 from .calibrating import calibrate
+from .drafting import init
+from .evaluating import CONFUSION_SCORE, evaluate_results, show_measured
 from .features import FROM_FEATURES, cache_command
-from .options import HELP, OTHER_TRAIN_COMMANDS, RESUMABLE, CommandGroup, FilePath, GroupsOption, show_text, tell
+from .options import (
+    HELP,
+    OTHER_TRAIN_COMMANDS,
+    RESUMABLE,
+    CommandGroup,
+    FilePath,
+    GroupsOption,
+    show_text,
+)
 from .options import stop as end
+from .predicting import predict
 from .processes import PROCESSES, spread
-from .recipes import OVERRIDES, ConfigGroup, FitCommand, OverriddenCommand, need_packages, need_training, with_method
+from .recipes import (
+    OVERRIDES,
+    ROOT,
+    ConfigGroup,
+    FitCommand,
+    OverriddenCommand,
+    need_packages,
+    need_training,
+    with_method,
+)
 from .studies import reproduce, sweep
-
-if TYPE_CHECKING:
-    from lt_train.evaluation.measure import Choices, Measured
 
 FILE = FilePath()
 METHOD = click.option("--method", help="One of lt-train methods: short for method=METHOD.")
@@ -70,6 +86,7 @@ def quickstart(out: Path | None, **options: Any) -> None:
     help="Continue the run in --out (or in RUN); auto starts it if it has no checkpoint yet.",
 )
 @click.option("--force", is_flag=True, help="Replace a run that exists.")
+@ROOT
 @FROM_FEATURES
 @click.option(
     "--dry-run",
@@ -85,6 +102,7 @@ def fit(
     init_from: Path | None,
     resume: str | None,
     force: bool,
+    root: Path | None,
     from_features: Path | None,
     dry_run: bool,
     processes: int | None,
@@ -101,7 +119,7 @@ def fit(
             raise click.UsageError("--dry-run times steps on images; leave out --from-features.")
         if processes is not None:
             raise click.UsageError("--dry-run takes its steps in one process; leave out --processes.")
-        _dry_run(recipe, overrides, init_from)
+        _dry_run(recipe, overrides, init_from, root)
         return
     how: Any = "never" if resume is None else resume
     if resume not in (None, "always", "auto"):
@@ -120,20 +138,19 @@ def fit(
     from lt_train.engine.start import start_or_resume
 
     try:
-        done = start_or_resume(
-            recipe, overrides, out, resume=how, init_from=init_from, force=force, from_features=from_features
-        )
+        options: dict[str, Any] = {"init_from": init_from, "force": force, "root": root}
+        done = start_or_resume(recipe, overrides, out, resume=how, from_features=from_features, **options)
     except Interrupted as stop:
         end(f"{out}: interrupted {stop}", code=RESUMABLE)
     if done:
         click.echo(f"written: {out}")
 
 
-def _dry_run(recipe: str, overrides: tuple[str, ...], init_from: Path | None) -> None:
+def _dry_run(recipe: str, overrides: tuple[str, ...], init_from: Path | None, root: Path | None) -> None:
     need_training()
     from lt_train.recipe.origins import resolve
 
-    loaded, settings, notes = resolve(recipe, overrides)
+    loaded, settings, notes = resolve(recipe, overrides, root=root)
     from lt_train.trials.dry_run import dry_run
 
     for line in dry_run(loaded, settings, init_from=init_from, notes=notes):
@@ -161,6 +178,7 @@ def _dry_run(recipe: str, overrides: tuple[str, ...], init_from: Path | None) ->
 @click.option("--protocol", type=click.Choice(["auto", "coco", "lvis"]), default="auto", show_default=True)
 @click.option("--engine", type=click.Choice(["auto", "fast", "official"]), default="auto", show_default=True)
 @click.option("--fixed-ap", is_flag=True, help="Add AP with 10,000 detections per class over all images.")
+@CONFUSION_SCORE
 @click.option("--boxes-only", is_flag=True, help="Measure no masks, for annotations that have none.")
 @click.option("--skip-invalid", is_flag=True, help="Leave out invalid predictions instead of refusing all.")
 @click.option("--out", type=FILE, help="Where to write  [default: RUN/eval, which is renewed; else RUN/eval-...].")
@@ -171,6 +189,7 @@ def _dry_run(recipe: str, overrides: tuple[str, ...], init_from: Path | None) ->
     help="For a RUN with a second head: both heads, or one alone  [default: the recipe's].",
 )
 @click.option("--force", is_flag=True, help="Replace an evaluation that exists.")
+@ROOT
 @FROM_FEATURES
 @PROCESSES
 def evaluate(
@@ -186,6 +205,7 @@ def evaluate(
     device: str | None,
     scores: Any,
     force: bool,
+    root: Path | None,
     from_features: Path | None,
     processes: int | None,
     **options: Any,
@@ -200,9 +220,9 @@ def evaluate(
         raise click.UsageError("--predictions needs --annotations, and no --images.")
     if predictions is not None and processes is not None:
         raise click.UsageError("--processes is for a RUN: --predictions are there already.")
-    if predictions is not None and (checkpoint or device or scores):
+    if predictions is not None and (checkpoint or device or root or scores):
         raise click.UsageError(
-            "--checkpoint, --device and --scores are for a RUN: --predictions are measured as they are."
+            "--checkpoint, --device, --root and --scores are for a RUN: --predictions need none of them."
         )
     if from_features is not None and (run is None or annotations is not None):
         raise click.UsageError("--from-features is for a RUN and its own validation data.")
@@ -217,7 +237,7 @@ def evaluate(
     choices = Choices(fixed=options.pop("fixed_ap"), **options)
     if predictions is not None and annotations is not None:
         trained_on = {"train_counts": train_counts, "match": match}
-        _evaluate_predictions(predictions, annotations, trained_on, groups, choices, out, force)
+        evaluate_results(predictions, annotations, trained_on, groups, choices, out, force)
         return
     need_training()
     spread(processes)
@@ -226,7 +246,7 @@ def evaluate(
     assert run is not None
     files = Files(annotations=annotations, images=images) if annotations and images else None
     how: dict[str, Any] = {"groups": groups, "choices": choices, "out": out, "device": device, "force": force}
-    how |= {"checkpoint": checkpoint or "last", "files": files}
+    how |= {"checkpoint": checkpoint or "last", "files": files, "root": root}
     if from_features is not None:
         from lt_train.features.systems import evaluate_from_features
 
@@ -236,87 +256,10 @@ def evaluate(
 
         finished = evaluate_run(run, **how, scores=scores)
     if finished is not None:
-        _show(*finished)
+        show_measured(*finished)
 
 
-def _evaluate_predictions(
-    predictions: Path,
-    annotations: Path,
-    trained_on: dict[str, Any],
-    groups: str | None,
-    choices: Choices,
-    out: Path | None,
-    force: bool,
-) -> None:
-    from lt_train.evaluation.measure import evaluate_predictions
-
-    with Bar("reading", "bytes") as progress:
-        measured = evaluate_predictions(
-            predictions,
-            annotations,
-            **trained_on,
-            groups=groups,
-            choices=choices,
-            out=out,
-            force=force,
-            progress=progress,
-        )
-    _show(measured, out)
-
-
-def _show(measured: Measured, out: Path | None) -> None:
-    for problem in measured.skipped:
-        tell("warning", f"left out: {problem.line}")
-    for note in measured.notes:
-        tell("note", note)
-    for warning in measured.warnings:
-        tell("warning", warning)
-    show_text(measured.text)
-    click.echo(f"written: {out}" if out is not None else "nothing written; give --out for the per-class table")
-
-
-def _score(ctx: click.Context, param: click.Parameter, value: float) -> float:
-    """Refuses what is no score; a range of click lets NaN pass."""
-    if not 0 <= value <= 1:
-        raise click.BadParameter(f"{value} is not in the range 0<=x<=1.", ctx, param)
-    return value
-
-
-@main.command(short_help="Detect objects in a folder or a file.")
-@click.argument("run", type=FILE)
-@click.argument("images", type=FILE)
-@click.option("--out", type=FILE, required=True, help="Directory for predictions.json, images.json and pictures/.")
-@click.option("--annotations", type=FILE, help="Take the image ids from this annotation file.")
-@click.option("--checkpoint", type=click.Choice(["last", "best"]), default="last", show_default=True)
-@click.option(
-    "--score-threshold",
-    type=float,
-    callback=_score,
-    default=0.5,
-    show_default=True,
-    help="0 to 1, for the pictures only.",
-)
-@click.option("--pictures", type=click.IntRange(0), default=50, show_default=True, help="How many to draw at most.")
-@click.option("--device", help="auto, cpu, cuda or cuda:N  [default: the recipe's].")
-@click.option("--force", is_flag=True, help="Replace predictions that exist.")
-@PROCESSES
-def predict(run: Path, images: Path, out: Path, processes: int | None, **options: Any) -> None:
-    """Detect objects in IMAGES (a folder or a file): a standard results file, and pictures."""
-    need_training()
-    spread(processes)
-    from lt_train.inference.predict_images import predict_images
-
-    done = predict_images(run, images, out, **options)
-    if done is None:
-        return
-    for line in done.notes:
-        tell("note", line)
-    for line in done.unreadable:
-        tell("error", line)
-    show_text(done.text)
-    click.echo(f"written: {done.out}")
-    if done.unreadable:
-        raise SystemExit(1)
+main.add_command(predict)
 
 
 @main.command(short_help="Compare evaluated runs: differences and which are noise.")
@@ -334,6 +277,7 @@ def compare(systems: tuple[Path, ...], **options: Any) -> None:
 
 
 main.add_command(calibrate)
+main.add_command(init)
 
 
 main.add_command(cache_command)

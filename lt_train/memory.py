@@ -90,7 +90,7 @@ def check_torch_starts() -> None:
 def training_advice(recipe: Recipe) -> str:
     """What to lower when a training step is too large."""
     batch, accumulate = recipe.optim.batch, recipe.optim.accumulate
-    parts = [f"optim.batch (now {batch})" + _same_step(batch, accumulate)]
+    parts = [f"optim.batch (now {batch or 'auto'})" + _same_step(batch, accumulate)]
     parts += [f"model.max_size (now {recipe.model.max_size})"]
     parts += [f"data.workers (now {recipe.data.workers})"] if recipe.data.workers else []
     last = "" if recipe.compute.precision != "fp32" else "; on a GPU compute.precision=bf16 halves most of it"
@@ -98,7 +98,7 @@ def training_advice(recipe: Recipe) -> str:
 
 
 def _same_step(batch: int, accumulate: int) -> str:
-    if batch % 2:
+    if not batch or batch % 2:
         return ""
     return f" (optim.batch={batch // 2} optim.accumulate={2 * accumulate} takes the same steps)"
 
@@ -115,6 +115,20 @@ def available_memory() -> int | None:
     """Bytes that this process may still take: of the machine, and of its container; ``None`` where neither is known."""
     known = [_kibibytes(MEMINFO, "MemAvailable"), *map(_free_of_container, _containers())]
     return min((free for free in known if free is not None), default=None)
+
+
+def machine_memory() -> int | None:
+    """Bytes that the machine has, or its container may have; ``None`` where neither is known."""
+    known = [_kibibytes(MEMINFO, "MemTotal"), *(_limit_of(group.most) for group in _containers())]
+    return min((size for size in known if size is not None), default=None)
+
+
+def _limit_of(file: Path) -> int | None:
+    try:
+        return int(file.read_text())
+    except (OSError, ValueError):
+        # no such version, or "max": no limit
+        return None
 
 
 class _Container(NamedTuple):

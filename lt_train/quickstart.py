@@ -15,6 +15,7 @@ from typing import Any, Final
 from lt_data.build.coco_lt import build_coco_lt
 from lt_data.build.report import format_build
 from lt_data.counts.group_stats import format_stats, group_stats
+from lt_data.dataset.directory import read_groups
 from lt_data.dataset.names import annotations_path
 from lt_data.dataset.options import BuildOptions
 from lt_data.errors import OutputError
@@ -191,7 +192,9 @@ def draw_report(out: Path, recipe: Recipe, softmax: RunDir, bags: RunDir) -> Non
     report = out / "report"
     report.mkdir()
     runs = dict(zip(NAMES, (softmax, bags), strict=True))
-    plot_loss_curves(report / "loss_curves.png", {name: run.metrics for name, run in runs.items()})
+    groups = [group.name for group in read_groups(out / "data")[1]]
+    metrics_of = {name: run.metrics for name, run in runs.items()}
+    plot_loss_curves(report / "loss_curves.png", metrics_of, head_groups=dict.fromkeys(NAMES, groups))
     metrics = {name: read_metrics_of(run) for name, run in runs.items()}
     for kind in ("bbox", "segm"):
         plot_group_ap(report / f"group_ap_{kind}.png", metrics, iou_type=kind)

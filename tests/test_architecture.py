@@ -26,8 +26,10 @@ ALLOWED = {
     "lt_train.heads": {"lt_train.global_batch", "lt_train.options"},
     "lt_train.calibration": {"lt_train.heads", "lt_train.options", "lt_train.classifiers"},
     "lt_train.data": {"lt_train.launch", "lt_train.options", "lt_train.randomness"},
+    "lt_train.augment": {"lt_train.data", "lt_train.options", "lt_train.randomness"},
     "lt_train.recipe": {
         *("lt_train.options", "lt_train.heads", "lt_train.calibration", "lt_train.data", "lt_train.detectors"),
+        "lt_train.augment",
     },
     "lt_train.detectors": {
         *("lt_train.heads", "lt_train.calibration", "lt_train.classifiers", "lt_train.data", "lt_train.randomness"),
@@ -37,11 +39,15 @@ ALLOWED = {
     "lt_train.report": {"lt_train.evaluation", "lt_train.recipe"},
     "lt_train.runs": {
         *("lt_train.recipe", "lt_train.heads", "lt_train.calibration", "lt_train.data", "lt_train.detectors"),
-        *("lt_train.evaluation", "lt_train.randomness"),
+        *("lt_train.evaluation", "lt_train.randomness", "lt_train.augment"),
     },
     "lt_train.inference": {
         *("lt_train.recipe", "lt_train.data", "lt_train.detectors", "lt_train.evaluation", "lt_train.processes"),
         *("lt_train.report", "lt_train.runs", "lt_train.memory"),
+    },
+    "lt_train.sizing": {
+        *("lt_train.recipe", "lt_train.data", "lt_train.detectors", "lt_train.runs"),
+        *("lt_train.memory", "lt_train.processes", "lt_train.randomness"),
     },
     "lt_train.features": {
         *("lt_train.recipe", "lt_train.data", "lt_train.detectors", "lt_train.evaluation", "lt_train.processes"),
@@ -51,6 +57,7 @@ ALLOWED = {
         *("lt_train.recipe", "lt_train.heads", "lt_train.calibration", "lt_train.data", "lt_train.detectors"),
         *("lt_train.evaluation", "lt_train.processes", "lt_train.randomness", "lt_train.report", "lt_train.runs"),
         *("lt_train.inference", "lt_train.memory", "lt_train.launch", "lt_train.global_batch", "lt_train.features"),
+        "lt_train.sizing",
     },
     "lt_train.studies": {
         *("lt_train.recipe", "lt_train.evaluation", "lt_train.report", "lt_train.runs", "lt_train.options"),
@@ -58,7 +65,10 @@ ALLOWED = {
     "lt_train.trials": {
         *("lt_train.recipe", "lt_train.calibration", "lt_train.data", "lt_train.detectors", "lt_train.engine"),
         *("lt_train.launch", "lt_train.memory", "lt_train.runs", "lt_train.evaluation"),
-        *("lt_train.heads", "lt_train.randomness"),
+        *("lt_train.heads", "lt_train.randomness", "lt_train.processes", "lt_train.sizing"),
+    },
+    "lt_train.drafting": {
+        *("lt_train.recipe", "lt_train.data", "lt_train.detectors", "lt_train.runs", "lt_train.sizing"),
     },
     "lt_train.quickstart": {
         *("lt_train.launch", "lt_train.engine", "lt_train.recipe", "lt_train.report", "lt_train.runs"),

@@ -37,7 +37,7 @@ from torchvision.models.detection.roi_heads import project_masks_on_boxes
 
 from lt_train.data.instance_masks import InstanceMasks
 from lt_train.data.mask_targets import mask_targets
-from lt_train.detectors.sampling import BoxSampler
+from lt_train.detectors.regions.sampling import BoxSampler
 
 COLUMNS = ("piece", "classes", "contestant", "turns", "ms", "ratio", "peak_mib", "memory_ratio")
 OURS, TORCHVISION = "lt-train", "torchvision"

@@ -243,7 +243,9 @@ class AnnotationFile:
             raise DataError(f"{self.path}: annotations[{index}]: {error}; mend this record") from None
 
 
-def read_annotations(path: Path, *, only_matched: bool = False, progress: Progress | None = None) -> AnnotationFile:
+def read_annotations(
+    path: Path | str, *, only_matched: bool = False, progress: Progress | None = None
+) -> AnnotationFile:
     """Reads and checks a COCO or LVIS annotation file.
 
     Fields beside the ids that are of a wrong type count as missing; whoever needs them refuses that.

@@ -38,8 +38,8 @@ from lt_data.progress import SILENT, Progress
 
 
 def build_coco_lt(
-    coco: Path,
-    out: Path | None,
+    coco: Path | str,
+    out: Path | str | None,
     *,
     reference: str | Path = "lvis-v0.5",
     targets: str | Path | None = None,

@@ -32,7 +32,11 @@ CHECK_SCHEMA: Final = 1
 
 
 def check_file(
-    path: Path, *, images: Path | None = None, other: Path | None = None, progress: Progress | None = None
+    path: Path | str,
+    *,
+    images: Path | str | None = None,
+    other: Path | str | None = None,
+    progress: Progress | None = None,
 ) -> CheckReport:
     """Finds every problem in an annotation file.
 
@@ -46,7 +50,8 @@ def check_file(
         DataError: A file cannot be read, is not JSON or no annotation file, or there is no such folder.
     """
     path = annotations_path(Path(path))
-    return check_data(path, map_file(path), images=images, other=other, progress=progress)
+    folder, second = (None if given is None else Path(given) for given in (images, other))
+    return check_data(path, map_file(path), images=folder, other=second, progress=progress)
 
 
 def check_data(

@@ -103,7 +103,7 @@ class GroupStats:
 
 
 def group_stats(
-    path: Path, edges: Sequence[int] | None = None, *, by: str = "instances", progress: Progress | None = None
+    path: Path | str, edges: Sequence[int] | None = None, *, by: str = "instances", progress: Progress | None = None
 ) -> GroupStats:
     """Statistics of a dataset directory or of any COCO or LVIS annotation file.
 

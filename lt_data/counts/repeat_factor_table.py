@@ -128,7 +128,7 @@ class RepeatFactorTable:
 
 
 def repeat_factor_table(
-    path: Path,
+    path: Path | str,
     threshold: float = DEFAULT_THRESHOLD,
     *,
     rounding: str = "none",

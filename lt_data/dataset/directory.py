@@ -32,7 +32,7 @@ class _Digests(msgspec.Struct):
     files: dict[str, str]
 
 
-def read_groups(directory: Path) -> tuple[tuple[int, ...] | None, tuple[Group, ...]]:
+def read_groups(directory: Path | str) -> tuple[tuple[int, ...] | None, tuple[Group, ...]]:
     """Edges and groups of a dataset directory; edges are ``None`` where no bounds make the groups.
 
     Raises:

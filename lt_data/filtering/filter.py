@@ -58,8 +58,8 @@ class FilterReport:
 
 
 def filter_annotations(
-    path: Path,
-    out: Path,
+    path: Path | str,
+    out: Path | str,
     options: FilterOptions | None = None,
     *,
     force: bool = False,

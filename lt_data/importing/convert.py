@@ -28,8 +28,8 @@ from lt_data.progress import SILENT, Progress
 
 
 def import_annotations(
-    source: Path,
-    out: Path,
+    source: Path | str,
+    out: Path | str,
     kind: Kind,
     *,
     images: Path | None = None,

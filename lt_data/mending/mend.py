@@ -53,11 +53,11 @@ _MOST_ROUNDS: Final = 10
 
 
 def mend(
-    path: Path,
-    out: Path | None = None,
+    path: Path | str,
+    out: Path | str | None = None,
     *,
     fix: Sequence[str] | None = None,
-    changes: Path | None = None,
+    changes: Path | str | None = None,
     force: bool = False,
     progress: Progress = SILENT,
 ) -> MendReport:

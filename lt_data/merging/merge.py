@@ -42,10 +42,10 @@ _MOST_NAMED: Final = 3
 
 
 def merge(
-    paths: Sequence[Path],
-    out: Path,
+    paths: Sequence[Path | str],
+    out: Path | str,
     *,
-    images: Sequence[Path] = (),
+    images: Sequence[Path | str] = (),
     on_same: OnSame = "refuse",
     force: bool = False,
     progress: Progress = SILENT,
@@ -76,7 +76,7 @@ def merge(
     if on_same not in get_args(OnSame):
         raise RecipeError(f"on_same: got {on_same!r}; allowed are {', '.join(get_args(OnSame))}")
     out = Path(out)
-    sources = sources_of(paths)
+    sources = sources_of([Path(path) for path in paths])
     for target in (out, _ids_path(out)):
         check_output_file(target, force=force, inputs=sources, suffixes=() if target != out else (".json",))
     files = [_read(path, place, len(sources), progress) for place, path in enumerate(sources, start=1)]

@@ -26,8 +26,8 @@ from lt_data.splitting.write import write_split
 
 
 def split_annotations(
-    source: Path,
-    out: Path,
+    source: Path | str,
+    out: Path | str,
     *,
     options: SplitOptions,
     force: bool = False,

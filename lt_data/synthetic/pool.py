@@ -50,7 +50,7 @@ class _Options:
 
 
 def write_pool(
-    out: Path,
+    out: Path | str,
     *,
     images: int,
     categories: int = 24,

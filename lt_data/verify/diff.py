@@ -110,7 +110,7 @@ class Diff:
         return all(records.identical for records in lists) and not any(others)
 
 
-def diff_datasets(a: Path, b: Path, *, progress: Progress | None = None) -> Diff:
+def diff_datasets(a: Path | str, b: Path | str, *, progress: Progress | None = None) -> Diff:
     """Compares two dataset directories or annotation files (or one of each).
 
     Categories of a plain file are grouped with the bounds of the other side's directory, or 10, 100, 1000.

@@ -64,7 +64,7 @@ class VerifyReport:
 
 
 def verify_directory(
-    directory: Path,
+    directory: Path | str,
     *,
     pool: Path | None = None,
     reference: Path | None = None,

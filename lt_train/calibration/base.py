@@ -6,6 +6,7 @@ Shapes: R regions, C foreground classes, L logits, D size of the features that t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import torch
@@ -48,6 +49,11 @@ class Calibration(nn.Module, ABC):
     def head(self) -> Head:
         """The model's head."""
         return self._head[0]
+
+    @property
+    def parts(self) -> Sequence[Calibration]:
+        """What is fitted: itself, or a calibration for each of several classifiers."""
+        return (self,)
 
     def attach(self, classifier: nn.Linear) -> None:
         """Takes what the method needs of a trained classifier; nothing unless a method says otherwise."""
@@ -113,3 +119,27 @@ class Calibration(nn.Module, ABC):
     def extra_repr(self) -> str:
         """Options, for ``print(model)``."""
         return ", ".join(f"{key}={value!r}" for key, value in self.options if key != "name")
+
+
+class WithEvidence(Calibration):
+    """A calibration that goes by what one classifier says: with several, each is fitted, and what they say is averaged.
+
+    The scores are ``decide(logits, evidence(logits, features))``; with several classifiers, of the averages of both.
+    """
+
+    @abstractmethod
+    def evidence(self, logits: Tensor, features: Tensor | None) -> Tensor:
+        """What this classifier says of the classes, float32 [R, columns].
+
+        Args:
+            logits: [R, L] float32.
+            features: [R, D] float32, or ``None``.
+        """
+
+    @abstractmethod
+    def decide(self, logits: Tensor, evidence: Tensor) -> Tensor:
+        """Scores [R, C+1] of logits [R, L] and the evidence."""
+
+    def _scores(self, logits: Tensor, features: Tensor | None) -> Tensor:
+        """See :meth:`Calibration.scores`."""
+        return self.decide(logits, self.evidence(logits, features))

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lt_data.errors import DataError
-from lt_train.calibration.base import Calibration
+from lt_train.calibration.base import WithEvidence
 from lt_train.calibration.options import NearestClassMeanOptions
 from lt_train.heads.shared.base import Head
 
 
-class NearestClassMean(Calibration):
+class NearestClassMean(WithEvidence):
     """``(1 - p_background)`` times a softmax over the cosines to the class means; the background keeps its score.
 
     Args:
@@ -93,10 +93,13 @@ class NearestClassMean(Calibration):
                 self._centres = F.normalize(self.sums, dim=1).float()
         return self._centres
 
-    def _scores(self, logits: Tensor, features: Tensor | None) -> Tensor:
-        """See :meth:`Calibration.scores`."""
+    def evidence(self, logits: Tensor, features: Tensor | None) -> Tensor:
+        """Cosines [R, C] to the class means; those of a class without a mean are minus infinity."""
         assert features is not None, "internal error: ncm needs features"
+        return (F.normalize(features, dim=1) @ self.centres().T).masked_fill(self.seen == 0, -math.inf)
+
+    def decide(self, logits: Tensor, evidence: Tensor) -> Tensor:
+        """See :meth:`WithEvidence.decide`."""
         background = self.head.scores(logits)[:, :1]
-        cosines = F.normalize(features, dim=1) @ self.centres().T / self.options.temperature
-        share = cosines.masked_fill(self.seen == 0, -math.inf).softmax(dim=1)
+        share = (evidence / self.options.temperature).softmax(dim=1)
         return torch.cat([background, (1 - background) * share], dim=1)

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from lt_data.errors import RecipeError
-from lt_train.calibration.base import Calibration
+from lt_train.calibration.base import WithEvidence
 from lt_train.calibration.options import TauNormOptions
 from lt_train.classifiers import CosineLinear, rows_of
 from lt_train.heads.shared.base import Head
 
 
-class TauNorm(Calibration):
+class TauNorm(WithEvidence):
     """Scores of ``w_c / |w_c|^tau``, the bias untouched.
 
     The scaled logits are computed from the logits, so the classifier itself stays as it was trained.
@@ -80,16 +80,20 @@ class TauNorm(Calibration):
         self.lengths.copy_(rows_of(classifier).detach().float().norm(dim=1))
         self.bias.copy_(classifier.bias.detach().float())
 
-    def _scores(self, logits: Tensor, features: Tensor | None) -> Tensor:
-        """See :meth:`Calibration.scores`; ``features`` are not used."""
+    def evidence(self, logits: Tensor, features: Tensor | None) -> Tensor:
+        """The scaled logits [R, C+1]; ``features`` are not used."""
         # a row of zeros has only its bias, whatever it is divided by
         lengths = torch.where(self.lengths > 0, self.lengths, 1.0)
         if self.options.background not in ("normalise", "select-normalised"):
             lengths = torch.cat([torch.ones_like(lengths[:1]), lengths[1:]])
-        original = self.head.scores(logits)
-        scaled = self.head.scores((logits - self.bias) / lengths**self.options.tau + self.bias)
+        return (logits - self.bias) / lengths**self.options.tau + self.bias
+
+    def decide(self, logits: Tensor, evidence: Tensor) -> Tensor:
+        """See :meth:`WithEvidence.decide`."""
+        scaled = self.head.scores(evidence)
         if self.options.background in ("normalise", "keep"):
             return scaled
+        original = self.head.scores(logits)
         takes = original.argmax(dim=1) != 0
         if self.options.background == "select-tail":
             takes = takes & self.tail.index_select(0, scaled.argmax(dim=1))

@@ -1,13 +1,14 @@
 """Images and targets of an annotation file as training samples.
 
-Labels are 1..C, 0 is the background; boxes are xyxy in pixels of the (flipped, not yet resized) image.
+Labels are 1..C, 0 is the background; boxes are xyxy in pixels of the (changed, flipped, not yet resized) image.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch.utils.data import Dataset, get_worker_info
 
 from lt_data.arrays import IntArray
 from lt_data.errors import DataError, LtError
+from lt_data.files.stuff_maps import read_stuff_map, stuff_path
 from lt_train.data.detection_data import DetectionData, clipped_boxes
 from lt_train.data.flat import FlatTexts, RowsOfImages, Segmentations
 from lt_train.data.images import fast_jpeg_decoder, read_image, resized_size
@@ -31,6 +33,17 @@ Sample = tuple[Tensor, Target]
 Batch = tuple[list[Any], list[Target]]
 
 
+class Augment(Protocol):
+    """What is done with a sample before it is flipped, see :mod:`lt_train.augment`."""
+
+    @property
+    def needs_masks(self) -> bool:
+        """Whether targets need ``InstanceMasks``, even if they are not asked for."""
+
+    def __call__(self, dataset: DetectionDataset, draw: Draw, image: Tensor, target: Target) -> Sample:
+        """The sample of a draw, changed."""
+
+
 class DetectionDataset(Dataset[Sample]):
     """Samples of the chosen images.
 
@@ -43,9 +56,11 @@ class DetectionDataset(Dataset[Sample]):
         seed: Seed of the run.
         flip: Probability of a horizontal flip.
         short_sides: Short sides in pixels, a list or a ``range``; one is drawn for each sample.
-        max_size: Largest long side in pixels; only ``masks="runs"`` needs it.
+        max_size: Largest long side in pixels; ``masks="runs"`` needs it, and what changes the scale.
         masks: What of the instances' masks targets hold: nothing, ``polygons`` (``InstanceMasks`` in the size of the
             image) or ``runs`` (``MaskRuns`` in the size that the detector resizes the image to).
+        stuff: Folder of the images' stuff maps, which targets hold then.
+        augment: Changes samples, or ``None``.
     """
 
     def __init__(
@@ -58,6 +73,8 @@ class DetectionDataset(Dataset[Sample]):
         short_sides: Sequence[int] = (),
         max_size: int | None = None,
         masks: MaskForm = "none",
+        stuff: Path | None = None,
+        augment: Augment | None = None,
     ) -> None:
         self.data = data
         self.rows = rows
@@ -66,6 +83,8 @@ class DetectionDataset(Dataset[Sample]):
         self.short_sides = short_sides
         self.max_size = max_size
         self.masks = masks
+        self.stuff = stuff
+        self.augment = augment
         self.boxes = torch.from_numpy(clipped_boxes(data.file).astype(np.float32))
         self.labels = torch.from_numpy(data.ids.to_labels(data.file.annotation_category_ids))
         self._image_of_row = torch.from_numpy(rows)
@@ -74,8 +93,10 @@ class DetectionDataset(Dataset[Sample]):
         self._sizes = torch.from_numpy(data.file.image_sizes)
         self._paths = FlatTexts([str(path) for path in data.paths])
         self._reading = data.reading
-        self._segmentations = Segmentations(data.file) if masks != "none" else None
+        self._with_masks = masks != "none" or (augment is not None and augment.needs_masks)
+        self._segmentations = Segmentations(data.file) if self._with_masks else None
         index, images = data.file.image_index(), len(data.file.image_ids)
+        self._image_of_annotation = torch.from_numpy(index)
         self._targets = RowsOfImages(index, data.usable, images)
         self._regions = RowsOfImages(index, data.regions, images)
 
@@ -108,21 +129,28 @@ class DetectionDataset(Dataset[Sample]):
     def __getitem__(self, draw: Draw) -> Sample:
         """The sample of a draw."""
         image_row = int(self._image_of_row[draw.row])
-        image = read_image(Path(self._paths[image_row]), self._sizes[image_row].numpy(), self._reading)
-        height, width = image.shape[-2:]
+        image = self._image(image_row)
         target, key = self.target(draw), self._key(draw)
-        if self.masks != "none":
-            target["masks"] = self._masks(self._targets.of(image_row), (height, width), target["image_id"])
+        if self._with_masks:
+            target["masks"] = self._masks(self._targets.of(image_row), image)
+        if self.stuff is not None:
+            height, width = image.shape[-2:]
+            stuff = read_stuff_map(stuff_path(self.stuff, Path(self._paths[image_row])), width=width, height=height)
+            target["stuff"] = torch.from_numpy(stuff)
         if self.short_sides:
             generator = keyed_generator(self.seed, "short-side", *key)
             target["short_side"] = self.short_sides[
                 int(torch.randint(len(self.short_sides), (1,), generator=generator))
             ]
+        if self.augment is not None:
+            image, target = self.augment(self, draw, image, target)
+        if self.masks == "none":
+            target.pop("masks", None)
         if self.is_flipped(draw):
             image, target = flip_horizontally(image, target)
         if self.masks == "runs":
             assert self.max_size is not None
-            size = resized_size(height, width, target["short_side"], self.max_size)
+            size = resized_size(image.shape[1], image.shape[2], target["short_side"], self.max_size)
             masks = target["masks"]
             assert isinstance(masks, InstanceMasks)
             target["masks"] = masks.resize(*size).runs()
@@ -153,13 +181,36 @@ class DetectionDataset(Dataset[Sample]):
     def _key(self, draw: Draw) -> tuple[int, int, int]:
         return draw.epoch, draw.position, self.image_id(draw.row)
 
-    def _masks(self, part: IntArray, size: tuple[int, int], image_id: int) -> InstanceMasks:
-        """Masks of the annotations ``part`` of an image of ``size`` (height, width)."""
+    def instance(self, annotation: int) -> tuple[Tensor, InstanceMasks]:
+        """The image that an annotation is of, whole, and its mask alone.
+
+        Args:
+            annotation: Position in the file.
+
+        Raises:
+            DataError: The image cannot be read.
+        """
+        image = self._image(int(self._image_of_annotation[annotation]))
+        return image, self._masks(np.array([annotation]), image)
+
+    def unchanged(self) -> DetectionDataset:
+        """The same samples without ``augment``; they are flipped and have drawn sizes as before."""
+        same = copy.copy(self)
+        same.augment = None
+        return same
+
+    def _image(self, image_row: int) -> Tensor:
+        return read_image(Path(self._paths[image_row]), self._sizes[image_row].numpy(), self._reading)
+
+    def _masks(self, part: IntArray, image: Tensor) -> InstanceMasks:
+        """Masks of the annotations ``part`` of an image."""
         assert self._segmentations is not None
+        size = (image.shape[1], image.shape[2])
         segmentations = [self._segmentations[index] for index in part.tolist()]
         wrong = [isinstance(s, dict) and s.get("size") != list(size) for s in segmentations]
         if any(wrong):
             names = ", ".join(f"annotation {number}" for number in self._annotation_ids[part[wrong]].tolist()[:3])
+            image_id = int(self._image_ids[self._image_of_annotation[int(part[0])]])
             raise DataError(
                 f"{self._segmentations.path}: run lengths of another size than image {image_id}, which is {size[0]} "
                 f"high and {size[1]} wide ({names}); correct their size"
@@ -168,11 +219,13 @@ class DetectionDataset(Dataset[Sample]):
 
 
 def flip_horizontally(image: Tensor, target: Target) -> Sample:
-    """Mirrors an image [3, H, W], its boxes, its regions to ignore and its masks."""
+    """Mirrors an image [3, H, W], its boxes, its regions to ignore, its masks and its stuff map."""
     flipped, width = target.copy(), image.shape[-1]
     flipped["boxes"] = _flipped_boxes(target["boxes"], width)
     if "ignore" in target:
         flipped["ignore"] = _flipped_boxes(target["ignore"], width)
+    if "stuff" in target:
+        flipped["stuff"] = target["stuff"].flip(-1)
     masks = target.get("masks")
     if isinstance(masks, InstanceMasks):
         flipped["masks"] = masks.flip_horizontal()

@@ -159,10 +159,25 @@ def box_centres(data: DetectionData, kept: BoolArray | None = None) -> tuple[npt
     return centres, data.ids.to_labels(file.annotation_category_ids[rows])
 
 
-def check_segmentations(data: DetectionData) -> tuple[str, ...]:
+def segmentation_kinds(data: DetectionData) -> npt.NDArray[np.uint8]:
+    """The :class:`MaskKind` of each usable annotation, in the order of the file; looks at a few hundred at a time."""
+    return _mask_kinds(data.file, np.flatnonzero(data.usable))
+
+
+def check_segmentations(
+    data: DetectionData,
+    kinds: npt.NDArray[np.uint8] | None = None,
+    *,
+    why: str = "the model predicts masks",
+    instead: str = "use model.name=faster_rcnn_...",
+) -> tuple[str, ...]:
     """Refuses masks that cannot be trained on, and counts the annotations that have none.
 
-    Looks at the usable annotations only, a few hundred at a time.
+    Args:
+        data: The training data.
+        kinds: Those of :func:`segmentation_kinds`, if they are known.
+        why: Why masks are needed.
+        instead: How to do without.
 
     Returns:
         Notes: how many annotations are trained with their box in place of a mask, and how many with an empty mask.
@@ -172,7 +187,7 @@ def check_segmentations(data: DetectionData) -> tuple[str, ...]:
             runs do not fill it: one line each with the count and the first three.
     """
     file, rows = data.file, np.flatnonzero(data.usable)
-    kinds = _mask_kinds(file, rows)
+    kinds = segmentation_kinds(data) if kinds is None else kinds
 
     def line(name: object, kind: MaskKind, text: str) -> str:
         found = rows[kinds == kind]
@@ -180,14 +195,14 @@ def check_segmentations(data: DetectionData) -> tuple[str, ...]:
 
     present = set(kinds.tolist())
     problems = [
-        f"{line(file.path, kind, text)}; mend or remove them, or use model.name=faster_rcnn_..."
+        f"{line(file.path, kind, text)}; mend or remove them, or {instead}"
         for kind, text in _MASK_ERRORS.items()
         if kind in present
     ]
     if present == {MaskKind.BOX}:
         problems = [
-            f"{file.path}: none of the {len(rows):,} annotations has a mask, but the model predicts masks; "
-            "use model.name=faster_rcnn_..., or a file with masks"
+            f"{file.path}: none of the {len(rows):,} annotations has a mask, but {why}; {instead}, "
+            "or give a file with masks"
         ]
     if problems:
         raise DataError(problems)
@@ -196,6 +211,13 @@ def check_segmentations(data: DetectionData) -> tuple[str, ...]:
         MaskKind.EMPTY: "have a mask whose area is 0 and are trained with it",
     }
     return tuple(line(file.path.name, kind, text) for kind, text in notes.items() if kind in present)
+
+
+def mask_share(data: DetectionData) -> float:
+    """Share of the usable annotations that have a mask; 0 if one of them has what cannot be trained on."""
+    kinds = _mask_kinds(data.file, np.flatnonzero(data.usable))
+    broken = any((kinds == kind).any() for kind in _MASK_ERRORS)
+    return 0.0 if broken or not len(kinds) else float((kinds == MaskKind.MASK).mean())
 
 
 def _mask_kinds(file: AnnotationFile, rows: IntArray) -> npt.NDArray[np.uint8]:

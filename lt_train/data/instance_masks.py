@@ -1,4 +1,4 @@
-"""Instance masks of one image as flat polygons and run lengths: flipped, scaled, turned into runs of pixels.
+"""Instance masks of one image as flat polygons and run lengths: cut, flipped, scaled, turned into runs of pixels.
 
 A polygon is a few hundred bytes where a bitmap is a megabyte, so masks never exist at image size on their way from the
 annotation file to the loss. Shapes: n instances, K polygons, P points (x, y) in pixels; H, W image size in pixels.
@@ -6,8 +6,9 @@ annotation file to the loss. Shapes: n instances, K polygons, P points (x, y) in
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any
 
@@ -68,6 +69,8 @@ class InstanceMasks:
         rles: Compressed COCO run lengths of each instance, or ``None``; n entries.
         height: H.
         width: W.
+        margins: Left, top and right, pixels of a larger image that this one was cut out of. pycocotools rounds what is
+            left of or above an image in another way, so polygons that reach there are drawn with them.
     """
 
     xy: npt.NDArray[np.float64]
@@ -76,6 +79,7 @@ class InstanceMasks:
     rles: tuple[Rle | None, ...]
     height: int
     width: int
+    margins: tuple[int, int, int] = (0, 0, 0)
 
     @classmethod
     def from_segmentations(
@@ -116,6 +120,7 @@ class InstanceMasks:
         rles: Sequence[Rle | None],
         height: int,
         width: int,
+        margins: tuple[int, int, int] = (0, 0, 0),
     ) -> InstanceMasks:
         flat = [polygon for of_instance in polygons for polygon in of_instance]
         return cls(
@@ -125,6 +130,7 @@ class InstanceMasks:
             rles=tuple(rles),
             height=int(height),
             width=int(width),
+            margins=margins,
         )
 
     def __len__(self) -> int:
@@ -137,7 +143,23 @@ class InstanceMasks:
         """The instances of ``index`` in its order: an integer or boolean array, a list or a slice."""
         chosen = np.arange(len(self))[index].reshape(-1)
         return self._from_lists(
-            [self.polygons(i) for i in chosen], [self.rles[i] for i in chosen], self.height, self.width
+            [self.polygons(i) for i in chosen], [self.rles[i] for i in chosen], self.height, self.width, self.margins
+        )
+
+    def with_bitmaps(self, bitmaps: Iterable[tuple[int, npt.NDArray[np.uint8]]]) -> InstanceMasks:
+        """The same with other masks.
+
+        Args:
+            bitmaps: Instance and its mask [H, W] of 0 and 1; looked at one by one. A new instance has the number n.
+        """
+        changed = {index: _encode(bitmap) for index, bitmap in bitmaps}
+        count = max([len(self), *(index + 1 for index in changed)])
+        return self._from_lists(
+            [self.polygons(i) if i < len(self) and i not in changed else [] for i in range(count)],
+            [changed.get(i) or self.rles[i] for i in range(count)],
+            self.height,
+            self.width,
+            self.margins,
         )
 
     def polygons(self, instance: int) -> list[npt.NDArray[np.float64]]:
@@ -150,16 +172,35 @@ class InstanceMasks:
         """Mirrored left to right: x becomes ``width - x``."""
         xy = self.xy * np.array([-1.0, 1.0]) + np.array([float(self.width), 0.0])
         rles = tuple(rle if rle is None else _encode(_decode(rle)[:, ::-1]) for rle in self.rles)
-        return InstanceMasks(xy, self.polygon_ends, self.polygon_instance, rles, self.height, self.width)
+        return replace(self, xy=xy, rles=rles, margins=(self.margins[2], self.margins[1], self.margins[0]))
+
+    def crop(self, left: int, top: int, width: int, height: int) -> InstanceMasks:
+        """Cut to a window inside the image: the same pixels as the windows of the bitmaps.
+
+        Args:
+            left: First column.
+            top: First row.
+            width: Columns.
+            height: Rows.
+        """
+        part = slice(top, top + height), slice(left, left + width)
+        rles = tuple(rle if rle is None else _encode(_decode(rle)[part]) for rle in self.rles)
+        right = self.width - left - width
+        margins = (self.margins[0] + left, self.margins[1] + top, self.margins[2] + right)
+        xy = self.xy - np.array([left, top], np.float64)
+        return replace(self, xy=xy, rles=rles, height=height, width=width, margins=margins)
 
     def resize(self, height: int, width: int) -> InstanceMasks:
         """Scaled to another image size; polygons exactly, run lengths by nearest neighbour as torchvision does."""
         if (height, width) == (self.height, self.width):
             return self
-        xy = self.xy * np.array([width / self.width, height / self.height])
+        across, down = width / self.width, height / self.height
+        left, top, right = self.margins
+        margins = (math.ceil(left * across), math.ceil(top * down), math.ceil(right * across))
+        xy = self.xy * np.array([across, down])
         rows, columns = _nearest(self.height, height), _nearest(self.width, width)
         rles = tuple(rle if rle is None else _encode(_decode(rle)[rows][:, columns]) for rle in self.rles)
-        return InstanceMasks(xy, self.polygon_ends, self.polygon_instance, rles, height, width)
+        return replace(self, xy=xy, rles=rles, height=height, width=width, margins=margins)
 
     def bitmaps(self, index: Any = None) -> npt.NDArray[np.uint8]:
         """Rasterised by pycocotools: [n, H, W] of 0 and 1, for all instances or those of ``index``."""
@@ -169,13 +210,40 @@ class InstanceMasks:
         stacked: npt.NDArray[np.uint8] = coco_mask.decode(self._rles(chosen.tolist()))
         return np.ascontiguousarray(stacked.transpose(2, 0, 1))
 
+    def overlapped(self, bitmap: npt.NDArray[np.uint8]) -> list[int]:
+        """Instances that share a pixel with a bitmap [H, W]; looked at as run lengths."""
+        other = _encode(bitmap)
+        common = [coco_mask.merge([rle, other], intersect=True) for rle in self._rles(range(len(self)))]
+        return [i for i, rle in enumerate(common) if coco_mask.area(rle)]
+
     def runs(self) -> MaskRuns:
         """Rasterised by pycocotools as runs of pixels, from which the exact targets are made."""
         runs = runs_of([rle["counts"] for rle in self._rles(range(len(self)))])
         return MaskRuns.from_pixels(*runs, self.height, self.width)
 
     def _rles(self, instances: Sequence[int]) -> list[Rle]:
-        """Compressed run lengths of instances, whatever they are stored as; all polygons in one call."""
+        """Compressed run lengths of instances, whatever they are stored as."""
+        beyond = {i: margins for i in instances if any(margins := self._beyond(i))}
+        within = [i for i in instances if i not in beyond]
+        drawn = dict(zip(within, self._drawn(within), strict=True))
+        return [self._drawn_beyond(i, *beyond[i]) if i in beyond else drawn[i] for i in instances]
+
+    def _beyond(self, instance: int) -> tuple[int, int]:
+        """Columns and rows of the margins that the polygons of an instance reach into."""
+        if not any(self.margins[:2]):
+            return 0, 0
+        least = np.concatenate([np.zeros((1, 2)), *self.polygons(instance)]).min(axis=0)
+        return min(self.margins[0], math.ceil(-least[0])), min(self.margins[1], math.ceil(-least[1]))
+
+    def _drawn_beyond(self, instance: int, left: int, top: int) -> Rle:
+        """An instance drawn with some columns and rows of the margins, and cut."""
+        one = self._from_lists(
+            [[p + np.array([left, top]) for p in self.polygons(instance)]], [None], self.height + top, self.width + left
+        )
+        return _encode(_decode(one._drawn([0])[0])[top:, left:])
+
+    def _drawn(self, instances: Sequence[int]) -> list[Rle]:
+        """The same as if there were no margins; all polygons in one call."""
         starts, numbers = [0, *(2 * self.polygon_ends).tolist()], self.xy.reshape(-1)
         first = np.searchsorted(self.polygon_instance, np.arange(len(self) + 1)).tolist()
         chosen = [k for i in instances for k in range(first[i], first[i + 1])]

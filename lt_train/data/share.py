@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 import torch
 
 from lt_data.errors import RecipeError
+from lt_data.files.stuff_maps import UNLABELLED
 from lt_train.data.instance_masks import InstanceMasks
 from lt_train.data.target import MaskForm, Target
 
@@ -56,11 +57,12 @@ def check_shareable(batch: int, unit: int, world: int) -> None:
     )
 
 
-def blank_target(masks: MaskForm) -> Target:
+def blank_target(masks: MaskForm, *, stuff: bool = False) -> Target:
     """The target of an image that shows nothing.
 
     Args:
         masks: What of the instances' masks targets hold.
+        stuff: Whether they hold a stuff map.
     """
     boxes = torch.zeros(0, 4)
     target: Target = {
@@ -70,6 +72,8 @@ def blank_target(masks: MaskForm) -> Target:
         "draw_seed": 0,
         "short_side": BLANK_SIDE,
     }
+    if stuff:
+        target["stuff"] = torch.full((BLANK_SIDE, BLANK_SIDE), UNLABELLED, dtype=torch.uint8)
     if masks != "none":
         none = InstanceMasks.from_segmentations([], BLANK_SIDE, BLANK_SIDE, boxes=boxes)
         target["masks"] = none.runs() if masks == "runs" else none

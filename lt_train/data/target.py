@@ -20,8 +20,9 @@ class Target(TypedDict, total=False):
         boxes: [n, 4] float, xyxy pixels.
         labels: [n] int64 in 1..C.
         masks: For mask models: the n masks, or runs of the resized image.
-        ignore: [m, 4] float, regions that are not background, see :mod:`lt_train.detectors.ignore`.
+        ignore: [m, 4] float, regions that are not background, see :mod:`lt_train.detectors.regions.ignore`.
         image_id: For messages.
+        stuff: [H, W] uint8, the label of what each pixel shows, see :mod:`lt_data.files.stuff_maps`.
         draw_seed: Keys the samplers; without it they draw from the global generator as torchvision does.
         short_side: Pixels of the resized short side.
         place: Place in the forward pass, where images before it are left out; else that in the list.
@@ -32,6 +33,7 @@ class Target(TypedDict, total=False):
     labels: Required[Tensor]
     masks: InstanceMasks | MaskRuns
     ignore: Tensor
+    stuff: Tensor
     image_id: int
     draw_seed: int
     short_side: int

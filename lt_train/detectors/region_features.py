@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torchvision.ops import boxes as box_ops
 
 from lt_train.data.target import Target
-from lt_train.detectors.roi_heads import Regions
+from lt_train.detectors.regions.sampled import Regions
 
 if TYPE_CHECKING:
     from lt_train.detectors.detector import LongTailDetector

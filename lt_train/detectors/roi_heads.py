@@ -8,9 +8,7 @@ Boxes are xyxy pixels of the resized images; labels are 0..C with 0 = background
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -23,65 +21,19 @@ from lt_train.calibration.base import Calibration
 from lt_train.data.mask_targets import mask_targets
 from lt_train.data.target import Target
 from lt_train.detectors.freeze import is_trainable
-from lt_train.detectors.ignore import ignore_negatives
-from lt_train.detectors.mask_predictor import masks_of_labels
+from lt_train.detectors.regions.ignore import ignore_negatives
+from lt_train.detectors.regions.mask_predictor import masks_of_labels, mean_cross_entropy
+from lt_train.detectors.regions.micro_batches import draws_of, micro_batch_of
+from lt_train.detectors.regions.sampled import Candidates, Regions, Seen, objects_of
+from lt_train.detectors.regions.sampling import BoxSampler, image_seeds
 from lt_train.detectors.rpn import BOX_LOSS_BETA
-from lt_train.detectors.sampling import BoxSampler, batch_generator, image_seeds
 from lt_train.detectors.second_head import SecondHead, balanced_regions
-from lt_train.global_batch import divisor, pooled_divisors, share
+from lt_train.global_batch import divisor, pooled_divisors
 from lt_train.heads.shared.base import Head
-from lt_train.heads.shared.draws import Draws, MicroBatchDraws
-from lt_train.randomness import keyed_generator
 
 # sides in pixels below which torchvision drops a detection
 MIN_SIDE = 1e-2
 PRE_NMS_TOPK = 10_000
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """Regions that training draws from: proposals, then ground truth; one entry per image, A_i each.
-
-    Attributes:
-        boxes: N tensors [A_i, 4].
-        labels: N tensors [A_i] int64 in 0..C, -1 for one that is not drawn.
-        matched: N tensors [A_i] int64, index of the ground truth (0 where there is none).
-        truth: N tensors [n_i, 4], the ground truth.
-    """
-
-    boxes: list[Tensor]
-    labels: list[Tensor]
-    matched: list[Tensor]
-    truth: list[Tensor]
-
-
-@dataclass(frozen=True)
-class Regions:
-    """Regions sampled for training; one entry per image, R_i regions each, those that stand for an object first.
-
-    Attributes:
-        boxes: N tensors [R_i, 4].
-        labels: N tensors [R_i] int64 in 0..C.
-        matched: N tensors [R_i] int64, index of the ground truth (0 where there is none).
-        box_targets: N tensors [R_i, 4], encoded regression targets.
-        positives: How many regions of each image stand for an object.
-    """
-
-    boxes: list[Tensor]
-    labels: list[Tensor]
-    matched: list[Tensor]
-    box_targets: list[Tensor]
-    positives: tuple[int, ...]
-
-    def foreground(self) -> Regions:
-        """The regions that stand for an object."""
-
-        def first(column: list[Tensor]) -> list[Tensor]:
-            return [part[:n] for part, n in zip(column, self.positives, strict=True)]
-
-        return Regions(
-            first(self.boxes), first(self.labels), first(self.matched), first(self.box_targets), self.positives
-        )
 
 
 class LongTailRoIHeads(RoIHeads):
@@ -99,6 +51,8 @@ class LongTailRoIHeads(RoIHeads):
         micro_batch_images: Images per micro-batch of the head's loss; ``None`` is the whole batch.
         pooled_divisors: Whether micro-batches draw by themselves, and divide by the counts of the whole batch.
         mask_target: ``exact`` or ``polygon``, see :mod:`lt_train.data.mask_targets`.
+        draw_key: Tells the draws of these heads from those of others in the same detector.
+        box_loss_beta: Where the smooth L1 loss of the boxes turns linear.
     """
 
     head: Head
@@ -108,6 +62,8 @@ class LongTailRoIHeads(RoIHeads):
     micro_batch_images: int | None
     pooled_divisors: bool = False
     mask_target: str
+    draw_key: tuple[int, ...] = ()
+    box_loss_beta: float = BOX_LOSS_BETA
 
     @classmethod
     def from_stock(
@@ -183,37 +139,88 @@ class LongTailRoIHeads(RoIHeads):
         assert targets is not None
         regions = self.propose(proposals, targets)
         if self.calibrated is not None:
-            return [], self.second_loss(self.calibrated, features, regions, image_shapes, targets)
+            boxes, labels = regions.at(balanced_regions(regions.labels, targets))
+            return [], self.calibrated.loss(self.box_roi_pool(features, boxes, image_shapes), torch.cat(labels))
         box_features = self.pool(features, regions.boxes, image_shapes)
-        with_boxes = trunk_trains or is_trainable(self.box_head, self.box_predictor.bbox_pred)
-        losses = self.losses(self.classify(box_features), box_features, regions, targets, with_boxes=with_boxes)
-        if self.has_mask() and (trunk_trains or is_trainable(self.mask_head, self.mask_predictor)):
+        losses = self.box_losses(box_features, regions, targets, trunk_trains=trunk_trains)
+        if self.trains_masks(trunk_trains=trunk_trains):
             losses["loss_mask"] = self.mask_loss(features, regions.foreground(), image_shapes, targets)
         return [], losses
 
-    def second_loss(
-        self,
-        second: SecondHead,
-        features: dict[str, Tensor],
-        regions: Regions,
-        image_shapes: list[tuple[int, int]],
-        targets: Sequence[Target],
+    def box_losses(
+        self, box_features: Tensor, regions: Regions, targets: Sequence[Target], *, trunk_trains: bool
     ) -> dict[str, Tensor]:
-        """The loss of a second head, on as many regions of the background as stand for an object."""
-        kept = balanced_regions(regions.labels, targets)
-        boxes = [part[index] for part, index in zip(regions.boxes, kept, strict=True)]
-        labels = torch.cat([part[index] for part, index in zip(regions.labels, kept, strict=True)])
-        return second.loss(self.box_roi_pool(features, boxes, image_shapes), labels)
+        """The losses of :meth:`losses`, that of the boxes where a trainable weight depends on it."""
+        with_boxes = trunk_trains or is_trainable(self.box_head, self.box_predictor.bbox_pred)
+        return self.losses(self.classify(box_features), box_features, regions, targets, with_boxes=with_boxes)
+
+    def trains_masks(self, *, trunk_trains: bool) -> bool:
+        """Whether a trainable weight depends on the loss of the masks, if there are any."""
+        return self.has_mask() and (trunk_trains or is_trainable(self.mask_head, self.mask_predictor))
 
     def _detect(
         self, features: dict[str, Tensor], proposals: list[Tensor], image_shapes: list[tuple[int, int]]
     ) -> list[dict[str, Tensor]]:
-        pooled = self.box_roi_pool(features, proposals, image_shapes)
-        box_features = self.embed(pooled)
-        found = self.detections(self.scores(box_features, pooled), box_features, proposals, image_shapes)
+        seen = self.look(features, proposals, image_shapes)
+        found = self.detections_of(self.scores_of(seen), seen, image_shapes)
         if self.has_mask():
             self.add_masks(found, features, image_shapes)
         return found
+
+    def look(self, features: dict[str, Tensor], proposals: list[Tensor], image_shapes: list[tuple[int, int]]) -> Seen:
+        """What scores and detections are made of."""
+        pooled = self.box_roi_pool(features, proposals, image_shapes)
+        return Seen(proposals, pooled, self.embed(pooled))
+
+    def scores_of(self, seen: Seen) -> Tensor:
+        """Scores [R, C+1], see :meth:`scores`."""
+        return self.scores(seen.box_features, seen.pooled)
+
+    def detections_of(self, scores: Tensor, seen: Seen, image_shapes: list[tuple[int, int]]) -> list[dict[str, Tensor]]:
+        """Detections, see :meth:`detections`."""
+        return self.detections(scores, seen.box_features, seen.proposals, image_shapes)
+
+    def labelled_features(
+        self,
+        features: dict[str, Tensor],
+        proposals: list[Tensor],
+        image_shapes: list[tuple[int, int]],
+        targets: Sequence[Target],
+        *,
+        kind: str,
+        regions: str,
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Features and labels of regions for each classifier, see ``features_by_classifier`` of the detector.
+
+        ``proposals`` are not looked at where ``regions`` is ``ground-truth``.
+        """
+        boxes, labels = self.boxes_to_fit(proposals, targets, regions)
+        return [self.features_of(features, boxes, labels, image_shapes, kind)]
+
+    def features_of(
+        self,
+        features: dict[str, Tensor],
+        boxes: list[Tensor],
+        labels: list[Tensor],
+        image_shapes: list[tuple[int, int]],
+        kind: str,
+    ) -> tuple[Tensor, Tensor]:
+        """Features of a kind, or ``logits``, of the regions of all images; and their labels."""
+        pooled = self.box_roi_pool(features, boxes, image_shapes)
+        logits = kind == "logits"
+        found = self.classify(self.embed(pooled)) if logits else self.calibration_features(pooled, kind)
+        assert found is not None, f"internal error: no features are called {kind}"
+        return found.float(), torch.cat(labels)
+
+    def boxes_to_fit(
+        self, proposals: list[Tensor], targets: Sequence[Target], regions: str
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """The boxes of a kind of regions and their labels, by image."""
+        if regions == "ground-truth":
+            return [t["boxes"] for t in targets], [t["labels"] for t in targets]
+        found = self.propose(proposals, targets)
+        found = found.foreground() if regions == "proposals" else found
+        return found.boxes, found.labels
 
     def add_masks(
         self, found: list[dict[str, Tensor]], features: dict[str, Tensor], image_shapes: list[tuple[int, int]]
@@ -230,10 +237,10 @@ class LongTailRoIHeads(RoIHeads):
         for detection, masks in zip(found, probabilities.split([len(b) for b in boxes]), strict=True):
             detection["mask_probs"] = masks
 
-    def propose(self, proposals: list[Tensor], targets: Sequence[Target]) -> Regions:
-        """Regions to train on: candidates, sampled by image with draws keyed "roi"."""
+    def propose(self, proposals: list[Tensor], targets: Sequence[Target], *, purpose: str = "roi") -> Regions:
+        """Regions to train on: candidates, sampled by image with draws keyed by the purpose."""
         found = self.candidates(proposals, targets)
-        chosen, positives = self.fg_bg_sampler.places(found.labels, image_seeds(targets, "roi"))
+        chosen, positives = self.fg_bg_sampler.places(found.labels, image_seeds(targets, purpose, *self.draw_key))
         boxes, matched, labels = (
             [part[index] for part, index in zip(column, chosen, strict=True)]
             for column in (found.boxes, found.matched, found.labels)
@@ -245,7 +252,7 @@ class LongTailRoIHeads(RoIHeads):
     def candidates(self, proposals: list[Tensor], targets: Sequence[Target]) -> Candidates:
         """Proposals and ground truth, matched.
 
-        Proposals in an ignore region of their target are never drawn, see :mod:`lt_train.detectors.ignore`.
+        Proposals in an ignore region of their target are never drawn, see :mod:`lt_train.detectors.regions.ignore`.
         """
         truth = [target["boxes"].to(proposals[0].dtype) for target in targets]
         boxes = self.add_gt_proposals(list(proposals), truth)
@@ -325,45 +332,37 @@ class LongTailRoIHeads(RoIHeads):
             losses = self.head.loss(
                 logits,
                 torch.cat(regions.labels),
-                micro_batch=self._micro_batch(regions, targets),
-                generator=self._draws(regions, targets),
+                micro_batch=micro_batch_of(regions.labels, targets, self.micro_batch_images),
+                generator=draws_of(regions.labels, targets, self.micro_batch_images, self.draw_key),
                 objects=objects_of(regions, targets) if self.head.wants_objects else None,
             )
         if with_boxes:
             losses["loss_box_reg"] = self._box_loss(self.box_predictor.bbox_pred(box_features).float(), regions)
         return losses
 
-    def _micro_batch(self, regions: Regions, targets: Sequence[Target]) -> Tensor | None:
-        """[R] int64, which micro-batch a region belongs to."""
-        if self.micro_batch_images is None:
-            return None
-        numbers = zip(micro_batch_numbers(targets, self.micro_batch_images), regions.labels, strict=True)
-        return torch.cat([torch.full_like(labels, number) for number, labels in numbers])
-
-    def _draws(self, regions: Regions, targets: Sequence[Target]) -> Draws:
-        """What keys the head's draws: the first image of the batch, or of each micro-batch."""
-        if self.micro_batch_images is None or "draw_seed" not in targets[0]:
-            return batch_generator(targets, "others")
-        first: dict[int, Target] = {}
-        counts: Counter[int] = Counter()
-        numbers = micro_batch_numbers(targets, self.micro_batch_images)
-        for number, target, labels in zip(numbers, targets, regions.labels, strict=True):
-            first.setdefault(number, target)
-            counts[number] += len(labels)
-        generators = [keyed_generator(target["draw_seed"], "others") for target in first.values()]
-        return MicroBatchDraws(generators, [counts[number] for number in first])
-
     def _box_loss(self, deltas: Tensor, regions: Regions) -> Tensor:
         """Torchvision's: smooth L1 of the label's deltas, summed over foreground regions, over the number of all.
 
         Written out because torchvision's function looks for the foreground again, and takes logits.
         """
-        parts = deltas.view(len(deltas), self.head.num_classes + 1, 4).split([len(part) for part in regions.labels])
+        rows = deltas.view(len(deltas), deltas.shape[1] // 4, 4)
+        parts = rows.split([len(part) for part in regions.labels])
         found = torch.cat([part[:n] for part, n in zip(parts, regions.positives, strict=True)])
         foreground = regions.foreground()
         labels, wanted = torch.cat(foreground.labels), torch.cat(foreground.box_targets)
-        own = found.gather(1, labels[:, None, None].expand(-1, 1, 4))[:, 0]
-        return F.smooth_l1_loss(own, wanted, beta=BOX_LOSS_BETA, reduction="sum") / divisor(len(deltas), deltas.device)
+        own = found[:, 0] if self.agnostic else found.gather(1, labels[:, None, None].expand(-1, 1, 4))[:, 0]
+        distance = F.smooth_l1_loss(own, wanted, beta=self.box_loss_beta, reduction="sum")
+        return distance / divisor(len(deltas), deltas.device)
+
+    @property
+    def agnostic(self) -> bool:
+        """Whether a region has one box for all classes."""
+        return bool(self.box_predictor.bbox_pred.out_features == 4)
+
+    def decoded(self, codes: Tensor, boxes: Tensor, shape: tuple[int, int]) -> Tensor:
+        """Boxes [n, 4] moved by deltas [n, 4], inside the image; in float32, since half precision rounds corners."""
+        moved: Tensor = self.box_coder.decode_single(codes.float(), boxes).reshape(-1, 4)
+        return box_ops.clip_boxes_to_image(moved, shape)
 
     def detections(
         self,
@@ -391,16 +390,17 @@ class LongTailRoIHeads(RoIHeads):
     def _image_detections(
         self, scores: Tensor, deltas: Tensor, proposals: Tensor, shape: tuple[int, int]
     ) -> dict[str, Tensor]:
-        """[R_i, C+1] scores, [R_i, 4(C+1)] deltas and [R_i, 4] proposals of one image -> its detections."""
+        """[R_i, C+1] scores, [R_i, 4(C+1)] or [R_i, 4] deltas and [R_i, 4] proposals of one image -> its detections."""
         # boxes are decoded for the pairs that can matter, not for all R_i * C
         pairs = self._candidates(scores[:, 1:].reshape(-1))
         region = pairs.div(self.head.num_classes, rounding_mode="floor")
         label = pairs % self.head.num_classes + 1
         score = scores[region, label]
-        # half precision would round corners to half a pixel and more
-        codes = deltas.reshape(len(deltas), -1, 4)[region, label].float()
-        boxes = self.box_coder.decode_single(codes, proposals[region]).reshape(-1, 4)
-        boxes = box_ops.clip_boxes_to_image(boxes, shape)
+        if self.agnostic:
+            boxes = self.decoded(deltas, proposals, shape)[region]
+        else:
+            codes = deltas.reshape(len(deltas), deltas.shape[1] // 4, 4)[region, label]
+            boxes = self.decoded(codes, proposals[region], shape)
         keep = box_ops.remove_small_boxes(boxes, min_size=MIN_SIDE)
         boxes, score, label = boxes[keep], score[keep], label[keep]
         keep = box_ops.batched_nms(boxes, score, label, self.nms_thresh)[: self.detections_per_img]
@@ -444,26 +444,4 @@ class LongTailRoIHeads(RoIHeads):
         logits = self.masks(features, regions.boxes, torch.cat(regions.labels), image_shapes)
         rows = zip(targets, regions.boxes, regions.matched, strict=True)
         wanted = [mask_targets(t["masks"], b, m, logits.shape[-1], self.mask_target) for t, b, m in rows]
-        return _mean_cross_entropy(logits.float(), torch.cat(wanted))
-
-
-def _mean_cross_entropy(logits: Tensor, wanted: Tensor) -> Tensor:
-    """Mean over the cells of all masks of the batch, 0 without any."""
-    if share().world == 1 and len(logits):
-        return F.binary_cross_entropy_with_logits(logits, wanted)
-    # without a mask the sum is 0 and keeps the path to every weight
-    return F.binary_cross_entropy_with_logits(logits, wanted, reduction="sum") / divisor(logits.numel(), logits.device)
-
-
-def objects_of(regions: Regions, targets: Sequence[Target]) -> Tensor:
-    """[R] int64: which object of the batch a region stands for, counted over all images; -1 for the background."""
-    first, numbers = 0, []
-    for labels, matched, target in zip(regions.labels, regions.matched, targets, strict=True):
-        numbers.append((matched + first).where(labels > 0, -1))
-        first += len(target["labels"])
-    return torch.cat(numbers)
-
-
-def micro_batch_numbers(targets: Sequence[Target], size: int) -> list[int]:
-    """Which micro-batch of ``size`` images each image is in, by its place in the forward pass."""
-    return [target.get("place", i) // size for i, target in enumerate(targets)]
+        return mean_cross_entropy(logits.float(), torch.cat(wanted))

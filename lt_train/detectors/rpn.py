@@ -15,8 +15,8 @@ from torch.nn.utils.rnn import pad_sequence
 from torchvision.models.detection.rpn import RegionProposalNetwork, concat_box_prediction_layers
 
 from lt_train.data.target import Target
-from lt_train.detectors.ignore import ignore_negatives
-from lt_train.detectors.sampling import BoxSampler, image_seeds
+from lt_train.detectors.regions.ignore import ignore_negatives
+from lt_train.detectors.regions.sampling import BoxSampler, image_seeds
 from lt_train.global_batch import divisor
 
 # where the smooth L1 loss of the boxes turns linear, as in torchvision

@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from lt_data.errors import RecipeError
 from lt_train.data.target import Target
-from lt_train.detectors.sampling import image_seeds, keyed_priorities, torchvision_priorities
+from lt_train.detectors.regions.sampling import image_seeds, keyed_priorities, torchvision_priorities
 from lt_train.heads.shared.base import Head, micro_batch_sum
 
 Kind = Literal["2fc-rand", "3fc-rand", "3fc-ft"]

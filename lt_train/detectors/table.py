@@ -33,12 +33,16 @@ class Family:
         masks: Whether it has a mask branch.
         present: Beginnings of names of weights, each of which some weight of it has.
         absent: Beginnings of names that no weight of it has, and those of another family do.
+        model: ``module:class``, whose ``from_stock`` makes it of torchvision's model.
+        options: Keys of a recipe's ``model`` that it knows and others do not.
     """
 
     kind: str
     masks: bool
     present: tuple[str, ...]
     absent: tuple[str, ...] = ()
+    model: str = "lt_train.detectors.detector:LongTailDetector"
+    options: tuple[str, ...] = ()
 
     def has(self, names: Iterable[str]) -> bool:
         """Whether weights of these names are of it."""
@@ -56,9 +60,11 @@ class Trunk:
         mark: A weight of it.
         mark_shape: The shape of that weight, where a trunk of another shape has one of that name.
         absent: A weight that another trunk has beside the mark, and this one has not.
-        body: What torchvision calls the network in front of the pyramid, if it is one of torchvision's ResNets.
+        body: What torchvision calls the network in front of the pyramid, if it is one of torchvision's, which then
+            publishes weights of ImageNet for it.
         pretrained: Whether there are weights for it, so that its batch norms then use stored statistics.
         frozen: How the names of the weights begin that are then never trained: those of its first stages.
+        deformable: Whether its last stages can have deformable convolutions, see ``trunks/deformable.py``.
     """
 
     maker: str
@@ -68,17 +74,13 @@ class Trunk:
     body: str = ""
     pretrained: bool = True
     frozen: tuple[str, ...] = ()
+    deformable: bool = False
 
     def has(self, weights: Mapping[str, Shaped]) -> bool:
         """Whether weights are of it."""
         if self.mark not in weights or self.absent in weights:
             return False
         return not self.mark_shape or tuple(weights[self.mark].shape) == self.mark_shape
-
-    @property
-    def deformable(self) -> bool:
-        """Whether its last stages can have deformable convolutions, see ``trunks/deformable.py``."""
-        return bool(self.body)
 
 
 @dataclass(frozen=True)
@@ -105,13 +107,30 @@ class DetectorSpec:
 
 
 _SINGLE, _MASKS = "roi_heads.box_predictor.", "roi_heads.mask_"
+_STAGED, _STAGED_MASKS, _FLOW = "roi_heads.stages.", "roi_heads.stages.0.mask_", "roi_heads.stages.1.mask_head.flow."
+_CASCADE = "lt_train.detectors.cascade.detector:CascadeDetector"
 FAMILIES: Final[Mapping[str, Family]] = {
     "faster_rcnn": Family("Faster R-CNN", masks=False, present=(_SINGLE,), absent=(_MASKS,)),
     "mask_rcnn": Family("Mask R-CNN", masks=True, present=(_SINGLE, _MASKS)),
+    "cascade_rcnn": Family(
+        "Cascade R-CNN", False, (_STAGED,), (_STAGED_MASKS,), model=_CASCADE, options=("stage_scores",)
+    ),
+    "cascade_mask_rcnn": Family(
+        "Cascade Mask R-CNN", True, (_STAGED, _STAGED_MASKS), (_FLOW,), model=_CASCADE, options=("stage_scores",)
+    ),
+    "htc": Family(
+        "Hybrid Task Cascade",
+        masks=True,
+        present=(_STAGED, _STAGED_MASKS, _FLOW),
+        model="lt_train.detectors.cascade.htc:HTCDetector",
+        options=("stage_scores", "semantic"),
+    ),
 }
+# what the options of some families are where a detector does not have them
+ABSENT_OPTIONS: Final[Mapping[str, str]] = {"stage_scores": "logits", "semantic": "none"}
 
 
-def _resnet(body: str, blocks: int, shape: tuple[int, int], *, absent: str = "") -> Trunk:
+def _resnet(body: str, blocks: int, shape: tuple[int, int], *, absent: str = "", bottlenecks: bool = True) -> Trunk:
     """A ResNet or ResNeXt with a pyramid.
 
     Args:
@@ -119,6 +138,7 @@ def _resnet(body: str, blocks: int, shape: tuple[int, int], *, absent: str = "")
         blocks: Number of blocks of the third stage.
         shape: Channels that go out of a 3x3 convolution there, and that go into each of them.
         absent: See the class.
+        bottlenecks: Whether its blocks have three convolutions.
     """
     first = ("conv1.", "bn1.", "layer1.")
     return Trunk(
@@ -128,6 +148,7 @@ def _resnet(body: str, blocks: int, shape: tuple[int, int], *, absent: str = "")
         absent=absent,
         body=body,
         frozen=tuple(f"backbone.body.{layer}" for layer in first),
+        deformable=bottlenecks,
     )
 
 
@@ -137,11 +158,20 @@ LITE0 = Trunk(
     "backbone.body.stem.conv.0.weight",
     frozen=("backbone.body.stem.", "backbone.body.stage1.", "backbone.body.stage2."),
 )
+RESNET18 = _resnet("resnet18", 2, (256, 256), absent="backbone.body.layer3.2.conv2.weight", bottlenecks=False)
+MOBILENET = Trunk(
+    "lt_train.detectors.trunks.mobilenet:mobilenet_rcnn",
+    "backbone.body.16.0.weight",
+    body="mobilenet_v3_large",
+    frozen=tuple(f"backbone.body.{number}." for number in range(4)),
+)
 TRUNKS: Final[Mapping[str, Trunk]] = {
     "r50_fpn": RESNET50,
     "r101_fpn": _resnet("resnet101", 23, (256, 256)),
     "x101_32x8d_fpn": _resnet("resnext101_32x8d", 23, (1024, 32)),
     "x101_64x4d_fpn": _resnet("resnext101_64x4d", 23, (1024, 16)),
+    "r18_fpn": RESNET18,
+    "mobilenet_v3_large_fpn": MOBILENET,
     "lite0": LITE0,
     "small": Trunk("lt_train.detectors.trunks.small:small_rcnn", "backbone.lateral.0.weight", pretrained=False),
 }
@@ -195,6 +225,27 @@ def check_dcn(name: str, dcn: str) -> None:
             f"model.dcn: got {dcn}, and model.name={name} has no blocks of three convolutions; allowed with the trunks "
             f"{having}, or set model.dcn=none"
         )
+
+
+def family_options(name: str, given: Mapping[str, str]) -> dict[str, str]:
+    """Those of the options that a detector has.
+
+    Args:
+        name: Of a detector.
+        given: Values of all options that some family has.
+
+    Raises:
+        RecipeError: There is no such detector, or one is set that it does not have.
+    """
+    family = named_detector(name).family
+    for option, value in given.items():
+        if option not in family.options and value != ABSENT_OPTIONS[option]:
+            having = ", ".join(key for key, other in FAMILIES.items() if option in other.options)
+            raise RecipeError(
+                f"model.{option}: got {value}, and model.name={name} has no such part; allowed with the detectors "
+                f"{having}, or leave it out"
+            )
+    return {option: given[option] for option in family.options}
 
 
 def trunk_of_weights(weights: Mapping[str, Shaped]) -> str | None:

@@ -58,7 +58,7 @@ class LongTailTransform(GeneralizedRCNNTransform):
 
         Args:
             image: [3, H, W].
-            target: ``boxes`` [n, 4]; ``ignore`` [m, 4], ``masks`` and ``short_side`` if any.
+            target: ``boxes`` [n, 4]; ``ignore`` [m, 4], ``masks``, ``stuff`` and ``short_side`` if any.
 
         Raises:
             ValueError: Runs are of another size.
@@ -72,6 +72,9 @@ class LongTailTransform(GeneralizedRCNNTransform):
             for key in ("boxes", "ignore"):
                 if key in target:
                     target[key] = _resized(target[key], (height, width), size)
+            if "stuff" in target:
+                # labels are not mixed
+                target["stuff"] = F.interpolate(target["stuff"][None, None], size=size, mode="nearest")[0, 0]
             masks = target.get("masks")
             if isinstance(masks, InstanceMasks):
                 target["masks"] = masks.resize(*size)

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, Final, TypeGuard
 
 import torch
 from torch import Tensor
-from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights, MaskRCNN_ResNet50_FPN_Weights
+from torchvision.models.detection import (
+    FasterRCNN_MobileNet_V3_Large_FPN_Weights,
+    FasterRCNN_ResNet50_FPN_Weights,
+    MaskRCNN_ResNet50_FPN_Weights,
+)
 
 from lt_data.errors import DataError
 from lt_data.files.archives import check_archive
@@ -21,8 +25,14 @@ from lt_train.detectors.foreign.tools import converted
 from lt_train.detectors.foreign.torchvision import ZERO_EPS, had_zero_eps
 from lt_train.detectors.trunks.norm import fold_zero_eps
 
-# torchvision's own files, of Faster and of Mask R-CNN
-COCO_FILES = tuple(w.COCO_V1 for w in (FasterRCNN_ResNet50_FPN_Weights, MaskRCNN_ResNet50_FPN_Weights))
+# detectors that torchvision has trained on COCO, and its files
+COCO_FILES: Final[Mapping[str, Any]] = {
+    "faster_rcnn_r50_fpn": FasterRCNN_ResNet50_FPN_Weights.COCO_V1,
+    "mask_rcnn_r50_fpn": MaskRCNN_ResNet50_FPN_Weights.COCO_V1,
+    "faster_rcnn_mobilenet_v3_large_fpn": FasterRCNN_MobileNet_V3_Large_FPN_Weights.COCO_V1,
+}
+# a weight of those whose batch norms torchvision runs with eps 0 when it starts from them
+ZERO_EPS_MARK = "backbone.body.layer1.0.conv1.weight"
 # entries of a checkpoint that hold a state dict
 STATES = ("model", "state_dict")
 # of weights; what keeps eight bits or fewer of a number is of a quantised model, whose scales lie elsewhere
@@ -73,11 +83,13 @@ def read_weights(path: str | Path) -> FileWeights:
     _check_finite(found.state, path)
     if "conv1.weight" in found.state:
         check_not_caffes(found.state, norm="bn1", where=str(path))
-    for weights in COCO_FILES:
-        # torchvision's own file under its own name: its batch norms were trained with eps 0
+    of_resnet = ZERO_EPS_MARK in found.state
+    for weights in COCO_FILES.values():
+        # torchvision's own file under its own name: the batch norms of its ResNets were trained with eps 0
         if Path(path).name == Path(weights.url).name:
-            return FileWeights(fold_zero_eps(found.state), list(enumerate(weights.meta["categories"]))[1:])
-    if had_zero_eps(content):
+            state = fold_zero_eps(found.state) if of_resnet else found.state
+            return FileWeights(state, list(enumerate(weights.meta["categories"]))[1:])
+    if of_resnet and had_zero_eps(content):
         return FileWeights(fold_zero_eps(found.state), None, (*found.notes, ZERO_EPS))
     return FileWeights(found.state, _categories(content, found, path), found.notes)
 

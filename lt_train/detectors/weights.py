@@ -23,10 +23,8 @@ from lt_train.detectors.table import FAMILIES, detector_of_weights, family_of_we
 from lt_train.detectors.trunks.deformable import OFFSET
 from lt_train.detectors.weight_files import Categories, read_weights
 
-HEAD = "roi_heads.head."
-# state of the new model's own method, never taken from another model
+HEAD = "roi_heads.head"
 SECOND_HEAD = "roi_heads.calibrated."
-OWN_STATE = (HEAD, SECOND_HEAD, "roi_heads.calibration.")
 PLAIN = "weights with plain convolutions where the model's are deformable: their offsets start at 0, which is the same"
 
 
@@ -137,27 +135,27 @@ def _load(
     _check_same_detector(model, state, where, trunk_only=trunk_only)
     own = model.state_dict()
     _check_shapes(model, own, state, where)
-    _check_numbers(own, state, where)
+    _check_numbers(model, own, state, where)
     anew = _layers_anew(model, own, state, others="" if trunk_only else others)
     for layer in model.classifiers():
         if not trunk_only and (why := "asked for" if fresh_classifier else _other_kind(layer, own, state)):
             anew.setdefault(layer, why)
     _check_fixed_scales(model, state, anew, where)
-    state = {k: v for k, v in state.items() if not k.startswith(OWN_STATE) and k.rpartition(".")[0] not in anew}
+    state = {k: v for k, v in state.items() if not k.startswith(model.own_state) and k.rpartition(".")[0] not in anew}
     missing, unexpected = _copy(model, state, where)
     if trunk_only:
-        beside_trunk = _layers(key for key in missing if not key.startswith((TRUNK, *OWN_STATE)))
+        beside_trunk = _layers(key for key in missing if not key.startswith((TRUNK, *model.own_state)))
         anew |= dict.fromkeys(beside_trunk, "the weights are of a trunk alone")
     left_out = {key for key in missing if key.rpartition(".")[0] in anew and (trunk_only or key in source)}
     # a linear classifier is a scaled one whose factors are 1; one of another kind starts anew
     left_out |= {f"{layer}.scale" for layer in model.classifiers()}
     plain = [] if any(OFFSET in key for key in state) else [key for key in missing if OFFSET in key]
-    missing = [key for key in missing if not key.startswith(OWN_STATE) and key not in {*left_out, *plain}]
+    missing = [key for key in missing if not key.startswith(model.own_state) and key not in {*left_out, *plain}]
     problems = some(missing, "is missing; needed is every layer of the model")
     problems += some(unexpected, "has no place in the model; choose its own model")
     if problems:
         raise DataError(f"weights {where}: {problem}" for problem in problems)
-    taken = {k for k in own if not k.startswith(OWN_STATE) and not k.endswith("num_batches_tracked")} - {*plain}
+    taken = {k for k in own if not k.startswith(model.own_state) and not k.endswith("num_batches_tracked")} - {*plain}
     loaded = sum(k.rpartition(".")[0] not in anew for k in taken)
     return LoadReport(loaded, tuple(anew), tuple(anew.values()), (PLAIN,) * bool(plain))
 
@@ -205,7 +203,7 @@ def _check_shapes(model: Any, own: Mapping[str, Tensor], state: Mapping[str, Ten
     """
     wrong = []
     for key, value in own.items():
-        if key.startswith(OWN_STATE) or key not in state or state[key].shape == value.shape:
+        if key.startswith(model.own_state) or key not in state or state[key].shape == value.shape:
             continue
         layer = key.rpartition(".")[0]
         if key.endswith(".scale") and layer in model.classifiers():
@@ -222,14 +220,14 @@ def _check_shapes(model: Any, own: Mapping[str, Tensor], state: Mapping[str, Ten
         raise DataError(lines + [f"weights {where}: and {more} more have another shape"] * (more > 0))
 
 
-def _check_numbers(own: Mapping[str, Tensor], state: Mapping[str, Tensor], where: str) -> None:
+def _check_numbers(model: Any, own: Mapping[str, Tensor], state: Mapping[str, Tensor], where: str) -> None:
     """Refuses whole numbers where the model has fractions: those of a quantised model, without its scales.
 
     Raises:
         DataError: A weight is of whole numbers.
     """
     weights = [key for key, value in own.items() if key in state and value.is_floating_point()]
-    wrong = [key for key in weights if not key.startswith(OWN_STATE) and not state[key].is_floating_point()]
+    wrong = [key for key in weights if not key.startswith(model.own_state) and not state[key].is_floating_point()]
     problem = "holds whole numbers, the model has fractions; give weights that are not quantised"
     if wrong:
         raise DataError(f"weights {where}: {line}" for line in some(wrong, problem))
@@ -257,10 +255,8 @@ def _layers_anew(model: Any, own: Mapping[str, Tensor], state: Mapping[str, Tens
     }
     classifiers = model.classifiers()
     other_classes = any(layer not in classifiers for layer in anew)
-    other_layout = any(
-        f"{HEAD}{name}" in state and not torch.equal(state[f"{HEAD}{name}"].cpu(), own[f"{HEAD}{name}"].cpu())
-        for name in model.head.layout_buffers
-    )
+    layout = [f"{prefix}.{name}" for prefix, head in model.heads().items() for name in head.layout_buffers]
+    other_layout = any(key in state and not torch.equal(state[key].cpu(), own[key].cpu()) for key in layout)
     # equal widths do not make equal logits
     if other_classes or other_layout:
         why = "the number of classes is another" if other_classes else "its logits stand for other groups"

@@ -10,7 +10,6 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from lt_data.counts.categories import CategoryCounts
 from lt_data.errors import DataError, RecipeError
@@ -22,7 +21,6 @@ from lt_train.data.dataset import make_loader
 from lt_train.data.detection_data import box_centres
 from lt_train.data.images import as_input, on_device
 from lt_train.data.plan import Plan
-from lt_train.data.target import Target
 from lt_train.detectors import LongTailDetector, set_trainable
 from lt_train.engine.budget import write_trainable
 from lt_train.engine.calibration_search import Search, best_value, candidates
@@ -35,7 +33,9 @@ from lt_train.inference.evaluate_run import evaluate_model
 from lt_train.memory import named_memory, training_advice
 from lt_train.processes import Processes, process_device, run_together
 from lt_train.recipe.load import Override, beaten_in, calibration_content, make_noted, parse_overrides
+from lt_train.recipe.paths import still_written, with_absolute_paths
 from lt_train.recipe.sections import Recipe
+from lt_train.recipe.step_sections import AUTO_BATCH
 from lt_train.report.run_report import draw_run_report
 from lt_train.runs.checkpoint import save_checkpoint
 from lt_train.runs.compute import prepare
@@ -53,6 +53,7 @@ from lt_train.runs.log import RunLog, SilentLog
 from lt_train.runs.metadata import ChosenGroups, trained_groups, trained_groups_source
 from lt_train.runs.model import FromRun, choose_device, model_from_run
 from lt_train.runs.search_images import search_images
+from lt_train.sizing.batch import with_batch
 
 
 def calibrate_run(
@@ -64,6 +65,7 @@ def calibrate_run(
     checkpoint: str = "last",
     search: Search | None = None,
     force: bool = False,
+    root: Path | None = None,
     from_features: Path | None = None,
 ) -> RunDir | None:
     """Fits a method to a run with the run's own recipe: its head and data stay, its test settings become the method's.
@@ -76,6 +78,7 @@ def calibrate_run(
         checkpoint: ``last`` or ``best``.
         search: Which option to search and where, or ``None``.
         force: Replace a run that exists.
+        root: What the relative paths of the run's recipe are relative to now, see :meth:`RunDir.load_recipe`.
         from_features: What ``lt-train cache --out`` was given, to open no image.
 
     Raises:
@@ -84,8 +87,10 @@ def calibrate_run(
 
     def work(processes: Processes) -> RunDir:
         source = RunDir(run)
-        content, renewed = calibration_content(source.load_recipe().to_plain(), method, overrides)
+        trained = source.load_recipe(root)
+        content, renewed = calibration_content(trained.to_plain(), method, overrides)
         recipe, notes = make_noted(content, overrides, where=f"{run} with {method}")
+        recipe = recipe.with_written(still_written(trained.written, trained.to_plain(), recipe))
         return calibrate_together(
             recipe,
             out,
@@ -169,6 +174,10 @@ def calibrate_together(
     groups_asked: bool | None = None,
 ) -> RunDir:
     """The same in one of several processes that have found each other."""
+    recipe = with_absolute_paths(recipe)
+    if recipe.optim.batch == AUTO_BATCH:
+        # it takes no steps: this many images go through the model at a time
+        recipe = with_batch(recipe, processes.world)
     if recipe.calibration.name == "none":
         raise RecipeError("calibration: the recipe has none; choose a method with --method, see lt-train methods")
     if init_from is None:
@@ -245,7 +254,7 @@ def _calibrate(
             for line in written_notes(data):
                 log.line(line)
             name = f"{run.path.name} ({images.mark})" if images else run.path.name
-            draw_run_report(run.report, name, losses=None, metrics=run.evaluation / "metrics.json")
+            draw_run_report(run.report, name, losses=None, evaluation=run.evaluation)
     return run
 
 
@@ -315,8 +324,7 @@ def _fit(
 ) -> list[str]:
     """What the calibration takes from classifier, boxes and one pass over the training images; notes."""
     calibration = _calibration_of(model)
-    for classifier in model.classifiers().values():
-        calibration.attach(classifier)
+    model.start_calibration()
     if calibration.wants_boxes:
         # every process looks at all of them: no image is opened
         centres, labels = box_centres(data.train, annotations_outside(data.train, data.held_out))
@@ -326,19 +334,23 @@ def _fit(
         batches = processes.share([list(batch) for step in one_pass.steps() for batch in step.batches])
         model.train()
         done, total = 0, sum(map(len, batches))
+        device = next(model.parameters()).device
         memory = named_memory("fitting", training_advice(recipe))
         with memory, Bar("fitting") if processes.is_first else nullcontext(SILENT) as bar:
             left_out = None if bad_images is None else bad_images.add
-            dataset = data.dataset if known is None else known.dataset(calibration.regions)
+            # classes are described by their own objects, not by pasted or changed ones
+            dataset = data.dataset.unchanged() if known is None else known.dataset(calibration.regions)
             for inputs, targets in make_loader(dataset, batches, workers=recipe.data.workers, left_out=left_out):
                 processes.check()
                 if not inputs:
                     continue
                 if known is None:
-                    labelled = _labelled(model, inputs, targets)
+                    model.fit_calibration(
+                        [as_input(image, device) for image in inputs], [on_device(target, device) for target in targets]
+                    )
                 else:
-                    labelled = known.labelled(model, inputs, calibration.features)
-                calibration.fit(*labelled)
+                    (part,) = calibration.parts
+                    part.fit(*known.labelled(model, inputs, calibration.features))
                 done += len(inputs)
                 bar(done, total)
         model.eval()
@@ -346,17 +358,6 @@ def _fit(
         for buffer in calibration.counted():
             buffer.copy_(summed(buffer))
     return calibration.finish()
-
-
-def _labelled(model: LongTailDetector, images: Sequence[Tensor], targets: Sequence[Target]) -> tuple[Tensor, Tensor]:
-    """Features and labels that the calibration is fitted on, of a batch of images."""
-    device, calibration = next(model.parameters()).device, _calibration_of(model)
-    return model.labelled_features(
-        [as_input(image, device) for image in images],
-        [on_device(target, device) for target in targets],
-        kind=calibration.features,
-        regions=calibration.regions,
-    )
 
 
 def _calibration_of(model: LongTailDetector) -> Calibration:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from lt_data.errors import LtError
 from lt_train.data.plan import Draw, Plan
+from lt_train.engine.losses import NotFinite
 from lt_train.engine.state import RunState, weights_content
 from lt_train.recipe.sections import Recipe
 from lt_train.runs.checkpoint import save_checkpoint
@@ -112,3 +114,32 @@ def _readable(batch: Sequence[Draw], data: RunData) -> Iterator[tuple[KeptDraw, 
         file = data.train.paths[data.dataset.rows[draw.row]]
         image_id = data.dataset.image_id(draw.row)
         yield KeptDraw(draw.epoch, draw.position, draw.row, place, image_id, str(file), draw.label), pixels
+
+
+@contextmanager
+def keeping_a_step_that_fails(
+    recipe: Recipe, data: RunData, plan: Plan, state: RunState, run: RunDir
+) -> Iterator[None]:
+    """Around steps: keeps what is needed to take one again whose loss or gradient is not finite, and says so.
+
+    All processes come here with the same step; the first one says it, and none ends before it has written.
+    """
+    try:
+        yield
+    except NotFinite as error:
+        if not state.processes.is_first:
+            # until the first one ends, which says why
+            state.processes.wait()
+            raise
+        line = error.problems[0]
+        raise NotFinite(line + _kept(recipe, data, plan, state, run, found=line.partition(";")[0])) from None
+
+
+def _kept(recipe: Recipe, data: RunData, plan: Plan, state: RunState, run: RunDir, *, found: str) -> str:
+    """Keeps the last step; what to do with it. That it cannot be kept does not hide why the run stops."""
+    assert state.losses is not None
+    try:
+        folder = keep_step(run, recipe, data, plan, state, state.losses.step, found)
+    except (LtError, OSError) as error:
+        return f"; the step could not be kept ({' '.join(str(error).split())})"
+    return f"; lt-train replay {folder} takes the step again and says where it begins"

@@ -3,50 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-import torch
-
-from lt_data.errors import LtError, RecipeError
+from lt_data.errors import RecipeError
 from lt_train.data.bad_images import BadImages
 from lt_train.data.dataset import make_loader
 from lt_train.data.plan import Plan, Step
 from lt_train.data.share import check_shareable
 from lt_train.engine.budget import write_seen, write_trainable
 from lt_train.engine.calibrate import calibrate_together
-from lt_train.engine.debug import keep_step
+from lt_train.engine.debug import keeping_a_step_that_fails
 from lt_train.engine.interrupts import Interrupted, Interrupts
-from lt_train.engine.losses import NotFinite
 from lt_train.engine.optim import check_schedule, describe_lr, describe_warmup, lr_at
 from lt_train.engine.restore import restore_state
 from lt_train.engine.resume import as_begun, read_begun
 from lt_train.engine.state import RunState, checkpoint_content, start_state
 from lt_train.engine.step import Draws, LossesOf, losses_of_images, name_lost_workers, train_step
 from lt_train.engine.together import describe_processes, left_out_by_all, share_statistics, things_seen
-from lt_train.engine.usage import StepTimer, Waiting, memory_gib
-from lt_train.evaluation.figures.table import explanations
+from lt_train.engine.usage import StepTimer, Waiting, expected_time
+from lt_train.evaluation.figures.selection import selected_figure
+from lt_train.evaluation.figures.table import explanations, percent
 from lt_train.evaluation.measure import Choices, Measured
 from lt_train.features.training import check_same_features, features_to_record, open_training, refuse_other_parts
-from lt_train.inference.evaluate_run import evaluate_model, selection_ap
+from lt_train.inference.evaluate_run import evaluate_model
+from lt_train.inference.validation_loss import validation_losses
 from lt_train.memory import named_memory, training_advice
 from lt_train.processes import Processes, process_device, run_together
 from lt_train.recipe.load import beaten_in
+from lt_train.recipe.paths import with_absolute_paths
 from lt_train.recipe.sections import Recipe
 from lt_train.report.run_report import draw_run_report
 from lt_train.runs.checkpoint import save_checkpoint
 from lt_train.runs.data import RunData, data_record, describe_data, load_run_data, make_plan, written_notes
 from lt_train.runs.directory import RunDir, create_run_dir, new_run, resumed_run, write_environment
+from lt_train.runs.live import figures
 from lt_train.runs.log import RunLog, SilentLog
-from lt_train.runs.model import choose_device
+from lt_train.runs.model import choose_device, names_of_head_groups
 from lt_train.runs.trackers import Tracker, make_trackers
+from lt_train.sizing.batch import decided_batch
+
+# the time of a run is told after so many steps, where it has a few more
+TIMED, LEAST_TIMED = 5, 20
 
 
 def fit(
     recipe: Recipe,
-    out: Path,
+    out: Path | str,
     *,
-    init_from: Path | None = None,
+    init_from: Path | str | None = None,
     resume: bool = False,
     force: bool = False,
     from_features: Path | None = None,
@@ -73,13 +78,14 @@ def fit(
         TrainingStopped: A loss became infinite or NaN, or a loader process died, see ``lt_train.engine.step``.
         Interrupted: A signal ended the run, which can be resumed; see ``lt_train.engine.interrupts``.
     """
+    place, source = Path(out), None if init_from is None else Path(init_from)
 
     def work(processes: Processes) -> RunDir:
         return fit_together(
             recipe,
-            out,
+            place,
             processes,
-            init_from=init_from,
+            init_from=source,
             resume=resume,
             force=force,
             from_features=from_features,
@@ -102,6 +108,7 @@ def fit_together(
 ) -> RunDir:
     """The same in one of several processes that have found each other, see :func:`lt_train.processes.run_together`."""
     processes = processes or Processes()
+    recipe = with_absolute_paths(recipe)
     if recipe.calibration.name != "none":
         if resume:
             raise RecipeError("--resume: a calibration takes no steps, there is nothing to continue; start it again")
@@ -144,6 +151,7 @@ def _fit(
     processes: Processes,
 ) -> RunDir:
     """The same in a directory that no others write."""
+    # what is to be decided is made to be shared
     check_shareable(recipe.optim.batch, recipe.optim.micro_batch or 1, processes.world)
     trackers = make_trackers(recipe.trackers) if processes.is_first else []
     device = choose_device(process_device(recipe.device, processes))
@@ -153,6 +161,8 @@ def _fit(
         notes = (*notes, *taken)
     data = load_run_data(recipe)
     processes.compare(things_seen(recipe, data, begun))
+    recipe, decided = decided_batch(recipe, data, device, processes)
+    notes = (*notes, *decided)
     plan = make_plan(recipe, data)
     if begun is None:
         # a run that was started by an older version may go on with a warm-up that is refused now
@@ -208,7 +218,8 @@ def _run(
                 log.line(line)
             for line in left_out:
                 log.line(line)
-            draw_run_report(run.report, run.path.name, losses=run.metrics, metrics=run.evaluation / "metrics.json")
+            names = names_of_head_groups(recipe, data.groups, data.train.counts)
+            draw_run_report(run.report, run.path.name, losses=run.metrics, evaluation=run.evaluation, head_groups=names)
         except KeyboardInterrupt as error:
             for line in written_notes(data):
                 log.line(line)
@@ -227,13 +238,14 @@ def _ended(error: KeyboardInterrupt, state: RunState, total: int) -> KeyboardInt
 
 def _train(recipe: Recipe, data: RunData, plan: Plan, state: RunState, run: RunDir, log: RunLog | SilentLog) -> None:
     """Every step of the plan that is not done, with checkpoints and evaluations between them."""
-    kept = _keeping_a_step_that_fails(recipe, data, plan, state, run)
+    kept = keeping_a_step_that_fails(recipe, data, plan, state, run)
     with kept, Interrupts(log.show_below) as interrupts, name_lost_workers(recipe.data.workers):
         if not state.last_is_whole:
             _save_last(recipe, data, state, run)
         if _owes_evaluation(recipe, plan, state):
             _evaluate(recipe, data, state, run, log, interrupts)
-        for step in _steps(recipe, data, plan, state, log):
+        # a run that goes on may have ended so before
+        for step in () if _is_over(recipe, plan, state, log) else _steps(recipe, data, plan, state, log):
             if state.processes.agree(interrupts.waiting):
                 _save_last(recipe, data, state, run)
                 # launchers end the others when one is gone, and the first one may still write
@@ -247,35 +259,22 @@ def _train(recipe: Recipe, data: RunData, plan: Plan, state: RunState, run: RunD
                 _save_last(recipe, data, state, run)
             if evaluating:
                 _evaluate(recipe, data, state, run, log, interrupts)
+                if _is_over(recipe, plan, state, log):
+                    break
 
 
-@contextmanager
-def _keeping_a_step_that_fails(
-    recipe: Recipe, data: RunData, plan: Plan, state: RunState, run: RunDir
-) -> Iterator[None]:
-    """Around steps: keeps what is needed to take one again whose loss or gradient is not finite, and says so.
-
-    All processes come here with the same step; the first one says it, and none ends before it has written.
-    """
-    try:
-        yield
-    except NotFinite as error:
-        if not state.processes.is_first:
-            # until the first one ends, which says why
-            state.processes.wait()
-            raise
-        line = error.problems[0]
-        raise NotFinite(line + _kept(recipe, data, plan, state, run, found=line.partition(";")[0])) from None
-
-
-def _kept(recipe: Recipe, data: RunData, plan: Plan, state: RunState, run: RunDir, *, found: str) -> str:
-    """Keeps the last step; what to do with it. That it cannot be kept does not hide why the run stops."""
-    assert state.losses is not None
-    try:
-        folder = keep_step(run, recipe, data, plan, state, state.losses.step, found)
-    except (LtError, OSError) as error:
-        return f"; the step could not be kept ({' '.join(str(error).split())})"
-    return f"; lt-train replay {folder} takes the step again and says where it begins"
+def _is_over(recipe: Recipe, plan: Plan, state: RunState, log: RunLog | SilentLog) -> bool:
+    """Whether the run has waited long enough for a better figure, which the first process knows; all come here."""
+    patience = recipe.eval.patience
+    if patience is None or state.done == plan.total_steps():
+        return False
+    if not state.processes.agree(state.processes.is_first and state.waited >= patience):
+        return False
+    log.line(
+        f"ended early, after step {state.done}: {state.waited} evaluations without a better figure "
+        f"(eval.patience={patience}); the best was that of step {state.best_step}, kept as checkpoints/best.pt"
+    )
+    return True
 
 
 def _steps(recipe: Recipe, data: RunData, plan: Plan, state: RunState, log: RunLog | SilentLog) -> Iterator[Step]:
@@ -294,7 +293,7 @@ def _steps(recipe: Recipe, data: RunData, plan: Plan, state: RunState, log: RunL
     )
     losses_of: LossesOf = losses_of_images if features is None else features.losses_of
     batches = Waiting(loader)
-    timer, total = StepTimer(batches), plan.total_steps()
+    timer, total, first = StepTimer(batches), plan.total_steps(), state.done
     state.model.train()
     for step in plan.steps(state.done):
         lr = lr_at(step, recipe.optim, recipe.schedule, total)
@@ -306,18 +305,10 @@ def _steps(recipe: Recipe, data: RunData, plan: Plan, state: RunState, log: RunL
         state.done = step.index + 1
         log.advance(state.done, epoch=step.epoch, seconds_left=timer.seconds_left(total - state.done))
         if due:
-            log.step({"loss": sum(values.values()), **values, "lr": lr, **_usage(timer, device)})
+            log.step({"loss": sum(values.values()), **values, "lr": lr, **timer.figures(device)})
+        if state.done == first + TIMED and total - first >= LEAST_TIMED:
+            log.line(expected_time(timer, plan.epoch_steps(0), total - state.done))
         yield step
-
-
-def _usage(timer: StepTimer, device: torch.device) -> dict[str, float]:
-    """Speed and waiting since the last line, and memory."""
-    lap = timer.lap()
-    return {
-        "images_per_second": lap.images_per_second,
-        "data_wait": lap.data_wait,
-        "memory_gib": memory_gib(device),
-    }
 
 
 def _is_due(step: Step, recipe: Recipe, every: int | None) -> bool:
@@ -351,6 +342,7 @@ def _evaluate(
     share_statistics(state)
     known = None if state.features is None else state.features.validation
     with interrupts.at_once(), log.paused():
+        losses = validation_losses(state.result, data.val_dataset, recipe, state.processes)
         measured = evaluate_model(
             state.result,
             data.val,
@@ -363,6 +355,10 @@ def _evaluate(
             choices=None if known is None else Choices(boxes_only=True),
         )
     state.evaluated = state.done
+    if losses is not None:
+        values = {f"eval/{name}": value for name, value in losses.items()}
+        log.line("validation: " + "  ".join(f"{name} {text}" for name, text in figures(losses)[0]))
+        log.record({"step": state.done, **values})
     if measured is not None:
         _keep_best(measured, recipe, data, state, run, log)
     _save_last(recipe, data, state, run)
@@ -378,10 +374,27 @@ def _keep_best(
     for kind in ("bbox", "segm"):
         if kind in measured.metrics:
             log.record({"step": state.done, f"eval/{kind}_AP": measured.metrics[kind]["AP"]})
-    ap = selection_ap(measured.metrics)
-    if ap is not None and (state.best is None or ap > state.best):
-        state.best = ap
+    select = recipe.eval.select
+    value, name = selected_figure(measured.metrics, select, groups=data.groups, counts=data.train.counts)
+    if select != "AP":
+        log.record({"step": state.done, "eval/selected": value})
+    if value is None:
+        # nothing to wait for: the next evaluation has the same objects
+        return
+    is_best = state.best is None or value > state.best
+    state.waited = 0 if is_best else state.waited + 1
+    if is_best:
+        state.best, state.best_step = value, state.done
         save_checkpoint(run.best, checkpoint_content(recipe, data, state))
+    if select != "AP" or recipe.eval.patience is not None:
+        log.line(f"{name}: {percent(value)}; {_beside_best(state)}")
+
+
+def _beside_best(state: RunState) -> str:
+    if not state.waited:
+        return "the best so far"
+    ago = "1 evaluation" if state.waited == 1 else f"{state.waited} evaluations"
+    return f"the best is {percent(state.best)}, {ago} ago at step {state.best_step}"
 
 
 def _save_last(recipe: Recipe, data: RunData, state: RunState, run: RunDir) -> None:

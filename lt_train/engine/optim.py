@@ -10,7 +10,7 @@ from torch import nn
 
 from lt_data.errors import RecipeError
 from lt_train.data.plan import Plan, Step
-from lt_train.recipe.sections import OptimSection, ScheduleSection
+from lt_train.recipe.step_sections import OptimSection, ScheduleSection
 
 
 def make_optimizer(parameters: Iterable[nn.Parameter], optim: OptimSection) -> torch.optim.SGD:

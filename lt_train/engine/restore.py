@@ -11,6 +11,7 @@ from lt_data.counts.categories import counts_to_plain
 from lt_data.errors import MOST_SHOWN, DataError, RecipeError, shown
 from lt_train.engine.resume import Begun, read_older
 from lt_train.engine.state import RunState, val_sha256
+from lt_train.recipe.paths import changed_paths
 from lt_train.recipe.sections import Recipe
 from lt_train.runs.checkpoint import load_checkpoint, save_checkpoint
 from lt_train.runs.content import ADVICE, check_progress, load_optimizer, load_scaler, load_weights_into
@@ -89,7 +90,8 @@ def _restore(state: RunState, run: RunDir, begun: Begun, recipe: Recipe, data: R
 
 
 def _check_same_run(content: Mapping[str, Any], began: Mapping[str, Any], recipe: Recipe, data: RunData) -> None:
-    changed = _differences(began, recipe.to_plain())
+    was_asked, is_asked = (changed_paths(each, _place_is_free) for each in (began, recipe.to_plain()))
+    changed = _differences(was_asked, is_asked)
     if changed:
         more = [f"and {len(changed) - MOST_DIFFERENCES} keys more"] if len(changed) > MOST_DIFFERENCES else []
         raise RecipeError(
@@ -107,6 +109,11 @@ def _check_same_run(content: Mapping[str, Any], began: Mapping[str, Any], recipe
             )
 
 
+def _place_is_free(_: str, path: str) -> str:
+    """What of a path is compared: files may lie elsewhere, and what annotations hold is compared by itself."""
+    return Path(path).absolute().name
+
+
 def _check_categories(content: Mapping[str, Any], path: Path, data: RunData) -> None:
     """Refuses a checkpoint whose classes would be other categories than those of the same training file."""
     was, now = content["categories"], counts_to_plain(data.train.counts)
@@ -122,6 +129,8 @@ def _put_back(state: RunState, content: Mapping[str, Any], path: Path) -> None:
     load_optimizer(state.optimizer, content["optimizer"], path)
     load_scaler(state.scaler, content["scaler"], path)
     state.done, state.best = content["done"], content["best"]
+    # older versions did not note them
+    state.best_step, state.waited = content.get("best_step", 0), content.get("waited", 0)
     # older versions held nothing out
     state.unseen = content.get("unseen", 0)
 
@@ -131,7 +140,7 @@ def _check_best(state: RunState, run: RunDir, begun: Begun) -> None:
     problem = None if state.best is None else _problem_of_best(run.best, state.best)
     if problem is None:
         return
-    if state.evaluated == state.done and _selection_ap_at(run, state.done) == state.best:
+    if state.evaluated == state.done and _selected_at(run, state.done) == state.best:
         save_checkpoint(run.best, dict(begun.content))
         state.notes.append(f"warning: {problem}; it is written anew from {begun.path.name}, which is of the same step")
     else:
@@ -149,13 +158,14 @@ def _problem_of_best(path: Path, ap: float) -> str | None:
     # one of an evaluation that no other checkpoint knows of may be better
     if "best" in content and content["best"] is not None and content["best"] >= ap:
         return None
-    return f"{path}: is not the checkpoint of the run's best AP, {ap:g}"
+    return f"{path}: is not the checkpoint of the run's best figure, {ap:g}"
 
 
-def _selection_ap_at(run: RunDir, step: int) -> float | None:
+def _selected_at(run: RunDir, step: int) -> float | None:
     """The figure by which the best checkpoint is chosen, as ``metrics.jsonl`` has it of a step."""
     measured = {name: value for r in _records(run) if r["step"] == step for name, value in r.items()}
-    return measured.get("eval/segm_AP", measured.get("eval/bbox_AP"))
+    names = ("eval/selected", "eval/segm_AP", "eval/bbox_AP")
+    return next((measured[name] for name in names if name in measured), None)
 
 
 def _drop_lost_evaluation(run: RunDir, evaluated: int) -> None:

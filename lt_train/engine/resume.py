@@ -11,6 +11,7 @@ from lt_data.errors import RecipeError
 from lt_train.data.sampler_options import RepeatFactorSampler
 from lt_train.recipe.load import resolved_recipe
 from lt_train.recipe.sections import Recipe
+from lt_train.recipe.step_sections import AUTO_BATCH
 from lt_train.runs.checkpoint import gone_back_note, load_newest, load_older
 from lt_train.runs.directory import RunDir
 
@@ -104,6 +105,8 @@ def _left_open(recipe: Recipe) -> list[tuple[str, str]]:
     keys = []
     if recipe.schedule.warmup == "auto":
         keys.append(("schedule", "warmup"))
+    if recipe.optim.batch == AUTO_BATCH:
+        keys.append(("optim", "batch"))
     if recipe.data.groups is None:
         keys.append(("data", "groups"))
     sampler = recipe.sampler

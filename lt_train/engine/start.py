@@ -27,6 +27,7 @@ def start_or_resume(
     resume: Resume = "never",
     init_from: Path | None = None,
     force: bool = False,
+    root: Path | None = None,
     from_features: Path | None = None,
 ) -> bool:
     """Trains a recipe in a new run directory, or goes on with the run that is there.
@@ -39,6 +40,7 @@ def start_or_resume(
             again may have been stopped before its first checkpoint, and then there is nothing to lose in ``out``.
         init_from: A run directory or checkpoint whose weights a new run starts from.
         force: Replace a run that exists; not with ``resume``.
+        root: What relative paths of the recipe are relative to, see :func:`lt_train.recipe.load.load_noted`.
         from_features: What ``lt-train cache --out`` was given, to train a classifier without opening an image.
 
     Returns:
@@ -60,7 +62,7 @@ def start_or_resume(
     def work(processes: Processes | None = None) -> bool:
         from lt_train.recipe.load import load_noted
 
-        loaded, notes = load_noted(recipe, overrides)
+        loaded, notes = load_noted(recipe, overrides, root=root)
         from lt_train.engine.fit import fit_together
 
         fit_together(

@@ -22,7 +22,8 @@ from lt_data.errors import RecipeError
 from lt_train.data.bad_images import BadImages
 from lt_train.data.target import MaskForm
 from lt_train.detectors import LongTailDetector, set_trainable
-from lt_train.detectors.weights import HEAD, LoadReport
+from lt_train.detectors.table import named_detector
+from lt_train.detectors.weights import LoadReport
 from lt_train.engine.losses import Losses, TrainingStopped
 from lt_train.engine.optim import make_optimizer
 from lt_train.features.training import KnownTraining
@@ -51,13 +52,16 @@ class RunState:
         ema: Average of the model over the steps, or ``None``.
         losses: Of the last step, on their way.
         done: Optimiser steps taken.
-        best: Best validation AP so far, or ``None``.
+        best: Best figure of an evaluation so far (``eval.select``), or ``None``.
+        best_step: Its step.
+        waited: Evaluations since then.
         evaluated: The last step whose evaluation ended.
         saved: The step of the newest whole checkpoint, or ``None`` if there is none yet.
         last_is_whole: Whether what the file ``last`` holds may be kept as ``previous``.
         processes: This process among those that train together; all of their states are equal.
         trained: What is called for losses: the model, or what averages its gradients over the processes.
         masks: What of the instances' masks targets hold.
+        stuff: Whether targets hold a stuff map.
         bad_images: Images that this process left out since it started.
         unseen: How many of the held-out images, the first of them, neither this run nor one it came from has seen.
         features: What the run is trained from in place of images, or ``None``.
@@ -71,12 +75,15 @@ class RunState:
     losses: Losses | None = None
     done: int = 0
     best: float | None = None
+    best_step: int = 0
+    waited: int = 0
     evaluated: int = 0
     saved: int | None = None
     last_is_whole: bool = True
     notes: list[str] = field(default_factory=list)
     processes: Processes = field(default_factory=Processes)
     masks: MaskForm = "none"
+    stuff: bool = False
     bad_images: BadImages | None = None
     unseen: int = 0
     features: KnownTraining | None = None
@@ -90,11 +97,11 @@ class RunState:
         """Keeps what the head carries before a step; that a step went wrong is known after the next one has begun."""
         if self.model.head.carries_state:
             self.heads = {i: kept for i, kept in self.heads.items() if i == step - 1}
-            self.heads[step] = self.model.head.state()
+            self.heads[step] = self.model.head_state()
 
     def head_before(self, step: int) -> dict[str, Tensor]:
         """What the head carried before a step, by the names of the model; empty where that is what it has now."""
-        return {f"{HEAD}{name}": value for name, value in self.heads.get(step, {}).items()}
+        return self.heads.get(step, {})
 
     @contextmanager
     def gradients_stay(self) -> Iterator[None]:
@@ -179,6 +186,7 @@ def start_state(
         where = f"weights from {init_from}" if init_from is not None else f"model.weights={recipe.model.weights}"
         _check_classifier(recipe, model, report, where)
         _check_fresh_layers(recipe, model, report, where)
+        _check_random_trunk(recipe, model, report, where)
         notes += _counted_as_one(recipe, model)
         notes += _started_second_head(recipe, model)
     check_shared_head(recipe, model, processes or Processes())
@@ -192,6 +200,7 @@ def start_state(
         processes=processes or Processes(),
         masks=data.dataset.masks,
         unseen=unseen,
+        stuff=data.dataset.stuff is not None,
     )
 
 
@@ -281,6 +290,23 @@ def _check_fresh_layers(recipe: Recipe, model: LongTailDetector, report: LoadRep
         )
 
 
+def _check_random_trunk(recipe: Recipe, model: LongTailDetector, report: LoadReport, where: str) -> None:
+    """Refuses to train a part of a detector of which nothing has been trained: the rest would stay random.
+
+    Raises:
+        RecipeError: It is so.
+    """
+    kept = [name for name, weight in model.named_parameters() if not weight.requires_grad]
+    if not report.loaded and kept:
+        method = METHODS[recipe.method]
+        needs = f"method {recipe.method} needs {method.needs}" if method.starts_from_run else "give --init-from RUN"
+        raise RecipeError(
+            f"{where}: nothing has been trained, and train={recipe.train} leaves {len(kept)} weights of the model as "
+            f"random as they are drawn; {needs}, or start from weights of the whole detector with model.weights, or "
+            "set train=all"
+        )
+
+
 def _first_notes(recipe: Recipe, model: LongTailDetector) -> list[str]:
     """What a run that starts from no other run starts from."""
     weights, notes = recipe.model.weights, []
@@ -288,6 +314,11 @@ def _first_notes(recipe: Recipe, model: LongTailDetector) -> list[str]:
         report = model.load_report
         notes.append(f"weights '{weights}': {report.loaded} tensors; newly initialised: {_fresh(report)}")
         notes += report.notes
+    elif named_detector(recipe.model.name).trunk.pretrained:
+        notes.append(
+            f"warning: model.weights=none: the trunk of {recipe.model.name} starts from random numbers, which takes "
+            "very many images and epochs; set model.weights=imagenet (or coco, or a file), unless that is what you want"
+        )
     if METHODS[recipe.method].starts_from_run:
         notes.append(
             f"warning: method {recipe.method} needs {METHODS[recipe.method].needs}; without it, it trains on top of "
@@ -315,6 +346,8 @@ def checkpoint_content(recipe: Recipe, data: RunData, state: RunState) -> dict[s
         "scaler": state.scaler.state_dict(),
         "done": state.done,
         "best": state.best,
+        "best_step": state.best_step,
+        "waited": state.waited,
         "evaluated": state.evaluated,
         "val_sha256": val_sha256(data),
     }

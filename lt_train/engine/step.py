@@ -40,7 +40,8 @@ def losses_of_images(state: RunState, images: list[Tensor], targets: list[Target
     device = next(state.model.parameters()).device
     blank = not images
     if blank:
-        images, targets = [torch.zeros(3, BLANK_SIDE, BLANK_SIDE, dtype=torch.uint8)], [blank_target(state.masks)]
+        images = [torch.zeros(3, BLANK_SIDE, BLANK_SIDE, dtype=torch.uint8)]
+        targets = [blank_target(state.masks, stuff=state.stuff)]
     if device.type != "cpu":
         # the model does it where looking at numbers costs nothing
         check_targets(targets, state.model.head.num_classes)

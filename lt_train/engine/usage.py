@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from lt_train.data.dataset import Batch
+from lt_train.runs.live import duration
 
 Clock = Callable[[], float]
 # the time left is told from the last steps, without the slowest: a first step allocates and chooses kernels
@@ -100,12 +101,33 @@ class StepTimer:
         self._start_lap()
         return lap
 
+    def figures(self, device: torch.device) -> dict[str, float]:
+        """Speed and waiting of the steps since the last lap, and memory; a new lap starts."""
+        lap = self.lap()
+        return {
+            "images_per_second": lap.images_per_second,
+            "data_wait": lap.data_wait,
+            "memory_gib": memory_gib(device),
+        }
+
     def seconds_left(self, steps: int) -> float | None:
         """How long so many steps are going to take; ``None`` before the second step is done."""
         if len(self._recent) < 2:
             return None
         kept = sorted(self._recent)[: -max(1, round(SLOWEST * len(self._recent)))]
         return steps * sum(kept) / len(kept)
+
+
+def expected_time(timer: StepTimer, epoch: int, left: int) -> str:
+    """How long an epoch and all that remains are going to take, by the steps that were taken; for people.
+
+    Args:
+        timer: Of two steps at least.
+        epoch: Steps of an epoch.
+        left: Steps that remain.
+    """
+    one, rest = (duration(timer.seconds_left(steps) or 0.0) for steps in (epoch, left))
+    return f"time: about {one} an epoch and {rest} for the {left:,} steps to come, without evaluation"
 
 
 def memory_gib(device: torch.device) -> float:

@@ -19,15 +19,26 @@ from lt_data.errors import DataError, OutputError
 from lt_data.files.writing import adding_files, refuse_unnamable, write_whole
 from lt_data.groups import Group
 from lt_train.evaluation.engines.protocols import Protocol
+from lt_train.evaluation.figures.confusion import Confusion, confusion_csv, confusion_groups_csv
 from lt_train.evaluation.figures.per_class import Cell, per_class_csv
-from lt_train.evaluation.predictions.columns import IOU_TYPES, Detections, Results
+from lt_train.evaluation.predictions.columns import IOU_TYPES, Detections, IouType, Results
 from lt_train.evaluation.truth.columns import plain_number
 
 METRICS: Final = "metrics.json"
 PER_CLASS: Final = "per_class.csv"
 INPUTS: Final = "inputs.json"
 PREDICTIONS: Final = "predictions.json"
-EVALUATION_FILES: Final = (METRICS, PER_CLASS, INPUTS, PREDICTIONS)
+CONFUSION: Final = "confusion.csv"
+CONFUSION_GROUPS: Final = "confusion_groups.csv"
+CONFUSION_PICTURE: Final = "confusion.png"
+CONFUSION_GROUPS_PICTURE: Final = "confusion_groups.png"
+# AP of every class, by what was measured
+CLASS_PICTURES: Final[dict[IouType, str]] = {"bbox": "class_ap_bbox.png", "segm": "class_ap_segm.png"}
+EVALUATION_FILES: Final = (
+    *(METRICS, PER_CLASS, INPUTS, PREDICTIONS),
+    *(CONFUSION, CONFUSION_GROUPS, CONFUSION_PICTURE, CONFUSION_GROUPS_PICTURE),
+    *CLASS_PICTURES.values(),
+)
 
 
 def write_evaluation(
@@ -37,6 +48,7 @@ def write_evaluation(
     results: Results | Detections | None = None,
     *,
     inputs: EvaluationInputs | None = None,
+    confusion: Confusion | None = None,
 ) -> None:
     """Writes the files of one evaluation, replacing older ones: all of them, or none if one cannot be written.
 
@@ -46,6 +58,7 @@ def write_evaluation(
         per_class: What :func:`lt_train.evaluation.per_class_rows` returned.
         results: COCO results, or detections as columns; no ``predictions.json`` is written without.
         inputs: What was measured; no ``inputs.json`` is written without.
+        confusion: What objects are taken for; no ``confusion.csv`` and ``confusion_groups.csv`` are written without.
 
     Raises:
         OutputError: The directory or a file cannot be written.
@@ -55,6 +68,9 @@ def write_evaluation(
         write_per_class(out / PER_CLASS, per_class)
         if inputs is not None:
             _write(out / INPUTS, inputs_to_json(inputs))
+        if confusion is not None:
+            _write(out / CONFUSION, confusion_csv(confusion).encode())
+            _write(out / CONFUSION_GROUPS, confusion_groups_csv(confusion).encode())
         if results is not None:
             write_results(out / PREDICTIONS, results)
 

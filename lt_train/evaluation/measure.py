@@ -25,8 +25,9 @@ from lt_train.evaluation.directory import (
     write_evaluation,
 )
 from lt_train.evaluation.engines.choose import EngineName
-from lt_train.evaluation.engines.protocols import ProtocolChoice
+from lt_train.evaluation.engines.protocols import Protocol, ProtocolChoice
 from lt_train.evaluation.figures.average_precision import Evaluation, evaluate_checked
+from lt_train.evaluation.figures.confusion import LOWEST_SCORE, Confusion, confusion_of
 from lt_train.evaluation.figures.group_sets import evaluation_groups, needs_counts
 from lt_train.evaluation.figures.metrics import summarise
 from lt_train.evaluation.figures.per_class import Cell, per_class_rows
@@ -49,6 +50,7 @@ class Choices:
         fixed: Add AP with the best 10,000 detections of a category over all images.
         skip_invalid: Leave out invalid predictions instead of refusing all.
         boxes_only: Measure boxes, whether there are masks or not.
+        confusion_score: Detections above it count in the confusion matrix.
     """
 
     protocol: ProtocolChoice = "auto"
@@ -56,6 +58,7 @@ class Choices:
     fixed: bool = False
     skip_invalid: bool = False
     boxes_only: bool = False
+    confusion_score: float = LOWEST_SCORE
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ class Measured:
         notes: What was read in another way than it is written, what of the annotations was not measured, and how images
             were found, one line each.
         warnings: What is odd about the inputs and changes what the figures mean, one line each.
+        confusion: What objects are taken for, if that was asked for.
     """
 
     metrics: dict[str, Any]
@@ -80,6 +84,7 @@ class Measured:
     skipped: tuple[Problem, ...]
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    confusion: Confusion | None = None
 
 
 def measure(
@@ -92,6 +97,7 @@ def measure(
     train_counts: CategoryCounts | None = None,
     choices: Choices | None = None,
     stored_as: str = PREDICTIONS,
+    with_confusion: bool = False,
 ) -> Measured:
     """Measures predictions.
 
@@ -104,6 +110,7 @@ def measure(
         train_counts: Counts of the training set; r, c and f come from them where the annotation file states none.
         choices: How to measure.
         stored_as: Where the predictions will lie, from the directory of the evaluation.
+        with_confusion: Count what objects are taken for, too.
 
     Raises:
         DataError: Annotations or predictions that cannot be measured, or not by this protocol.
@@ -149,7 +156,12 @@ def measure(
             *_warnings(annotations, found, predictions, choices),
             *frequency_notes(annotations, counted=_frequencies(train_counts) is not None),
         ),
+        confusion=_confusion(found, metrics["protocol"], groups, choices) if with_confusion else None,
     )
+
+
+def _confusion(found: CheckedDetections, protocol: Protocol, groups: Sequence[Group], choices: Choices) -> Confusion:
+    return confusion_of(found.truth, found, protocol=protocol, groups=groups, lowest_score=choices.confusion_score)
 
 
 def _checked(
@@ -189,14 +201,14 @@ def _untrained(counts: CategoryCounts | None) -> list[int]:
 
 
 def evaluate_predictions(
-    predictions: Path,
-    annotations: Path,
+    predictions: Path | str,
+    annotations: Path | str,
     *,
-    train_counts: Path | None = None,
+    train_counts: Path | str | None = None,
     match: Match | None = None,
     groups: str | None = None,
     choices: Choices | None = None,
-    out: Path | None = None,
+    out: Path | str | None = None,
     force: bool = False,
     progress: Progress = SILENT,
 ) -> Measured:
@@ -221,13 +233,15 @@ def evaluate_predictions(
         RecipeError: The engine is not installed.
         OutputError: The output exists, or cannot be written.
     """
+    out = None if out is None else Path(out)
+    train_counts = None if train_counts is None else Path(train_counts)
     if out is not None:
         check_evaluation_dir(out, force=force, inputs=[Path(predictions), Path(annotations)])
     path = annotations_path(Path(annotations))
     counts = trained_file = None
     if train_counts is not None:
         progress.step(f"counting {train_counts}")
-        counts, trained_file = load_training(Path(train_counts))
+        counts, trained_file = load_training(train_counts)
     progress.step(f"reading {path}")
     file = read_annotations(path, only_matched=True, progress=progress)
     trained = counts
@@ -239,12 +253,20 @@ def evaluate_predictions(
     progress.step(f"measuring {predictions}")
     stored_as = str(Path(predictions).resolve())
     measured = measure(
-        file, Path(predictions), groups=chosen, train_counts=counts, choices=choices, stored_as=stored_as
+        file,
+        Path(predictions),
+        groups=chosen,
+        train_counts=counts,
+        choices=choices,
+        stored_as=stored_as,
+        with_confusion=out is not None,
     )
     measured = replace(measured, warnings=(*warnings, *measured.warnings))
     if out is not None:
         replaced = (out / METRICS).exists()
-        write_evaluation(out, measured.metrics, measured.per_class, inputs=measured.inputs)
+        write_evaluation(
+            out, measured.metrics, measured.per_class, inputs=measured.inputs, confusion=measured.confusion
+        )
         if replaced and force:
             # an input lies elsewhere: check_evaluation_dir saw to that
             remove_results(out)

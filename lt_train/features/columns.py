@@ -20,7 +20,7 @@ from lt_train.data.target import Target
 from lt_train.detectors import LongTailDetector
 from lt_train.detectors.detector import check_targets
 from lt_train.detectors.region_features import Choose, candidate_features, proposal_features
-from lt_train.detectors.sampling import BoxSampler, keyed_priorities
+from lt_train.detectors.regions.sampling import BoxSampler, keyed_priorities
 from lt_train.features import layout
 from lt_train.randomness import draw_seed
 

@@ -29,7 +29,7 @@ from lt_train.evaluation import Detections, model_detections
 from lt_train.features import layout
 from lt_train.features.made_of import check_same, made_of, refuse_other_detectors
 from lt_train.features.reading import Cache, open_cache
-from lt_train.inference.detect import Found, ImageDetections, ImageList, loaded_images, merge, pack, unpack
+from lt_train.inference.detect import FoundById, ImageDetections, ImageList, loaded_images, merge, pack, unpack
 from lt_train.processes import Processes
 from lt_train.recipe.sections import Recipe
 
@@ -145,7 +145,7 @@ class KnownValidation:
         """
         rows = processes.share(list(range(len(data.file.image_ids))))
         device = next(model.parameters()).device
-        own = [Found({}, {}) for _ in range(systems)]
+        own = [FoundById({}, {}) for _ in range(systems)]
         images = repeat(None) if opening is None else _images(data, rows, opening)
         with torch.inference_mode(), Bar("evaluating") if processes.is_first else nullcontext(SILENT) as bar:
             for done, (row, image) in enumerate(zip(rows, images, strict=False), 1):
@@ -158,7 +158,7 @@ class KnownValidation:
         parts = processes.gather(pack(own))
         if parts is None:
             return None
-        shares = [unpack(part, list[Found]) for part in parts]
+        shares = [unpack(part, list[FoundById]) for part in parts]
         return [merge(of_system, data.file.image_ids).detections() for of_system in zip(*shares, strict=True)]
 
     def proposals(self, row: int, device: torch.device) -> tuple[ProposalFeatures, tuple[int, int]]:

@@ -26,8 +26,8 @@ from lt_train.data.share import blank_target
 from lt_train.data.target import Target
 from lt_train.detectors import LongTailDetector
 from lt_train.detectors.region_features import KnownRegions
-from lt_train.detectors.roi_heads import Regions
-from lt_train.detectors.sampling import BoxSampler, image_seeds
+from lt_train.detectors.regions.sampled import Regions
+from lt_train.detectors.regions.sampling import BoxSampler, image_seeds
 from lt_train.features import layout
 from lt_train.features.evaluation import KnownValidation, open_validation
 from lt_train.features.made_of import check_same, made_of, refuse_other_detectors
@@ -243,6 +243,12 @@ def open_training(
     """
     refuse_other_detectors(model, recipe)
     _refuse_others_trained(model, features)
+    # a calibration looks at images as they are, whatever training changed in them
+    if recipe.data.augment.is_on and recipe.calibration.name == "none":
+        raise RecipeError(
+            f"data.augment: training would change images, and {features} holds features of images as they are; set its "
+            "options off, or train without --from-features"
+        )
     cache = open_cache(features, "train", processes)
     where, flip = str(cache.path), recipe.data.flip
     check_same(where, cache.manifest, made_of(model, recipe, data.train, data.dataset))

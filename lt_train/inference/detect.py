@@ -6,7 +6,7 @@ the detections are the same too (padding makes scores depend on the batch).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +31,10 @@ from lt_train.data.images import as_input, read_image
 from lt_train.data.workers import started
 from lt_train.detectors import LongTailDetector
 from lt_train.evaluation import Detections, join_detections, model_detections
+from lt_train.inference.kept import ALL, Kept
 from lt_train.memory import inference_advice, named_memory
 from lt_train.processes import Processes, process_device
+from lt_train.recipe.load import resolved_recipe
 from lt_train.recipe.sections import Recipe
 from lt_train.runs.checkpoint import load_result
 from lt_train.runs.compute import prepare
@@ -102,7 +104,7 @@ class ImageDetections(msgspec.Struct):
     detections: Detections
 
 
-class Found(msgspec.Struct):
+class FoundById(msgspec.Struct):
     """What was found in several images, by image id.
 
     Attributes:
@@ -122,7 +124,7 @@ class Found(msgspec.Struct):
         return pack(self)
 
     @classmethod
-    def from_bytes(cls, content: bytes) -> Found:
+    def from_bytes(cls, content: bytes) -> FoundById:
         """What another process gave as :meth:`to_bytes`."""
         return unpack(content, cls)
 
@@ -170,10 +172,48 @@ def load_trained(
     path = run.checkpoint(checkpoint)
     content = load_result(path)
     counts = counts_from_plain(content["categories"])
-    groups = trained_groups(run.data, recipe, counts)
+    return _trained(content, path, recipe, counts, trained_groups(run.data, recipe, counts), where)
+
+
+def load_trained_file(path: Path, *, device: str | None = None) -> Trained:
+    """The model of a checkpoint file, with the recipe that is in it.
+
+    Args:
+        path: The checkpoint, in its run; or anywhere, if its recipe has the bounds of the groups.
+        device: As for :func:`load_trained`.
+
+    Raises:
+        DataError: The checkpoint cannot be used, or nothing says the groups that it was trained with.
+        RecipeError: As for :func:`load_trained`.
+    """
+    content = load_result(path)
+    recipe = resolved_recipe(content["recipe"], where=f"{path}: recipe")
+    where = choose_device(process_device(device or recipe.device, Processes()))
+    counts, record = counts_from_plain(content["categories"]), RunDir(path.resolve().parents[1]).data
+    try:
+        groups = trained_groups(record, recipe, counts)
+    except DataError:
+        if record.is_file():
+            raise
+        raise DataError(
+            f"{path}: does not lie in its run, whose data.json has the groups that it was trained with; give RUN, or "
+            "RUN/checkpoints/..."
+        ) from None
+    return _trained(content, path, recipe, counts, groups, where)
+
+
+def _trained(
+    content: Mapping[str, Any],
+    path: Path,
+    recipe: Recipe,
+    counts: CategoryCounts,
+    groups: tuple[Group, ...],
+    device: torch.device,
+) -> Trained:
+    """The model of a checkpoint's content, on a device."""
     model = make_model(recipe, counts, groups, load_pretrained=False)
     load_weights_into(model, content["model"], path)
-    return Trained(recipe, counts, groups, prepare(model, recipe.compute, where), content["train_sha256"])
+    return Trained(recipe, counts, groups, prepare(model, recipe.compute, device), content["train_sha256"])
 
 
 def detect(
@@ -184,8 +224,9 @@ def detect(
     category_ids: CategoryIds,
     processes: Processes | None = None,
     skip_unreadable: bool = False,
+    kept: Kept = ALL,
     label: str = "evaluating",
-) -> Found | None:
+) -> FoundById | None:
     """Detections of every image, in the order of the list.
 
     Args:
@@ -195,6 +236,7 @@ def detect(
         category_ids: The map from labels to dataset ids.
         processes: This process among others that do their share of the batches.
         skip_unreadable: Go on after an image that cannot be read.
+        kept: Which detections stay.
         label: What the progress bar says.
 
     Returns:
@@ -208,14 +250,14 @@ def detect(
     share = processes.share([list(range(start, min(start + size, count))) for start in range(0, count, size)])
     if processes.world > 1:
         label = f"{label} (process 1 of {processes.world})"
-    found, done, total = Found({}, {}), 0, sum(map(len, share))
+    found, done, total = FoundById({}, {}), 0, sum(map(len, share))
     was_training = model.training
     model.eval()
     memory = named_memory(label, inference_advice(recipe))
     with memory, torch.inference_mode(), Bar(label) if processes.is_first else nullcontext(SILENT) as bar:
         for batch in loaded_images(images, share, recipe.data.workers):
             processes.check()
-            _detect_batch(model, images, batch, category_ids, found)
+            _detect_batch(model, images, batch, category_ids, kept, found)
             if found.unreadable and not skip_unreadable:
                 raise DataError(list(found.unreadable.values()))
             done += len(batch)
@@ -224,10 +266,10 @@ def detect(
     if processes.world == 1:
         return merge([found], images.ids)
     parts = processes.gather(found.to_bytes())
-    return None if parts is None else merge([Found.from_bytes(part) for part in parts], images.ids)
+    return None if parts is None else merge([FoundById.from_bytes(part) for part in parts], images.ids)
 
 
-def merge(parts: Sequence[Found], image_ids: IntArray) -> Found:
+def merge(parts: Sequence[FoundById], image_ids: IntArray) -> FoundById:
     """What several processes found, in the order of ``image_ids``.
 
     Args:
@@ -256,7 +298,7 @@ def merge(parts: Sequence[Found], image_ids: IntArray) -> Found:
             f"{len(odd)} images were looked at by no process or are not in the list (image ids "
             f"{', '.join(map(str, odd[:3]))}); all processes must read the same files"
         )
-    return Found(
+    return FoundById(
         {image_id: images[image_id] for image_id in wanted if image_id in images},
         {image_id: unreadable[image_id] for image_id in wanted if image_id in unreadable},
     )
@@ -267,7 +309,8 @@ def _detect_batch(
     images: ImageList,
     batch: Sequence[tuple[int, Tensor | DataError]],
     category_ids: CategoryIds,
-    found: Found,
+    kept: Kept,
+    found: FoundById,
 ) -> None:
     """Adds what is in the images of a batch to ``found``."""
     device = next(model.parameters()).device
@@ -280,7 +323,8 @@ def _detect_batch(
     detections = model([as_input(image, device) for _, image in read])
     for (row, image), detection in zip(read, detections, strict=True):
         image_id, (height, width) = int(images.ids[row]), image.shape[-2:]
-        columns = model_detections(image_id, detection, height=height, width=width, category_ids=category_ids)
+        strong = kept.of(detection)
+        columns = model_detections(image_id, strong, height=height, width=width, category_ids=category_ids)
         found.images[image_id] = ImageDetections(width, height, columns)
 
 

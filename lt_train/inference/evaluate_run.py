@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from lt_data.counts.categories import CategoryCounts
 from lt_data.errors import RecipeError
@@ -18,6 +18,7 @@ from lt_train.evaluation.measure import Choices, Measured, measure
 from lt_train.inference.detect import ImageList, detect, load_trained
 from lt_train.inference.kept_regions import few_regions_kept
 from lt_train.processes import Processes, run_together
+from lt_train.recipe.paths import VAL_PATHS, check_paths
 from lt_train.recipe.sections import Files, Recipe, has_masks
 from lt_train.runs.data import ValidationData, load_validation
 from lt_train.runs.directory import RunDir
@@ -53,15 +54,16 @@ class _Predicted:
 
 
 def evaluate_run(
-    path: Path,
+    path: Path | str,
     *,
     checkpoint: str = "last",
     files: Files | None = None,
     groups: str | None = None,
     choices: Choices | None = None,
-    out: Path | None = None,
+    out: Path | str | None = None,
     force: bool = False,
     device: str | None = None,
+    root: Path | None = None,
     scores: Scores | None = None,
     predictor: Predictor | None = None,
     processes: Processes | None = None,
@@ -79,6 +81,7 @@ def evaluate_run(
             (never by boxes alone where there are masks).
         force: Replace an evaluation that exists elsewhere.
         device: Device, the recipe's unless given; several processes have a GPU each where it leaves the choice.
+        root: What the relative paths of the run's recipe are relative to now, see :meth:`RunDir.load_recipe`.
         scores: Of which heads, for a run with a second one; the recipe's unless given.
         predictor: What finds the detections, in place of the whole network.
         processes: This process among those that have found each other; unless given, they look for each other here.
@@ -91,18 +94,20 @@ def evaluate_run(
         OutputError: The output exists.
         RecipeError: Scores are chosen, and the run has one head.
     """
-    run = RunDir(path)
+    run, wanted = RunDir(Path(path)), None if out is None else Path(out)
 
     def work(processes: Processes) -> _Predicted | None:
-        recipe = run.load_recipe()
+        recipe = run.load_recipe(root)
         masks = has_masks(recipe) and not (choices and choices.boxes_only)
         if scores is not None and recipe.second_head.kind == "none":
             raise RecipeError(f"--scores: got {scores}, and {path} has one head; leave it out")
         part = ("-boxes" if has_masks(recipe) and not masks else "") + (f"-{scores}" if scores else "")
-        where = _output(run, checkpoint, files, out, part, force)
+        where = _output(run, checkpoint, files, wanted, part, force)
         source = files or recipe.data.val
         if source is None:
             raise RecipeError(f"{path}: its recipe has no data.val; give --annotations and --images")
+        if files is None:
+            check_paths(recipe, VAL_PATHS)
         trained = load_trained(run, checkpoint, device=device, processes=processes)
         if scores is not None and trained.model.second_head is not None:
             trained.model.second_head.use = scores
@@ -187,8 +192,16 @@ def _measure_and_write(predicted: _Predicted, choices: Choices | None = None) ->
         groups=predicted.groups,
         train_counts=predicted.counts,
         choices=choices,
+        with_confusion=True,
     )
-    write_evaluation(predicted.out, measured.metrics, measured.per_class, predicted.detections, inputs=measured.inputs)
+    write_evaluation(
+        predicted.out,
+        measured.metrics,
+        measured.per_class,
+        predicted.detections,
+        inputs=measured.inputs,
+        confusion=measured.confusion,
+    )
     text = "\n".join([*predicted.warnings, measured.text])
     return replace(measured, text=text, warnings=(*predicted.odd, *measured.warnings))
 
@@ -217,9 +230,3 @@ def predict(
     images = ImageList.of(data)
     found = detect(model, images, recipe, category_ids=data.ids, processes=processes)
     return None if found is None else found.detections()
-
-
-def selection_ap(metrics: dict[str, Any]) -> float | None:
-    """The figure that decides which checkpoint is best: mask AP, or box AP without masks."""
-    value = metrics.get("segm", metrics["bbox"])["AP"]
-    return None if value is None else float(value)

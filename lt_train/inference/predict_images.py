@@ -1,39 +1,32 @@
-"""A trained model on images that may have no annotations: a standard results file, the list of images, pictures."""
+"""A trained model on images that may have no annotations: a standard results file, a table, the images, pictures."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import msgspec
-import numpy as np
-
 from lt_data.annotations.category_ids import CategoryIds
-from lt_data.annotations.file import AnnotationFile, parse_annotations
-from lt_data.annotations.same_categories import check_same_categories
 from lt_data.counts.categories import CategoryCounts
-from lt_data.dataset.names import annotations_path
-from lt_data.errors import DataError, OutputError, one_line
+from lt_data.errors import DataError, OutputError
 from lt_data.files.image_files import normal_name
-from lt_data.files.image_survey import survey_images
-from lt_data.files.pixels import ImageReading
-from lt_data.files.reading import map_file, stamp_of
-from lt_data.files.writing import refuse_inputs_inside, replacing_directory
+from lt_data.files.writing import refuse_inputs_inside, replacing_directory, write_csv
 from lt_data.groups import group_name_of
 from lt_data.terminal import Bar
 from lt_train.data.images import read_image
 from lt_train.evaluation import write_results
-from lt_train.inference.detect import Found, ImageList, Trained, detect, load_trained
+from lt_train.inference.detect import FoundById, Trained, detect, load_trained
+from lt_train.inference.kept import Kept
+from lt_train.inference.wanted import Wanted, images_below, listed_images
 from lt_train.processes import Processes, run_together
+from lt_train.report.annotated import annotated_records
 from lt_train.report.detection_picture import plot_detections
 from lt_train.runs.directory import RunDir
 
-RESULTS, IMAGES, PICTURES = "predictions.json", "images.json", "pictures"
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+RESULTS, TABLE, IMAGES, PICTURES = "predictions.json", "predictions.csv", "images.json", "pictures"
+COLUMNS = (*("image_id", "file_name", "category_id", "category", "group", "score", "x", "y", "width", "height"),)
 
 
 @dataclass(frozen=True)
@@ -62,26 +55,16 @@ class Predicted:
         return f"{self.images:,} images, {self.detections:,} detections, {self.pictures:,} pictures"
 
 
-@dataclass(frozen=True)
-class _Wanted:
-    """Images to look at, with their names below the image folder; one line for each name that cannot be written.
-
-    Notes say how the images were found and what was left out.
-    """
-
-    images: ImageList
-    names: dict[int, str]
-    unreadable: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-
 def predict_images(
-    run: Path,
-    images: Path,
-    out: Path,
+    run: Path | str,
+    images: Path | str,
+    out: Path | str,
     *,
     checkpoint: str = "last",
-    annotations: Path | None = None,
+    annotations: Path | str | None = None,
+    only: Sequence[str] = (),
+    min_score: float = 0.0,
+    class_agnostic_nms: float | None = None,
     pictures: int = 50,
     score_threshold: float = 0.5,
     device: str | None = None,
@@ -89,7 +72,8 @@ def predict_images(
 ) -> Predicted | None:
     """Detects objects in images, in one process or in those that torchrun started.
 
-    Writes ``predictions.json`` (COCO results with the dataset's category ids, every detection of the model),
+    Writes ``predictions.json`` (COCO results with the dataset's category ids, every detection of the model unless
+    asked otherwise), ``predictions.csv`` (the same without masks, with the names of images, categories and groups),
     ``images.json`` (COCO lists of the images and categories that they refer to) and ``pictures``.
 
     Args:
@@ -98,7 +82,11 @@ def predict_images(
         out: The directory to write.
         checkpoint: ``last`` or ``best``.
         annotations: A COCO or LVIS file whose images, with their ids, are looked at; it needs no annotations.
-            ``images`` is then its image folder.
+            ``images`` is then its image folder. What is annotated stands beside what was found in the pictures.
+        only: Names, ids or patterns of names of the images to look at; all unless given.
+        min_score: Lowest score of a record, 0 to 1.
+        class_agnostic_nms: IoU of boxes above which the weaker of two goes, whatever their classes; within a class the
+            model has done that.
         pictures: How many pictures to draw at most, of the first images.
         score_threshold: Detections below it are left out of the pictures, not of the results.
         device: Device, the recipe's unless given; several processes have a GPU each where it leaves the choice.
@@ -108,19 +96,23 @@ def predict_images(
         What was written; ``None`` in all processes but the first.
 
     Raises:
-        DataError: The run, the checkpoint or the annotation file cannot be used, or no image can be read.
+        DataError: The run, the checkpoint or the annotation file cannot be used, no image can be read, or there is no
+            such image as one of ``only``.
+        RecipeError: A number is out of range.
         OutputError: The output exists or cannot be written.
     """
+    run, images, out = Path(run), Path(images), Path(out)
+    listed = None if annotations is None else Path(annotations)
+    kept = Kept(min_score, class_agnostic_nms)
 
     def check() -> None:
-        _check_output(out, force=force, inputs=[run, images, *([annotations] if annotations else [])])
+        _check_output(out, force=force, inputs=[run, images, *([listed] if listed else [])])
 
-    def work(processes: Processes) -> tuple[Trained, _Wanted, Found] | None:
+    def work(processes: Processes) -> tuple[Trained, Wanted, FoundById] | None:
         check()
         trained = load_trained(RunDir(run), checkpoint, device=device, processes=processes)
-        wanted = _listed(images, annotations, trained.counts) if annotations else _files(images, out)
-        wanted = _read_as(wanted, images, trained.recipe.data.reading)
-        found = _detected(trained, wanted, processes)
+        wanted = _wanted(images, listed, out, trained, only)
+        found = _detected(trained, wanted, kept, processes)
         return None if found is None else (trained, wanted, found)
 
     done = run_together(work)
@@ -133,6 +125,7 @@ def predict_images(
     detections = found.detections()
     with replacing_directory(out, force=force, check=check) as directory:
         write_results(directory / RESULTS, detections)
+        write_csv(directory / TABLE, COLUMNS, _table(wanted, found, trained))
         (directory / IMAGES).write_text(_image_file(wanted, found, trained.counts), encoding="utf-8")
         drawn = _draw(
             directory / PICTURES, wanted, found, trained,
@@ -141,7 +134,15 @@ def predict_images(
     return Predicted(out, len(found.images), len(detections), drawn, unreadable, wanted.notes)
 
 
-def _detected(trained: Trained, wanted: _Wanted, processes: Processes) -> Found | None:
+def _wanted(images: Path, listed: Path | None, out: Path, trained: Trained, only: Sequence[str]) -> Wanted:
+    """The images to look at; ``listed`` is the annotation file that lists them, if there is one."""
+    reading = trained.recipe.data.reading
+    if listed is None:
+        return images_below(images, out, only, reading)
+    return listed_images(images, listed, trained.counts, only, reading)
+
+
+def _detected(trained: Trained, wanted: Wanted, kept: Kept, processes: Processes) -> FoundById | None:
     """What all processes found in the images that can be read; at the first one."""
     return detect(
         trained.model,
@@ -150,6 +151,7 @@ def _detected(trained: Trained, wanted: _Wanted, processes: Processes) -> Found 
         category_ids=CategoryIds(trained.counts.category_ids.tolist()),
         processes=processes,
         skip_unreadable=True,
+        kept=kept,
         label="predicting",
     )
 
@@ -159,7 +161,7 @@ def _check_output(out: Path, *, force: bool, inputs: Sequence[Path]) -> None:
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise OutputError(f"{out}: is no directory; choose another --out")
     there = sorted(entry.name for entry in out.iterdir()) if out.is_dir() else []
-    foreign = [name for name in there if name not in (RESULTS, IMAGES, PICTURES)]
+    foreign = [name for name in there if name not in (RESULTS, TABLE, IMAGES, PICTURES)]
     if foreign or (there and not (out / RESULTS).is_file()):
         raise OutputError(
             f"{out}: holds files that are no predictions ({', '.join((foreign or there)[:3])}), so it is never "
@@ -171,110 +173,36 @@ def _check_output(out: Path, *, force: bool, inputs: Sequence[Path]) -> None:
         refuse_inputs_inside(out, inputs)
 
 
-def _read_as(wanted: _Wanted, folder: Path, reading: ImageReading) -> _Wanted:
-    """The same, to be read as the run's images were, with notes on what is odd about them.
-
-    Which cannot be read is found with the detections, one by one.
-    """
-    images = replace(wanted.images, reading=reading)
-    notes = survey_images(str(folder), images.paths, images.sizes, reading).notes
-    return replace(wanted, images=images, notes=(*wanted.notes, *notes))
-
-
-def _files(images: Path, out: Path) -> _Wanted:
-    """An image, or all images of a folder and below it, by name."""
-    notes: tuple[str, ...] = ()
-    if images.is_file():
-        names, folder = [images.name], images.parent
-    elif images.is_dir():
-        below = sorted(_names_below(images, out))
-        names, folder = [name for name in below if _is_image(name)], images
-        notes = _skipped(images, [name for name in below if not _is_image(name)])
-    else:
-        raise DataError(f"{images}: no such image or folder")
-    if not names:
-        raise DataError([f"{images}: no image in it or below it; images end in {', '.join(SUFFIXES)}", *notes])
-    unreadable = tuple(_not_unicode(folder, name) for name in names if not _is_unicode(name))
-    names = [name for name in names if _is_unicode(name)]
-    if not names:
-        raise DataError(unreadable)
-    ids = np.arange(1, len(names) + 1)
-    listed = ImageList(ids, [folder / name for name in names], np.zeros((len(names), 2), np.int64))
-    return _Wanted(listed, dict(zip(ids.tolist(), names, strict=True)), unreadable, notes)
+def _table(wanted: Wanted, found: FoundById, trained: Trained) -> Iterator[tuple[object, ...]]:
+    """A row for each detection, in the order of the results."""
+    names, group_of = _names(trained.counts), group_name_of(trained.groups)
+    for image_id, image in found.images.items():
+        for record in image.detections.records():
+            category_id = record["category_id"]
+            yield (
+                image_id,
+                wanted.names[image_id],
+                category_id,
+                names[category_id],
+                group_of[category_id],
+                record["score"],
+                *record["bbox"],
+            )
 
 
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(SUFFIXES)
+def _names(counts: CategoryCounts) -> dict[int, str]:
+    """Category names by dataset id."""
+    return dict(zip(counts.category_ids.tolist(), counts.names, strict=True))
 
 
-def _skipped(folder: Path, names: Sequence[str]) -> tuple[str, ...]:
-    """A line on the files of a folder that were not looked at, if there are any."""
-    if not names:
-        return ()
-    first = _as_text(", ".join(names[:3]) + ", ..." * (len(names) > 3))
-    line = f"{folder}: {len(names):,} files are no images by their names and were skipped ({first})"
-    return (one_line(f"{line}; images end in {', '.join(SUFFIXES)}, others can be given one by one"),)
-
-
-def _as_text(name: str) -> str:
-    """The name of a file as it can be printed, whatever bytes it holds."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
-def _is_unicode(name: str) -> bool:
-    """Whether the name of a file, as the system gives it, can be written into JSON."""
-    return not any("\ud800" <= character <= "\udfff" for character in name)
-
-
-def _not_unicode(folder: Path, name: str) -> str:
-    return one_line(
-        f"{_as_text(str(folder / name))}: the file name is not UTF-8, so no results file can name it; rename the file"
-    )
-
-
-def _names_below(folder: Path, out: Path) -> Iterator[str]:
-    """Files by their name from the folder, with ``/``; hidden ones and those in ``out`` are left out."""
-    for path, folders, files in os.walk(folder):
-        here = Path(path)
-        folders[:] = [name for name in folders if not name.startswith(".") and (here / name).resolve() != out.resolve()]
-        for name in files:
-            if not name.startswith("."):
-                yield (here / name).relative_to(folder).as_posix()
-
-
-def _listed(images: Path, annotations: Path, counts: CategoryCounts) -> _Wanted:
-    """The images of an annotation file whose categories are those of the training file."""
-    file = _read_images(annotations_path(annotations))
-    if not len(file.image_ids):
-        raise DataError(f"{file.path}: lists no image; there is nothing to predict")
-    found = file.find_images(images)
-    listed = ImageList(file.image_ids, found.paths, file.image_sizes)
-    check_same_categories(file, counts.category_ids, counts.names, other="the training file")
-    return _Wanted(listed, dict(zip(file.image_ids.tolist(), file.file_names, strict=True)), notes=found.notes)
-
-
-def _read_images(path: Path) -> AnnotationFile:
-    """An annotation file; one without annotations, as test sets come, has none."""
-    stamp, data = stamp_of(path), map_file(path)
-    try:
-        members = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        # the reader says what is wrong
-        return parse_annotations(data, path, stamp=stamp)
-    if "annotations" in members:
-        return parse_annotations(data, path, stamp=stamp)
-    return parse_annotations(msgspec.json.encode({**members, "annotations": []}), path)
-
-
-def _image_file(wanted: _Wanted, found: Found, counts: CategoryCounts) -> str:
+def _image_file(wanted: Wanted, found: FoundById, counts: CategoryCounts) -> str:
     """Images and categories that the results refer to, as COCO lists them; one record a line."""
     images: list[dict[str, Any]] = [
         {"id": image_id, "file_name": wanted.names[image_id], "width": image.width, "height": image.height}
         for image_id, image in found.images.items()
     ]
     categories: list[dict[str, Any]] = [
-        {"id": category_id, "name": name}
-        for category_id, name in zip(counts.category_ids.tolist(), counts.names, strict=True)
+        {"id": category_id, "name": name} for category_id, name in _names(counts).items()
     ]
     lists = [
         f'"{key}": [\n' + ",\n".join(json.dumps(record, ensure_ascii=False) for record in records) + "\n]"
@@ -285,8 +213,8 @@ def _image_file(wanted: _Wanted, found: Found, counts: CategoryCounts) -> str:
 
 def _draw(
     folder: Path,
-    wanted: _Wanted,
-    found: Found,
+    wanted: Wanted,
+    found: FoundById,
     trained: Trained,
     *,
     most: int,
@@ -294,7 +222,7 @@ def _draw(
 ) -> int:
     """Draws the first ``most`` images with their detections from ``score_threshold`` on; how many."""
     image_ids = list(found.images)[:most]
-    names = dict(zip(trained.counts.category_ids.tolist(), trained.counts.names, strict=True))
+    names = _names(trained.counts)
     paths = dict(zip(wanted.images.ids.tolist(), wanted.images.paths, strict=True))
     group_of = group_name_of(trained.groups)
     files = picture_names({image_id: wanted.names[image_id] for image_id in image_ids})
@@ -310,9 +238,17 @@ def _draw(
                 names=names,
                 group_of=group_of,
                 groups=[group.name for group in trained.groups],
+                truth=_annotated(wanted, image_id, (image.height, image.width)),
             )
             bar(row + 1, len(image_ids))
     return len(image_ids)
+
+
+def _annotated(wanted: Wanted, image_id: int, size: tuple[int, int]) -> list[dict[str, Any]] | None:
+    """What is annotated in an image; ``None`` where no image has annotations, as in test sets."""
+    if wanted.file is None or not len(wanted.file.annotation_ids):
+        return None
+    return annotated_records(wanted.file, wanted.rows[image_id], size)
 
 
 def picture_names(names: Mapping[int, str]) -> list[str]:

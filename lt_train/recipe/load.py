@@ -20,6 +20,7 @@ from lt_train.recipe.fill import Defaults, Preset, beaten_keys, change_preset, f
 from lt_train.recipe.methods import METHODS, fills
 from lt_train.recipe.options import NAMED
 from lt_train.recipe.other_names import OTHER_NAMES
+from lt_train.recipe.paths import Located, check_root, locate, paths_in, still_written
 from lt_train.recipe.sections import Recipe
 from lt_train.recipe.text import DEEPEST, MOST_CHARACTERS, parse_yaml
 
@@ -77,13 +78,52 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     return load_noted(source, overrides)[0]
 
 
-def load_noted(source: str | Path, overrides: Sequence[str] = ()) -> tuple[Recipe, tuple[str, ...]]:
+def load_noted(
+    source: str | Path, overrides: Sequence[str] = (), *, root: Path | None = None
+) -> tuple[Recipe, tuple[str, ...]]:
     """A recipe as by ``load_recipe``, and a line for whatever of the file was dropped for another method.
+
+    Args:
+        source: Bare name of a shipped recipe, or a path to a YAML file.
+        overrides: ``dotted.key=value`` texts; paths among them are relative to the working directory.
+        root: What relative paths of the recipe are relative to; unless given, the folder of a file of one's own, and
+            the working directory for a shipped recipe.
 
     Raises:
         RecipeError: As ``load_recipe``.
     """
-    return make_noted(read_recipe_file(source), overrides, where=str(source))
+    located = read_located(source, root)
+    recipe, notes = make_noted(located.content, overrides, where=str(source))
+    return with_origin_of_paths(recipe, located), (*notes_on_paths(recipe, located), *notes)
+
+
+def with_origin_of_paths(recipe: Recipe, located: Located) -> Recipe:
+    """A recipe made of a located file, which knows what that file has in the place of its paths."""
+    return recipe.with_written(still_written(located.written, located.content, recipe))
+
+
+def notes_on_paths(recipe: Recipe, located: Located) -> list[str]:
+    """Lines about the paths of a located file that no override has set."""
+    was, now = dict(paths_in(located.content)), dict(paths_in(recipe.to_plain()))
+    return [line for key, line in located.notes.items() if now.get(key) == was[key]]
+
+
+def read_located(source: str | Path, root: Path | None = None) -> Located:
+    """The mapping in a recipe file, with paths that can be opened from the working directory.
+
+    Args:
+        source: Bare name of a shipped recipe, or a path to a YAML file.
+        root: What its relative paths are relative to, see :func:`load_noted`.
+
+    Raises:
+        RecipeError: As :func:`read_recipe_file`, or ``root`` is no folder.
+    """
+    content = read_recipe_file(source)
+    if root is not None:
+        return locate(content, check_root(root), f"--root {root}", strict=True)
+    if str(source) in _shipped():
+        return Located(content, {}, {})
+    return locate(content, Path(source).parent, f"the recipe file {source}")
 
 
 def make_recipe(content: Mapping[str, Any], overrides: Sequence[str] = (), *, where: str = "recipe") -> Recipe:

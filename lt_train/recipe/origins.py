@@ -10,7 +10,15 @@ from typing import Any
 import yaml
 
 from lt_data.text_tables import WIDTH
-from lt_train.recipe.load import chosen_content, make_noted, parse_overrides, preset_of, read_recipe_file
+from lt_train.recipe.load import (
+    chosen_content,
+    make_noted,
+    notes_on_paths,
+    parse_overrides,
+    preset_of,
+    read_located,
+    with_origin_of_paths,
+)
 from lt_train.recipe.sections import Recipe
 
 
@@ -29,18 +37,23 @@ class Setting:
     origin: str
 
 
-def resolve(source: str | Path, overrides: Sequence[str] = ()) -> tuple[Recipe, tuple[Setting, ...], tuple[str, ...]]:
+def resolve(
+    source: str | Path, overrides: Sequence[str] = (), *, root: Path | None = None
+) -> tuple[Recipe, tuple[Setting, ...], tuple[str, ...]]:
     """A recipe, its values with the origin of each in the order of the keys, and what was dropped for its method.
 
     Args:
         source: Bare name of a shipped recipe, or a path to a YAML file.
         overrides: ``dotted.key=value`` texts.
+        root: What relative paths are relative to, see :func:`lt_train.recipe.load.load_noted`.
 
     Raises:
         RecipeError: As :func:`lt_train.recipe.load.load_recipe`.
     """
-    content = read_recipe_file(source)
+    located = read_located(source, root)
+    content = located.content
     recipe, notes = make_noted(content, overrides, where=str(source))
+    recipe, notes = with_origin_of_paths(recipe, located), (*notes_on_paths(recipe, located), *notes)
     parsed = parse_overrides(overrides)
     said = {key: "recipe" for key, _ in _leaves(chosen_content(content, parsed)[0])}
     for override in parsed:

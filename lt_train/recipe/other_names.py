@@ -39,6 +39,12 @@ _KEYS: Final[Mapping[str, str]] = {
     "data.workers": "num_workers workers_per_gpu n_workers",
     "data.groups": "edges bins group_edges",
     "data.flip": "fliplr flip_ratio flip_prob hflip random_flip horizontal_flip",
+    "data.augment.scale": "lsj scale_jitter large_scale_jitter",
+    "data.augment.crop": "random_crop crop_size randomcrop",
+    "data.augment.brightness": "hsv_v color_jitter colour_jitter photometric photometricdistortion",
+    "data.augment.saturation": "hsv_s",
+    "data.augment.hue": "hsv_h",
+    "data.augment.paste.objects": "copy_paste copypaste copy_paste_prob",
     "data.train.annotations": "train_ann train_ann_file train_annotations train_json",
     "data.val.annotations": "val_ann val_ann_file val_annotations val_json",
     "data.train.images": "train_img_dir train_images train_image_dir",
@@ -78,6 +84,9 @@ OTHER_VALUES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("rfs", "repeatfactortrainingsampler", "repeat-factor-training-sampler"), "repeat-factor"),
     **dict.fromkeys(("classawaresampler", "class-balanced", "classbalanceddataset"), "class-aware"),
     **dict.fromkeys(("fasterrcnn", "faster-rcnn", "fasterrcnn-resnet50-fpn"), "faster_rcnn_r50_fpn"),
+    **dict.fromkeys(
+        ("fasterrcnn-mobilenet-v3-large-fpn", "mobilenet", "mobilenetv3"), "faster_rcnn_mobilenet_v3_large_fpn"
+    ),
     **dict.fromkeys(("maskrcnn", "mask-rcnn", "maskrcnn-resnet50-fpn"), "mask_rcnn_r50_fpn"),
 }
 

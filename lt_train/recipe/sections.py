@@ -1,41 +1,48 @@
 """The recipe: a complete, typed and frozen description of a run.
 
 A recipe is a YAML file without inheritance. Dotted overrides (``optim.lr=0.01``) are applied to it, then ``method``
-fills the keys that neither names, then the whole is validated. Paths are relative to the working directory.
+fills the keys that neither names, then the whole is validated. What paths are relative to: ``lt_train.recipe.paths``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-from pydantic import BeforeValidator, Field, PlainSerializer, WrapValidator, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    PrivateAttr,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
 
 from lt_data.errors import DataError, RecipeError, shown
 from lt_data.files.pixels import ImageReading, parse_range
 from lt_data.groups import are_edges
+from lt_train.augment.options import AugmentSection
 from lt_train.calibration import CalibrationOptions
 from lt_train.calibration.options import NoCalibration
 from lt_train.data.sampler_options import SamplerOptions, ShuffleSampler
-from lt_train.detectors.table import DCN, check_dcn, named_detector
+from lt_train.detectors.table import family_options, named_detector
 from lt_train.heads import HeadOptions
 from lt_train.heads.softmax.options import SoftmaxOptions
 from lt_train.options.errors import closest
 from lt_train.options.section import Edges, Section
+from lt_train.recipe.eval_section import EvalSection
 from lt_train.recipe.method import Variant
 from lt_train.recipe.methods import METHODS
-from lt_train.recipe.other_names import OTHER_METHODS, OTHER_VALUES
+from lt_train.recipe.model_section import ModelSection, SecondHeadSection
+from lt_train.recipe.other_names import OTHER_METHODS
+from lt_train.recipe.step_sections import OptimSection, ScheduleSection
 
-Side = Annotated[int, Field(ge=32, le=10_000)]
 Part = Literal["all", "head", "head+reg", "classifier", "scale", "calibrated", "none"]
 TrackerName = Literal["tensorboard", "wandb"]
-# steps; the warm-up of the released code of BAGS, whose runs have tens of thousands
-LONGEST_WARMUP = 500
 # each is a process with a copy of its own of what it writes to
 MOST_WORKERS = 256
-# beyond what anybody trains with: a larger number is a slip, and the first step would not end
-MOST_IMAGES, MOST_EPOCHS, MOST_STEPS = 65_536, 100_000, 10_000_000
 
 
 def _bounds_or_file(value: Any, bounds: Callable[[Any], Any]) -> Any:
@@ -49,9 +56,7 @@ def _bounds_or_file(value: Any, bounds: Callable[[Any], Any]) -> Any:
 
 if TYPE_CHECKING:
     Groups = tuple[int, ...] | Path | None
-    Dcn = str
 else:
-    Dcn = Literal[*DCN]
     Groups = Annotated[Edges, WrapValidator(_bounds_or_file), PlainSerializer(lambda value: value)]
 
 
@@ -77,10 +82,18 @@ class Files(Section):
     images: Path = Field(description="Folder that the file names are relative to.")
 
 
+class TrainFiles(Files):
+    """What is trained on."""
+
+    stuff: Path | None = Field(
+        None, description="Folder of COCO-Stuff's PNG maps, by the images' names; for model.semantic=stuff."
+    )
+
+
 class DataSection(Section):
     """What is trained on and evaluated on."""
 
-    train: Files
+    train: TrainFiles
     val: Files | None = Field(None, description="Validation data; without it there is no evaluation and no best.")
     groups: Groups = Field(
         None,
@@ -101,6 +114,7 @@ class DataSection(Section):
         "ignore", description="Pixels as they are stored, or turned and mirrored as EXIF says."
     )
     flip: float = Field(0.5, ge=0, le=1, description="Probability of a horizontal flip.")
+    augment: AugmentSection = AugmentSection()
     aspect_ratio_grouping: bool = Field(
         False, description="Upright images in batches of their own, for less padding; as detectron2 and mmdetection do."
     )
@@ -118,126 +132,6 @@ class DataSection(Section):
         return ImageReading(None if self.image_range == "auto" else self.image_range, self.exif)
 
 
-class ModelSection(Section):
-    """Detector and its test settings."""
-
-    name: str = Field("mask_rcnn_r50_fpn", description="Detector and trunk.")
-    weights: str = Field("none", description="none, imagenet, coco, or a file.")
-    num_detections: int = Field(300, ge=1, description="Detections kept per image.")
-    score_threshold: float = Field(0.001, ge=0, lt=1, description="Detections below are dropped.")
-    pre_nms_topk: int = Field(10_000, ge=1, description="(region, class) pairs per image that enter NMS.")
-    min_size: tuple[Side, ...] = Field((800,), min_length=1, description="Short side in pixels; several: drawn.")
-    max_size: int = Field(1333, ge=32, description="Longest side in pixels.")
-    min_size_range: tuple[Side, Side] | None = Field(
-        None, description="Smallest and largest short side in training: any whole number between them is drawn."
-    )
-    test_min_size: Side | None = Field(None, description="Short side at test; null: the last of min_size.")
-    test_max_size: int | None = Field(None, ge=32, description="Longest side at test; null: max_size.")
-    dcn: Dcn = Field("none", description="Deformable convolutions in the trunk's last three stages, or none.")
-    mask_target: Literal["exact", "polygon"] = Field(
-        "exact", description="Targets of the mask loss: shares as torchvision's, or 0 and 1 drawn from polygons."
-    )
-
-    @field_validator("name")
-    @classmethod
-    def _known_detector(cls, value: str) -> str:
-        try:
-            named_detector(value, OTHER_VALUES)
-        except RecipeError as error:
-            # the key is said by whoever says what is wrong with a section
-            raise ValueError(error.problems[0].removeprefix("model.name: ")) from None
-        return value
-
-    @field_validator("min_size", mode="before")
-    @classmethod
-    def _one_is_a_list(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, int) else value
-
-    @field_validator("min_size_range")
-    @classmethod
-    def _ascending(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
-        if value is not None and value[0] > value[1]:
-            raise ValueError(f"got {list(value)}; the smaller side comes first, for example [{value[1]}, {value[0]}]")
-        return value
-
-    @model_validator(mode="after")
-    def _one_way_to_draw_sizes(self) -> ModelSection:
-        if self.min_size_range is not None and len(self.min_size) > 1:
-            raise ValueError(
-                f"min_size_range={list(self.min_size_range)} and min_size={list(self.min_size)} both say what training "
-                f"draws; allowed is one of them: set model.min_size_range=null, or model.min_size={self.min_size[-1]} "
-                "(the size at test)"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _blocks_to_deform(self) -> ModelSection:
-        try:
-            check_dcn(self.name, self.dcn)
-        except RecipeError as error:
-            raise ValueError(error.problems[0].removeprefix("model.")) from None
-        return self
-
-    @property
-    def short_sides(self) -> Sequence[int]:
-        """Short sides in pixels, one of which is drawn for each image in training."""
-        if self.min_size_range is None:
-            return self.min_size
-        smallest, largest = self.min_size_range
-        return range(smallest, largest + 1)
-
-    @property
-    def test_short_side(self) -> int:
-        """Short side in pixels at test."""
-        return self.min_size[-1] if self.test_min_size is None else self.test_min_size
-
-
-class SecondHeadSection(Section):
-    """A second classifier beside the detector's own (SimCal)."""
-
-    kind: Literal["none", "2fc-rand", "3fc-rand", "3fc-ft"] = Field(
-        "none",
-        description="Its layers, the last of which gives the logits: 2 or 3, with random weights, or 3 with those of "
-        "the detector's own head.",
-    )
-    below: int = Field(100, ge=1, description="Classes with fewer training instances take its scores.")
-    scores: Literal["dual", "calibrated", "original"] = Field(
-        "dual", description="Both heads, each for its classes; or one of them alone, to compare."
-    )
-
-
-class OptimSection(Section):
-    """SGD; the learning rate scales linearly with the images per step."""
-
-    lr: float = Field(0.01, gt=0, description="Learning rate for base_batch images per step.")
-    momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(1e-4, ge=0)
-    batch: int = Field(16, ge=1, le=MOST_IMAGES, description="Images per forward pass, over all processes.")
-    accumulate: int = Field(1, ge=1, le=MOST_IMAGES, description="Forward passes per optimiser step.")
-    base_batch: int = Field(16, ge=1, description="Images per step that lr is meant for.")
-    clip: float | None = Field(None, gt=0, description="Largest gradient norm.")
-    ema: float | None = Field(
-        None, gt=0, lt=1, description="Decay of an average of the weights over the steps, which is then what is kept."
-    )
-    micro_batch: int | None = Field(
-        None, ge=1, description="Images among which the head samples and normalises; null: a whole forward pass."
-    )
-    divisors: Literal["micro-batch", "batch"] = Field(
-        "micro-batch",
-        description="What a micro-batch's loss is divided by: its own regions, as in the paper, or those of all.",
-    )
-
-    @property
-    def images_per_step(self) -> int:
-        """Images that one optimiser step sees."""
-        return self.batch * self.accumulate
-
-    @property
-    def effective_lr(self) -> float:
-        """Linear scaling rule: lr * images per step / base_batch."""
-        return self.lr * self.images_per_step / self.base_batch
-
-
 class ComputeSection(Section):
     """How the arithmetic is done; the mathematics stays."""
 
@@ -248,76 +142,16 @@ class ComputeSection(Section):
     compile: bool = Field(False, description="torch.compile the backbone and the heads' layers.")
 
 
-class ScheduleSection(Section):
-    """How long, and how the learning rate changes."""
+class WrittenPath(NamedTuple):
+    """A relative path as somebody wrote it.
 
-    epochs: int = Field(12, ge=1, le=MOST_EPOCHS)
-    epoch: Literal["dataset", "sampler"] = Field(
-        "dataset", description="Images in an epoch: those of the data, for every sampler; or one pass of the sampler."
-    )
-    iterations: int | None = Field(
-        None, ge=1, le=MOST_STEPS, description="Optimiser steps instead of epochs; decay counts steps then."
-    )
-    decay: tuple[int, ...] = Field(
-        (8, 11), description="Epochs (or steps) after which lr is multiplied by decay_factor."
-    )
-    decay_factor: float = Field(0.1, gt=0, le=1)
-    warmup: int | Literal["auto"] = Field(
-        "auto", description="Steps of linear warm-up; auto: a tenth of the run, at most 500."
-    )
-    warmup_start: float = Field(1 / 3, gt=0, le=1, description="Share of lr at the first step.")
+    Attributes:
+        text: The path.
+        base: What it is relative to, for people.
+    """
 
-    @field_validator("warmup", mode="before")
-    @classmethod
-    def _auto_or_steps(cls, value: Any) -> Any:
-        if value == "auto":
-            return value
-        if isinstance(value, bool | str | None) or not isinstance(value, int | float) or not 0 <= value < 2**63:
-            whole = False
-        else:
-            whole = float(value).is_integer()
-        if not whole:
-            raise ValueError(f"got {shown(value)}; allowed are auto and a number of steps, 0 or more")
-        return int(value)
-
-    @model_validator(mode="after")
-    def _decay_in_steps(self) -> ScheduleSection:
-        if self.iterations is None:
-            return self
-        warmup = self.warmup_steps(self.iterations)
-        early = [step for step in self.decay if step < warmup]
-        if early and warmup >= self.iterations:
-            raise ValueError(f"warmup: {self.too_long(self.iterations)}")
-        if early:
-            raise ValueError(
-                f"decay counts steps when iterations is set; got {shown(list(self.decay))}, of which {early[0]} is "
-                f"inside the warm-up of {warmup} steps; allowed are steps from {warmup} on; set a shorter "
-                f"schedule.warmup, or for example schedule.decay=[{max(warmup, self.example_decay)}]"
-            )
-        return self
-
-    @property
-    def example_decay(self) -> int:
-        """A step of decay that fits ``iterations``: four fifths of it."""
-        return (self.iterations or 0) * 4 // 5
-
-    def warmup_steps(self, total: int) -> int:
-        """Steps of warm-up in a run of ``total`` steps."""
-        return self.warmup if isinstance(self.warmup, int) else min(LONGEST_WARMUP, total // 10)
-
-    def too_long(self, total: int) -> str:
-        """What is said of a warm-up that is as long as a run of ``total`` steps, without the name of the key."""
-        return (
-            f"got {self.warmup_steps(total)} steps, the run has {total}; allowed are fewer than it has; set "
-            "schedule.warmup=auto (a tenth of the run, at most 500), or train for longer"
-        )
-
-
-class EvalSection(Section):
-    """When the validation data is evaluated; always at the end."""
-
-    every: int | None = Field(None, ge=1, description="Epochs (or steps) between evaluations; null: only at the end.")
-    batch: int = Field(1, ge=1, description="Images per forward pass; padding makes scores depend on it.")
+    text: str
+    base: str
 
 
 class Recipe(Section):
@@ -344,6 +178,7 @@ class Recipe(Section):
     )
     seed: int = Field(0, ge=0, strict=True)
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
+    _written: dict[str, WrittenPath] = PrivateAttr(default_factory=dict)
 
     @field_validator("trackers", mode="before")
     @classmethod
@@ -385,6 +220,17 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _evaluates_something(self) -> Recipe:
+        if self.data.val is None:
+            self.eval.refuse_without_data()
+        if self.eval.loss and self.data.train.stuff is not None and self.train == "all":
+            raise ValueError(
+                "eval.loss: got True with data.train.stuff, and validation data has no stuff maps to compute that loss "
+                "on; leave eval.loss out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _second_head_alone(self) -> Recipe:
         kind, there = self.second_head.kind, self.second_head.kind != "none"
         if there and self.train != "calibrated":
@@ -404,10 +250,58 @@ class Recipe(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _parts_of_the_detector(self) -> Recipe:
+        try:
+            family_options(self.model.name, {"stage_scores": self.model.stage_scores, "semantic": self.model.semantic})
+        except RecipeError as error:
+            raise ValueError(error.problems[0]) from None
+        return self
+
+    @model_validator(mode="after")
+    def _stuff_maps(self) -> Recipe:
+        stuff, semantic = self.data.train.stuff, self.model.semantic == "stuff"
+        if stuff is not None and not semantic:
+            raise ValueError(
+                f"data.train.stuff: got {stuff}, and model.semantic=none looks at no stuff map; set "
+                "model.semantic=stuff and a model.name of htc, or leave it out"
+            )
+        if semantic and self.train == "all" and stuff is None:
+            raise ValueError(
+                "model.semantic: got stuff, and there are no stuff maps to train it on; set data.train.stuff to the "
+                "folder of COCO-Stuff's stuffthingmaps, or model.semantic=none"
+            )
+        if stuff is not None and self.data.augment.is_on:
+            raise ValueError(
+                "data.augment: stuff maps are not changed with their images; set its options off, or "
+                "model.semantic=none and data.train.stuff=null"
+            )
+        if stuff is not None and self.data.exif == "apply":
+            raise ValueError(
+                "data.exif: got apply, and stuff maps are of the pixels as they are stored; set data.exif=ignore, or "
+                "model.semantic=none"
+            )
+        return self
+
     @property
     def head_options(self) -> dict[str, Any]:
         """Options of the head without its name; a head that makes groups takes those of the data unless it has some."""
         return self.head.model_dump(exclude={"name"})
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both describe the same run, whatever was written in the place of their paths."""
+        return isinstance(other, Recipe) and self.__dict__ == other.__dict__
+
+    @property
+    def written(self) -> Mapping[str, WrittenPath]:
+        """Relative paths that this recipe has joined to what they are relative to, by key."""
+        return self._written
+
+    def with_written(self, written: Mapping[str, WrittenPath]) -> Recipe:
+        """The same recipe, which knows what was written in the place of some of its paths."""
+        known = self.model_copy()
+        known._written = dict(written)
+        return known
 
     def to_plain(self) -> dict[str, Any]:
         """Numbers, text, lists and dicts only."""

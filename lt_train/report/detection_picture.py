@@ -17,12 +17,14 @@ from lt_data.pictures.figures import COLOURS, DPI, category_label, new_figure, s
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from PIL.Image import Image
 
 # pixels of the picture's longer side
 LONGEST, SHORTEST = 1400, 640
 # pixels of the legend: its width at least, of each group across and down, of the title and the margins down
 _LEGEND, _GROUP, _TITLE = 520, (150, 22), 44
 _LABEL = 16  # pixels of a box's label down
+_HEAD, _GAP = 36, 12  # pixels of the titles down, and between two images
 _TINT = 0.3
 _MIDDLE = 0.5
 
@@ -35,6 +37,7 @@ def plot_detections(
     names: Mapping[int, str],
     group_of: Mapping[int, str],
     groups: Sequence[str],
+    truth: Sequence[Mapping[str, Any]] | None = None,
 ) -> None:
     """Draws an image with its detections; the best score lies on top.
 
@@ -47,33 +50,90 @@ def plot_detections(
         names: Category names by dataset id.
         group_of: Group names by dataset id; they choose the colours.
         groups: Group names in the order of the legend.
+        truth: What is annotated, as results without a score; with it the picture has two parts, the annotations first.
 
     Raises:
         OutputError: The picture cannot be written.
     """
-    records = sorted(records, key=lambda record: float(record["score"]))
+    save_figure(_figure(image, records, truth, names=names, group_of=group_of, groups=groups), path)
+
+
+def draw_detections(
+    image: npt.NDArray[np.uint8],
+    records: Sequence[Mapping[str, Any]],
+    *,
+    names: Mapping[int, str],
+    group_of: Mapping[int, str],
+    groups: Sequence[str],
+) -> Image:
+    """The same picture, in memory, as an RGB image.
+
+    Args:
+        image: As for :func:`plot_detections`, as the other arguments.
+        records: Likewise.
+        names: Likewise.
+        group_of: Likewise.
+        groups: Likewise.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image
+
+    canvas = FigureCanvasAgg(_figure(image, records, None, names=names, group_of=group_of, groups=groups))
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+
+
+def _figure(
+    image: npt.NDArray[np.uint8],
+    records: Sequence[Mapping[str, Any]],
+    truth: Sequence[Mapping[str, Any]] | None,
+    *,
+    names: Mapping[int, str],
+    group_of: Mapping[int, str],
+    groups: Sequence[str],
+) -> Figure:
+    """The image with the detections, and before it the same with what is annotated if that is given."""
     colour_of = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(groups)}
-    colours = [colour_of[group_of[record["category_id"]]] for record in records]
     height, width = image.shape[:2]
     shown = min(max(height, width, SHORTEST), LONGEST) / max(height, width)
-    figure, axes = _canvas(width * shown, height * shown, colour_of)
-    _draw_image(axes, image, records, colours, min(shown, 1.0))
-    for record, colour in zip(records, colours, strict=True):
-        name = category_label(names[record["category_id"]], record["category_id"])
-        _draw_box(axes, record, colour, f"{name} {float(record['score']):.2f}", (width, shown))
-    axes.set_xlim(0, width)
-    axes.set_ylim(height, 0)
-    axes.set_axis_off()
-    save_figure(figure, path)
+    parts = [("", records)] if truth is None else [("annotated", truth), ("found", records)]
+    figure, panels = _canvas(width * shown, height * shown, colour_of, [title for title, _ in parts])
+    for axes, (_, objects) in zip(panels, parts, strict=True):
+        ordered = sorted(objects, key=_on_top)
+        colours = [colour_of[group_of[record["category_id"]]] for record in ordered]
+        _draw_image(axes, image, ordered, colours, min(shown, 1.0))
+        for record, colour in zip(ordered, colours, strict=True):
+            _draw_box(axes, record, colour, _label(record, names), (width, shown))
+        axes.set_xlim(0, width)
+        axes.set_ylim(height, 0)
+        axes.set_axis_off()
+    return figure
 
 
-def _canvas(width: float, height: float, colour_of: Mapping[str, str]) -> tuple[Figure, Axes]:
-    """A figure with room for an image of so many pixels, and the legend of the groups below it."""
+def _on_top(record: Mapping[str, Any]) -> float:
+    """What is greater is drawn later: the score, or of annotations how small the box is."""
+    if "score" in record:
+        return float(record["score"])
+    return -float(record["bbox"][2]) * float(record["bbox"][3])
+
+
+def _label(record: Mapping[str, Any], names: Mapping[int, str]) -> str:
+    name = category_label(names[record["category_id"]], record["category_id"])
+    return f"{name} {float(record['score']):.2f}" if "score" in record else name
+
+
+def _canvas(
+    width: float, height: float, colour_of: Mapping[str, str], titles: Sequence[str]
+) -> tuple[Figure, list[Axes]]:
+    """A figure with room for images of so many pixels side by side, and the legend of the groups below them."""
     from matplotlib.patches import Patch
 
-    across = max(width, _LEGEND)
+    part = width + _GAP
+    wanted = part * len(titles) - _GAP
+    across = max(wanted, _LEGEND)
     columns = max(int(across // _GROUP[0]), 1)
-    down = height + _TITLE + _GROUP[1] * -(-len(colour_of) // columns)
+    head = _HEAD if any(titles) else 0
+    down = head + height + _TITLE + _GROUP[1] * -(-len(colour_of) // columns)
     figure = new_figure(across / DPI, down / DPI)
     figure.set_layout_engine("none")
     figure.legend(
@@ -86,8 +146,12 @@ def _canvas(width: float, height: float, colour_of: Mapping[str, str]) -> tuple[
         title="training instances of the category",
         title_fontsize=7,
     )
-    place = (0.5 - width / across / 2, 1 - height / down, width / across, height / down)
-    return figure, figure.add_axes(place)
+    panels = []
+    for number, title in enumerate(titles):
+        left = (across - wanted) / 2 + number * part
+        panels.append(figure.add_axes((left / across, 1 - (head + height) / down, width / across, height / down)))
+        panels[-1].set_title(title, fontsize=8, pad=6)
+    return figure, panels
 
 
 def _draw_image(

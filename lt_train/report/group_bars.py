@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lt_data.pictures.figures import COLOURS, new_figure, save_figure, tidy
 from lt_train.evaluation.figures.table import percent
+from lt_train.report.axes import top_of
 from lt_train.report.two_runs import class_count, shared_groups
 
 if TYPE_CHECKING:
@@ -42,8 +43,8 @@ def plot_group_ap(path: Path, metrics: Mapping[str, dict[str, Any]], iou_type: s
     axes.set_xticks(range(len(names)), labels)
     axes.axvline(0.5, color="#BBBBBB", lw=0.8)
     axes.set_xlim(-0.5, len(names) - 0.5)
-    axes.set_ylim(bottom=0)
-    axes.margins(y=0.12)
+    shown = [content[iou_type]["groups"].values() for content in contents]
+    axes.set_ylim(0, top_of(100 * value for values in shown for value in values if value is not None))
     axes.set_ylabel(f"{_TITLES[iou_type]} AP in percent")
     axes.set_title(f"{_TITLES[iou_type]} AP by number of training instances", pad=26)
     tidy(axes)
@@ -55,7 +56,12 @@ def _draw_run(axes: Axes, run: str, colour: str, places: list[float], values: li
     """The bars of one run; where nothing was measured, ``-`` stands in place of a bar."""
     heights = [0.0 if value is None else 100 * value for value in values]
     bars = axes.bar(places, heights, width=0.92 * width, color=colour, label=run)
-    axes.bar_label(bars, [percent(value) for value in values], padding=2, fontsize=8)
+    axes.bar_label(bars, [_figure(value) for value in values], padding=2, fontsize=8)
+
+
+def _figure(value: float | None) -> str:
+    """Percent as in the tables; more decimals where one would make something nothing."""
+    return f"{100 * value:.2g}" if value is not None and 0 < value < 0.0005 else percent(value)
 
 
 def _classes(count: str) -> str:

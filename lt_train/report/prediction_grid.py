@@ -5,22 +5,41 @@ Shapes: H, W image rows and columns, K objects of one image.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lt_data.pictures.figures import COLOURS, new_figure, save_figure
+from lt_data.pictures.figures import COLOURS, new_figure, plain, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
 _CELL = 3.4
-_LEGEND = 0.55
+_LEGEND = 0.75
+# both in the font of the pictures
+_RIGHT, _WRONG = "\u2713", "\u2717"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What makes a panel one of detections.
+
+    Attributes:
+        scores: K scores in 0..1.
+        right: Whether each of K detections stands for an object; ``None`` where there is no ground truth.
+        missed: xyxy pixels of the objects that no detection stands for, shape [M, 4]; ``None`` likewise.
+    """
+
+    scores: Sequence[float]
+    right: Sequence[bool] | None = None
+    missed: npt.NDArray[np.floating] | None = None
 
 
 @dataclass(frozen=True)
@@ -32,18 +51,18 @@ class Panel:
         boxes: xyxy pixels, shape [K, 4].
         names: K category names.
         groups: K group names; they choose the colours.
-        scores: K scores in 0..1, or None (ground truth).
         masks: bool, shape [K, H, W], or None.
         title: Above the cell, for example the image's id.
+        found: Of detections; ``None`` for ground truth.
     """
 
     image: npt.NDArray[np.uint8]
     boxes: npt.NDArray[np.floating]
     names: Sequence[str]
     groups: Sequence[str]
-    scores: Sequence[float] | None = None
     masks: npt.NDArray[np.bool_] | None = None
     title: str = ""
+    found: Found | None = None
 
 
 def plot_predictions(
@@ -74,16 +93,31 @@ def plot_predictions(
         _draw_panel(axes, panel, colour_of)
         heading = columns[i] if i < len(columns) else ""
         axes.set_title("\n".join(text for text in (heading, panel.title) if text), fontsize=9)
-    handles = [_patch(colour) for colour in colour_of.values()]
-    if handles:
-        title = "training instances of the category"
-        figure.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False, title=title)
+    _legend(figure, colour_of, judged=any(panel.found and panel.found.right is not None for panel in panels))
     save_figure(figure, path)
+
+
+def _legend(figure: Figure, colour_of: Mapping[str, str], *, judged: bool) -> None:
+    """The groups' colours, and what the lines mean where detections are judged."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    if not colour_of:
+        return
+    handles: list[Artist] = [Patch(color=colour) for colour in colour_of.values()]
+    texts = [f"{name} training instances" for name in colour_of]
+    if judged:
+        texts += [f"{_RIGHT} right: the class, and IoU at least 0.5", f"{_WRONG} wrong", "object not found"]
+        handles += [Line2D([], [], color="#333333", ls=style, lw=1.4) for style in ("-", "--", ":")]
+    # down the columns: the colours on the left, the lines on the right
+    figure.legend(handles, texts, loc="outside lower center", ncols=4, frameon=False, fontsize=7)
 
 
 def _check(panel: Panel, where: str) -> None:
     count = len(panel.names)
-    fields = {"boxes": panel.boxes, "groups": panel.groups, "scores": panel.scores, "masks": panel.masks}
+    fields: dict[str, Sized | None] = {"boxes": panel.boxes, "groups": panel.groups, "masks": panel.masks}
+    if panel.found is not None:
+        fields |= {"scores": panel.found.scores, "marks": panel.found.right}
     for name, values in fields.items():
         if values is not None and len(values) != count:
             raise ValueError(f"{where}: {len(values)} {name} for {count} names")
@@ -93,38 +127,57 @@ def _check(panel: Panel, where: str) -> None:
 
 def _draw_panel(axes: Axes, panel: Panel, colour_of: dict[str, str]) -> None:
     """The image, then masks, boxes and names; the best score comes last and so lies on top."""
-    from matplotlib.patches import Rectangle
-
     height, width = panel.image.shape[:2]
     order = list(range(len(panel.names)))
-    if panel.scores is not None:
-        order.sort(key=list(panel.scores).__getitem__)
+    if panel.found is not None:
+        order.sort(key=list(panel.found.scores).__getitem__)
     axes.imshow(_with_masks(panel, order, colour_of), extent=(0, width, height, 0), interpolation="nearest")
+    for box in () if panel.found is None or panel.found.missed is None else panel.found.missed:
+        # seen on dark and on light pixels
+        axes.add_patch(_rectangle(box, edgecolor="white", lw=1.2, alpha=0.8))
+        axes.add_patch(_rectangle(box, edgecolor="black", lw=1.2, ls=":"))
     for k in order:
         colour = colour_of[panel.groups[k]]
         if panel.masks is not None and panel.masks[k].any():
             middle = (np.arange(width) + 0.5, np.arange(height) + 0.5)
             axes.contour(*middle, panel.masks[k], levels=[0.5], colors=colour, linewidths=0.9)
-        x1, y1, x2, y2 = (float(v) for v in panel.boxes[k])
-        axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, lw=1.4))
-        label = panel.names[k] if panel.scores is None else f"{panel.names[k]} {panel.scores[k]:.2f}"
-        # a box at the upper edge carries its name inside
-        above = y1 > 0.05 * height
-        axes.text(
-            min(max(x1, 0.0), 0.97 * width),
-            y1 if above else max(y1, 0.0),
-            label,
-            va="bottom" if above else "top",
-            ha="left" if x1 < 0.6 * width else "center",
-            fontsize=5.5,
-            color="white",
-            clip_on=True,
-            bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.8, "alpha": 0.85},
-        )
+        wrong = panel.found is not None and panel.found.right is not None and not panel.found.right[k]
+        axes.add_patch(_rectangle(panel.boxes[k], edgecolor=colour, lw=1.4, ls="--" if wrong else "-"))
+        _write(axes, panel, k, colour, (width, height))
     axes.set_xlim(0, width)
     axes.set_ylim(height, 0)
     axes.set_xticks([])
     axes.set_yticks([])
+
+
+def _rectangle(box: npt.NDArray[np.floating], **style: Any) -> Patch:
+    from matplotlib.patches import Rectangle
+
+    x1, y1, x2, y2 = (float(v) for v in box)
+    return Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, **style)
+
+
+def _write(axes: Axes, panel: Panel, k: int, colour: str, size: tuple[int, int]) -> None:
+    """The name of an object, with the score and whether it is right where it is a detection."""
+    (x, y), (width, height) = (float(v) for v in panel.boxes[k][:2]), size
+    label = plain(panel.names[k], 24)
+    if panel.found is not None:
+        label = f"{label} {panel.found.scores[k]:.2f}"
+        if panel.found.right is not None:
+            label = f"{_RIGHT if panel.found.right[k] else _WRONG} {label}"
+    # a box at the upper edge carries its name inside
+    above = y > 0.05 * height
+    axes.text(
+        min(max(x, 0.0), 0.97 * width),
+        y if above else max(y, 0.0),
+        label,
+        va="bottom" if above else "top",
+        ha="left" if x < 0.6 * width else "center",
+        fontsize=5.5,
+        color="white",
+        clip_on=True,
+        bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.8, "alpha": 0.85},
+    )
 
 
 def _with_masks(panel: Panel, order: Sequence[int], colour_of: dict[str, str]) -> npt.NDArray[np.uint8]:
@@ -138,9 +191,3 @@ def _with_masks(panel: Panel, order: Sequence[int], colour_of: dict[str, str]) -
         tint = 255 * np.array(to_rgb(colour_of[panel.groups[k]]))
         picture[panel.masks[k]] = 0.8 * picture[panel.masks[k]] + 0.2 * tint
     return picture.round().astype(np.uint8)
-
-
-def _patch(colour: str) -> Artist:
-    from matplotlib.patches import Patch
-
-    return Patch(color=colour)

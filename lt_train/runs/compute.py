@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import torch
+from torchvision.ops import MultiScaleRoIAlign
 
 from lt_data.errors import RecipeError
 from lt_train.detectors import LongTailDetector
+from lt_train.detectors.cascade.roi_heads import CascadeRoIHeads
 from lt_train.recipe.sections import ComputeSection
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+# pixels a side: a multiple of every stride, and next to nothing to compute
+_SQUARE = 128
+
+
 def prepare(model: LongTailDetector, compute: ComputeSection, device: torch.device) -> LongTailDetector:
-    """Moves a model to its device and sets how it computes; the names of its weights stay.
+    """Moves a model to its device and sets how it computes; its weights and their names stay.
 
     Args:
         model: The detector; changed.
@@ -29,6 +35,7 @@ def prepare(model: LongTailDetector, compute: ComputeSection, device: torch.devi
     if compute.channels_last:
         model.channels_last = True
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    _settle_pools(model, device)
     if compute.compile:
         _check_compiler(device)
         _compile(model)
@@ -52,3 +59,24 @@ def _compile(model: LongTailDetector) -> None:
     for part in model.compilable():
         # the number of regions and the size of images change all the time
         part.compile(dynamic=True)
+
+
+@torch.inference_mode()
+def _settle_pools(model: LongTailDetector, device: torch.device) -> None:
+    """Lets the pools of regions measure the scale of each feature map on a square.
+
+    torchvision measures it once, on the first image, from its sides before it is padded: after a very narrow one all
+    images would be pooled at wrong places.
+    """
+    was_training = model.training
+    model.eval()
+    square, sizes = torch.zeros(1, 3, _SQUARE, _SQUARE, device=device), [(_SQUARE, _SQUARE)]
+    box = torch.tensor([[0.0, 0.0, _SQUARE, _SQUARE]], device=device)
+    with model.autocast():
+        maps, heads = model.features(square), model.roi_heads
+        if isinstance(heads, CascadeRoIHeads):
+            maps = heads.maps_for_pools(maps, sizes)
+        for pool in model.modules():
+            if isinstance(pool, MultiScaleRoIAlign):
+                pool(maps, [box], sizes)
+    model.train(was_training)

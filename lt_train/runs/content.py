@@ -254,6 +254,8 @@ _PROGRESS: Final[dict[str, _Rule]] = {
     "scaler": (_is_record, "the state of the loss scale"),
     "done": _WHOLE,
     "best": (lambda value: value is None or _is_number(value), "a number or nothing"),
+    "best_step": _WHOLE,
+    "waited": _WHOLE,
     "evaluated": _WHOLE,
     "trained_model": _WEIGHTS,
     "averaged": _WHOLE,

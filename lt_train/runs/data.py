@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,17 @@ from lt_data.counts.repeat_factors import expected_copies
 from lt_data.errors import DataError
 from lt_data.files.pixels import AS_STORED, ImageReading
 from lt_data.files.reading import stamp_of
+from lt_data.files.stuff_maps import check_stuff_maps, read_stuff_map, stuff_path
 from lt_data.groups import Group
+from lt_train.augment.augmentation import Augmentation, describe
+from lt_train.augment.paste import FOR_PASTE, paste_sources
 from lt_train.data.dataset import DetectionDataset
 from lt_train.data.detection_data import (
     DetectionData,
     check_segmentations,
     keep_classes_below,
     load_data,
+    segmentation_kinds,
     training_rows,
     untrained_note,
 )
@@ -32,6 +37,8 @@ from lt_train.data.sampler_options import BiLevelSampler, ClassAwareSampler, Rep
 from lt_train.data.target import MaskForm
 from lt_train.data.workers import many_workers_note
 from lt_train.evaluation import GroundTruth, load_ground_truth
+from lt_train.randomness import draw_seed
+from lt_train.recipe.paths import check_paths
 from lt_train.recipe.sections import Files, Recipe, has_masks
 from lt_train.runs.hold_out import held_out_note, held_out_rows, hold_out
 from lt_train.runs.metadata import (
@@ -73,6 +80,7 @@ class RunData:
         factors: Repeat factors of the images of the training file, or ``None``.
         notes: What was left out and what is odd, one line each.
         held_out: Positions of the images of the training file that are not trained on, in the order of ``hold_out``.
+        val_dataset: Samples of the validation file, for its losses; ``None`` unless ``eval.loss`` asks for them.
     """
 
     train: DetectionData
@@ -83,6 +91,7 @@ class RunData:
     factors: ChosenFactors | None
     notes: tuple[str, ...]
     held_out: IntArray
+    val_dataset: DetectionDataset | None = None
 
 
 def load_run_data(recipe: Recipe, groups_for: GroupsFor | None = None) -> RunData:
@@ -95,6 +104,7 @@ def load_run_data(recipe: Recipe, groups_for: GroupsFor | None = None) -> RunDat
     Raises:
         DataError: A file cannot be used, images are missing, or the categories of the two files differ.
     """
+    check_paths(recipe)
     reading = recipe.data.reading
     train = load_data(recipe.data.train.annotations, recipe.data.train.images, reading)
     given = groups_for(train.counts) if groups_for is not None else None
@@ -111,7 +121,7 @@ def load_run_data(recipe: Recipe, groups_for: GroupsFor | None = None) -> RunDat
     val = None
     if recipe.data.val:
         val = load_validation(recipe.data.val, train.counts, masks=has_masks(recipe), reading=reading)
-    mask_notes = check_segmentations(train) if needs_mask_targets(recipe) else ()
+    augment, mask_notes = _masks_and_changes(recipe, train)
     rows, notes = training_rows(train, keep_empty=recipe.data.keep_empty, held_out=held_out)
     dataset = DetectionDataset(
         train,
@@ -121,16 +131,74 @@ def load_run_data(recipe: Recipe, groups_for: GroupsFor | None = None) -> RunDat
         short_sides=recipe.model.short_sides,
         max_size=recipe.model.max_size,
         masks=_mask_form(recipe),
+        stuff=_stuff_maps(recipe, train, rows),
+        augment=augment,
     )
     notes = (*train.notes, *mask_notes, *notes, *own_notes, *data_notes(train, val), *(val.notes if val else ()))
     # the same file for both says the same of both
     notes = tuple(dict.fromkeys(notes))
-    return RunData(train, dataset, val, chosen.groups, chosen.source, factors, notes, held_out)
+    val_dataset = _validation_samples(recipe, val, train.counts) if val is not None and recipe.eval.loss else None
+    return RunData(train, dataset, val, chosen.groups, chosen.source, factors, notes, held_out, val_dataset)
+
+
+def _validation_samples(recipe: Recipe, val: ValidationData, trained: CategoryCounts) -> DetectionDataset:
+    """The validation images with targets as in training, not flipped, with the short side of test.
+
+    Raises:
+        DataError: No image has a target, or masks cannot be trained on.
+    """
+    data: DetectionData = val
+    if recipe.data.classes_below is not None:
+        kept = trained.instances < recipe.data.classes_below
+        data = replace(val, usable=val.usable & kept[val.ids.to_labels(val.file.annotation_category_ids) - 1])
+    if needs_mask_targets(recipe):
+        check_segmentations(data)
+    rows, _ = training_rows(data, keep_empty=recipe.data.keep_empty)
+    return DetectionDataset(
+        data,
+        rows,
+        # other draws than those of training, where both are the same images
+        seed=draw_seed(recipe.seed, "validation"),
+        short_sides=(recipe.model.test_short_side,),
+        max_size=recipe.model.max_size,
+        masks=_mask_form(recipe),
+    )
+
+
+def _masks_and_changes(recipe: Recipe, train: DetectionData) -> tuple[Augmentation | None, tuple[str, ...]]:
+    """What changes training images, or ``None``, and notes about masks, which are checked where they are needed.
+
+    Raises:
+        DataError: There are no masks, or some cannot be read.
+    """
+    options, trained = recipe.data.augment, needs_mask_targets(recipe)
+    if not trained and not options.paste.objects:
+        return (Augmentation(options) if options.is_on else None), ()
+    kinds = segmentation_kinds(train)
+    notes = check_segmentations(train, kinds) if trained else check_segmentations(train, kinds, **FOR_PASTE)
+    sources = paste_sources(train, kinds) if options.paste.objects else None
+    return (Augmentation(options, sources) if options.is_on else None), notes
 
 
 def needs_mask_targets(recipe: Recipe) -> bool:
     """Whether the mask loss is computed: its weights and all in front of them are trained only by ``train=all``."""
     return has_masks(recipe) and recipe.train == "all"
+
+
+def _stuff_maps(recipe: Recipe, train: DetectionData, rows: IntArray) -> Path | None:
+    """The folder of the stuff maps where they are learned, with one for each image; the first is looked at.
+
+    Raises:
+        DataError: Maps are missing, or the first is of another kind.
+    """
+    folder = recipe.data.train.stuff
+    if folder is None or recipe.train != "all":
+        return None
+    images = [train.paths[row] for row in rows.tolist()]
+    check_stuff_maps(folder, images)
+    for image, (width, height) in zip(images[:1], train.file.image_sizes[rows[:1]].tolist(), strict=True):
+        read_stuff_map(stuff_path(folder, image), width=int(width), height=int(height))
+    return folder
 
 
 def _mask_form(recipe: Recipe) -> MaskForm:
@@ -197,6 +265,7 @@ def describe_data(recipe: Recipe, data: RunData, plan: Plan) -> list[str]:
         describe_groups(data),
         *data.notes,
         *many_workers_note(recipe.data.workers),
+        *_describe_changes(data, plan),
     ]
     if plan.factors is not None and data.factors is not None:
         lines.append(
@@ -216,6 +285,11 @@ def describe_data(recipe: Recipe, data: RunData, plan: Plan) -> list[str]:
     length = f"{plan.total_steps():,} steps of {recipe.optim.images_per_step} images"
     budget = f"{plan.total_images():,} images seen, {plan.epoch_images(0):,} an epoch"
     return [*lines, f"budget: {length}, {budget}"]
+
+
+def _describe_changes(data: RunData, plan: Plan) -> list[str]:
+    augment = data.dataset.augment
+    return describe(augment.options, augment.sources, plan.total_images()) if isinstance(augment, Augmentation) else []
 
 
 def describe_groups(data: RunData) -> str:

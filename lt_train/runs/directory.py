@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 
 from lt_data.errors import DataError, OutputError
@@ -22,7 +23,8 @@ from lt_data.files.writing import refuse_unnamable, write_whole
 from lt_data.versions import PACKAGE, version_of
 from lt_train.recipe.load import read_recipe_file, resolved_recipe
 from lt_train.recipe.origins import format_yaml
-from lt_train.recipe.sections import Recipe
+from lt_train.recipe.paths import changed_paths, check_root, locate, paths_record, relative_paths
+from lt_train.recipe.sections import Recipe, WrittenPath
 from lt_train.runs.lock import LOCK, refuse_written, writing_run
 
 ENVIRONMENT_SCHEMA = 1
@@ -108,8 +110,12 @@ class RunDir:
         """Path of the checkpoint ``last``, ``previous`` or ``best``."""
         return self.path / "checkpoints" / f"{which}.pt"
 
-    def load_recipe(self) -> Recipe:
+    def load_recipe(self, root: Path | None = None) -> Recipe:
         """The recipe of the run.
+
+        Args:
+            root: What the relative paths that it was started with are relative to now; unless given, the files are
+                where they were. Runs of older versions have no other note of them, and are read as they were.
 
         Raises:
             DataError: The directory is not a run directory.
@@ -117,7 +123,28 @@ class RunDir:
         """
         if not self.recipe.is_file():
             raise DataError(f"{self.path}: not a run directory (no recipe.yaml); give one that lt-train fit wrote")
-        return resolved_recipe(read_recipe_file(self.recipe), where=str(self.recipe))
+        recipe = resolved_recipe(read_recipe_file(self.recipe), where=str(self.recipe))
+        written = _written_paths(self.data)
+        if root is None:
+            base = f"where {self.path} was started"
+            noted = {key: WrittenPath(text, base) for key, text in written.items()}
+            return recipe.with_written({**relative_paths(recipe), **noted})
+        as_written = changed_paths(recipe.to_plain(), lambda key, path: written.get(key, path))
+        located = locate(as_written, check_root(root), f"--root {root}", strict=True)
+        return resolved_recipe(located.content, where=str(self.recipe)).with_written(located.written)
+
+
+class _Paths(msgspec.Struct):
+    paths: dict[str, dict[str, str]] = {}
+
+
+def _written_paths(record: Path) -> dict[str, str]:
+    """The relative paths that a run was started with, by key; none where its ``data.json`` does not say."""
+    try:
+        paths = msgspec.json.decode(record.read_bytes(), type=_Paths).paths
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return {}
+    return {key: each["written"] for key, each in paths.items() if not os.path.isabs(each.get("written", "/"))}
 
 
 @contextmanager
@@ -214,7 +241,7 @@ def create_run_dir(path: Path, recipe: Recipe, data: dict[str, Any], *, force: b
     Args:
         path: Where; locked by this process.
         recipe: What to do.
-        data: The content of ``data.json``.
+        data: The content of ``data.json``, but for the paths of the recipe.
         force: Whether the user asked to replace a run that is there.
 
     Raises:
@@ -222,7 +249,8 @@ def create_run_dir(path: Path, recipe: Recipe, data: dict[str, Any], *, force: b
     """
     check_run_dir(path, force=force)
     run = RunDir(path)
-    texts = {run.recipe: format_yaml(recipe), run.data: json.dumps(data, indent=2, ensure_ascii=False) + "\n"}
+    record = {**data, "paths": paths_record(recipe)}
+    texts = {run.recipe: format_yaml(recipe), run.data: json.dumps(record, indent=2, ensure_ascii=False) + "\n"}
     # hidden names, until what was there before may go
     works = {final: beside(final) for final in texts}
     try:

@@ -31,7 +31,7 @@ def duration(seconds: float | None) -> str:
 
 def figures(values: Mapping[str, float]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """Names and texts for people: the losses, then what is no loss."""
-    losses = [(key.removeprefix("loss_"), f"{value:.4f}") for key, value in values.items() if key not in OTHERS]
+    losses = [(key.replace("loss_", "", 1), f"{value:.4f}") for key, value in values.items() if key not in OTHERS]
     others = [(name, text(values[key])) for key, (name, text) in OTHERS.items() if key in values]
     return losses, others
 

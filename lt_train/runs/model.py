@@ -12,12 +12,13 @@ import torch
 from lt_data.annotations.category_ids import CategoryIds
 from lt_data.counts.categories import CategoryCounts
 from lt_data.errors import RecipeError, shown
-from lt_data.groups import Group
+from lt_data.groups import Group, make_groups
 from lt_train.detectors import LongTailDetector, build_detector, initialise_from
 from lt_train.detectors.weight_files import checkpoint_categories
 from lt_train.detectors.weights import SECOND_HEAD, LoadReport
 from lt_train.heads import make_head
 from lt_train.randomness import keyed_generator
+from lt_train.recipe.paths import check_paths
 from lt_train.recipe.sections import Recipe
 from lt_train.runs.checkpoint import load_result
 from lt_train.runs.data import RunData
@@ -38,6 +39,8 @@ def make_model(
     Raises:
         DataError: The weights cannot be used.
     """
+    if load_pretrained:
+        check_paths(recipe, ("model.weights",))
     options = _with_groups(recipe.head_options, groups, counts)
     head = make_head(
         recipe.head.name,
@@ -62,6 +65,8 @@ def make_model(
         dcn=recipe.model.dcn,
         micro_batch_images=recipe.optim.micro_batch,
         mask_target=recipe.model.mask_target,
+        stage_scores=recipe.model.stage_scores,
+        semantic=recipe.model.semantic,
         generator=keyed_generator(recipe.seed, "weights"),
     )
     model.roi_heads.pooled_divisors = recipe.optim.divisors == "batch"
@@ -80,6 +85,22 @@ def _with_groups(options: dict[str, Any], groups: Sequence[Group], counts: Categ
     ids = CategoryIds(counts.category_ids.tolist())
     labels = [ids.to_labels(np.array(group.category_ids, np.int64)).tolist() for group in groups]
     return {**options, "groups": labels}
+
+
+def names_of_head_groups(recipe: Recipe, groups: Sequence[Group], counts: CategoryCounts) -> tuple[str, ...]:
+    """Names of the groups of classes that a recipe's head makes; none where it makes none, or has lists of its own.
+
+    Args:
+        recipe: Of a run.
+        groups: Groups of its training data.
+        counts: Counts of its training data.
+    """
+    options = recipe.head_options
+    if "groups" not in options or options["groups"] is not None:
+        return ()
+    edges = options["edges"]
+    own = groups if edges is None else make_groups(counts.category_ids, counts.instances, edges)
+    return tuple(group.name for group in own)
 
 
 def label_table(counts: CategoryCounts) -> list[tuple[int, str]]:

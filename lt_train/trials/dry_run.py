@@ -22,13 +22,16 @@ from lt_train.engine.step import Draws, name_lost_workers, train_step
 from lt_train.engine.usage import StepTimer, Waiting, memory_gib
 from lt_train.launch import refuse_several
 from lt_train.memory import available_memory, limited_memory, named_memory, training_advice
+from lt_train.processes import Processes
 from lt_train.randomness import keyed_generator
 from lt_train.recipe.origins import Setting, format_settings
+from lt_train.recipe.paths import with_absolute_paths
 from lt_train.recipe.sections import Recipe
 from lt_train.runs.data import RunData, describe_data, load_run_data, make_plan
 from lt_train.runs.live import duration
 from lt_train.runs.model import choose_device
 from lt_train.runs.trackers import make_trackers
+from lt_train.sizing.batch import decided_batch
 
 # the first step is not timed: it allocates and chooses kernels
 TIMED = 5
@@ -52,6 +55,7 @@ def dry_run(
         LtError: What would stop the run at its start, or at an image of the sample that is read.
     """
     refuse_several("--dry-run")
+    recipe = with_absolute_paths(recipe)
     yield format_settings(settings)
     yield from notes
     make_trackers(recipe.trackers)
@@ -59,7 +63,9 @@ def dry_run(
     yield f"\ndevice: {device}"
     fitted = recipe.calibration.name != "none"
     data = load_run_data(recipe, groups_to_keep(recipe, init_from) if fitted and init_from is not None else None)
+    recipe, decided = decided_batch(recipe, data, device, Processes())
     plan = make_plan(recipe, data)
+    yield from decided
     yield from describe_data(recipe, data, plan)
     if fitted:
         yield f"calibration '{recipe.calibration.name}' takes no steps and trains nothing; nothing is timed"

@@ -119,7 +119,7 @@ def _look_at(
 
 
 def _losses(model: LongTailDetector, samples: Sequence[Sample], device: torch.device) -> dict[str, Tensor]:
-    with model.head.state_kept():
+    with model.head_state_kept():
         found: dict[str, Tensor] = model(
             [as_input(image, device) for image, _ in samples],
             [on_device(target.copy(), device) for _, target in samples],

@@ -30,6 +30,7 @@ def rows(path):
         return list(csv.DictReader(handle))
 
 
+@pytest.mark.slow
 def test_a_part_of_the_rehearsal(tmp_path):
     words = ("--tiny", "--out", tmp_path, "--only", "pieces", "--only", "tests", "--minutes", 20)
     done = subprocess.run([sys.executable, KIT, *map(str, words)], capture_output=True, text=True, check=False)
@@ -188,7 +189,7 @@ def test_a_part_whose_table_cannot_be_read_is_a_part_that_failed(kit, monkeypatc
     assert [o.text for o in done.outcomes] == ["KeyError: 'ratio'", "ok"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_signal_ends_the_kit_and_its_parts_and_the_table_is_printed(tmp_path, number):
     """Started with SIGINT ignored too, as a shell does in the background."""
     part = f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(600)"

@@ -159,6 +159,7 @@ def test_a_key_that_is_wrong_is_a_line_before_anything_is_trained(clone, tmp_pat
     assert not (tmp_path / "out" / "seed-0").exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_goes_on_where_it_was(clone, tmp_path):
     out = tmp_path / "out"
     words = ("schedule.iterations=40", "log_every=1", "--methods", "softmax", "--seeds", 1)

@@ -1,5 +1,6 @@
 """``lt-train eval --predictions``, ``compare`` and ``predict`` as people type them."""
 
+import csv
 import json
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 from lt_cli.train import main
+from PIL import Image
 
 from lt_data.synthetic.pool import write_pool
 
@@ -58,6 +60,28 @@ def test_exact_boxes_have_ap_100(evaluated):
     assert metrics["protocol"] == "coco"
     assert metrics["bbox"]["AP"] == metrics["bbox"]["AP_fixed"] == 1.0
     assert set(metrics["bbox"]["groups"]) == {"(0, 5)", "[5, 10)", "[10, ~)"}
+
+
+def test_an_evaluation_has_tables_of_confusions_and_pictures(evaluated):
+    out = evaluated / "eval_exact"
+    with (out / "confusion.csv").open() as handle:
+        cells = list(csv.DictReader(handle))
+    # each object is found once, as what it is
+    objects = len(json.loads((evaluated / "exact.json").read_text()))
+    assert all(cell["true_id"] == cell["predicted_id"] for cell in cells)
+    assert sum(int(cell["count"]) for cell in cells) == objects
+    for name in ("confusion.png", "confusion_groups.png", "class_ap_bbox.png"):
+        with Image.open(out / name) as picture:
+            assert min(picture.size) > 300
+    assert not (out / "class_ap_segm.png").exists()
+    # above another score there are none of those below it
+    strict = (*("eval", "--predictions", evaluated / "exact.json"), "--annotations", evaluated / "pool")
+    run = lt_train(*strict, "--confusion-score", "0.999", "--out", evaluated / "strict")
+    assert run.exit_code == 0, run.output
+    text = (evaluated / "strict/confusion.csv").read_text()
+    missed = sum(int(row["count"]) for row in csv.DictReader(text.splitlines()) if row["predicted_id"] == "")
+    assert missed == objects - 10
+    assert lt_train(*strict, "--confusion-score", "nan").exit_code == 2
 
 
 def test_table_names_protocol_engine_and_identity(data):
@@ -168,6 +192,12 @@ def test_published_rows_are_marked(evaluated):
         ([*RESULTS, "--checkpoint", "last"], 2, "for a RUN"),
         (["predict", "run", "pool/images", "--out", "predicted", "--score-threshold", "nan"], 2, "--score-threshold"),
         (["predict", "run", "pool/images", "--out", "predicted", "--score-threshold", "1.5"], 2, "--score-threshold"),
+        (["predict", "run", "pool/images", "--out", "predicted", "--min-score", "nan"], 2, "--min-score"),
+        (
+            ["predict", "run", "pool/images", "--out", "predicted", "--class-agnostic-nms", "2"],
+            2,
+            "--class-agnostic-nms",
+        ),
         (["predict", "nowhere", "pool/images", "--out", "predicted"], 1, "not a run directory"),
     ],
 )

@@ -65,6 +65,7 @@ def test_data_is_built_and_verified(checkout):
     assert verified.returncode == 0, verified.stdout + verified.stderr
 
 
+@pytest.mark.slow
 def test_a_detector_is_trained(checkout):
     assert run(checkout, "-m", "cli.data", "demo-pool", "--out", "small", "--images", 30, "--size", 64).returncode == 0
     files = ("annotations=small/annotations.json", "images=small/images")

@@ -86,6 +86,7 @@ def assert_equal(one, other):
     assert all(torch.equal(value, weights(other)[name]) for name, value in weights(one).items())
 
 
+@pytest.mark.slow
 def test_a_signal_to_the_starter_saves_and_srun_goes_on(recipe, tmp_path):
     """Exit codes, one voice, and the bits of a run that was not stopped."""
     run = tmp_path / "run"

@@ -21,7 +21,7 @@ from lt_data.errors import DataError, RecipeError
 from lt_train import processes as distributed
 from lt_train.engine.fit import fit
 from lt_train.evaluation import Detections
-from lt_train.inference.detect import Found, ImageDetections, merge
+from lt_train.inference.detect import FoundById, ImageDetections, merge
 from lt_train.inference.evaluate_run import evaluate_run
 from lt_train.launch import new_round
 from lt_train.processes import Processes, process_device, run_together
@@ -171,24 +171,24 @@ def part(*ids):
         mask = {"size": [1, 1], "counts": "01"}
         return Detections(np.array([image_id]), np.array([4]), np.full((1, 4), 0.1), np.array([0.3]), [mask])
 
-    return Found({i: ImageDetections(1, 1, found(i)) for i in ids}, {})
+    return FoundById({i: ImageDetections(1, 1, found(i)) for i in ids}, {})
 
 
 def test_what_a_process_found_reaches_another_bit_for_bit():
     found = part(3, 9)
     found.unreadable[4] = "image 4 is broken"
-    again = Found.from_bytes(found.to_bytes())
+    again = FoundById.from_bytes(found.to_bytes())
     assert list(again.detections().records()) == list(found.detections().records())
     assert again.detections().boxes.dtype == np.float64
     assert [(i, image.width, image.height) for i, image in again.images.items()] == [(3, 1, 1), (9, 1, 1)]
     assert again.unreadable == found.unreadable
-    assert Found.from_bytes(Found({}, {}).to_bytes()) == Found({}, {})
+    assert FoundById.from_bytes(FoundById({}, {}).to_bytes()) == FoundById({}, {})
 
 
 def test_merging_orders_by_image_and_refuses_what_is_twice_or_missing():
     ids = np.array([5, 3, 9])
     assert merge([part(3), part(9, 5)], ids).detections().images.tolist() == [5, 3, 9]
-    unread = Found({}, {9: "image 9 is broken"})
+    unread = FoundById({}, {9: "image 9 is broken"})
     assert merge([part(3, 5), unread], ids).unreadable == {9: "image 9 is broken"}
     with pytest.raises(DataError, match="image 3 was looked at by processes 0 and 1"):
         merge([part(3, 5), part(3, 9)], ids)

@@ -12,6 +12,7 @@ from lt_train.detectors.foreign.detectron2 import from_detectron2, is_detectron2
 from lt_train.detectors.foreign.efficientnet_lite0 import from_lite0, is_lite0
 from lt_train.detectors.foreign.mmdetection import from_mmdetection, is_mmdetections
 from lt_train.detectors.foreign.outcome import Converted
+from lt_train.detectors.foreign.torchvision import from_mobilenet, is_mobilenet
 from lt_train.detectors.foreign.wrapping import unwrapped
 
 
@@ -33,6 +34,8 @@ def converted(state: Mapping[str, Tensor], content: Mapping[str, Any], path: Pat
         found = from_mmdetection(inner, content.get("meta"), where=str(path))
     elif is_lite0(inner):
         found = from_lite0(inner, where=str(path))
+    elif is_mobilenet(inner):
+        found = from_mobilenet(inner)
     else:
         found = Converted(inner)
     return Converted(found.state, found.classes, notes + found.notes)

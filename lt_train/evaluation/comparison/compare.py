@@ -12,9 +12,9 @@ from typing import Any, Final, Literal
 
 from lt_data.errors import RecipeError
 from lt_data.text_tables import table, wrapped
-from lt_train.evaluation.comparison.differences import FEWEST_IMAGES, LEVEL, Change, Comparison, Row, compare
+from lt_train.evaluation.comparison.differences import FEWEST_IMAGES, LEVEL, Change, Comparison, Row, compare_systems
 from lt_train.evaluation.comparison.published import Paper, format_published
-from lt_train.evaluation.comparison.systems import load_systems, read_all, shared_groups
+from lt_train.evaluation.comparison.systems import Stored, load_systems, read_all, shared_groups
 from lt_train.evaluation.figures.table import percent
 from lt_train.evaluation.predictions.columns import IOU_TYPES
 
@@ -27,10 +27,35 @@ _COLUMNS: Final = (
 )
 
 
+def compare(
+    paths: Sequence[Path | str], *, annotations: Path | str | None = None, resamples: int = 1000, seed: int = 0
+) -> Comparison:
+    """Finished evaluations side by side, as rows; :func:`compare_evaluations` gives them as text.
+
+    Args:
+        paths: Runs or evaluation directories, at least two; the first is the baseline.
+        annotations: Where the annotation file, or its dataset directory, is now; where it was unless given.
+        resamples: Resamples of the paired bootstrap.
+        seed: Their seed.
+
+    Raises:
+        DataError: An evaluation cannot be read, or they cannot be compared.
+        RecipeError: Too few of them.
+    """
+    if len(paths) < 2:
+        raise RecipeError(f"compare: got {len(paths)} evaluations; give at least two, the baseline first")
+    return _compared(read_all(paths), annotations, resamples, seed)
+
+
+def _compared(stored: Sequence[Stored], annotations: Path | str | None, resamples: int, seed: int) -> Comparison:
+    systems = load_systems(stored, annotations=annotations)
+    return compare_systems(systems, groups=shared_groups(stored), resamples=resamples, seed=seed)
+
+
 def compare_evaluations(
-    paths: Sequence[Path],
+    paths: Sequence[Path | str],
     *,
-    annotations: Path | None = None,
+    annotations: Path | str | None = None,
     resamples: int = 1000,
     seed: int = 0,
     paper: Paper | None = None,
@@ -57,8 +82,7 @@ def compare_evaluations(
     stored = read_all(paths)
     parts = []
     if len(stored) > 1:
-        systems = load_systems(stored, annotations=annotations)
-        found = compare(systems, groups=shared_groups(stored), resamples=resamples, seed=seed)
+        found = _compared(stored, annotations, resamples, seed)
         parts.append({"table": format_comparison, "csv": comparison_csv, "json": comparison_json}[style](found))
     if paper is not None:
         ours = {one.name: one.metrics for one in stored}

@@ -127,7 +127,7 @@ class _Subject:
     group: str | None = None
 
 
-def compare(
+def compare_systems(
     systems: Sequence[System], *, groups: Sequence[Group] = (), resamples: int = 1000, seed: int = 0
 ) -> Comparison:
     """Differences of two or more systems with 95 % intervals.

@@ -58,7 +58,9 @@ def test_the_sound_file_is_sound(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("kind", "damage"), [(kind, damage) for kind, found in CASES.items() for damage in found], ids=str
+    ("kind", "damage"),
+    [(kind, damage) for kind, found in CASES.items() for damage in found],
+    ids=lambda value: getattr(value, "__name__", value),
 )
 def test_one_kind_mends_its_damage_and_no_other_kind_does(tmp_path, kind, damage):
     content = damages.sound()

@@ -5,7 +5,7 @@ import torch
 
 from lt_train.calibration import make_calibration
 from lt_train.data.instance_masks import InstanceMasks
-from lt_train.detectors.sampling import batch_generator
+from lt_train.detectors.regions.sampling import batch_generator
 from lt_train.heads import HEADS
 from tests.lt_train.detectors.scenes import batch, small
 

@@ -30,7 +30,9 @@ def test_a_run_goes_on_in_the_middle_of_an_epoch_as_if_never_stopped(
     method, average, tiny_recipe, tmp_path, monkeypatch
 ):
     monkeypatch.setattr("lt_train.engine.fit._save_every", lambda _: 1)
-    recipe = tiny_recipe(f"method={method}", "data.val=null", "schedule.iterations=4", "schedule.decay=[]", *average)
+    recipe = tiny_recipe(
+        f"method={method}", "train=all", "data.val=null", "schedule.iterations=4", "schedule.decay=[]", *average
+    )
     straight = fit(recipe, tmp_path / "straight")
     go_on = interrupt_in_step(monkeypatch, 2)
     with pytest.raises(KeyboardInterrupt):
@@ -50,7 +52,7 @@ def test_a_run_goes_on_in_the_middle_of_an_epoch_as_if_never_stopped(
 
 @pytest.mark.parametrize("method", CARRIED)
 def test_what_is_carried_is_no_average(method, tiny_recipe, tmp_path):
-    run = fit(tiny_recipe(f"method={method}", "data.val=null", "optim.ema=0.5"), tmp_path / "run")
+    run = fit(tiny_recipe(f"method={method}", "train=all", "data.val=null", "optim.ema=0.5"), tmp_path / "run")
     content = load_checkpoint(run.last)
     assert_same(of_head(content["model"]), of_head(content["trained_model"]))
 
@@ -58,7 +60,7 @@ def test_what_is_carried_is_no_average(method, tiny_recipe, tmp_path):
 @pytest.mark.parametrize("method", CARRIED)
 def test_a_run_that_starts_from_another_counts_anew(method, tiny_recipe, tmp_path):
     """Weights are taken over; what the head has seen belongs to the run that saw it."""
-    recipe = tiny_recipe(f"method={method}", "data.val=null", "schedule.iterations=1", "schedule.decay=[]")
+    recipe = tiny_recipe(f"method={method}", "train=all", "data.val=null", "schedule.iterations=1", "schedule.decay=[]")
     first = fit(recipe, tmp_path / "first")
     second = fit(recipe, tmp_path / "second", init_from=first.path)
     assert "newly initialised: nothing" in second.log.read_text()
@@ -70,7 +72,7 @@ def test_a_run_that_starts_from_another_counts_anew(method, tiny_recipe, tmp_pat
 def trained(tmp_path_factory, make_tiny_recipe):
     """The folder with what 1, 2 and 3 processes trained."""
     out = tmp_path_factory.mktemp("carried")
-    recipes = [make_tiny_recipe(*COMMON, f"method={method}") for method in CARRIED]
+    recipes = [make_tiny_recipe(*COMMON, f"method={method}", "train=all") for method in CARRIED]
     for world in (1, 2, 3):
         assert start(world, partial(train, recipes, out)) == ["'done'"] + ["None"] * (world - 1)
     return out

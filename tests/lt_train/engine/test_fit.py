@@ -219,7 +219,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny_recipe, tmp_path):
 
 def test_nothing_is_written_when_the_data_is_wrong(tiny_recipe, tmp_path):
     with pytest.raises(DataError, match="cannot be read"):
-        fit(tiny_recipe("data.train.annotations=nowhere.json"), tmp_path / "run")
+        fit(tiny_recipe("data.train.annotations=/nowhere.json"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -291,10 +291,10 @@ def test_what_was_seen_is_counted(tiny_recipe, tiny_pool, tmp_path, method, soft
     assert "seen: 18 images in 9 steps" in run.log.read_text() or method == "finetune-tail"
 
 
-def test_class_aware_sampling_sees_classes_alike(tiny_recipe, tmp_path):
+def test_class_aware_sampling_sees_classes_alike(softmax_run, tiny_recipe, tmp_path):
     """After 60 images every one of 20 classes was drawn three times, whatever its count."""
     options = ("data.val=null", "schedule.iterations=30", "schedule.decay=[]", "train=classifier")
-    run = fit(tiny_recipe("method=class-aware", *options), tmp_path / "run")
+    run = fit(tiny_recipe("method=class-aware", *options), tmp_path / "run", init_from=softmax_run.path)
     assert min(int(row["images_seen"]) for row in seen(run)) >= 3
     assert "class-aware sampling: 20 classes with images take turns" in run.log.read_text()
 

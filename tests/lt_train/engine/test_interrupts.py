@@ -168,11 +168,11 @@ def test_an_evaluation_that_no_checkpoint_knows_is_recorded_once(tiny_recipe, st
     """A hard stop after its numbers were written and before the checkpoint was."""
     recipe, straight = tiny_recipe(*EVALUATED), straight_run(*EVALUATED)
 
-    def killed(metrics):
+    def killed(*_, **__):
         raise OSError("power failure")
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "selection_ap", killed)
+        patch.setattr(engine, "selected_figure", killed)
         with pytest.raises(OSError, match="power failure"):
             fit(recipe, tmp_path / "run")
     same_runs(fit(recipe, tmp_path / "run", resume=True), straight)

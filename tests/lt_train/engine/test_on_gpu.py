@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lt_train.data.dataset import make_loader
-from lt_train.detectors.sampling import keyed_priorities
+from lt_train.detectors.regions.sampling import keyed_priorities
 from lt_train.engine.optim import lr_at
 from lt_train.engine.state import start_state
 from lt_train.engine.step import Draws, train_step

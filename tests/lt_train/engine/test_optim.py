@@ -5,7 +5,7 @@ import pytest
 from lt_data.errors import RecipeError
 from lt_train.data.plan import Plan, Step
 from lt_train.engine.optim import check_schedule, describe_lr, lr_at
-from lt_train.recipe.sections import OptimSection, ScheduleSection
+from lt_train.recipe.step_sections import OptimSection, ScheduleSection
 
 OPTIM = OptimSection(lr=0.01, batch=2, accumulate=4, base_batch=16)
 

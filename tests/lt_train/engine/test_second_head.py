@@ -74,10 +74,11 @@ def test_a_run_goes_on_in_the_middle_of_an_epoch_as_if_never_stopped(softmax_run
     assert_same(weights(run), weights(straight))
 
 
-def test_several_processes_train_what_one_does(make_tiny_recipe, tmp_path):
+def test_several_processes_train_what_one_does(softmax_run, make_tiny_recipe, tmp_path):
     second = ("sampler.name=bi-level", "train=calibrated", "second_head.kind=3fc-rand", "optim.momentum=0")
     parts = (("optim.batch=12",), ("optim.batch=6", "optim.accumulate=2"))
-    recipes = [make_tiny_recipe(*COMMON, *second, *part) for part in parts]
+    trained = f"model.weights={softmax_run.last}"
+    recipes = [make_tiny_recipe(*COMMON, *second, trained, *part) for part in parts]
     for world in (1, 2):
         assert start(world, partial(train, recipes, tmp_path)) == ["'done'"] + ["None"] * (world - 1)
     for number in range(len(recipes)):

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from lt_data.errors import DataError, RecipeError
+from lt_train.detectors.table import DETECTORS
 from lt_train.engine.fit import fit
 from lt_train.inference.evaluate_run import evaluate_run
 from lt_train.recipe.origins import Setting
-from lt_train.recipe.sections import Files
 from lt_train.trials.dry_run import dry_run
 from tests.lt_train.engine.reading_runs import losses, weights
 
@@ -84,9 +84,7 @@ def test_a_fresh_layer_that_is_never_trained_is_refused(
         list(dry_run(tiny_recipe(*options), (Setting("seed", 0, "default"),), init_from=source))
     run = fit(tiny_recipe(*options, "train=all"), tmp_path / "run", init_from=source)
     # what was trained can be evaluated: its checkpoint has all layers
-    measured, _ = evaluate_run(
-        run.path, files=Files(**tiny_recipe(*options).data.train.model_dump()), out=tmp_path / "e"
-    )
+    measured, _ = evaluate_run(run.path, files=tiny_recipe(*options).data.train, out=tmp_path / "e")
     assert "bbox" in measured.metrics
 
 
@@ -95,6 +93,27 @@ def test_weights_of_a_file_must_not_leave_a_random_layer_either(softmax_run, tin
     with pytest.raises(RecipeError, match=f"model.weights={softmax_run.last}: {REGRESSOR}, .*categories are others"):
         fit(tiny_recipe(*options, "train=classifier"), tmp_path / "run")
     fit(tiny_recipe(*options, "schedule.iterations=1"), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("options", "needs"),
+    [(("method=bags",), "method bags needs --init-from RUN, a softmax"), (("train=head",), "give --init-from RUN")],
+)
+def test_a_part_is_not_trained_on_a_random_detector(tiny_recipe, tmp_path, options, needs):
+    with pytest.raises(RecipeError, match="^model.weights=none: nothing has been trained, and train=") as caught:
+        fit(tiny_recipe(*options, "data.val=null"), tmp_path / "run")
+    assert needs in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_random_trunk_and_the_time_of_a_run_are_said(tiny_recipe, tmp_path, monkeypatch):
+    # of a detector for which there are weights
+    monkeypatch.setattr("lt_train.engine.state.named_detector", lambda _: DETECTORS["mask_rcnn_r50_fpn"])
+    options = ("data.val=null", "schedule.iterations=24", "schedule.decay=[]", "model.min_size=32", "model.max_size=32")
+    log = fit(tiny_recipe(*options), tmp_path / "run").log.read_text()
+    assert "warning: model.weights=none: the trunk of mask_rcnn_small starts from random numbers" in log
+    (line,) = [line for line in log.splitlines() if "time: about " in line]
+    assert line.endswith(" for the 19 steps to come, without evaluation")
 
 
 def test_a_calibration_needs_every_layer(softmax_run, tiny_recipe, tiny_pool, tmp_path):

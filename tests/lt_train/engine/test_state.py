@@ -24,10 +24,12 @@ MADE_ANEW = {
     "processes": "of this start",
     "trained": "the model, or what wraps it",
     "masks": "told by the recipe",
+    "stuff": "told by the recipe",
     "bad_images": "of this start",
+    "features": "opened again",
     "heads": "of the last two steps, to show one that went wrong",
 }
-SAVED = {"model", "optimizer", "scaler", "ema", "done", "best", "evaluated", "unseen"}
+SAVED = {"model", "optimizer", "scaler", "ema", "done", "best", "best_step", "waited", "evaluated", "unseen"}
 
 
 def test_every_field_is_saved_or_made_anew():
@@ -44,6 +46,7 @@ def test_what_is_saved_survives(tiny_recipe, tmp_path):
         stepper.step().read()
     state = stepper.state
     state.best, state.evaluated, state.unseen = 0.25, 2, 3
+    state.best_step, state.waited = 1, 4
     state.scaler._init_scale = 64.0
     run = RunDir(tmp_path / "run")
     save_checkpoint(run.last, checkpoint_content(recipe, stepper.data, state))
@@ -52,6 +55,7 @@ def test_what_is_saved_survives(tiny_recipe, tmp_path):
     restore_state(fresh.state, run, read_begun(run), recipe, fresh.data, steps=4)
     got = fresh.state
     assert (got.done, got.best, got.evaluated, got.unseen) == (3, 0.25, 2, 3)
+    assert (got.best_step, got.waited) == (1, 4)
     assert_same(copied(got.model.state_dict()), copied(state.model.state_dict()))
     assert_same(copied(got.ema.state_dict()), copied(state.ema.state_dict()))
     assert_same(fresh.momentum(), stepper.momentum())

@@ -3,7 +3,7 @@
 import pytest
 
 from lt_train.evaluation import load_ground_truth
-from lt_train.evaluation.comparison.differences import System, compare
+from lt_train.evaluation.comparison.differences import System, compare_systems
 from tests.lt_train.evaluation.compared import GROUPS, matched, predictions
 
 
@@ -42,4 +42,4 @@ def systems(truth, results):
 
 @pytest.fixture(scope="module")
 def comparison(systems):
-    return compare(systems, groups=GROUPS, resamples=200, seed=3)
+    return compare_systems(systems, groups=GROUPS, resamples=200, seed=3)

@@ -23,6 +23,9 @@ def content():
     }
 
 
+WRITTEN = ["confusion.csv", "confusion_groups.csv", "inputs.json", "metrics.json", "per_class.csv"]
+
+
 @pytest.fixture
 def files(tmp_path):
     (tmp_path / "val.json").write_text(json.dumps(content()))
@@ -140,7 +143,7 @@ def test_groups_of_the_training_set(files, kind):
 def test_what_was_measured_is_recorded_and_never_replaced_unasked(files):
     out = files / "eval"
     measured = evaluate_predictions(files / "found.json", files / "val.json", out=out)
-    assert sorted(path.name for path in out.iterdir()) == ["inputs.json", "metrics.json", "per_class.csv"]
+    assert sorted(path.name for path in out.iterdir()) == WRITTEN
     assert json.loads((out / "metrics.json").read_text()) == measured.metrics
     assert read_inputs(out).predictions == str(files / "found.json")
     with pytest.raises(OutputError, match="--force"):
@@ -160,7 +163,7 @@ def test_predictions_of_a_replaced_evaluation_do_not_stay(files):
     out = files / "eval"
     write_evaluation(out, {"schema": 1}, [], [{"image_id": 1}])
     evaluate_predictions(files / "found.json", files / "val.json", out=out, force=True)
-    assert sorted(path.name for path in out.iterdir()) == ["inputs.json", "metrics.json", "per_class.csv"]
+    assert sorted(path.name for path in out.iterdir()) == WRITTEN
     assert (files / "found.json").exists()
 
 

@@ -1,5 +1,6 @@
 """Predicting on images: ids, files, pictures, and what is never overwritten."""
 
+import csv
 import json
 import os
 import shutil
@@ -7,29 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 from pycocotools.coco import COCO
 
-from lt_data.errors import DataError, OutputError
-from lt_train.engine.fit import fit
+from cli.train import main
+from lt_data.annotations.file import read_annotations
+from lt_data.errors import DataError, OutputError, RecipeError
+from lt_train.inference import predict_images as predict_module
 from lt_train.inference.predict_images import picture_names, predict_images
-from lt_train.recipe.load import make_recipe
 from lt_train.report.detection_picture import plot_detections
-
-
-@pytest.fixture(scope="module")
-def run(tiny_pool, tmp_path_factory):
-    files = {"annotations": str(tiny_pool / "annotations.json"), "images": str(tiny_pool / "images")}
-    recipe = {
-        "data": {"train": files, "val": files, "groups": [2, 3], "workers": 0},
-        "model": {"name": "mask_rcnn_small", "min_size": [64], "max_size": 64, "num_detections": 5},
-        "optim": {"batch": 2, "base_batch": 2},
-        "schedule": {"iterations": 2, "decay": [1], "warmup": 1},
-        "device": "cpu",
-    }
-    out = tmp_path_factory.mktemp("predict") / "run"
-    fit(make_recipe(recipe, ("model.score_threshold=0.001",)), out)
-    return out
 
 
 @pytest.fixture
@@ -237,3 +225,127 @@ def test_pictures_of_any_size(tmp_path, size):
     middle = [picture[(picture.shape[0] - 66) // 2, picture.shape[1] // 2] for picture in pictures]
     assert (middle[0] == 128).all()
     assert (middle[1] != 128).any()
+
+
+def rows(path):
+    with path.open(encoding="utf-8", newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+def test_the_table_has_the_names_of_the_results(run, folder, tmp_path):
+    predict_images(run, folder, tmp_path / "out", pictures=0)
+    listed, results = content(tmp_path / "out/images.json"), content(tmp_path / "out/predictions.json")
+    files = {image["id"]: image["file_name"] for image in listed["images"]}
+    categories = {category["id"]: category["name"] for category in listed["categories"]}
+    table = rows(tmp_path / "out/predictions.csv")
+    assert len(table) == len(results) > 0
+    groups = {i: name for name, ids in content(run / "data.json")["groups"].items() for i in ids}
+    for row, record in zip(table, results, strict=True):
+        category_id = record["category_id"]
+        assert row["file_name"] == files[int(row["image_id"])] == files[record["image_id"]]
+        assert (row["category_id"], row["category"]) == (str(category_id), categories[category_id])
+        assert row["group"] == groups[category_id]
+        assert [float(row[key]) for key in ("score", "x", "y", "width", "height")] == [record["score"], *record["bbox"]]
+
+
+def test_weak_and_overlapping_records_are_left_out(run, folder, tmp_path):
+    predict_images(run, folder, tmp_path / "all", pictures=0)
+    results = content(tmp_path / "all/predictions.json")
+    level = sorted(record["score"] for record in results)[len(results) // 2]
+    predict_images(run, folder, tmp_path / "strong", pictures=0, min_score=level)
+    assert content(tmp_path / "strong/predictions.json") == [r for r in results if r["score"] >= level]
+    predict_images(run, folder, tmp_path / "apart", pictures=0, class_agnostic_nms=0.0)
+    apart = content(tmp_path / "apart/predictions.json")
+    assert len(apart) < len(results)
+    assert all(record in results for record in apart)
+    for wrong in ({"min_score": 2}, {"class_agnostic_nms": float("nan")}):
+        with pytest.raises(RecipeError, match="allowed is a number from 0 to 1"):
+            predict_images(run, folder, tmp_path / "none", **wrong)
+
+
+def test_chosen_images_keep_their_numbers(run, folder, tiny_pool, tmp_path):
+    predict_images(run, folder, tmp_path / "all", pictures=0)
+    everything = content(tmp_path / "all/predictions.json")
+    for only, ids in ((["sub/b.jpg"], {3}), (["1", "sub/b.jpg"], {1, 3}), (["sub/*"], {2, 3})):
+        done = predict_images(run, folder, tmp_path / "some", pictures=0, only=only, force=True)
+        assert content(tmp_path / "some/predictions.json") == [r for r in everything if r["image_id"] in ids]
+        assert {image["id"] for image in content(tmp_path / "some/images.json")["images"]} == ids
+        assert (done.images, done.notes) == (len(ids), ())
+    with pytest.raises(DataError) as error:
+        predict_images(run, folder, tmp_path / "none", only=["b.jpg", "9", "c.jpg"])
+    assert [line.split(":")[0] for line in error.value.problems] == ["--only 'b.jpg'", "--only '9'"]
+    assert "sub/b.jpg" in error.value.problems[0]
+    # the other images of an annotation file need not be there
+    name = content(tiny_pool / "annotations.json")["images"][4]["file_name"]
+    (tmp_path / "few").mkdir()
+    shutil.copy(tiny_pool / "images" / name, tmp_path / "few")
+    listed = {"annotations": tiny_pool / "annotations.json", "only": [name]}
+    assert predict_images(run, tmp_path / "few", tmp_path / "one", pictures=0, **listed).images == 1
+
+
+def test_what_is_annotated_stands_beside_what_is_found(run, tiny_pool, tmp_path, monkeypatch):
+    """Crowds and what cannot be drawn are left out, and no detection is weaker than the threshold."""
+    file = content(tiny_pool / "annotations.json")
+    first = file["images"][0]["id"]
+    objects = [record for record in file["annotations"] if record["image_id"] == first]
+    others = [record for record in file["annotations"] if record["image_id"] != first]
+    objects[0]["iscrowd"] = 1
+    objects[1]["segmentation"] = [[1, 2]]
+    (tmp_path / "val.json").write_text(json.dumps({**file, "annotations": objects + others}))
+    drawn = []
+    original = predict_module.plot_detections
+
+    def plot(path, image, records, **style):
+        drawn.append((records, style["truth"]))
+        original(path, image, records, **style)
+
+    monkeypatch.setattr(predict_module, "plot_detections", plot)
+    images = tiny_pool / "images"
+    predict_images(run, images, tmp_path / "out", annotations=tmp_path / "val.json", pictures=1, score_threshold=0.99)
+    ((records, truth),) = drawn
+    assert records == []
+    assert [(t["category_id"], t["bbox"]) for t in truth] == [(o["category_id"], o["bbox"]) for o in objects[1:]]
+    assert ["segmentation" in record for record in truth] == [False] + [True] * (len(objects) - 2)
+    name = f"{file['images'][0]['file_name']}.png"
+    with Image.open(tmp_path / "out/pictures" / name) as picture:
+        assert picture.width > 2 * 640
+    # a file without annotations, as test sets come, says nothing of what is there
+    (tmp_path / "test.json").write_text(json.dumps({**file, "annotations": []}))
+    predict_images(run, images, tmp_path / "test", annotations=tmp_path / "test.json", pictures=1)
+    assert drawn[1][1] is None
+
+
+def test_masks_that_are_annotated_are_drawn(tmp_path):
+    """Polygons and run lengths of one square tint the same pixels."""
+    from pycocotools import mask as rle
+
+    from lt_train.report.annotated import annotated_records
+
+    square = np.zeros((40, 60), np.uint8)
+    square[10:30, 20:50] = 1
+    encoded = rle.encode(np.asfortranarray(square))
+    forms = [[[20, 10, 50, 10, 50, 30, 20, 30]], {"size": [40, 60], "counts": encoded["counts"].decode()}]
+    forms += [{"size": [40, 60], "counts": [810, *[20, 20] * 29, 20, 410]}]
+    box = {"id": 1, "image_id": 1, "category_id": 7, "bbox": [20, 10, 30, 20], "area": 600, "iscrowd": 0}
+    pictures = []
+    for form in forms:
+        listed = {"images": [{"id": 1, "file_name": "a.png", "width": 60, "height": 40}]}
+        listed |= {"annotations": [{**box, "segmentation": form}], "categories": [{"id": 7, "name": "x"}]}
+        (tmp_path / "a.json").write_text(json.dumps(listed))
+        (record,) = annotated_records(read_annotations(tmp_path / "a.json"), 0, (40, 60))
+        assert np.array_equal(rle.decode(record["segmentation"]), square)
+        style = {"names": {7: "x"}, "group_of": {7: "g"}, "groups": ["g"]}
+        plot_detections(tmp_path / "a.png", np.zeros((40, 60, 3), np.uint8), [], truth=[record], **style)
+        pictures.append(np.array(Image.open(tmp_path / "a.png").convert("RGB")))
+    assert all(np.array_equal(picture, pictures[0]) for picture in pictures)
+    assert annotated_records(read_annotations(tmp_path / "a.json"), 0, (41, 60))[0].keys() == {"category_id", "bbox"}
+
+
+def test_the_command(run, folder, tmp_path):
+    asked = ["predict", str(run), str(folder), "--out", str(tmp_path / "out"), "--pictures", "0", "--only", "c.jpg"]
+    done = CliRunner().invoke(main, [*asked, "--min-score", "0.001", "--class-agnostic-nms", "0.9"])
+    assert done.exit_code == 0, done.output
+    assert done.output.startswith("1 images, ")
+    refused = CliRunner().invoke(main, [*asked, "--only", "d.jpg", "--force"])
+    assert refused.exit_code == 1
+    assert "--only 'd.jpg'" in refused.output

@@ -47,7 +47,7 @@ def run(tiny_pool, tmp_path_factory):
 
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs groups of processes")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_to_the_group_ends_an_evaluation_in_one_line(run, tiny_pool, tmp_path, number):
     """Its loaders get the signal before they are settled, which is when they would die of it."""
     command = [

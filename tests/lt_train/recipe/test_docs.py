@@ -25,7 +25,8 @@ from lt_train.report.methods import _published_rows
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 BASE = "faster_rcnn_r50_fpn_lvis_v0.5"
-TEXTS = {name: (DOCS / f"{name}.md").read_text(encoding="utf-8") for name in ("methods", "more-methods", "training")}
+PAGES = ("methods", "more-methods", "training", "strong-models")
+TEXTS = {name: (DOCS / f"{name}.md").read_text(encoding="utf-8") for name in PAGES}
 # what stands for something of the reader's own
 PLACEHOLDERS = ("RECIPE", "RUN", "OUT", "...", "[KEY=VALUE]...", "KEY=VALUE")
 
@@ -83,7 +84,9 @@ def test_command_lines_can_be_typed(line):
     assert not given.get("overrides") or "recipe" in given or "run" in given
     if "recipe" in given:
         source = given["recipe"] if given["recipe"] in recipe_names() else BASE
-        assert given["recipe"] in (*recipe_names(), *PLACEHOLDERS) or given["recipe"].endswith("recipe.yaml")
+        assert given["recipe"] in (*recipe_names(), *PLACEHOLDERS) or given["recipe"].endswith(
+            ("recipe.yaml", "my.yaml")
+        )
         load_recipe(source, [text for text in given["overrides"] if text not in PLACEHOLDERS])
     if given.get("searched"):
         parse_search(given["searched"])

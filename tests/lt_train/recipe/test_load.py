@@ -162,7 +162,7 @@ def test_several_mistakes_are_several_lines():
 
 
 def test_unknown_recipe_lists_the_shipped_ones(tmp_path):
-    with pytest.raises(RecipeError, match="10 are shipped.*lt-train recipes lists them"):
+    with pytest.raises(RecipeError, match="16 are shipped.*lt-train recipes lists them"):
         load_recipe("nonsense")
     broken = tmp_path / "r.yaml"
     broken.write_text("a: [")

@@ -1,5 +1,7 @@
 """Where the values of a recipe come from."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -42,8 +44,10 @@ def test_origins_inside_a_section_that_the_file_leaves_out(tmp_path):
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_a_shipped_recipe_printed_whole_is_the_same_recipe_and_leaves_nothing_to_defaults(name, tmp_path):
-    printed = tmp_path / "printed.yaml"
+def test_a_shipped_recipe_printed_whole_is_the_same_recipe_and_leaves_nothing_to_defaults(name, tmp_path, monkeypatch):
+    # beside the data, as its relative paths are
+    monkeypatch.chdir(tmp_path)
+    printed = Path("printed.yaml")
     printed.write_text(format_yaml(load_recipe(name, ["method=bags"])))
     assert set(origins(printed).values()) == {"recipe"}
     assert load_recipe(printed) == load_recipe(name, ["method=bags"])

@@ -20,8 +20,9 @@ from lt_train.recipe.method import VARIANTS
 from lt_train.recipe.methods import METHODS
 
 KINDS = ("mask", "faster")
-RECIPES = [name for name in recipe_names() if "_r50_fpn_" in name]
-LARGE = [name for name in recipe_names() if "_x101_" in name]
+STAGED = [name for name in recipe_names() if name.startswith(("cascade_", "htc_"))]
+RECIPES = [name for name in recipe_names() if "_r50_fpn_" in name and name not in STAGED]
+LARGE = [name for name in recipe_names() if "_x101_" in name and name not in STAGED]
 GROCERIES = "faster_rcnn_lite0_groceries_lt"
 # numbers that torchvision gives for its COCO models of 91 classes, whose batch norms are no parameters
 TORCHVISION = {"mask": 44_401_393, "faster": 41_755_286}
@@ -89,15 +90,17 @@ def test_there_is_one_for_each_data_set_and_detector():
     data = ("coco_lt", "lvis_v0.5", "lvis_v1")
     assert sorted(RECIPES) == sorted(f"{kind}_rcnn_r50_fpn_{name}" for kind in KINDS for name in data)
     assert sorted(LARGE) == sorted(f"{kind}_rcnn_x101_64x4d_fpn_lvis_v0.5" for kind in KINDS)
-    assert set(recipe_names()) == {*RECIPES, *LARGE, GROCERIES, "quickstart"}
+    assert len(STAGED) == 6
+    assert set(recipe_names()) == {*RECIPES, *LARGE, *STAGED, GROCERIES, "quickstart"}
 
 
-@pytest.mark.parametrize("name", [*RECIPES, *LARGE, GROCERIES])
+@pytest.mark.parametrize("name", [*RECIPES, *LARGE, *STAGED, GROCERIES])
 def test_a_recipe_says_how_it_is_used_and_nothing_of_methods(name):
     assert not {"method", "head", "sampler", "calibration", "train"} & set(read_recipe_file(name))
     text = resources.files("lt_train.recipes").joinpath(f"{name}.yaml").read_text()
     assert f"# lt-train fit {name} --out " in text
-    assert ("optim.batch=2 optim.accumulate=8" in text) == (name != GROCERIES)
+    batch = load_recipe(name).optim.micro_batch if name in STAGED else 2
+    assert (f"optim.batch={batch} optim.accumulate={16 // batch}" in text) == (name != GROCERIES)
 
 
 @pytest.mark.parametrize("name", [*RECIPES, *LARGE])
@@ -136,6 +139,40 @@ def test_audit_of_the_large_models(name):
     trunk = 84_150_272 + 197_632
     assert trained["bags"] == 1_266_900
     assert trained["softmax"] == trunk + rpn + box_head + 1025 * 5 * 1231 + masks * name.startswith("mask")
+
+
+@pytest.mark.parametrize("name", STAGED)
+def test_audit_of_detectors_of_several_stages(name):
+    """A classifier in each of three stages; a box regressor of four numbers, whatever the number of classes."""
+    instances = instances_of(name)
+    for method in ("softmax", "bags"):
+        recipe = load_recipe(name, [f"method={method}"])
+        assert recipe.optim.images_per_step == 16
+        head = head_of(recipe, instances)
+        with torch.device("meta"):
+            model = build_detector(
+                recipe.model.name,
+                head,
+                weights=recipe.model.weights,
+                load_pretrained=False,
+                semantic=recipe.model.semantic,
+                dcn=recipe.model.dcn,
+            )
+        set_trainable(model, recipe.train)
+        trained = {name: p.numel() for name, p in model.named_parameters() if p.requires_grad}
+        logits = logits_of(recipe.head.name, len(instances))
+        classifiers = {name: number for name, number in trained.items() if ".cls_score." in name}
+        assert sum(classifiers.values()) == 3 * 1025 * logits
+        assert len(classifiers) == 6
+        if method == "bags":
+            assert trained == classifiers
+            continue
+        offsets = sum(number for name, number in trained.items() if ".offset." in name)
+        assert offsets == (5_143_068 if "dcn" in name else 0)
+        regressors = {name: number for name, number in trained.items() if ".bbox_pred." in name and "stages" in name}
+        assert sum(regressors.values()) == 3 * 4_100
+        semantic = sum(number for name, number in trained.items() if ".semantic." in name)
+        assert semantic == (2_802_103 if "stuff" in recipe.model.semantic else 0)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -208,7 +245,7 @@ def ran(starts, tmp_path_factory):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["mask", pytest.param("faster", marks=pytest.mark.slow)])
 def test_two_steps_on_a_small_model(kind, method, small, ran):
     recipe = small(kind, method)
     run = ran(recipe, kind)

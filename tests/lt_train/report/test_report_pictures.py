@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from lt_data.errors import DataError
-from lt_train.report.curves import loss_series, plot_loss_curves, read_metrics, smooth
+from lt_train.report.curves import loss_figure, loss_series, loss_title, plot_loss_curves, read_metrics, smooth
 from lt_train.report.group_bars import plot_group_ap
-from lt_train.report.prediction_grid import Panel, plot_predictions
+from lt_train.report.prediction_grid import Found, Panel, plot_predictions
 from lt_train.report.search_curve import plot_search, search_figure
 
 
@@ -79,16 +79,28 @@ def test_smoothing_is_a_running_mean_without_nan() -> None:
     assert np.isnan(smooth(np.array([np.nan, 1.0]))).tolist() == [True, False]
 
 
-def test_curves_have_a_panel_for_each_part_of_any_run(tmp_path: Path) -> None:
+def test_losses_of_different_runs_never_share_a_panel(tmp_path: Path) -> None:
+    """Each run has its total and its own parts; groups are called by their names."""
     short = write_lines(tmp_path / "a.jsonl", [step(i, 2.0 / i, loss_mask=0.5) for i in range(1, 9)])
-    parts = {f"loss_group_{g}": 0.3 for g in range(5)}
-    long = write_lines(tmp_path / "b.jsonl", [step(i, 3.0 / i, **parts) for i in range(1, 9)])
+    parts = {f"loss_group_{g}": 0.3 for g in range(4)}
+    validation = {"step": 8, "eval/loss": 0.9, "eval/loss_group_1": 0.2}
+    long = write_lines(tmp_path / "b.jsonl", [*(step(i, 3.0 / i, **parts) for i in range(1, 9)), validation])
+    figure = loss_figure({"softmax": short, "bags": long}, head_groups={"bags": ["(0, 10)", "[10, 100)"]})
+    titles = [axes.get_title() for axes in figure.axes]
+    bags = ["bags: total loss", "gate: object or background", "group 1: (0, 10)", "group 2: [10, 100)", "group 3"]
+    assert titles == ["softmax: total loss", "mask", *bags]
+    # raw and smooth, and where there is one the loss of the validation data
+    assert [len(axes.lines) for axes in figure.axes] == [2, 2, 3, 2, 3, 2, 2]
+    assert [line.tolist() for line in figure.axes[2].lines[2].get_data()] == [[8], [0.9]]
     plot_loss_curves(tmp_path / "one.png", {"softmax": short})
     plot_loss_curves(tmp_path / "two.png", {"softmax": short, "bags": long})
-    one, two = size_of(tmp_path / "one.png"), size_of(tmp_path / "two.png")
-    assert one[0] == two[0] > 1000
-    # six parts need a second row of small panels
-    assert two[1] > one[1] + 100
+    assert size_of(tmp_path / "two.png")[1] > 1.9 * size_of(tmp_path / "one.png")[1]
+
+
+def test_stages_of_a_cascade_keep_their_number() -> None:
+    names = ("loss_mask", "s1.loss_classifier", "s2.loss_group_1", "s2.loss_group_0", "loss_group_9")
+    titles = ["mask", "s1.classifier", "s2.group 1: few", "s2.gate: object or background", "group 9"]
+    assert [loss_title(name, ["few"]) for name in names] == titles
 
 
 def test_curves_of_nothing_are_refused(tmp_path: Path) -> None:
@@ -107,6 +119,18 @@ def test_group_bars_grow_with_runs_and_take_missing_values(tmp_path: Path) -> No
     one, four = size_of(tmp_path / "one.png"), size_of(tmp_path / "four.png")
     assert one[1] == four[1] > 400
     assert four[0] > one[0] > 700
+
+
+@pytest.mark.parametrize(("ap", "top", "text"), [(0.0004, 10, "0.04"), (0.02, 10, "2.0"), (0.5, 56, "50.0")])
+def test_an_axis_never_makes_next_to_nothing_look_like_something(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ap: float, top: float, text: str
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr("lt_train.report.group_bars.save_figure", lambda figure, path: drawn.append(figure))
+    plot_group_ap(tmp_path / "x.png", {"run": group_metrics(ap, [ap, None])})
+    (axes,) = drawn[0].axes
+    assert axes.get_ylim() == pytest.approx((0, top))
+    assert [label.get_text() for label in axes.texts] == [text, text, "-"]
 
 
 def test_group_bars_refuse_what_cannot_be_compared(tmp_path: Path) -> None:
@@ -141,7 +165,8 @@ def test_every_group_of_a_search_has_a_line_of_its_own(tmp_path: Path, groups: i
 def test_grid_of_truth_and_predictions(tmp_path: Path) -> None:
     masks = np.zeros((2, 40, 60), bool)
     masks[0, 5:15, 3:9] = True
-    panels = [panel(2, masks=masks, title="image 7"), panel(3, scores=[0.9, 0.2, 0.5]), panel(1), panel(0, scores=[])]
+    some = Found([0.9, 0.2, 0.5], [True, False, False], np.array([[1.0, 1.0, 9.0, 9.0]]))
+    panels = [panel(2, masks=masks, title="image 7"), panel(3, found=some), panel(1), panel(0, found=Found([]))]
     plot_predictions(tmp_path / "grid.png", panels, columns=["ground truth", "bags"], groups=["(0, 10)", "[10, ~)"])
     width, height = size_of(tmp_path / "grid.png")
     assert width > 700
@@ -162,13 +187,15 @@ def test_panels_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="3 panels do not fill rows of 2"):
         plot_predictions(tmp_path / "x.png", [panel(1)] * 3, columns=["a", "b"])
     with pytest.raises(ValueError, match="panel 0: 2 scores for 1 names"):
-        plot_predictions(tmp_path / "x.png", [panel(1, scores=[0.1, 0.2])], columns=["a"])
+        plot_predictions(tmp_path / "x.png", [panel(1, found=Found([0.1, 0.2]))], columns=["a"])
+    with pytest.raises(ValueError, match="panel 0: 2 marks for 1 names"):
+        plot_predictions(tmp_path / "x.png", [panel(1, found=Found([0.1], [True, False]))], columns=["a"])
     with pytest.raises(ValueError, match="masks of"):
         plot_predictions(tmp_path / "x.png", [panel(1, masks=np.zeros((1, 4, 4), bool))], columns=["a"])
 
 
 def test_reports_load_neither_torch_nor_matplotlib() -> None:
-    modules = ["two_runs", "curves", "group_bars", "prediction_grid", "search_curve"]
+    modules = ["two_runs", "curves", "group_bars", "prediction_grid", "search_curve", "class_dots", "confusion_picture"]
     code = "".join(f"import lt_train.report.{name}\n" for name in modules)
     code += "import sys; print(sorted({'torch', 'matplotlib', 'pandas', 'PIL'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

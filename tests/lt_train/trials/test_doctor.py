@@ -69,7 +69,7 @@ def test_the_step_trains_masks(monkeypatch):
     assert any(float(gradients[name].abs().sum()) > 0 for name in gradients if "mask_predictor" in name)
 
 
-@pytest.mark.parametrize("has", [True, False])
+@pytest.mark.parametrize("has", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_gpus_say_whether_they_have_bf16(monkeypatch, has):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda i: "A GPU")

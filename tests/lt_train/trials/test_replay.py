@@ -65,7 +65,7 @@ def test_module_and_images_are_named(tiny_recipe, tmp_path, monkeypatch):
     assert "images that do so alone: 2 of 2" in said
 
 
-def test_a_second_head_is_replayed_with_the_classes_that_were_drawn(tiny_recipe, tmp_path, monkeypatch):
+def test_a_second_head_is_replayed_with_the_classes_that_were_drawn(softmax_run, tiny_recipe, tmp_path, monkeypatch):
     drawn, original, loss = [], roi_heads.balanced_regions, SecondHead.loss
 
     def noted(labels, targets):
@@ -76,7 +76,7 @@ def test_a_second_head_is_replayed_with_the_classes_that_were_drawn(tiny_recipe,
     second = ("sampler.name=bi-level", "train=calibrated", "second_head.kind=3fc-rand")
     monkeypatch.setattr(SecondHead, "loss", lambda *given: {name: infinite(v) for name, v in loss(*given).items()})
     with pytest.raises(NotFinite):
-        fit(tiny_recipe(*OPTIONS, *second), tmp_path / "run")
+        fit(tiny_recipe(*OPTIONS, *second), tmp_path / "run", init_from=softmax_run.path)
     monkeypatch.setattr(SecondHead, "loss", loss)
     taken = drawn[0]
     assert len(taken) == 2

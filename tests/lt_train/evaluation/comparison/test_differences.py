@@ -12,7 +12,7 @@ from lt_data.errors import DataError
 from lt_train.evaluation import load_ground_truth, summarise
 from lt_train.evaluation.comparison.bootstrap import image_weights, mean_ap, percentile_interval, weighted_class_ap
 from lt_train.evaluation.comparison.compare import comparison_csv, comparison_json, format_comparison
-from lt_train.evaluation.comparison.differences import System, compare
+from lt_train.evaluation.comparison.differences import System, compare_systems
 from lt_train.evaluation.figures.average_precision import evaluate
 from tests.lt_train.evaluation.compared import GROUPS, matched, predictions
 
@@ -71,7 +71,7 @@ def test_counts(comparison):
 
 def test_a_system_against_itself(systems):
     """Were its images not drawn alike for both, the intervals would be wide."""
-    same = compare([systems[0], replace(systems[0], name="again")], groups=GROUPS, resamples=20)
+    same = compare_systems([systems[0], replace(systems[0], name="again")], groups=GROUPS, resamples=20)
     for row in same.rows["bbox"]:
         change = row.changes[0]
         assert (change.value, change.low, change.high) in ((0, 0, 0), (None, None, None))
@@ -79,9 +79,10 @@ def test_a_system_against_itself(systems):
 
 
 def test_seed(systems, comparison):
-    again = compare(systems, groups=GROUPS, resamples=200, seed=3)
+    again = compare_systems(systems, groups=GROUPS, resamples=200, seed=3)
     assert comparison_json(again) == comparison_json(comparison)
-    assert comparison_json(compare(systems, groups=GROUPS, resamples=200, seed=4)) != comparison_json(comparison)
+    other = compare_systems(systems, groups=GROUPS, resamples=200, seed=4)
+    assert comparison_json(other) != comparison_json(comparison)
 
 
 def test_table(systems, comparison):
@@ -133,7 +134,7 @@ def test_three_systems(systems, truth):
     third = System(
         "third", {"bbox": matched(load_ground_truth(truth, masks=False), predictions(truth, {1: 1, 2: 1, 7: 1}))}
     )
-    result = compare([*systems, third], groups=GROUPS, resamples=20)
+    result = compare_systems([*systems, third], groups=GROUPS, resamples=20)
     row = rows_of(result)["AP"]
     assert len(row.values) == 3
     assert [change.value for change in row.changes] == pytest.approx([v - row.values[0] for v in row.values[1:]])
@@ -163,7 +164,7 @@ def test_systems_that_cannot_be_compared(systems, truth):
     }
     for message, given in others.items():
         with pytest.raises(DataError, match=message) as error:
-            compare(given)
+            compare_systems(given)
         assert len(error.value.problems) == 1
 
 
@@ -173,5 +174,5 @@ def test_no_image():
     ground_truth = load_ground_truth(nothing, masks=False)
     found = {"bbox": matched(ground_truth, [])}
     with pytest.raises(DataError, match="hold no image") as error:
-        compare([System("a", found), System("b", found)])
+        compare_systems([System("a", found), System("b", found)])
     assert len(error.value.problems) == 1

@@ -13,7 +13,7 @@ from lt_data.errors import DataError
 from lt_train.evaluation import summarise, write_evaluation, write_results
 from lt_train.evaluation.comparison.bootstrap import class_ap, mean_ap
 from lt_train.evaluation.comparison.compare import comparison_json
-from lt_train.evaluation.comparison.differences import compare
+from lt_train.evaluation.comparison.differences import compare_systems
 from lt_train.evaluation.comparison.systems import distinct_names, load_systems, read_all, read_stored, shared_groups
 from lt_train.evaluation.directory import evaluation_inputs, inputs_to_json, read_inputs
 from lt_train.evaluation.figures.average_precision import evaluate
@@ -52,7 +52,7 @@ def test_finished_evaluations_are_read_back(stored, comparison):
     assert systems[0].metrics["bbox"]["AP"] == pytest.approx(
         mean_ap(class_ap(systems[0].matches["bbox"]).ap, np.array([True] * 4))[0]
     )
-    again = compare(systems, groups=shared_groups(found), resamples=200, seed=3)
+    again = compare_systems(systems, groups=shared_groups(found), resamples=200, seed=3)
     assert comparison_json(again) == comparison_json(comparison)
     assert read_stored(stored / "base/eval").name == "base"
     assert read_stored(stored / "other", name="mine").name == "mine"

@@ -1,4 +1,4 @@
-"""The last layers of a mask branch for one label a region: only that label's mask is computed."""
+"""The last layers of a mask branch for one label a region, only that label's mask is computed; and their loss."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+from lt_train.global_batch import divisor, share
 
 
 def masks_of_labels(predictor: Any, features: Tensor, labels: Tensor) -> Tensor:
@@ -39,3 +42,11 @@ def channels_of_labels(layer: Any, hidden: Tensor, labels: Tensor) -> Tensor:
     weight = layer.weight[:, :, 0, 0].index_select(0, labels)
     logits = torch.einsum("rdhw,rd->rhw", hidden, weight)
     return logits + layer.bias.index_select(0, labels)[:, None, None]
+
+
+def mean_cross_entropy(logits: Tensor, wanted: Tensor) -> Tensor:
+    """Mean binary cross-entropy over the cells of all masks [R, M, M] of the batch, 0 without any."""
+    if share().world == 1 and len(logits):
+        return F.binary_cross_entropy_with_logits(logits, wanted)
+    # without a mask the sum is 0 and keeps the path to every weight
+    return F.binary_cross_entropy_with_logits(logits, wanted, reduction="sum") / divisor(logits.numel(), logits.device)

@@ -12,7 +12,7 @@ from torchvision.models.detection.rpn import RegionProposalNetwork
 
 from lt_data.errors import DataError
 from lt_train.detectors import set_trainable
-from lt_train.detectors.ignore import has_regions, ignore_negatives, lies_in_region
+from lt_train.detectors.regions.ignore import has_regions, ignore_negatives, lies_in_region
 from lt_train.heads import HEADS
 from tests.lt_train.detectors.scenes import batch, scene, small
 
@@ -264,7 +264,7 @@ def same(first, second):
     return all(torch.equal(a[k], b[k]) for k in a) and all(torch.equal(c[k], d[k]) for k in c) and torch.equal(e, f)
 
 
-@pytest.mark.parametrize("keyed", [True, False])
+@pytest.mark.parametrize("keyed", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("head", sorted(HEADS))
 def test_without_a_region_every_bit_is_as_before(head, keyed):
     """Losses, gradients and the state of the random generator."""

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
 
-from lt_train.detectors.sampling import BoxSampler, keyed_priorities
+from lt_train.detectors.regions.sampling import BoxSampler, keyed_priorities
 
 CPU = torch.device("cpu")
 

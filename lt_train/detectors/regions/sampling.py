@@ -149,11 +149,11 @@ def torchvision_priorities(labels: Tensor) -> Tensor:
     return priority
 
 
-def image_seeds(targets: Sequence[Mapping[str, Any]], purpose: str) -> list[int | None]:
-    """The key of each image's draw, of its target's ``draw_seed`` and ``purpose``; ``None`` where it has none."""
-    return [draw_seed(t["draw_seed"], purpose) if "draw_seed" in t else None for t in targets]
+def image_seeds(targets: Sequence[Mapping[str, Any]], purpose: str, *key: int) -> list[int | None]:
+    """The key of each image's draw, of its target's ``draw_seed``, ``purpose`` and key; ``None`` where it has none."""
+    return [draw_seed(t["draw_seed"], purpose, *key) if "draw_seed" in t else None for t in targets]
 
 
-def batch_generator(targets: Sequence[Mapping[str, Any]], purpose: str) -> torch.Generator | None:
-    """The generator of what is drawn once for a batch, keyed by the first target's ``draw_seed`` and ``purpose``."""
-    return keyed_generator(targets[0]["draw_seed"], purpose) if "draw_seed" in targets[0] else None
+def batch_generator(targets: Sequence[Mapping[str, Any]], purpose: str, *key: int) -> torch.Generator | None:
+    """The generator of what is drawn once for a batch, keyed as the draws of its first image are."""
+    return keyed_generator(targets[0]["draw_seed"], purpose, *key) if "draw_seed" in targets[0] else None

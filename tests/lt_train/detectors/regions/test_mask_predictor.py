@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
 
-from lt_train.detectors.mask_predictor import masks_of_labels
+from lt_train.detectors.regions.mask_predictor import masks_of_labels
 
 
 @pytest.mark.parametrize("classes", [1, 80, 1230])

@@ -1,0 +1,139 @@
+"""Cascade R-CNN and Cascade Mask R-CNN: trunk and proposals of Faster R-CNN, RoI heads of several stages."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from torch import nn
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
+
+from lt_data.errors import RecipeError
+from lt_train.calibration import make_calibration
+from lt_train.calibration.base import WithEvidence
+from lt_train.calibration.stages import OfStages
+from lt_train.detectors.cascade.roi_heads import CascadeRoIHeads
+from lt_train.detectors.cascade.stages import STAGES, make_stages
+from lt_train.detectors.detector import LongTailDetector
+from lt_train.detectors.foreign.names import CLASSIFIER, MASK_LOGITS
+from lt_train.detectors.roi_heads import PRE_NMS_TOPK
+from lt_train.detectors.rpn import LongTailRPN
+from lt_train.detectors.transform import LongTailTransform
+from lt_train.heads.shared.base import Head
+
+ROI_HEADS = "roi_heads."
+
+
+def in_stage(name: str, index: int) -> str:
+    """The name in a stage of what a detector of one stage calls ``name``."""
+    return f"{ROI_HEADS}stages.{index}.{name.removeprefix(ROI_HEADS)}"
+
+
+def in_stages(*names: str) -> tuple[str, ...]:
+    """The names in all stages of what a detector of one stage calls so; what lies in no RoI head keeps its name."""
+    found = [in_stage(name, i) if name.startswith(ROI_HEADS) else name for i in range(len(STAGES)) for name in names]
+    return tuple(dict.fromkeys(found))
+
+
+class CascadeDetector(LongTailDetector):
+    """A detector whose RoI heads are a cascade; made by ``build_detector`` or :meth:`from_stock`.
+
+    The weights of stage i are saved under ``roi_heads.stages.{i}``, by torchvision's names; its head's buffers too.
+    """
+
+    class_layers: ClassVar[tuple[str, ...]] = in_stages(CLASSIFIER, MASK_LOGITS)
+
+    @classmethod
+    def from_stock(
+        cls,
+        stock: GeneralizedRCNN,
+        head: Head,
+        *,
+        frozen: tuple[str, ...] = (),
+        pre_nms_topk: int | None = PRE_NMS_TOPK,
+        micro_batch_images: int | None = None,
+        mask_target: str = "exact",
+        stage_scores: str = "logits",
+    ) -> CascadeDetector:
+        """Takes over the modules and settings of a stock model; what is more of them is drawn.
+
+        Args:
+            stock: Faster or Mask R-CNN whose classifier is ``head.num_logits`` wide.
+            head: Loss and scores.
+            frozen: See :class:`~lt_train.detectors.detector.LongTailDetector`.
+            pre_nms_topk: See :class:`~lt_train.detectors.roi_heads.LongTailRoIHeads`.
+            micro_batch_images: As above.
+            mask_target: As above.
+            stage_scores: See :class:`~lt_train.detectors.cascade.roi_heads.CascadeRoIHeads`.
+        """
+        stages = make_stages(
+            stock.roi_heads,
+            head,
+            pre_nms_topk=pre_nms_topk,
+            micro_batch_images=micro_batch_images,
+            mask_target=mask_target,
+        )
+        roi_heads = CascadeRoIHeads(stages, [numbers.weight for numbers in STAGES], stage_scores)
+        return cls._around(stock, roi_heads, frozen)
+
+    @classmethod
+    def _around(cls, stock: Any, roi_heads: CascadeRoIHeads, frozen: tuple[str, ...]) -> Any:
+        transform = LongTailTransform.from_stock(stock.transform)
+        model = cls(stock.backbone, LongTailRPN.from_stock(stock.rpn), roi_heads, transform)
+        model.frozen = frozen
+        return model
+
+    @property
+    def head(self) -> Head:
+        """The head of the first stage; those of the others have the same options."""
+        return self.roi_heads.of_stages[0].head
+
+    def heads(self) -> dict[str, Head]:
+        """See :meth:`LongTailDetector.heads`."""
+        return {in_stage("head", i): stage.head for i, stage in enumerate(self.roi_heads.of_stages)}
+
+    def classifiers(self) -> dict[str, nn.Linear]:
+        """See :meth:`LongTailDetector.classifiers`."""
+        stages = enumerate(self.roi_heads.of_stages)
+        return {in_stage(CLASSIFIER, i): stage.box_predictor.cls_score for i, stage in stages}
+
+    def parts(self, train: str) -> tuple[str, ...]:
+        """See :meth:`LongTailDetector.parts`."""
+        return in_stages(*super().parts(train))
+
+    def compilable(self) -> list[nn.Module]:
+        """See :meth:`LongTailDetector.compilable`."""
+        heads = [part for stage in self.roi_heads.of_stages for part in (stage.box_head, stage.mask_head)]
+        return [self.backbone, self.rpn.head, *(part for part in heads if part is not None)]
+
+    def add_second_head(self, **options: Any) -> None:
+        """Refuses a second head: those of several stages are not built.
+
+        Raises:
+            RecipeError: Always.
+        """
+        raise RecipeError(
+            f"second_head.kind: got {options.get('kind')}, and a cascade has a head in each stage, beside which "
+            "none can stand yet; choose a model.name of faster_rcnn or mask_rcnn, or second_head.kind=none"
+        )
+
+    def add_calibration(self, name: str, **options: Any) -> None:
+        """See :meth:`LongTailDetector.add_calibration`: one for each stage, or one of averages."""
+        parts = [
+            make_calibration(
+                name,
+                head=stage.head,
+                classifier=stage.box_predictor.cls_score,
+                feature_sizes=stage.calibration_sizes,
+                **options,
+            )
+            for stage in self.roi_heads.of_stages
+        ]
+        if isinstance(parts[0], WithEvidence):
+            self.roi_heads.calibration = OfStages([part for part in parts if isinstance(part, WithEvidence)])
+            return
+        if parts[0].features == "logits" and self.roi_heads.stage_scores == "probabilities":
+            raise RecipeError(
+                f"calibration {name}: goes by the averaged logits of the stages, and model.stage_scores=probabilities "
+                "averages none; set model.stage_scores=logits"
+            )
+        self.roi_heads.calibration = parts[0]

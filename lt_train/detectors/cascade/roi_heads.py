@@ -1,0 +1,246 @@
+"""RoI heads of several stages: each classifies boxes, refines them, and passes them on to the next.
+
+Shapes: S stages, N images, R regions over the batch, C foreground classes, L logits, D features of a region.
+Boxes are xyxy pixels of the resized images; labels are 0..C with 0 = background.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from lt_train.calibration.base import Calibration
+from lt_train.calibration.stages import OfStages
+from lt_train.data.target import Target
+from lt_train.detectors.regions.mask_predictor import masks_of_labels
+from lt_train.detectors.regions.sampled import Regions
+from lt_train.detectors.roi_heads import LongTailRoIHeads
+
+Maps = dict[str, Tensor]
+Shapes = list[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class SeenByStages:
+    """What the stages know of proposals before anything is chosen.
+
+    Attributes:
+        proposals: N tensors [R_i, 4], the boxes that the last stage looked at.
+        box_features: [R, D], what it saw there.
+        logits: S tensors [R, L].
+        calibration_features: S tensors [R, D'], or ``None`` where no calibration looks at any.
+    """
+
+    proposals: list[Tensor]
+    box_features: Tensor
+    logits: list[Tensor]
+    calibration_features: list[Tensor | None]
+
+
+class CascadeRoIHeads(nn.Module):
+    """The stages, one after the other: :class:`~lt_train.detectors.roi_heads.LongTailRoIHeads` each.
+
+    In training each stage matches and samples by itself, the ground truth added. It refines the boxes that it sampled,
+    of which the next stage samples. At test the logits of all stages are averaged, and the last one's boxes are taken.
+
+    Args:
+        stages: In order; their weights are saved under ``stages.0``, ``stages.1``, ...
+        loss_weights: What the losses of each stage are multiplied by.
+        stage_scores: What is averaged at test: ``logits`` as in mmdetection and BAGS, or ``probabilities`` as in
+            detectron2.
+
+    Attributes:
+        interleaved: Whether the masks of a stage are trained on the boxes that it has refined.
+        calibration: What makes scores of logits in place of the heads, or ``None``.
+    """
+
+    interleaved: ClassVar[bool] = False
+    calibration: Calibration | None
+
+    def __init__(
+        self, stages: Sequence[LongTailRoIHeads], loss_weights: Sequence[float], stage_scores: str = "logits"
+    ) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(stages)
+        self.loss_weights = tuple(loss_weights)
+        self.stage_scores = stage_scores
+        self.calibration = None
+        self.calibrated = None
+
+    @property
+    def of_stages(self) -> list[LongTailRoIHeads]:
+        """The RoI heads of each stage."""
+        return [cast(LongTailRoIHeads, stage) for stage in self.stages]
+
+    @property
+    def pooled_divisors(self) -> bool:
+        """See :class:`~lt_train.detectors.roi_heads.LongTailRoIHeads`; the same in all stages."""
+        return self.of_stages[0].pooled_divisors
+
+    @pooled_divisors.setter
+    def pooled_divisors(self, pooled: bool) -> None:
+        for stage in self.of_stages:
+            stage.pooled_divisors = pooled
+
+    def maps_for_pools(self, features: Maps, image_shapes: Shapes) -> Maps:
+        """What regions are pooled from: the levels of the pyramid."""
+        return features
+
+    def has_mask(self) -> bool:
+        """Whether the stages predict masks."""
+        return bool(self.of_stages[0].has_mask())
+
+    def forward(
+        self,
+        features: Maps,
+        proposals: list[Tensor],
+        image_shapes: Shapes,
+        targets: list[Target] | None = None,
+        *,
+        trunk_trains: bool = True,
+    ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
+        """As ``LongTailRoIHeads.forward``; the losses of stage i are named ``s{i}.`` and carry its weight."""
+        if not self.training:
+            return self._detect(features, proposals, image_shapes), {}
+        assert targets is not None
+        losses: dict[str, Tensor] = {}
+        boxes = proposals
+        for index, (stage, weight) in enumerate(zip(self.of_stages, self.loss_weights, strict=True)):
+            regions = stage.propose(boxes, targets)
+            box_features = stage.pool(features, regions.boxes, image_shapes)
+            found = stage.box_losses(box_features, regions, targets, trunk_trains=trunk_trains)
+            boxes = _without_truth(stage, regions, box_features, image_shapes, targets)
+            if stage.trains_masks(trunk_trains=trunk_trains):
+                if self.interleaved:
+                    regions = stage.propose(boxes, targets, purpose="mask-roi")
+                found["loss_mask"] = stage.mask_loss(features, regions.foreground(), image_shapes, targets)
+            losses |= {f"s{index}.{name}": value * weight for name, value in found.items()}
+        return [], losses
+
+    def look(self, features: Maps, proposals: list[Tensor], image_shapes: Shapes) -> SeenByStages:
+        """What the stages see of proposals, each of the boxes that the one before has refined."""
+        kind = "none" if self.calibration is None else self.calibration.features
+        logits, kept, boxes, box_features = [], [], proposals, torch.empty(0)
+        for index, stage in enumerate(self.of_stages):
+            if index:
+                boxes = refined(self.of_stages[index - 1], boxes, box_features, image_shapes)
+            pooled = stage.box_roi_pool(features, boxes, image_shapes)
+            box_features = stage.embed(pooled)
+            logits.append(stage.classify(box_features))
+            kept.append(stage.calibration_features(pooled, kind))
+        return SeenByStages(boxes, box_features, logits, kept)
+
+    def scores_of(self, seen: SeenByStages) -> Tensor:
+        """Scores [R, C+1] of the averages over the stages, by the calibration if there is one."""
+        calibration = self.calibration
+        if self.stage_scores == "probabilities":
+            return self._mean_of_scores(seen)
+        if isinstance(calibration, OfStages):
+            return calibration.scores_of_stages(seen.logits, seen.calibration_features)
+        logits = mean_logits(seen.logits)
+        return self.of_stages[0].head.scores(logits) if calibration is None else calibration.scores(logits, None)
+
+    def _mean_of_scores(self, seen: SeenByStages) -> Tensor:
+        """[R, C+1], the average of what each stage would score alone."""
+        if self.calibration is None:
+            rows = zip(self.of_stages, seen.logits, strict=True)
+            return torch.stack([stage.head.scores(logits) for stage, logits in rows]).mean(dim=0)
+        parts = [*self.calibration.parts]
+        parts = parts if len(parts) > 1 else parts * len(self.stages)
+        stages = zip(parts, seen.logits, seen.calibration_features, strict=True)
+        return torch.stack([part.scores(logits, features) for part, logits, features in stages]).mean(dim=0)
+
+    def detections_of(self, scores: Tensor, seen: SeenByStages, image_shapes: Shapes) -> list[dict[str, Tensor]]:
+        """Detections by ``scores`` [R, C+1], with the boxes of the last stage."""
+        return self.of_stages[-1].detections(scores, seen.box_features, seen.proposals, image_shapes)
+
+    def _detect(self, features: Maps, proposals: list[Tensor], image_shapes: Shapes) -> list[dict[str, Tensor]]:
+        seen = self.look(features, proposals, image_shapes)
+        found = self.detections_of(self.scores_of(seen), seen, image_shapes)
+        if self.has_mask():
+            boxes, labels = [d["boxes"] for d in found], torch.cat([d["labels"] for d in found])
+            probabilities = self.mask_probabilities(features, boxes, labels, image_shapes)
+            for detection, masks in zip(found, probabilities.split([len(b) for b in boxes]), strict=True):
+                detection["mask_probs"] = masks
+        return found
+
+    def mask_probabilities(self, features: Maps, boxes: list[Tensor], labels: Tensor, image_shapes: Shapes) -> Tensor:
+        """Masks [R, M, M] of regions for their own labels [R]: the average of the stages', all of the same boxes."""
+        pooled = self.of_stages[0].mask_roi_pool(features, boxes, image_shapes)
+        total: Tensor | None = None
+        for stage, hidden in zip(self.of_stages, self.mask_features(pooled), strict=True):
+            found = masks_of_labels(stage.mask_predictor, hidden, labels).float().sigmoid()
+            total = found if total is None else total + found
+        assert total is not None
+        return total / len(self.stages)
+
+    def mask_features(self, pooled: Tensor) -> list[Tensor]:
+        """What the mask predictor of each stage takes, of pooled feature maps [R, channels, P, P]."""
+        return [stage.mask_head(pooled) for stage in self.of_stages]
+
+    def labelled_features(
+        self,
+        features: Maps,
+        proposals: list[Tensor],
+        image_shapes: Shapes,
+        targets: Sequence[Target],
+        *,
+        kind: str,
+        regions: str,
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Features and labels for each stage, of its own regions; the averaged logits of the first stage's."""
+        if kind == "logits":
+            boxes, labels = self.of_stages[0].boxes_to_fit(proposals, targets, regions)
+            return [(mean_logits(self.look(features, boxes, image_shapes).logits), torch.cat(labels))]
+        if regions == "ground-truth":
+            boxes, labels = self.of_stages[0].boxes_to_fit(proposals, targets, regions)
+            return [stage.features_of(features, boxes, labels, image_shapes, kind) for stage in self.of_stages]
+        found = []
+        for stage in self.of_stages:
+            sampled = stage.propose(proposals, targets)
+            chosen = sampled.foreground() if regions == "proposals" else sampled
+            found.append(stage.features_of(features, chosen.boxes, chosen.labels, image_shapes, kind))
+            box_features = stage.pool(features, sampled.boxes, image_shapes)
+            proposals = _without_truth(stage, sampled, box_features, image_shapes, targets)
+        return found
+
+
+def mean_logits(logits: Sequence[Tensor]) -> Tensor:
+    """The average of S tensors [R, L], in float32: half precision would round the sum."""
+    return torch.stack([part.float() for part in logits]).mean(dim=0)
+
+
+@torch.no_grad()
+def refined(
+    stage: LongTailRoIHeads, boxes: Sequence[Tensor], box_features: Tensor, image_shapes: Shapes
+) -> list[Tensor]:
+    """Boxes moved as a stage says, inside their images; no gradient goes through them.
+
+    Args:
+        stage: The stage.
+        boxes: N tensors [R_i, 4].
+        box_features: [R, D], what the stage saw of them.
+        image_shapes: (height, width) of the N images.
+    """
+    deltas = stage.box_predictor.bbox_pred(box_features).split([len(part) for part in boxes])
+    return [stage.decoded(*row) for row in zip(deltas, boxes, image_shapes, strict=True)]
+
+
+def _without_truth(
+    stage: LongTailRoIHeads,
+    regions: Regions,
+    box_features: Tensor,
+    image_shapes: Shapes,
+    targets: Sequence[Target],
+) -> list[Tensor]:
+    """Refined boxes of regions, without those that were boxes of the ground truth: the next stage adds these itself."""
+    moved = refined(stage, regions.boxes, box_features, image_shapes)
+    found = []
+    for boxes, before, target in zip(moved, regions.boxes, targets, strict=True):
+        truth = target["boxes"].to(before.dtype)
+        found.append(boxes[~(before[:, None] == truth[None]).all(dim=2).any(dim=1)])
+    return found
