@@ -191,7 +191,8 @@ def from_features(recipe: Recipe) -> bool:
     Args:
         recipe: Of the run.
     """
-    if len(recipe.model.short_sides) > 1:
+    # features are of one version of an image and its mirror
+    if len(recipe.model.short_sides) > 1 or recipe.data.augment.is_on:
         return False
     if recipe.calibration.name != "none":
         return getattr(recipe.calibration, "features", "fc") != "conv"

@@ -58,6 +58,10 @@ def test_rows_are_chosen_by_number_table_and_name_with_what_they_start_from():
     assert [problem.split(";")[0] for problem in caught.value.problems] == ["--rows: got '15'", "--rows: got 'nothing'"]
 
 
+def rows_of(*asked):
+    return choose_rows(paper_rows("lvis-v0.5"), asked)
+
+
 def test_what_trains_a_classifier_is_trained_from_features(tmp_path):
     study = paper_study("lvis-v0.5", choose_rows(paper_rows("lvis-v0.5"), ["main", "table-1"]), tmp_path)
     words = {step.name: step.words for step in study.steps}
@@ -66,6 +70,8 @@ def test_what_trains_a_classifier_is_trained_from_features(tmp_path):
         name for name, m in METHODS.items() if m.row and (m.kind == "post-hoc" or m.equal["train"] == "classifier")
     }
     assert from_features == (kinds - {"ncm-conv"}) | {"bags-train-cls"}
+    several = paper_study("lvis-v0.5", rows_of("14"), tmp_path, overrides=["model.min_size=[640,800]"])
+    assert not any("--from-features" in step.words for step in several.steps)
     # as released nothing is frozen there
     of_code = paper_study("lvis-v0.5", choose_rows(paper_rows("lvis-v0.5", "code"), ["bags-train-cls"]), tmp_path)
     assert not any("--from-features" in step.words for step in of_code.steps)
