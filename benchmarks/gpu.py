@@ -1,20 +1,20 @@
 """Everything that has to be known of lt-train on a GPU, in one command that keeps whatever was measured.
 
-    python benchmarks/gpu.py --out DIR                # 8 minutes on one GPU
+    python benchmarks/gpu.py --out DIR                # 7 minutes on one GPU
     python benchmarks/gpu.py --out DIR --only train-step --minutes 6
     python benchmarks/gpu.py --tiny                   # rehearses every part on the CPU, in 90 seconds on two cores
 
 Nothing has to be installed but Python 3.11 or newer, PyTorch, torchvision and what a wheel of this package would ask
-for; wheels that are unpacked on PYTHONPATH do. Every part is a process of its own with a time limit of its own. Of 8
+for; wheels that are unpacked on PYTHONPATH do. Every part is a process of its own with a time limit of its own. Of 7
 minutes, drawing its data included, a part may take:
 
     part         minutes  what it does
-    tests           0.75  the tests marked ``gpu``
-    end-to-end      2.00  ``gpu_parts/end_to_end.py``: quickstart, fit, interrupts, eval, as a user types them
-    train-step      2.75  ``train_step.py --cuda``: steps against torchvision's reference loop
-    profile         0.90  ``gpu_parts/profile.py``: kernels, calls of the host, waits, share of the card's peak
-    pieces          0.60  ``gpu_parts/pieces.py``: parts of a step against their peers
-    features        1.00  ``features.py``: twelve epochs of BAGS from features against the direct way
+    tests           0.65  the tests marked ``gpu``
+    end-to-end      1.75  ``gpu_parts/end_to_end.py``: quickstart, fit, interrupts, eval, as a user types them
+    train-step      2.40  ``train_step.py --cuda``: steps against torchvision's reference loop
+    profile         0.80  ``gpu_parts/profile.py``: kernels, calls of the host, waits, share of the card's peak
+    pieces          0.50  ``gpu_parts/pieces.py``: parts of a step against their peers
+    features        0.90  ``features.py``: twelve epochs of BAGS from features against the direct way
 
 What a part leaves of its time, or of another sum of ``--minutes``, those that follow share in these proportions.
 When a part's time is over it is ended, and the rows that it has are kept; when all of it is over, the rest is named as
@@ -191,12 +191,12 @@ def lines_of_pieces(path: Path, last: str) -> list[Line]:
 
 
 PARTS = {
-    "tests": Part(0.75, tests, lines_of_tests),
-    "end-to-end": Part(2.0, inside("end-to-end"), lines_of_end_to_end),
-    "train-step": Part(2.75, train_step, lines_of_train_step),
-    "profile": Part(0.9, inside("profile"), lines_of_profile),
-    "pieces": Part(0.6, inside("pieces"), lines_of_pieces),
-    "features": Part(1.0, features, lines_of_features),
+    "tests": Part(0.65, tests, lines_of_tests),
+    "end-to-end": Part(1.75, inside("end-to-end"), lines_of_end_to_end),
+    "train-step": Part(2.4, train_step, lines_of_train_step),
+    "profile": Part(0.8, inside("profile"), lines_of_profile),
+    "pieces": Part(0.5, inside("pieces"), lines_of_pieces),
+    "features": Part(0.9, features, lines_of_features),
 }
 
 
@@ -374,7 +374,7 @@ def run_inside(part: str, out: Path, device: str, tiny: bool) -> None:
 
 @click.command()
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=OUT, show_default=True, help="Folder.")
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), default=8.0, show_default=True, help="For all.")
+@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), default=7.0, show_default=True, help="For all.")
 @click.option("--only", type=click.Choice(list(PARTS)), multiple=True, help="Only these parts.")
 @click.option("--tiny", is_flag=True, help="A rehearsal on the CPU.")
 @click.option("--run", type=click.Choice(list(PARTS)), hidden=True)

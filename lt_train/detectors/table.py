@@ -44,6 +44,11 @@ class Family:
     model: str = "lt_train.detectors.detector:LongTailDetector"
     options: tuple[str, ...] = ()
 
+    @property
+    def single_stage(self) -> bool:
+        """Whether one RoI head sees the proposals, and no other what it makes of them."""
+        return "stage_scores" not in self.options
+
     def has(self, names: Iterable[str]) -> bool:
         """Whether weights of these names are of it."""
         names = [*names]
