@@ -87,6 +87,11 @@ class ModelSection(Section):
         return self
 
     @property
+    def single_stage(self) -> bool:
+        """Whether the detector has one RoI head, not a cascade of them."""
+        return named_detector(self.name).family.single_stage
+
+    @property
     def short_sides(self) -> Sequence[int]:
         """Short sides in pixels, one of which is drawn for each image in training."""
         if self.min_size_range is None:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Final
 
 from lt_data.errors import RecipeError
-from lt_train.detectors.table import named_detector
 from lt_train.recipe.load import load_recipe
 from lt_train.recipe.methods import METHODS, POST_HOC
 from lt_train.recipe.sections import Recipe, has_masks
@@ -194,7 +193,7 @@ def from_features(recipe: Recipe) -> bool:
     """
     # features are of one version of an image and its mirror, and of one RoI head
     one_version = len(recipe.model.short_sides) == 1 and not recipe.data.augment.is_on
-    if not one_version or not named_detector(recipe.model.name).family.single_stage:
+    if not one_version or not recipe.model.single_stage:
         return False
     if recipe.calibration.name != "none":
         return getattr(recipe.calibration, "features", "fc") != "conv"
