@@ -147,7 +147,7 @@ def test_what_features_do_not_fit_is_one_line(softmax_run, exact, tiny_recipe, t
             DataError,
             (*options, "data.classes_below=3"),
             softmax_run,
-            "made with images sha256.*; set data.hold_out, data",
+            "made with images .*; set data.hold_out, data",
         ),
         (DataError, (*options, "data.exif=apply"), softmax_run, "made with image reading"),
     )
