@@ -256,5 +256,12 @@ def write_search(report: Path, search: Search, images: SearchImages, tried: Sequ
     table = [[search.option, "AP", *names], *([f"{row[0]:g}", *map(percent, row[1:])] for row in rows)]
     width = max(len(cell) for row in table for cell in row) + 2
     lines = [f"box AP in percent, {images.mark}:", *("".join(cell.rjust(width) for cell in row) for row in table)]
-    lines.append(f"best: {search.option}={search.values[_best(tried)]:g} ({images.mark})")
+    best = _best(tried)
+    lines.append(f"best: {search.option}={search.values[best]:g} ({images.mark})")
+    equal = sum(metrics["bbox"]["AP"] == tried[best]["bbox"]["AP"] for metrics in tried)
+    if equal > 1:
+        lines.append(
+            f"warning: {equal} of {len(tried)} values have the same AP, of which the first is taken: these images do "
+            f"not tell them apart; name other ones with --annotations and --images, or set calibration.{search.option}"
+        )
     return lines

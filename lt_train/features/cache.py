@@ -164,7 +164,8 @@ def cache_together(
 ) -> Cached:
     """The same in one of several processes that have found each other, see :func:`lt_train.processes.run_together`."""
     trained = load_trained(RunDir(run), checkpoint, device=device, processes=processes)
-    job = _job(trained, run, out / part, part=part, pool=None if exact or part == "val" else pool, exact=exact)
+    made_by = run if checkpoint == "last" else RunDir(run).checkpoint(checkpoint)
+    job = _job(trained, run, made_by, out / part, part=part, pool=None if exact or part == "val" else pool, exact=exact)
     say: Tell = tell if processes.is_first else lambda line: None
     with writing_run(job.cache) if processes.is_first else nullcontext(()) as notes:
         for line in notes:
@@ -172,7 +173,7 @@ def cache_together(
         return _compute(job, processes, repair=repair, force=force, tell=say)
 
 
-def _job(trained: Trained, run: Path, cache: Path, *, part: Part, pool: int | None, exact: bool) -> _Job:
+def _job(trained: Trained, run: Path, made_by: Path, cache: Path, *, part: Part, pool: int | None, exact: bool) -> _Job:
     model, recipe = trained.model, trained.recipe
     refuse_other_detectors(model, recipe)
     # nothing is trained: no masks are read, and batch norms use stored statistics
@@ -197,7 +198,7 @@ def _job(trained: Trained, run: Path, cache: Path, *, part: Part, pool: int | No
         images_per_shard=images_per_shard(size),
         features=model.roi_heads.box_head.fc7.out_features,
         made_of=made_of(model, recipe, data, dataset),
-        made_by=str(run),
+        made_by=str(made_by),
     )
     return _Job(model, recipe, data, dataset, manifest, cache, size)
 

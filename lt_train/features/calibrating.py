@@ -91,7 +91,10 @@ def open_known(
         training = open_training(features, recipe, data, model, processes)
         validation = training.validation
     else:
-        training, there = None, (features / "val" / layout.MANIFEST).is_file()
-        kept = data.val is not None and there
-        validation = open_validation(features, recipe, data.val, model, processes) if kept and data.val else None
+        training, validation = None, None
+        if not any((features / part / layout.MANIFEST).is_file() for part in layout.COLUMNS):
+            # says that there is nothing: a path that is wrong must not mean that images are opened
+            layout.read_manifest(features / "val")
+        if data.val is not None and (features / "val" / layout.MANIFEST).is_file():
+            validation = open_validation(features, recipe, data.val, model, processes)
     return Known(features, training, validation, None if data.val is None else data.val.file.sha256)

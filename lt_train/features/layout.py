@@ -70,7 +70,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         images_per_shard: The last shard may have fewer.
         features: D.
         made_of: What the features depend on, by its name; what differs from it in a run is refused.
-        made_by: The run whose weights they are of, for people.
+        made_by: The run or checkpoint whose weights they are of, for people.
         shards: Digests of all shards in their order; ``None`` until all are there.
     """
 

@@ -21,6 +21,11 @@ from lt_train.recipe.sections import Recipe
 # how the names of the weights begin that come after the features
 AFTER = (f"{CLASSIFIER}.", f"{REGRESSOR}.", "roi_heads.head.", "roi_heads.calibration.", "roi_heads.mask_")
 WEIGHTS = "frozen weights"
+# keys that choose what a digest is of, whose difference it does not show
+CHOOSING = {
+    "images": ("data.hold_out", "data.classes_below", "data.keep_empty"),
+    "objects": ("data.hold_out", "data.classes_below"),
+}
 # characters of a digest that a message shows
 SHOWN = 12
 
@@ -133,17 +138,25 @@ def check_same(where: str, manifest: Manifest, now: Mapping[str, str]) -> None:
     """
     problems = [
         f"{where}: made with {name} {_short(manifest.made_of.get(name))}, the run has {_short(value)}; "
-        + (
-            f"start from the run of the features (--init-from {manifest.made_by}), or make features of the run"
-            if name == WEIGHTS
-            else "make features of the run, with lt-train cache"
-        )
+        f"{_fix(name, manifest)}"
         for name, value in now.items()
         if manifest.made_of.get(name) != value
     ]
     # the others follow from the first: other objects from another file
     if problems:
         raise DataError(problems[:1])
+
+
+def _fix(name: str, manifest: Manifest) -> str:
+    """What to do about a difference."""
+    if name == WEIGHTS:
+        return f"start from the run of the features (--init-from {manifest.made_by}), or make features of the run"
+    if name in CHOOSING and manifest.part == "train":
+        return (
+            f"set {', '.join(CHOOSING[name])} as the run of the features has them, or make features of the run, with "
+            "lt-train cache"
+        )
+    return "make features of the run, with lt-train cache"
 
 
 def _short(value: str | None) -> str:

@@ -107,7 +107,14 @@ def open_cache(features: Path, part: Part, processes: Processes) -> Cache:
             more = f" and {len(damaged) - 3} more" if len(damaged) > 3 else ""
             raise DataError(
                 f"{path}: {names}{more} of {manifest.shard_count} shards are damaged or missing; compute them again: "
-                f"lt-train cache RUN --out {features} --for {part} --repair"
+                f"lt-train cache RUN --out {features} --for {part}{_options(manifest)} --repair"
             )
     processes.wait()
     return Cache(path, manifest)
+
+
+def _options(manifest: Manifest) -> str:
+    """Options of ``lt-train cache`` without which it would make features of another kind."""
+    if manifest.dtype == "float32":
+        return " --exact"
+    return "" if manifest.pool is None else f" --pool {manifest.pool}"

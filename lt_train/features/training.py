@@ -304,8 +304,17 @@ def load_features(cache: Cache, device: torch.device) -> Tensor:
 
 
 class _Features(msgspec.Struct):
+    """What ``data.json`` has of the features of a run.
+
+    Attributes:
+        path: What ``lt-train cache --out`` was given.
+        sha256: Of those of the training images.
+        val: Of those of the validation images, if it is evaluated from features.
+    """
+
     path: str
     sha256: str
+    val: str | None = None
 
 
 class _Record(msgspec.Struct):
@@ -316,7 +325,9 @@ def features_to_record(known: KnownTraining | None) -> dict[str, Any]:
     """What ``data.json`` has of the features that a run is trained from."""
     if known is None:
         return {}
-    return {"features": {"path": str(known.cache.path.parent), "sha256": digest_of(known.cache)}}
+    val = None if known.validation is None else digest_of(known.validation.cache)
+    record = _Features(str(known.cache.path.parent), digest_of(known.cache), val)
+    return {"features": msgspec.structs.asdict(record)}
 
 
 def digest_of(cache: Cache) -> str:
@@ -326,6 +337,9 @@ def digest_of(cache: Cache) -> str:
 
 def check_same_features(record: Path, known: KnownTraining | None) -> None:
     """Refuses to go on with other features than a run was begun with.
+
+    A run that was begun before there were features of its validation images goes on without them: its best checkpoint
+    so far is the best by masks, if there are any, and features give boxes alone.
 
     Args:
         record: The ``data.json`` of the run.
@@ -347,8 +361,14 @@ def check_same_features(record: Path, known: KnownTraining | None) -> None:
         raise DataError(
             f"--resume: the run was begun with features; give --from-features {was.path}, or start a new run"
         )
-    if was is not None and known is not None and was.sha256 != digest_of(known.cache):
+    if was is None or known is None:
+        return
+    if was.val is None:
+        known.validation = None
+    val = None if known.validation is None else digest_of(known.validation.cache)
+    if (was.sha256, was.val) != (digest_of(known.cache), val):
+        part = "train" if was.sha256 != digest_of(known.cache) else "val"
         raise DataError(
-            f"--resume: the features are not those that the run was begun with (sha256 differs), which were in "
-            f"{was.path}; give those, or start a new run"
+            f"--resume: the features ({part}) are not those that the run was begun with (sha256 differs), which were "
+            f"in {was.path}; give those, or start a new run"
         )

@@ -126,6 +126,12 @@ def test_features_of_another_kind_are_not_written_over(softmax_run, exact, tmp_p
         as_kept({"images": np.array(7), "s0.features": np.full((1, 2), 1e6, np.float32)}, "float16")
 
 
+def test_whoever_has_other_weights_is_told_which_to_start_from(softmax_run, tmp_path):
+    best = softmax_run.path / "checkpoints" / "best.pt"
+    assert cache_run(softmax_run.path, tmp_path, part="val", checkpoint="best").manifest.made_by == str(best)
+    assert cache_run(softmax_run.path, tmp_path / "last", part="val").manifest.made_by == str(softmax_run.path)
+
+
 def test_features_are_replaced_when_asked(softmax_run, tmp_path):
     """Even where nobody can say what they were."""
     done = cache_run(softmax_run.path, tmp_path)

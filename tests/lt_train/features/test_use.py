@@ -1,6 +1,7 @@
 """Using features: evaluation, calibrations, going on, and what is refused."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -110,6 +111,28 @@ def test_a_run_goes_on_from_the_same_features_alone(softmax_run, exact, tiny_rec
         assert (weights(again)[name] == value).all(), name
 
 
+def test_a_best_checkpoint_is_chosen_by_one_figure_from_start_to_end(
+    softmax_run, exact, tiny_recipe, tmp_path, monkeypatch
+):
+    """Of boxes where the validation images have features, else of masks: both in one run would be compared."""
+    recipe = tiny_recipe("method=crt", "schedule.iterations=4", "schedule.decay=[]", "eval.every=2")
+    features, run = tmp_path / "features", tmp_path / "run"
+    shutil.copytree(exact / "train", features / "train")
+    restore = interrupt_in_step(monkeypatch, 3)
+    with pytest.raises(Interrupted):
+        fit(recipe, run, init_from=softmax_run.path, from_features=features)
+    shutil.copytree(exact / "val", features / "val")
+    with pytest.raises(Interrupted):
+        fit(recipe, tmp_path / "by boxes", init_from=softmax_run.path, from_features=features)
+    restore()
+    again = fit(recipe, run, resume=True, from_features=features)
+    assert "evaluation from" not in again.log.read_text()
+    assert "segm" in json.loads((again.evaluation / "metrics.json").read_text())
+    shutil.rmtree(features / "val")
+    with pytest.raises(DataError, match=r"^--resume: the features \(val\) are not those that the run was begun with"):
+        fit(recipe, tmp_path / "by boxes", resume=True, from_features=features)
+
+
 def test_what_features_do_not_fit_is_one_line(softmax_run, exact, tiny_recipe, tmp_path):
     other = fit(tiny_recipe("seed=3", "data.val=null", "schedule.iterations=1"), tmp_path / "other")
     options = ("method=crt", "data.val=null")
@@ -121,7 +144,12 @@ def test_what_features_do_not_fit_is_one_line(softmax_run, exact, tiny_recipe, t
         (DataError, larger, softmax_run, "made with size of images short side 64, at most 64, the run has"),
         (RecipeError, (*options, "data.augment.hue=0.1"), softmax_run, "data.augment: training would change images"),
         (RecipeError, (*options, "model.min_size=[48,64]"), softmax_run, "kept in one size, set for example"),
-        (DataError, (*options, "data.classes_below=3"), softmax_run, "made with images sha256"),
+        (
+            DataError,
+            (*options, "data.classes_below=3"),
+            softmax_run,
+            "made with images .*; set data.hold_out, data",
+        ),
         (DataError, (*options, "data.exif=apply"), softmax_run, "made with image reading"),
     )
     for kind, overrides, start, says in cases:
@@ -131,6 +159,10 @@ def test_what_features_do_not_fit_is_one_line(softmax_run, exact, tiny_recipe, t
         assert not (tmp_path / "run").exists()
     with pytest.raises(RecipeError, match="calibration.features=conv looks at pooled feature maps"):
         calibrate_run(softmax_run.path, "ncm-conv", tmp_path / "run", from_features=exact)
+    # a method that looks at no training image needs none, but not a folder that is not there
+    with pytest.raises(DataError, match=f"^{tmp_path / 'no' / 'val'}: holds no features"):
+        calibrate_run(softmax_run.path, "norcal", tmp_path / "run", from_features=tmp_path / "no")
+    assert not (tmp_path / "run").exists()
 
 
 def test_flips_that_are_not_kept_and_damage_are_named(softmax_run, tiny_recipe, tmp_path):
@@ -162,5 +194,5 @@ def test_flips_that_are_not_kept_and_damage_are_named(softmax_run, tiny_recipe, 
     content = bytearray(damaged.read_bytes())
     content[-1] ^= 1
     damaged.write_bytes(content)
-    with pytest.raises(DataError, match="shard-00000 of 1 shards are damaged or missing; compute them again"):
+    with pytest.raises(DataError, match="shard-00000 of 1 shards are damaged .* --for train --pool 80 --repair$"):
         fit(recipe, tmp_path / "again", init_from=upright.path, from_features=features)

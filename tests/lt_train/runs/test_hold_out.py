@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from lt_data.errors import DataError, RecipeError
 from lt_train.data.detection_data import load_data
 from lt_train.data.images import read_image
 from lt_train.engine.calibrate import calibrate_run
-from lt_train.engine.calibration_search import Search
+from lt_train.engine.calibration_search import Search, write_search
 from lt_train.engine.fit import fit
 from lt_train.inference.evaluate_run import evaluate_run
 from lt_train.recipe.sections import Files
@@ -197,6 +198,18 @@ def test_statistics_are_of_what_is_trained_on(recipe_on, pool, tmp_path):
 def test_the_title_says_what_was_measured_on():
     metrics = [{"bbox": {"AP": 0.1, "groups": {"a": 0.1}}}]
     assert search_figure("tau", [1.0], metrics, mark="tuned on val").axes[0].get_title().endswith("\ntuned on val")
+
+
+def test_values_that_the_images_do_not_tell_apart_are_said(tmp_path):
+    def lines(*aps):
+        tried = [{"bbox": {"AP": ap, "groups": {"a": ap}}} for ap in aps]
+        images = SimpleNamespace(kind="held-out", mark="on held-out training images")
+        return write_search(tmp_path, Search("tau", (0.0, 0.5, 1.0)), images, tried)[-2:]
+
+    assert lines(0.1, 0.3, 0.2)[-1] == "best: tau=0.5 (on held-out training images)"
+    best, warning = lines(0.1, 0.0, 0.1)
+    assert best.startswith("best: tau=0 ")
+    assert warning.startswith("warning: 2 of 3 values have the same AP, of which the first is taken")
 
 
 @pytest.mark.parametrize(
