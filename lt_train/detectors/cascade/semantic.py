@@ -86,14 +86,22 @@ class SemanticBranch(nn.Module):
 
 
 def level_of_stride(features: Sequence[Tensor], image_shapes: Sequence[tuple[int, int]]) -> int:
-    """Which level has the stride 8; they halve from one to the next, and the padding is less than an image.
+    """Which level has the stride 8: the coarsest that, at this stride, covers the images.
+
+    Images are padded to multiples of 32 pixels, so the next one would cover half of that, which is less than an image
+    as soon as one side of it has more than 16 pixels.
 
     Args:
-        features: The levels, [N, D, h_l, w_l] each.
+        features: The levels from the finest, [N, D, h_l, w_l] each.
         image_shapes: (height, width) of the images inside the padding, in pixels.
     """
-    tallest = max(height for height, _ in image_shapes)
-    return min(range(len(features)), key=lambda i: abs(features[i].shape[-2] * STRIDE - tallest))
+    height, width = (max(sides) for sides in zip(*image_shapes, strict=True))
+    covering = [
+        level
+        for level, found in enumerate(features)
+        if found.shape[-2] * STRIDE >= height and found.shape[-1] * STRIDE >= width
+    ]
+    return covering[-1]
 
 
 def stuff_cells(targets: Sequence[Target], like: Tensor) -> Tensor:

@@ -172,10 +172,14 @@ def test_stuff_maps_are_mirrored_and_resized_with_their_image():
 
 
 @pytest.mark.parametrize(
-    ("heights", "padded", "level"), [((200, 100, 50, 25, 13), 800, 1), ((104, 52, 26, 13, 7), 400, 1), ((16, 8), 64, 1)]
+    ("padded", "image"),
+    [((800, 1344), (800, 1333)), ((416, 1600), (400, 1600)), ((64, 1344), (33, 1333)), ((32, 32), (32, 20))],
 )
-def test_the_level_of_stride_eight(heights, padded, level):
-    assert level_of_stride([torch.empty(1, 1, height, 1) for height in heights], [(padded, 10)]) == level
+def test_the_level_of_stride_eight(padded, image):
+    """Of a narrow strip too, most of whose height is padding."""
+    levels = [torch.empty(1, 1, *(-(-side // stride) for side in padded)) for stride in (4, 8, 16, 32, 64)]
+    assert level_of_stride(levels, [image, (10, 10)]) == 1
+    assert level_of_stride(levels[1:], [image]) == 0
 
 
 def test_sizes_of_the_levels_of_a_padded_image():
