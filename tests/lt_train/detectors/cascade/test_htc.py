@@ -7,7 +7,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 
 from lt_data.errors import DataError
 from lt_train.data.dataset import flip_horizontally
-from lt_train.detectors import build_detector, set_trainable
+from lt_train.detectors import build_detector, initialise_from, set_trainable
 from lt_train.detectors.cascade.mask_flow import FlowMaskHead
 from lt_train.detectors.cascade.semantic import SemanticBranch, level_of_stride, stuff_cells
 from lt_train.detectors.regions.mask_predictor import masks_of_labels
@@ -132,6 +132,18 @@ def test_frozen_semantic_branch_gives_features_and_no_loss():
     model.start_calibration()
     model.fit_calibration(images, targets)
     assert calls == ["features"] * 2
+
+
+def test_weights_with_a_semantic_branch_and_without_are_not_mixed():
+    """The layers behind it have learned with its features, or without."""
+    plain, semantic = small("htc_small"), small("htc_small", semantic="stuff")
+    for model, other, says in (
+        (plain, semantic, "they have a semantic branch, the recipe's model has none; set model.semantic=stuff, or"),
+        (semantic, plain, "they have no semantic branch, the recipe's model has one; set model.semantic=none, or"),
+    ):
+        with pytest.raises(DataError) as error:
+            initialise_from(model, other.state_dict(), where="a.pt")
+        assert [problem.partition(": ")[2].startswith(says) for problem in error.value.problems] == [True]
 
 
 def test_semantic_loss_is_the_mean_over_labelled_cells():
