@@ -9,8 +9,8 @@ in steps and images, not in time: the seconds stand beside the figures.
 
 All models of seed 0 come first. Whenever it ends, by --minutes or Ctrl-C, the same command goes on: finished runs are
 left alone, the one that was stopped continues. Each finished run is recorded at once in
-benchmarks/results/cascades.csv; with --tiny, a rehearsal of two steps on few images, in cascades.csv below --out. At the
-end box and mask AP75 are compared over the seeds that all models have finished, whatever that gives.
+benchmarks/results/cascades.csv; with --tiny, a rehearsal of two steps on few images, in cascades.csv below --out. Then
+box and mask AP75 are compared over the seeds that all models have finished, whatever that gives.
 """
 
 from __future__ import annotations

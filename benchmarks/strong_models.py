@@ -5,16 +5,18 @@
 
 Each row is a model of 1,230 classes (LVIS v0.5's counts, 1,236 logits a stage) on images that are drawn at the size
 named, 13 objects each, with stuff maps where there is a semantic branch. ``all`` and ``classifier`` are steps of
-training: losses, gradients, and SGD with momentum; nothing is loaded meanwhile. ``detect`` is detection, masks of 28 x 28
-included and not pasted. bf16 by autocast with NHWC feature maps; the first stages of the trunk are not trained, batch
-norms use stored statistics. No weights are downloaded: the last batch norm of every block of the trunk is scaled down,
-so that the numbers stay as small as in a trained one. As in ``train_step.py``, 12 proposals around every object replace
-the worst ones in training. The stages see as many positives as there are such boxes, not what a trained one refines.
+training: losses, gradients, and SGD with momentum; nothing is loaded meanwhile. ``detect`` is detection, with masks of
+28 x 28 that are not pasted. bf16 by autocast with NHWC feature maps; the first stages of the trunk are not trained,
+batch norms use stored statistics. No weights are downloaded: the last batch norm of every block of the trunk is scaled
+down, so that the numbers stay as small as in a trained one. As in ``train_step.py``, 12 proposals around every object
+replace the worst ones in training. The stages see as many positives as there are such boxes, not what a trained one
+refines.
 
-``s_per_image`` is the median of the timed turns over the images of a turn, the device at rest at their ends. ``peak_mib``
-is the most memory of tensors, weights included; empty on a CPU. A row that fails (out of memory) leaves a note on
-stderr, the others are measured, and the exit status is 1 then. Writes benchmarks/results/strong_models_cuda.csv after
-every row, replacing it; with --tiny strong_models_cpu.csv below the folder of --out, which is needed then.
+``s_per_image`` is the median of the timed turns over the images of a turn, the device at rest at their ends.
+``peak_mib`` is the most memory of tensors, weights included; empty on a CPU. A row that fails (out of memory) leaves a
+note on stderr, the others are measured, and the exit status is 1 then. Writes
+benchmarks/results/strong_models_cuda.csv after every row, replacing it; with --tiny strong_models_cpu.csv below the
+folder of --out, which is needed then.
 """
 
 from __future__ import annotations
