@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import MultiScaleRoIAlign
 
-from lt_data.errors import DataError
+from lt_data.errors import DataError, RecipeError
 from lt_data.files.stuff_maps import UNLABELLED
 from lt_train.data.target import Target
 from lt_train.global_batch import divisor
@@ -94,6 +94,9 @@ def level_of_stride(features: Sequence[Tensor], image_shapes: Sequence[tuple[int
     Args:
         features: The levels from the finest, [N, D, h_l, w_l] each.
         image_shapes: (height, width) of the images inside the padding, in pixels.
+
+    Raises:
+        RecipeError: All levels are coarser.
     """
     height, width = (max(sides) for sides in zip(*image_shapes, strict=True))
     covering = [
@@ -101,6 +104,11 @@ def level_of_stride(features: Sequence[Tensor], image_shapes: Sequence[tuple[int
         for level, found in enumerate(features)
         if found.shape[-2] * STRIDE >= height and found.shape[-1] * STRIDE >= width
     ]
+    if not covering:
+        raise RecipeError(
+            f"model.semantic: got stuff, and the trunk of model.name has no feature map of stride {STRIDE}, which the "
+            "semantic branch is laid on; choose a ResNet or ResNeXt, lite0 or small, or set model.semantic=none"
+        )
     return covering[-1]
 
 

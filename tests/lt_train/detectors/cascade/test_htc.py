@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 
-from lt_data.errors import DataError
+from lt_data.errors import DataError, RecipeError
 from lt_train.data.dataset import flip_horizontally
 from lt_train.detectors import build_detector, initialise_from, set_trainable
 from lt_train.detectors.cascade.mask_flow import FlowMaskHead
@@ -192,6 +192,8 @@ def test_the_level_of_stride_eight(padded, image):
     levels = [torch.empty(1, 1, *(-(-side // stride) for side in padded)) for stride in (4, 8, 16, 32, 64)]
     assert level_of_stride(levels, [image, (10, 10)]) == 1
     assert level_of_stride(levels[1:], [image]) == 0
+    with pytest.raises(RecipeError, match=r"model\.semantic: got stuff, and the trunk .* has no feature map of stride 8"):
+        level_of_stride(levels[2:], [image])
 
 
 def test_sizes_of_the_levels_of_a_padded_image():
