@@ -162,9 +162,16 @@ def ours(job: Job, overrides: Sequence[str], *, group_of_one: bool = False) -> T
 def propose_like_a_trained_network(model: nn.Module, regions: int) -> None:
     """Puts boxes around the objects in place of the worst proposals, in training; so many regions are drawn."""
     model.roi_heads.fg_bg_sampler.batch_size_per_image = regions  # type: ignore[union-attr, assignment]
+    propose_around_objects(model)
+
+
+def propose_around_objects(model: nn.Module) -> None:
+    """Puts boxes around the objects in place of the worst proposals, in training."""
 
     def around(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
         proposals, losses = output
+        if args[2] is None:
+            return output
         found = []
         for boxes, target in zip(proposals, args[2], strict=True):
             truth = target["boxes"].repeat(PROPOSALS_OF_AN_OBJECT, 1)

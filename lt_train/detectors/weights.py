@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from lt_data.errors import DataError
-from lt_train.detectors.foreign.names import EXAMPLES, TRUNK, some
+from lt_train.detectors.foreign.names import EXAMPLES, SEMANTIC, TRUNK, any_begins, some
 from lt_train.detectors.published import published_weights
 from lt_train.detectors.table import FAMILIES, detector_of_weights, family_of_weights, trunk_of_weights
 from lt_train.detectors.trunks.deformable import OFFSET
@@ -174,6 +174,7 @@ def _check_same_detector(model: Any, state: Mapping[str, Tensor], where: str, *,
     family = family_of_weights(own) if trunk_only else family_of_weights(state)
     theirs = f"{family}_{trunk}"
     if family is None or theirs == ours:
+        _check_semantic(own, state, where, trunk_only=trunk_only)
         return
     what = f"the trunk of {theirs}" if trunk_only else f"a {FAMILIES[family].kind} ({theirs})"
     raise DataError(
@@ -193,6 +194,22 @@ def _check_deformable(own: Mapping[str, Tensor], state: Mapping[str, Tensor], wh
             f"weights {where}: they have deformable convolutions, the recipe's model has plain ones; set "
             "model.dcn=c3-c5, or give weights without"
         )
+
+
+def _check_semantic(own: Mapping[str, Tensor], state: Mapping[str, Tensor], where: str, *, trunk_only: bool) -> None:
+    """Refuses weights with a semantic branch for a model that has none, and the other way round: regions look at it.
+
+    Raises:
+        DataError: One of the two has it.
+    """
+    theirs, ours = any_begins(state, SEMANTIC), any_begins(own, SEMANTIC)
+    if theirs == ours or trunk_only:
+        return
+    there, here, semantic = ("a", "none", "stuff") if theirs else ("no", "one", "none")
+    raise DataError(
+        f"weights {where}: they have {there} semantic branch, the recipe's model has {here}; set "
+        f"model.semantic={semantic}, or give weights {'without' if theirs else 'with one'}"
+    )
 
 
 def _check_shapes(model: Any, own: Mapping[str, Tensor], state: Mapping[str, Tensor], where: str) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import MultiScaleRoIAlign
 
-from lt_data.errors import DataError
+from lt_data.errors import DataError, RecipeError
 from lt_data.files.stuff_maps import UNLABELLED
 from lt_train.data.target import Target
 from lt_train.global_batch import divisor
@@ -86,14 +86,30 @@ class SemanticBranch(nn.Module):
 
 
 def level_of_stride(features: Sequence[Tensor], image_shapes: Sequence[tuple[int, int]]) -> int:
-    """Which level has the stride 8; they halve from one to the next, and the padding is less than an image.
+    """Which level has the stride 8: the coarsest that, at this stride, covers the images.
+
+    Images are padded to multiples of 32 pixels, so the next one would cover half of that, which is less than an image
+    as soon as one side of it has more than 16 pixels.
 
     Args:
-        features: The levels, [N, D, h_l, w_l] each.
+        features: The levels from the finest, [N, D, h_l, w_l] each.
         image_shapes: (height, width) of the images inside the padding, in pixels.
+
+    Raises:
+        RecipeError: All levels are coarser.
     """
-    tallest = max(height for height, _ in image_shapes)
-    return min(range(len(features)), key=lambda i: abs(features[i].shape[-2] * STRIDE - tallest))
+    height, width = (max(sides) for sides in zip(*image_shapes, strict=True))
+    covering = [
+        level
+        for level, found in enumerate(features)
+        if found.shape[-2] * STRIDE >= height and found.shape[-1] * STRIDE >= width
+    ]
+    if not covering:
+        raise RecipeError(
+            f"model.semantic: got stuff, and the trunk of model.name has no feature map of stride {STRIDE}, which the "
+            "semantic branch is laid on; choose a ResNet or ResNeXt, lite0 or small, or set model.semantic=none"
+        )
+    return covering[-1]
 
 
 def stuff_cells(targets: Sequence[Target], like: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from typing import Final
 
 from torch import Tensor
 
-from lt_train.detectors.foreign.names import LAYER, any_begins
+from lt_train.detectors.foreign.names import LAYER, SEMANTIC, any_begins
 from lt_train.detectors.foreign.rows import background_first, check_rows
 
 STAGES: Final = 3
@@ -27,7 +27,6 @@ STAGE, ALONE = "roi_heads.stages.{}.", "roi_heads."
 MASK_HEAD: Final = "mask_head."
 # of a mask head that takes what the one before has found: its convolutions, and the layer between
 FLOW_CONVS, FLOW = "mask_head.convs.", "mask_head.flow.0"
-SEMANTIC: Final = "roi_heads.semantic."
 # levels of the pyramid that the semantic branch takes, and its convolutions
 LEVELS, CONVOLUTIONS = 5, 4
 # heads of theirs whose names get the number of a stage

@@ -19,6 +19,8 @@ MASK_LOGITS = "roi_heads.mask_predictor.mask_fcn_logits"
 LATERAL, OUTPUT = "backbone.fpn.inner_blocks.{}.0", "backbone.fpn.layer_blocks.{}.0"
 RPN_CONV, RPN_LOGITS, RPN_BOXES = "rpn.head.conv.0.0", "rpn.head.cls_logits", "rpn.head.bbox_pred"
 BOX_LAYERS = ("roi_heads.box_head.fc6", "roi_heads.box_head.fc7")
+# of Hybrid Task Cascade, where it has one
+SEMANTIC = "roi_heads.semantic."
 MASK_CONV, MASK_UPSAMPLING = "roi_heads.mask_head.{}.0", "roi_heads.mask_predictor.conv5_mask"
 
 # blocks of the stages of a ResNet-50, and of a ResNet-101 and the ResNeXt-101s

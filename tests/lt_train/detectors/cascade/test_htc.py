@@ -5,9 +5,9 @@ import torch
 from torch import nn
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 
-from lt_data.errors import DataError
+from lt_data.errors import DataError, RecipeError
 from lt_train.data.dataset import flip_horizontally
-from lt_train.detectors import build_detector, set_trainable
+from lt_train.detectors import build_detector, initialise_from, set_trainable
 from lt_train.detectors.cascade.mask_flow import FlowMaskHead
 from lt_train.detectors.cascade.semantic import SemanticBranch, level_of_stride, stuff_cells
 from lt_train.detectors.regions.mask_predictor import masks_of_labels
@@ -134,6 +134,18 @@ def test_frozen_semantic_branch_gives_features_and_no_loss():
     assert calls == ["features"] * 2
 
 
+def test_weights_with_a_semantic_branch_and_without_are_not_mixed():
+    """The layers behind it have learned with its features, or without."""
+    plain, semantic = small("htc_small"), small("htc_small", semantic="stuff")
+    for model, other, says in (
+        (plain, semantic, "they have a semantic branch, the recipe's model has none; set model.semantic=stuff, or"),
+        (semantic, plain, "they have no semantic branch, the recipe's model has one; set model.semantic=none, or"),
+    ):
+        with pytest.raises(DataError) as error:
+            initialise_from(model, other.state_dict(), where="a.pt")
+        assert [problem.partition(": ")[2].startswith(says) for problem in error.value.problems] == [True]
+
+
 def test_semantic_loss_is_the_mean_over_labelled_cells():
     branch = SemanticBranch(4, 2)
     features = [torch.rand(2, 4, side, side, generator=torch.Generator().manual_seed(side)) for side in (16, 8)]
@@ -172,10 +184,16 @@ def test_stuff_maps_are_mirrored_and_resized_with_their_image():
 
 
 @pytest.mark.parametrize(
-    ("heights", "padded", "level"), [((200, 100, 50, 25, 13), 800, 1), ((104, 52, 26, 13, 7), 400, 1), ((16, 8), 64, 1)]
+    ("padded", "image"),
+    [((800, 1344), (800, 1333)), ((416, 1600), (400, 1600)), ((64, 1344), (33, 1333)), ((32, 32), (32, 20))],
 )
-def test_the_level_of_stride_eight(heights, padded, level):
-    assert level_of_stride([torch.empty(1, 1, height, 1) for height in heights], [(padded, 10)]) == level
+def test_the_level_of_stride_eight(padded, image):
+    """Of a narrow strip too, most of whose height is padding."""
+    levels = [torch.empty(1, 1, *(-(-side // stride) for side in padded)) for stride in (4, 8, 16, 32, 64)]
+    assert level_of_stride(levels, [image, (10, 10)]) == 1
+    assert level_of_stride(levels[1:], [image]) == 0
+    with pytest.raises(RecipeError, match=r"model\.semantic: got stuff, and .* no feature map of stride 8"):
+        level_of_stride(levels[2:], [image])
 
 
 def test_sizes_of_the_levels_of_a_padded_image():

@@ -1,0 +1,218 @@
+"""Detectors of one stage and of three on the quickstart's drawn pool: same data, same steps, several seeds.
+
+    python benchmarks/cascades.py [--seeds 3] [--minutes 60] [--tiny]
+
+Trains ``mask_rcnn_small``, ``cascade_mask_rcnn_small`` and ``htc_small`` (without a semantic branch: the pool has no
+stuff maps) with the recipe ``quickstart``, each on the pool of its seed, and measures them on that seed's validation
+pool. A seed of ``lt-train quickstart`` has the same data and, for Mask R-CNN, the same softmax run. The budget is equal
+in steps and images, not in time: the seconds stand beside the figures.
+
+All models of seed 0 come first. Whenever it ends, by --minutes or Ctrl-C, the same command goes on: finished runs are
+left alone, the one that was stopped continues. Each finished run is recorded at once in
+benchmarks/results/cascades.csv; with --tiny, a rehearsal of two steps on few images, in cascades.csv below --out. Then
+box and mask AP75 are compared over the seeds that all models have finished, whatever that gives.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+
+import click
+from common.method_runs import Entry, Runner, TimeIsOver, in_order
+from common.record import machine, record
+
+from lt_data.build.coco_lt import build_coco_lt
+from lt_data.dataset.options import BuildOptions
+from lt_data.synthetic.pool import write_pool
+from lt_data.terminal import say
+from lt_train import quickstart
+from lt_train.recipe.load import load_recipe
+
+RESULTS = Path(__file__).parent / "results" / "cascades.csv"
+SINGLE = "mask_rcnn_small"
+MODELS = (SINGLE, "cascade_mask_rcnn_small", "htc_small")
+KINDS, FIGURES = ("bbox", "segm"), ("AP", "AP50", "AP75")
+COLUMNS = (
+    *("date", "machine", "torch", "model", "seed", "steps", "seconds", "processor_seconds"),
+    *(f"{kind}_{figure}" for kind in KINDS for figure in FIGURES),
+)
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is drawn and trained; the quickstart's unless said.
+
+    Attributes:
+        pool_images: Of the pool that the training data is built from.
+        scale: Of the long tail that is built from it.
+        edges: Of its groups.
+        val_images: Of the pool that is measured on.
+        val_least: Instances of each class there.
+        overrides: ``dotted.key=value`` texts of every run.
+    """
+
+    pool_images: int = quickstart.POOL_IMAGES
+    scale: str = quickstart.SCALE
+    edges: tuple[int, ...] = quickstart.EDGES
+    val_images: int = quickstart.VAL_IMAGES
+    val_least: int = quickstart.VAL_LEAST
+    overrides: tuple[str, ...] = ("trackers=[]",)
+
+
+TINY = Size(
+    pool_images=150,
+    scale="0.015",
+    edges=(3, 8, 25),
+    val_images=24,
+    val_least=1,
+    overrides=("trackers=[]", "schedule.iterations=2", "schedule.decay=[]", "schedule.warmup=0", "log_every=1"),
+)
+
+
+def draw(out: Path, seed: int, size: Size) -> None:
+    """Draws the pools of a seed and builds its training data, unless they are there.
+
+    Args:
+        out: Folder of the seed; ``pool``, ``val`` and ``data`` in it.
+        seed: Of the data.
+        size: How much.
+    """
+    if (out / "data").exists():
+        return
+    # the data is built last and at once: without it the pools may be half there
+    shutil.rmtree(out, ignore_errors=True)
+    say(f"seed {seed}: drawing the pools")
+    write_pool(
+        out / "pool",
+        categories=quickstart.CATEGORIES,
+        images=size.pool_images,
+        exponent=quickstart.POOL_EXPONENT,
+        minimum_instances=quickstart.POOL_LEAST,
+        instances_per_image=(3, 7),
+        seed=seed,
+    )
+    write_pool(
+        out / "val",
+        categories=quickstart.CATEGORIES,
+        images=size.val_images,
+        exponent=0.0,
+        minimum_instances=size.val_least,
+        instances_per_image=(1, 3),
+        seed=seed + quickstart.VAL_SEED_OFFSET,
+    )
+    options = BuildOptions(seed=seed, scale=size.scale, edges=size.edges)
+    build_coco_lt(out / "pool" / "annotations.json", out / "data", options=options)
+
+
+def entry_of(model: str, out: Path, seed: int, size: Size) -> Entry:
+    """The run of a model on the data of a seed."""
+    data = out / f"data-{seed}"
+    places = {
+        "data.train.annotations": data / "data",
+        "data.train.images": data / "pool" / "images",
+        "data.val.annotations": data / "val" / "annotations.json",
+        "data.val.images": data / "val" / "images",
+    }
+    keys = (f"{key}={json.dumps(str(place))}" for key, place in places.items())
+    return Entry(model, "softmax", (f"model.name={model}", *keys, *size.overrides))
+
+
+def figures_of(runner: Runner, model: str, seed: int) -> list[float | None]:
+    """Percent, in the order of the columns; ``None`` for a run that has not ended."""
+    path = runner.path(model, seed) / "eval" / "metrics.json"
+    if not path.exists():
+        return []
+    metrics = json.loads(path.read_text(encoding="utf-8"))
+    found = [metrics[kind][figure] for kind in KINDS for figure in FIGURES]
+    return [None if value is None else round(100 * value, 2) for value in found]
+
+
+def rows_of(runner: Runner, seeds: int, steps: int | None) -> list[list[object]]:
+    """A row for each run that has ended."""
+    rows: list[list[object]] = []
+    for entry, seed in in_order([Entry(model, "softmax") for model in MODELS], seeds):
+        if figures := figures_of(runner, entry.name, seed):
+            environment = runner.content(entry, seed, "environment.json")
+            device = environment["gpu"] or f"{machine()}, {environment['threads']} threads"
+            where = (environment["date"][:10], device, environment["packages"]["torch"])
+            wall, processor = runner.seconds(entry, seed)
+            cells = ["" if value is None else value for value in figures]
+            rows.append([*where, entry.name, seed, steps, round(wall), round(processor), *cells])
+    return rows
+
+
+def run_all(runner: Runner, seeds: int, size: Size, results: Path) -> list[str]:
+    """Runs what has not ended and records each at once; what failed, a line each.
+
+    Raises:
+        TimeIsOver: See :class:`Runner`.
+    """
+    failed, steps, out = [], load_recipe(runner.recipe, size.overrides).schedule.iterations, runner.out
+    for seed in range(seeds):
+        draw(out / f"data-{seed}", seed, size)
+        for model in MODELS:
+            if figures_of(runner, model, seed):
+                continue
+            say(f"{model}, seed {seed}")
+            if reason := runner.run(entry_of(model, out, seed, size), seed):
+                failed.append(f"{model}, seed {seed}: {reason}")
+                continue
+            record(results, COLUMNS, rows_of(runner, seeds, steps))
+    return failed
+
+
+def comparison(runner: Runner, seeds: int) -> str:
+    """Means of box and mask AP75 over the seeds that all models have finished, a line a model."""
+    whole = [seed for seed in range(seeds) if all(figures_of(runner, model, seed) for model in MODELS)]
+    if not whole:
+        return "no seed has all models yet"
+    lines = [f"AP75, mean of {len(whole)} seeds ({', '.join(map(str, whole))}): box, mask, and less {SINGLE}'s"]
+    places = [kind * len(FIGURES) + FIGURES.index("AP75") for kind in range(len(KINDS))]
+    means = {
+        model: [mean(figures_of(runner, model, seed)[place] or 0.0 for seed in whole) for place in places]
+        for model in MODELS
+    }
+    for model, values in means.items():
+        change = [value - single for value, single in zip(values, means[SINGLE], strict=True)]
+        lines.append(f"{model:<24}" + "".join(f"{value:8.2f}" for value in (*values, *change)))
+    return "\n".join(lines)
+
+
+def say_all(lines: Sequence[str]) -> None:
+    """What did not go as wanted, to the error stream."""
+    for line in lines:
+        click.echo(line, err=True)
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/cascades"), show_default=True)
+@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="How many: 0, 1, ...")
+@click.option("--minutes", type=click.FloatRange(0), help="End after so long  [default: when all is done].")
+@click.option("--tiny", is_flag=True, help="A rehearsal: two steps on few images; nothing is recorded.")
+def main(out: Path, seeds: int, minutes: float | None, tiny: bool) -> None:
+    """Draw, train, measure, record."""
+    out = (out / "tiny" if tiny else out).resolve()
+    runner = Runner(out, quickstart.RECIPE, [], minutes)
+    ended, failed = [], []
+    # as Ctrl-C: the run that is under way saves and ends too
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        failed = run_all(runner, seeds, TINY if tiny else Size(), out / RESULTS.name if tiny else RESULTS)
+    except (TimeIsOver, KeyboardInterrupt):
+        ended = ["ended before everything was done; the same command goes on"]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    click.echo(comparison(runner, seeds))
+    say_all([*failed, *ended])
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

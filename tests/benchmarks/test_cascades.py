@@ -1,0 +1,75 @@
+"""``benchmarks/cascades.py``: its rehearsal, and that what is finished is left alone."""
+
+import csv
+
+import pytest
+from click.testing import CliRunner
+
+from lt_train.quickstart import quickstart_recipe
+from tests.benchmarks.test_groceries import in_process
+
+AP75 = ["bbox_AP75", "segm_AP75"]
+
+
+def script(*words):
+    from cascades import main
+
+    done = CliRunner().invoke(main, [str(word) for word in words])
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done
+
+
+@pytest.fixture
+def begun(monkeypatch):
+    """Which runs are begun; they are commands in this process."""
+    from common.method_runs import Runner
+
+    in_process(monkeypatch)
+    names, call = [], Runner._call
+
+    def noted(runner, words, name):
+        names.append(name)
+        return call(runner, words, name)
+
+    monkeypatch.setattr(Runner, "_call", noted)
+    return names
+
+
+@pytest.mark.slow
+def test_the_rehearsal_records_each_model_once_and_goes_on(begun, tmp_path):
+    from cascades import COLUMNS, MODELS, RESULTS
+
+    before = RESULTS.read_bytes() if RESULTS.exists() else None
+    out = tmp_path / "out"
+    done = script("--out", out, "--seeds", 1, "--tiny")
+    assert done.exit_code == 0, done.output
+    assert begun == [f"seed-0/{model}" for model in MODELS]
+    with (out / "tiny/cascades.csv").open(newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert [(row["model"], row["seed"], row["steps"], row["processor_seconds"]) for row in rows] == [
+        (model, "0", "2", "2") for model in MODELS
+    ]
+    assert set(rows[0]) == set(COLUMNS)
+    assert all(0 <= float(row[name]) <= 100 for row in rows for name in AP75)
+    assert done.stdout.splitlines()[-4].startswith("AP75, mean of 1 seeds (0)")
+    # nothing was written where figures are recorded
+    assert (RESULTS.read_bytes() if RESULTS.exists() else None) == before
+    begun.clear()
+    (out / "tiny/seed-0/htc_small/eval/metrics.json").unlink()
+    again = script("--out", out, "--seeds", 1, "--tiny", "--minutes", 0)
+    assert begun == []
+    assert "no seed has all models yet" in again.output
+    assert "the same command goes on" in again.output
+    assert script("--out", out, "--seeds", 1, "--tiny").exit_code == 0
+    assert begun == ["seed-0/htc_small"]
+
+
+def test_a_seed_is_the_quickstarts(tmp_path):
+    """All of the recipe but the model, the places and what is logged."""
+    from cascades import MODELS, Size, entry_of
+
+    from lt_train.recipe.load import load_recipe
+
+    entry = entry_of(MODELS[0], tmp_path, 1, Size())
+    recipe = load_recipe("quickstart", [*entry.overrides, "seed=1"])
+    assert recipe.model_copy(update={"trackers": ("tensorboard",)}) == quickstart_recipe(tmp_path / "data-1", 1)
