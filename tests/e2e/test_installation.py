@@ -92,7 +92,7 @@ def test_a_wheel_holds_everything_and_runs_elsewhere(checkout, tmp_path):
         return done.stdout
 
     assert answer("lt-data", "--version") == f"lt-data, version {lt_data.__version__}\n"
-    assert len(answer("lt-train", "recipes").split()) == 8
+    assert len(answer("lt-train", "recipes").split()) == len([*(ROOT / "lt_train" / "recipes").glob("*.yaml")])
     assert "bags-tune-all" in answer("lt-train", "methods")
     (tmp_path / "b.json").write_text('{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}]}')
     assert "categories" in answer("lt-data", "group-stats", "b.json")
