@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,18 +24,6 @@ MOST_NAMED = 100
 _TITLES = {"bbox": "box AP", "segm": "mask AP"}
 # inches down of a named class
 _LINE = 0.155
-
-
-def read_per_class(path: Path) -> list[dict[str, str]]:
-    """The rows of a ``per_class.csv`` as text.
-
-    Raises:
-        DataError: It cannot be read.
-    """
-    try:
-        return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); evaluate again with lt-train eval") from None
 
 
 def most_trained_first(rows: Rows) -> list[int]:

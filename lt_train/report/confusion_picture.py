@@ -5,8 +5,6 @@ Shapes: K classes, S = K + 1 with the background. Rows are true, columns predict
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from lt_data.errors import DataError
 from lt_data.pictures.figures import category_label, new_figure, save_figure
 from lt_train.evaluation.figures.confusion import BACKGROUND
 from lt_train.evaluation.figures.overlaps import FOUND_IOU
@@ -32,18 +29,6 @@ _COLOURS = "Blues"
 # inches: of a class with a name, and of the sides of a small matrix and of one without names
 _CELL, _SMALLEST, _LARGEST = 0.15, 4.5, 9.0
 _DARK = 0.33
-
-
-def read_confusion(path: Path) -> list[dict[str, str]]:
-    """The rows of a ``confusion.csv`` or ``confusion_groups.csv`` as text.
-
-    Raises:
-        DataError: It cannot be read.
-    """
-    try:
-        return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); evaluate again with lt-train eval") from None
 
 
 def plot_confusion(path: Path, cells: Rows, per_class: Rows) -> None:

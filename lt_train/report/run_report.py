@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from lt_data.errors import DataError
 from lt_train.evaluation.directory import (
     CLASS_PICTURES,
     CONFUSION,
@@ -15,8 +18,8 @@ from lt_train.evaluation.directory import (
     METRICS,
     PER_CLASS,
 )
-from lt_train.report.class_dots import plot_class_ap, read_per_class
-from lt_train.report.confusion_picture import plot_confusion, plot_group_confusion, read_confusion
+from lt_train.report.class_dots import plot_class_ap
+from lt_train.report.confusion_picture import plot_confusion, plot_group_confusion
 from lt_train.report.curves import plot_loss_curves
 from lt_train.report.group_bars import plot_group_ap
 
@@ -56,11 +59,23 @@ def draw_evaluation(directory: Path, name: str) -> None:
         DataError: A table cannot be read.
         OutputError: A picture cannot be written.
     """
-    rows = read_per_class(directory / PER_CLASS)
+    rows = _rows_of(directory / PER_CLASS)
     for kind, picture in CLASS_PICTURES.items():
         if any(row.get(f"{kind}_AP") for row in rows):
             plot_class_ap(directory / picture, {name: rows}, kind)
     if (directory / CONFUSION).is_file():
-        plot_confusion(directory / CONFUSION_PICTURE, read_confusion(directory / CONFUSION), rows)
+        plot_confusion(directory / CONFUSION_PICTURE, _rows_of(directory / CONFUSION), rows)
         if any(row["group"] for row in rows):
-            plot_group_confusion(directory / CONFUSION_GROUPS_PICTURE, read_confusion(directory / CONFUSION_GROUPS))
+            plot_group_confusion(directory / CONFUSION_GROUPS_PICTURE, _rows_of(directory / CONFUSION_GROUPS))
+
+
+def _rows_of(path: Path) -> list[dict[str, str]]:
+    """The rows of a table of an evaluation as text.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    try:
+        return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); evaluate again with lt-train eval") from None
