@@ -16,16 +16,17 @@ box and mask AP75 are compared over the seeds that all models have finished, wha
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import mean
 
 import click
-from common.method_runs import Entry, Runner, TimeIsOver, in_order
 from common.record import machine, record
 
 from lt_data.build.coco_lt import build_coco_lt
@@ -34,8 +35,10 @@ from lt_data.synthetic.pool import write_pool
 from lt_data.terminal import say
 from lt_train import quickstart
 from lt_train.recipe.load import load_recipe
+from lt_train.studies.steps import Call, Outcome, Step, read_record, run_command, run_plan
 
-RESULTS = Path(__file__).parent / "results" / "cascades.csv"
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "cascades.csv"
 SINGLE = "mask_rcnn_small"
 MODELS = (SINGLE, "cascade_mask_rcnn_small", "htc_small")
 KINDS, FIGURES = ("bbox", "segm"), ("AP", "AP50", "AP75")
@@ -111,9 +114,9 @@ def draw(out: Path, seed: int, size: Size) -> None:
     build_coco_lt(out / "pool" / "annotations.json", out / "data", options=options)
 
 
-def entry_of(model: str, out: Path, seed: int, size: Size) -> Entry:
+def step_of(model: str, out: Path, seed: int, size: Size) -> Step:
     """The run of a model on the data of a seed."""
-    data = out / f"data-{seed}"
+    data, run = out / f"data-{seed}", out / f"seed-{seed}" / model
     places = {
         "data.train.annotations": data / "data",
         "data.train.images": data / "pool" / "images",
@@ -121,62 +124,67 @@ def entry_of(model: str, out: Path, seed: int, size: Size) -> Entry:
         "data.val.images": data / "val" / "images",
     }
     keys = (f"{key}={json.dumps(str(place))}" for key, place in places.items())
-    return Entry(model, "softmax", (f"model.name={model}", *keys, *size.overrides))
+    words = ("lt-train", "fit", quickstart.RECIPE, f"model.name={model}", f"seed={seed}", *keys, *size.overrides)
+    resume = ("--out", str(run), "--resume", "auto")
+    return Step(f"seed-{seed}/{model}", (*words, *resume), product=run / "eval" / "metrics.json")
 
 
-def figures_of(runner: Runner, model: str, seed: int) -> list[float | None]:
-    """Percent, in the order of the columns; ``None`` for a run that has not ended."""
-    path = runner.path(model, seed) / "eval" / "metrics.json"
-    if not path.exists():
+def figures_of(step: Step) -> list[float | None]:
+    """Percent, in the order of the columns; none for a run that has not ended."""
+    if not step.product.exists():
         return []
-    metrics = json.loads(path.read_text(encoding="utf-8"))
+    metrics = json.loads(step.product.read_text(encoding="utf-8"))
     found = [metrics[kind][figure] for kind in KINDS for figure in FIGURES]
     return [None if value is None else round(100 * value, 2) for value in found]
 
 
-def rows_of(runner: Runner, seeds: int, steps: int | None) -> list[list[object]]:
+def rows_of(steps: Sequence[Step], out: Path, taken: int | None) -> list[list[object]]:
     """A row for each run that has ended."""
     rows: list[list[object]] = []
-    for entry, seed in in_order([Entry(model, "softmax") for model in MODELS], seeds):
-        if figures := figures_of(runner, entry.name, seed):
-            environment = runner.content(entry, seed, "environment.json")
+    known = read_record(out)
+    for step in steps:
+        if figures := figures_of(step):
+            environment = json.loads((step.product.parents[1] / "environment.json").read_text(encoding="utf-8"))
             device = environment["gpu"] or f"{machine()}, {environment['threads']} threads"
             where = (environment["date"][:10], device, environment["packages"]["torch"])
-            wall, processor = runner.seconds(entry, seed)
+            seed, model = step.name.removeprefix("seed-").split("/")
+            seconds = (round(known[step.name].seconds), round(known[step.name].processor_seconds))
             cells = ["" if value is None else value for value in figures]
-            rows.append([*where, entry.name, seed, steps, round(wall), round(processor), *cells])
+            rows.append([*where, model, int(seed), taken, *seconds, *cells])
     return rows
 
 
-def run_all(runner: Runner, seeds: int, size: Size, results: Path) -> list[str]:
-    """Runs what has not ended and records each at once; what failed, a line each.
-
-    Raises:
-        TimeIsOver: See :class:`Runner`.
-    """
-    failed, steps, out = [], load_recipe(runner.recipe, size.overrides).schedule.iterations, runner.out
+def run_all(out: Path, seeds: int, size: Size, minutes: float | None, results: Path) -> Outcome:
+    """Runs what has not ended and records each at once."""
     for seed in range(seeds):
         draw(out / f"data-{seed}", seed, size)
-        for model in MODELS:
-            if figures_of(runner, model, seed):
-                continue
-            say(f"{model}, seed {seed}")
-            if reason := runner.run(entry_of(model, out, seed, size), seed):
-                failed.append(f"{model}, seed {seed}: {reason}")
-                continue
-            record(results, COLUMNS, rows_of(runner, seeds, steps))
-    return failed
+    steps = steps_of(out, seeds, size)
+    taken = load_recipe(quickstart.RECIPE, size.overrides).schedule.iterations
+    return run_plan(
+        steps,
+        out,
+        minutes=minutes,
+        call=own_commands(),
+        tell=say,
+        after=lambda _: record(results, COLUMNS, rows_of(steps, out, taken)),
+    )
 
 
-def comparison(runner: Runner, seeds: int) -> str:
+def steps_of(out: Path, seeds: int, size: Size) -> list[Step]:
+    """All models of seed 0, then those of the next."""
+    return [step_of(model, out, seed, size) for seed in range(seeds) for model in MODELS]
+
+
+def comparison(out: Path, seeds: int, size: Size) -> str:
     """Means of box and mask AP75 over the seeds that all models have finished, a line a model."""
-    whole = [seed for seed in range(seeds) if all(figures_of(runner, model, seed) for model in MODELS)]
+    found = {step.name: figures_of(step) for step in steps_of(out, seeds, size)}
+    whole = [seed for seed in range(seeds) if all(found[f"seed-{seed}/{model}"] for model in MODELS)]
     if not whole:
         return "no seed has all models yet"
     lines = [f"AP75, mean of {len(whole)} seeds ({', '.join(map(str, whole))}): box, mask, and less {SINGLE}'s"]
     places = [kind * len(FIGURES) + FIGURES.index("AP75") for kind in range(len(KINDS))]
     means = {
-        model: [mean(figures_of(runner, model, seed)[place] or 0.0 for seed in whole) for place in places]
+        model: [mean(found[f"seed-{seed}/{model}"][place] or 0.0 for seed in whole) for place in places]
         for model in MODELS
     }
     for model, values in means.items():
@@ -185,10 +193,11 @@ def comparison(runner: Runner, seeds: int) -> str:
     return "\n".join(lines)
 
 
-def say_all(lines: Sequence[str]) -> None:
-    """What did not go as wanted, to the error stream."""
-    for line in lines:
-        click.echo(line, err=True)
+def own_commands() -> Call:
+    """Runs the commands of this checkout, installed or not."""
+    folders = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    commands = {"lt-train": (sys.executable, "-m", "cli.train")}
+    return partial(run_command, commands=commands, environment={**os.environ, "PYTHONPATH": folders})
 
 
 @click.command()
@@ -198,20 +207,21 @@ def say_all(lines: Sequence[str]) -> None:
 @click.option("--tiny", is_flag=True, help="A rehearsal: two steps on few images; nothing is recorded.")
 def main(out: Path, seeds: int, minutes: float | None, tiny: bool) -> None:
     """Draw, train, measure, record."""
-    out = (out / "tiny" if tiny else out).resolve()
-    runner = Runner(out, quickstart.RECIPE, [], minutes)
-    ended, failed = [], []
+    out, size = (out / "tiny" if tiny else out).resolve(), TINY if tiny else Size()
     # as Ctrl-C: the run that is under way saves and ends too
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        failed = run_all(runner, seeds, TINY if tiny else Size(), out / RESULTS.name if tiny else RESULTS)
-    except (TimeIsOver, KeyboardInterrupt):
-        ended = ["ended before everything was done; the same command goes on"]
+        done = run_all(out, seeds, size, minutes, out / RESULTS.name if tiny else RESULTS)
+    except KeyboardInterrupt:
+        done = Outcome({}, stopped=True)
     finally:
         signal.signal(signal.SIGTERM, before)
-    click.echo(comparison(runner, seeds))
-    say_all([*failed, *ended])
-    sys.exit(1 if failed else 0)
+    click.echo(comparison(out, seeds, size))
+    for name, reason in done.failed.items():
+        click.echo(f"{name}: {reason}", err=True)
+    if done.stopped:
+        click.echo("ended before everything was done; the same command goes on", err=True)
+    sys.exit(1 if done.failed else 0)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """``benchmarks/cascades.py``: its rehearsal, and that what is finished is left alone."""
 
 import csv
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from lt_train.quickstart import quickstart_recipe
-from tests.benchmarks.test_groceries import in_process
 
 AP75 = ["bbox_AP75", "segm_AP75"]
 
@@ -22,16 +22,18 @@ def script(*words):
 @pytest.fixture
 def begun(monkeypatch):
     """Which runs are begun; they are commands in this process."""
-    from common.method_runs import Runner
+    import cascades
+    from lt_cli.train import main
 
-    in_process(monkeypatch)
-    names, call = [], Runner._call
+    names = []
 
-    def noted(runner, words, name):
-        names.append(name)
-        return call(runner, words, name)
+    def call(words, log, left):
+        names.append("/".join(Path(words[words.index("--out") + 1]).parts[-2:]))
+        done = CliRunner().invoke(main, [*words[1:]])
+        log.write_text(done.output)
+        return done.exit_code
 
-    monkeypatch.setattr(Runner, "_call", noted)
+    monkeypatch.setattr(cascades, "own_commands", lambda: call)
     return names
 
 
@@ -66,10 +68,10 @@ def test_the_rehearsal_records_each_model_once_and_goes_on(begun, tmp_path):
 
 def test_a_seed_is_the_quickstarts(tmp_path):
     """All of the recipe but the model, the places and what is logged."""
-    from cascades import MODELS, Size, entry_of
+    from cascades import MODELS, Size, step_of
 
     from lt_train.recipe.load import load_recipe
 
-    entry = entry_of(MODELS[0], tmp_path, 1, Size())
-    recipe = load_recipe("quickstart", [*entry.overrides, "seed=1"])
+    words = step_of(MODELS[0], tmp_path, 1, Size()).words
+    recipe = load_recipe(words[2], words[3 : words.index("--out")])
     assert recipe.model_copy(update={"trackers": ("tensorboard",)}) == quickstart_recipe(tmp_path / "data-1", 1)

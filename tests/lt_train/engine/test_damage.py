@@ -383,7 +383,7 @@ def small_files():
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.parametrize(("room", "name"), [(0, "recipe.yaml"), (1500, "data.json"), (20_000, "checkpoints/last.pt")])
+@pytest.mark.parametrize(("room", "name"), [(0, "recipe.yaml"), (2300, "data.json"), (20_000, "checkpoints/last.pt")])
 def test_a_disk_that_is_full_is_a_line_that_names_the_file(tiny_recipe, tmp_path, small_files, room, name):
     small_files(room)
     with pytest.raises(OutputError) as error:
