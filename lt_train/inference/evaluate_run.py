@@ -13,6 +13,7 @@ from lt_train.data.detection_data import DetectionData
 from lt_train.detectors import LongTailDetector
 from lt_train.detectors.second_head import Scores
 from lt_train.evaluation import Detections, evaluation_groups, write_evaluation
+from lt_train.evaluation.chosen_on import chosen_on_notes
 from lt_train.evaluation.directory import check_evaluation_dir
 from lt_train.evaluation.measure import Choices, Measured, measure
 from lt_train.inference.detect import ImageList, detect, load_trained
@@ -22,7 +23,6 @@ from lt_train.recipe.paths import VAL_PATHS, check_paths
 from lt_train.recipe.sections import Files, Recipe, has_masks
 from lt_train.runs.data import ValidationData, load_validation
 from lt_train.runs.directory import RunDir
-from lt_train.runs.metadata import chosen_on_notes
 
 
 class Predictor(Protocol):
@@ -117,7 +117,10 @@ def evaluate_run(
         if found is None:
             return None
         warnings = _warnings(trained.model, data, recipe)
-        odd = (*_trained_on_notes(data, trained.train_sha256), *chosen_on_notes(run.data, data.file))
+        odd = (
+            *_trained_on_notes(data, trained.train_sha256),
+            *chosen_on_notes(run.data, data.file.path, data.file.sha256),
+        )
         return _Predicted(found, data, recipe, trained.counts, chosen, where, warnings, odd)
 
     predicted = run_together(work) if processes is None else work(processes)

@@ -232,37 +232,6 @@ def trained_groups_source(record: Path) -> str:
     return _read_record(record).groups_source or str(record)
 
 
-class _Search(msgspec.Struct):
-    option: str
-    measured_on: str
-    sha256: str
-
-
-class _Searched(msgspec.Struct):
-    search: _Search | None = None
-
-
-def chosen_on_notes(record: Path, file: AnnotationFile) -> tuple[str, ...]:
-    """A line if an option of the run's calibration was chosen on what is measured, or on images that it had seen.
-
-    Args:
-        record: The ``data.json`` of the run.
-        file: What is measured.
-    """
-    try:
-        search = msgspec.json.decode(record.read_bytes(), type=_Searched).search
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
-        return ()
-    if search is None:
-        return ()
-    if search.measured_on in ("val", "file") and search.sha256 == file.sha256:
-        what = "tuned on val" if search.measured_on == "val" else "tuned on it"
-        return (f"{file.path.name}: {what}: calibration.{search.option} has its best value on it, so AP is optimistic",)
-    if search.measured_on == "seen":
-        return (f"seen: calibration.{search.option} was chosen on images that the run was trained on",)
-    return ()
-
-
 def check_resumed(
     record: Path, was: Mapping[str, Any], file: AnnotationFile, groups: Sequence[Group], factors: ChosenFactors | None
 ) -> None:

@@ -6,12 +6,13 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from lt_data.errors import RecipeError
 from lt_data.text_tables import table, wrapped
+from lt_train.evaluation.chosen_on import chosen_on_notes
 from lt_train.evaluation.comparison.differences import FEWEST_IMAGES, LEVEL, Change, Comparison, Row, compare_systems
 from lt_train.evaluation.comparison.published import Paper, format_published
 from lt_train.evaluation.comparison.systems import Stored, load_systems, read_all, shared_groups
@@ -21,6 +22,8 @@ from lt_train.evaluation.predictions.columns import IOU_TYPES
 Style = Literal["table", "csv", "json"]
 
 COMPARISON_SCHEMA: Final = 1
+# of a run, in its directory
+RUN_RECORD: Final = "data.json"
 _COLUMNS: Final = (
     *("iou_type", "kind", "name", "category_id", "group", "classes", "images", "instances"),
     *("baseline", "system", "baseline_value", "value", "change", "low", "high", "within_noise"),
@@ -49,7 +52,14 @@ def compare(
 
 def _compared(stored: Sequence[Stored], annotations: Path | str | None, resamples: int, seed: int) -> Comparison:
     systems = load_systems(stored, annotations=annotations)
-    return compare_systems(systems, groups=shared_groups(stored), resamples=resamples, seed=seed)
+    found = compare_systems(systems, groups=shared_groups(stored), resamples=resamples, seed=seed)
+    told = {one.name: _chosen_on(one) for one in stored}
+    return replace(found, notes={name: notes for name, notes in told.items() if notes})
+
+
+def _chosen_on(one: Stored) -> tuple[str, ...]:
+    """What options of a run were chosen on; its evaluations lie in its directory."""
+    return chosen_on_notes(one.directory.parent / RUN_RECORD, Path(one.inputs.annotations), one.inputs.sha256)
 
 
 def compare_evaluations(
@@ -108,7 +118,8 @@ def format_comparison(comparison: Comparison, *, top: int = 10) -> str:
         classes = [row for row in rows if row.kind == "class"]
         for i, name in enumerate(comparison.names[1:]):
             blocks += _extremes(f"{iou_type}, {name} against {comparison.names[0]}", classes, i, top)
-    return "\n\n".join([*blocks, _legend(comparison)]) + "\n"
+    notes = [wrapped(f"{name}: {line}") for name, lines in comparison.notes.items() for line in lines]
+    return "\n\n".join([*blocks, _legend(comparison), *notes]) + "\n"
 
 
 def comparison_json(comparison: Comparison) -> str:
@@ -120,6 +131,7 @@ def comparison_json(comparison: Comparison) -> str:
         "max_detections": comparison.max_detections,
         "images": comparison.images,
         "bootstrap": {"resamples": comparison.resamples, "seed": comparison.seed, "level": LEVEL},
+        "notes": {name: list(lines) for name, lines in comparison.notes.items()},
         "rows": {iou_type: [asdict(row) for row in rows] for iou_type, rows in comparison.rows.items()},
     }
     return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

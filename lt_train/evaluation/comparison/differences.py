@@ -7,7 +7,7 @@ Intervals cover which images were collected; two trainings that differ only in t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -104,6 +104,7 @@ class Comparison:
         resamples: Bootstrap resamples.
         seed: Their seed.
         rows: Rows by IoU type: overall, groups, classes.
+        notes: Lines about what a system's options were chosen on, by its name.
     """
 
     names: tuple[str, ...]
@@ -113,6 +114,7 @@ class Comparison:
     resamples: int
     seed: int
     rows: Mapping[IouType, tuple[Row, ...]]
+    notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from lt_train.data.images import read_image
 from lt_train.engine.calibrate import calibrate_run
 from lt_train.engine.calibration_search import Search, write_search
 from lt_train.engine.fit import fit
+from lt_train.evaluation.comparison.compare import compare_evaluations
 from lt_train.inference.evaluate_run import evaluate_run
 from lt_train.recipe.sections import Files
 from lt_train.report.search_curve import search_figure
@@ -158,6 +159,9 @@ def test_a_search_measures_on_what_was_held_out(recipe_on, pool, tuned, tmp_path
     assert len(looked_at) == 24
     assert "box AP in percent, tuned on val:" in on_val.log.read_text()
     assert any("tuned on val: calibration.tau" in line for line in evaluate_run(on_val.path)[0].warnings)
+    evaluate_run(run.path, files=files, out=tmp_path / "before")
+    beside = compare_evaluations([tmp_path / "before", on_val.path], resamples=1)
+    assert f"{on_val.path.name}: annotations.json: tuned on val: calibration.tau" in " ".join(beside.split())
 
 
 def test_what_any_stage_was_trained_on_is_not_new(recipe_on, tuned, tmp_path):
