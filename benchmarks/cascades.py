@@ -16,17 +16,16 @@ box and mask AP75 are compared over the seeds that all models have finished, wha
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from statistics import mean
 
 import click
+from common.commands import own_commands
 from common.record import machine, record
 
 from lt_data.build.coco_lt import build_coco_lt
@@ -35,7 +34,7 @@ from lt_data.synthetic.pool import write_pool
 from lt_data.terminal import say
 from lt_train import quickstart
 from lt_train.recipe.load import load_recipe
-from lt_train.studies.steps import Call, Outcome, Step, read_record, run_command, run_plan
+from lt_train.studies.steps import Outcome, Step, read_record, run_plan
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "cascades.csv"
@@ -191,13 +190,6 @@ def comparison(out: Path, seeds: int, size: Size) -> str:
         change = [value - single for value, single in zip(values, means[SINGLE], strict=True)]
         lines.append(f"{model:<24}" + "".join(f"{value:8.2f}" for value in (*values, *change)))
     return "\n".join(lines)
-
-
-def own_commands() -> Call:
-    """Runs the commands of this checkout, installed or not."""
-    folders = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    commands = {"lt-train": (sys.executable, "-m", "cli.train")}
-    return partial(run_command, commands=commands, environment={**os.environ, "PYTHONPATH": folders})
 
 
 @click.command()

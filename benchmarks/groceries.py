@@ -13,14 +13,13 @@ and docs/images.
 from __future__ import annotations
 
 import csv
-import os
 import shutil
 import signal
 import sys
-from functools import partial
 from pathlib import Path
 
 import click
+from common.commands import own_commands
 from common.group_table import best_runs, plot_groups
 
 from lt_data import LtError
@@ -30,7 +29,6 @@ from lt_train.report.sample_predictions import plot_sample_predictions
 from lt_train.studies.entries import chosen
 from lt_train.studies.groceries import RECIPE, GroceriesLT, entries, prepare
 from lt_train.studies.reproduce import groceries_study
-from lt_train.studies.steps import Call, run_command
 from lt_train.studies.study import FIGURES, Finished, Study, run_study
 from lt_train.studies.table import Row
 
@@ -47,13 +45,6 @@ def read_figures(out: Path) -> list[Row]:
         return []
     with path.open(encoding="utf-8", newline="") as handle:
         return list(csv.DictReader(handle))
-
-
-def own_commands() -> Call:
-    """Runs the commands of this checkout, installed or not."""
-    folders = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    commands = {"lt-train": (sys.executable, "-m", "cli.train")}
-    return partial(run_command, commands=commands, environment={**os.environ, "PYTHONPATH": folders})
 
 
 def draw(study: Study, data: GroceriesLT) -> None:
