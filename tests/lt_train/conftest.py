@@ -36,7 +36,7 @@ def tiny_pool(tmp_path_factory):
     """A procedural pool of 12 images and 20 categories."""
     from lt_data.synthetic.pool import write_pool
 
-    out = tmp_path_factory.mktemp("tiny") / "pool"
+    out = tmp_path_factory.mktemp("shared-tiny") / "pool"
     write_pool(out, images=12, categories=20, size=64, instances_per_image=(2, 4), minimum_instances=1)
     return out
 
