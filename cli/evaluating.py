@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import click
 
 from lt_data.terminal import Bar
 
-from .options import fraction, show_text, tell
+from .options import fraction, leave, show_text, tell
 
 if TYPE_CHECKING:
     from lt_train.evaluation.measure import Choices, Measured
@@ -48,6 +49,29 @@ def evaluate_results(
             progress=progress,
         )
     show_measured(measured, out)
+
+
+def evaluate_several(runs: Sequence[Path], features: Path, **how: Any) -> None:
+    """Measures several runs together, and shows each as soon as it is measured.
+
+    Args:
+        runs: Run directories.
+        features: Of the run that they start from.
+        **how: Of :func:`lt_train.features.systems.evaluate_systems`.
+    """
+    from lt_train.features.systems import evaluate_systems
+
+    def each(run: Path, measured: Measured, out: Path) -> None:
+        click.echo(f"{run}:")
+        show_measured(measured, out)
+
+    done = evaluate_systems(runs, features, each=each, **how)
+    if done is None:
+        return
+    for run in done.left_out:
+        tell("note", f"{run}: is measured already; left out")
+    if done.problems:
+        leave(*done.problems)
 
 
 def show_measured(measured: Measured, out: Path | None) -> None:

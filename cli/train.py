@@ -13,7 +13,7 @@ from lt_train.recipe.methods import METHODS
 
 from .calibrating import calibrate
 from .drafting import init
-from .evaluating import CONFUSION_SCORE, evaluate_results, show_measured
+from .evaluating import CONFUSION_SCORE, evaluate_results, evaluate_several, show_measured
 from .features import FROM_FEATURES, cache_command
 from .options import (
     HELP,
@@ -158,7 +158,7 @@ def _dry_run(recipe: str, overrides: tuple[str, ...], init_from: Path | None, ro
 
 
 @main.command(name="eval", short_help="Measure AP of boxes and masks: overall, per group, per class.")
-@click.argument("run", type=FILE, required=False)
+@click.argument("runs", type=FILE, nargs=-1, metavar="[RUN]...")
 @click.option("--predictions", type=FILE, help="Measure this COCO results file of any framework instead of a RUN.")
 @click.option("--annotations", type=FILE, help="What to measure against  [default: the recipe's data.val].")
 @click.option("--images", type=FILE, help="Image folder of --annotations, for a RUN.")
@@ -191,9 +191,10 @@ def _dry_run(recipe: str, overrides: tuple[str, ...], init_from: Path | None, ro
 @click.option("--force", is_flag=True, help="Replace an evaluation that exists.")
 @ROOT
 @FROM_FEATURES
+@click.option("--missing", is_flag=True, help="With --from-features: leave out a RUN that is measured already.")
 @PROCESSES
 def evaluate(
-    run: Path | None,
+    runs: tuple[Path, ...],
     predictions: Path | None,
     annotations: Path | None,
     images: Path | None,
@@ -207,13 +208,16 @@ def evaluate(
     force: bool,
     root: Path | None,
     from_features: Path | None,
+    missing: bool,
     processes: int | None,
     **options: Any,
 ) -> None:
     """Measure AP of boxes and masks (--boxes-only: of boxes), overall, per group and per class.
 
-    Of a RUN, or of a results file (--predictions, --annotations), which needs no PyTorch.
+    Of a RUN, or of a results file (--predictions, --annotations), which needs no PyTorch. Several RUNs are measured in
+    one pass over the images --from-features of the run that they start from.
     """
+    run = runs[0] if runs else None
     if (run is None) == (predictions is None):
         raise click.UsageError("Give a RUN, or --predictions with --annotations.")
     if predictions is not None and (annotations is None or images is not None):
@@ -224,6 +228,12 @@ def evaluate(
         raise click.UsageError(
             "--checkpoint, --device, --root and --scores are for a RUN: --predictions need none of them."
         )
+    if (len(runs) > 1 or missing) and from_features is None:
+        raise click.UsageError("Several RUNs, and --missing, need --from-features of the run that they start from.")
+    if len(runs) > 1 and out is not None:
+        raise click.UsageError("--out is for one RUN: what several have found is written to the eval of each.")
+    if missing and out is not None:
+        raise click.UsageError("--missing looks at RUN/eval: leave --out out.")
     if from_features is not None and (run is None or annotations is not None):
         raise click.UsageError("--from-features is for a RUN and its own validation data.")
     if run is not None and (annotations is None) != (images is None):
@@ -245,8 +255,12 @@ def evaluate(
 
     assert run is not None
     files = Files(annotations=annotations, images=images) if annotations and images else None
-    how: dict[str, Any] = {"groups": groups, "choices": choices, "out": out, "device": device, "force": force}
-    how |= {"checkpoint": checkpoint or "last", "files": files, "root": root}
+    how: dict[str, Any] = {"groups": groups, "choices": choices, "device": device, "force": force}
+    how |= {"checkpoint": checkpoint or "last", "root": root}
+    if from_features is not None and (len(runs) > 1 or missing):
+        evaluate_several(runs, from_features, missing=missing, **how)
+        return
+    how |= {"files": files, "out": out}
     if from_features is not None:
         from lt_train.features.systems import evaluate_from_features
 

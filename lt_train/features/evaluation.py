@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -29,12 +30,26 @@ from lt_train.evaluation import Detections, model_detections
 from lt_train.features import layout
 from lt_train.features.made_of import check_same, made_of, refuse_other_detectors
 from lt_train.features.reading import Cache, open_cache
-from lt_train.inference.detect import FoundById, ImageDetections, ImageList, loaded_images, merge, pack, unpack
+from lt_train.features.stores import Held, Store, collected
+from lt_train.inference.detect import ImageDetections, ImageList, loaded_images
 from lt_train.processes import Processes
-from lt_train.recipe.sections import Recipe
+from lt_train.recipe.sections import ComputeSection, Recipe
 
-# detections of an image by each of several systems, from its proposals, its size and its feature maps, if there are any
-Detect = Callable[[ProposalFeatures, tuple[int, int], dict[str, Tensor] | None], list[dict[str, Tensor]]]
+# detections of an image by each of several systems, from its proposals, its size and its pixels, if they are opened
+Detect = Callable[[ProposalFeatures, tuple[int, int], Tensor | None], list[dict[str, Tensor]]]
+
+
+@dataclass(frozen=True)
+class System:
+    """A trained run in memory.
+
+    Attributes:
+        model: Its detector.
+        recipe: Its recipe.
+    """
+
+    model: LongTailDetector
+    recipe: Recipe
 
 
 class KnownValidation:
@@ -61,43 +76,58 @@ class KnownValidation:
         Returns:
             The detections; ``None`` in all processes but the first.
         """
-        found = self.predict_systems([model], data, recipe, processes or Processes(), masks=False)
-        return None if found is None else found[0]
+        return self.predict_alone(model, data, recipe, processes or Processes(), masks=False)
+
+    def predict_alone(
+        self, model: LongTailDetector, data: DetectionData, recipe: Recipe, processes: Processes, *, masks: bool
+    ) -> Detections | None:
+        """The same, with masks where they are asked for: then the images are opened.
+
+        Args:
+            model: The detector, on its device; left in the mode it was in.
+            data: The images.
+            recipe: Of the run.
+            processes: This process among others that do their share.
+            masks: Whether detections get masks.
+        """
+        held = Held()
+        self.predict_systems([System(model, recipe)], data, processes, [held], masks=masks)
+        return collected(held, data, processes)
 
     def predict_systems(
         self,
-        models: Sequence[LongTailDetector],
+        systems: Sequence[System],
         data: DetectionData,
-        recipe: Recipe,
         processes: Processes,
+        stores: Sequence[Store],
         *,
         masks: bool,
-    ) -> list[Detections] | None:
-        """What each of several systems with the same frozen weights finds in every image.
+    ) -> None:
+        """What each of several systems with the same frozen weights finds in this process's share of the images.
 
         Args:
-            models: The detectors, on one device; left in the mode they were in.
+            systems: On one device; left in the mode they were in.
             data: The images.
-            recipe: Of one of the runs, for loading images.
             processes: This process among others that do their share.
-            masks: Whether to open the images and give detections masks: the trunk sees each image once for all systems.
-
-        Returns:
-            Detections of each system; ``None`` in all processes but the first.
+            stores: One for each system, which gets what it finds; see :func:`collected`.
+            masks: Whether to open the images and give detections masks: the trunk sees each image once for all systems
+                that compute alike.
         """
 
-        def detect(
-            known: ProposalFeatures, size: tuple[int, int], maps: dict[str, Tensor] | None
-        ) -> list[dict[str, Tensor]]:
-            return [detections_of_known(model, known, size, maps) for model in models]
+        def detect(known: ProposalFeatures, size: tuple[int, int], image: Tensor | None) -> list[dict[str, Tensor]]:
+            maps: list[tuple[ComputeSection, dict[str, Tensor]]] = []
+            found = []
+            for system in systems:
+                of_image = None if image is None else _maps_of(system, image, maps)
+                found.append(detections_of_known(system.model, known, size, of_image))
+            return found
 
-        modes = [model.training for model in models]
-        for model in models:
-            model.eval()
-        found = self._all(models[0], data, recipe if masks else None, processes, detect, systems=len(models))
-        for model, mode in zip(models, modes, strict=True):
-            model.train(mode)
-        return found
+        modes = [system.model.training for system in systems]
+        for system in systems:
+            system.model.eval()
+        self._look(systems[0].model, data, systems[0].recipe if masks else None, processes, detect, stores)
+        for system, mode in zip(systems, modes, strict=True):
+            system.model.train(mode)
 
     def predict_values(
         self, model: LongTailDetector, data: DetectionData, option: str, values: Sequence[float], processes: Processes
@@ -117,49 +147,43 @@ class KnownValidation:
         calibration = model.calibration
         assert calibration is not None, "internal error: there is no calibration to search"
 
-        def detect(
-            known: ProposalFeatures, size: tuple[int, int], maps: dict[str, Tensor] | None
-        ) -> list[dict[str, Tensor]]:
+        def detect(known: ProposalFeatures, size: tuple[int, int], _: Tensor | None) -> list[dict[str, Tensor]]:
             found = []
             for value in values:
                 calibration.choose(option, value)
-                found.append(detections_of_known(model, known, size, maps))
+                found.append(detections_of_known(model, known, size))
             return found
 
         model.eval()
-        return self._all(model, data, None, processes, detect, systems=len(values))
+        stores = [Held() for _ in values]
+        self._look(model, data, None, processes, detect, stores)
+        found = [collected(store, data, processes) for store in stores]
+        return [one for one in found if one is not None] if processes.is_first else None
 
-    def _all(
+    def _look(
         self,
         model: LongTailDetector,
         data: DetectionData,
         opening: Recipe | None,
         processes: Processes,
         detect: Detect,
-        *,
-        systems: int,
-    ) -> list[Detections] | None:
-        """What each system finds in all images, in the order of the file; at the first process.
+        stores: Sequence[Store],
+    ) -> None:
+        """Gives the stores what each system finds in this process's share of the images.
 
-        With ``opening``, the recipe by which images are loaded, the systems are given feature maps too.
+        With ``opening``, the recipe by which images are loaded, the systems are given their pixels too.
         """
         rows = processes.share(list(range(len(data.file.image_ids))))
         device = next(model.parameters()).device
-        own = [FoundById({}, {}) for _ in range(systems)]
         images = repeat(None) if opening is None else _images(data, rows, opening)
         with torch.inference_mode(), Bar("evaluating") if processes.is_first else nullcontext(SILENT) as bar:
             for done, (row, image) in enumerate(zip(rows, images, strict=False), 1):
                 processes.check()
                 image_id, (known, size) = int(data.file.image_ids[row]), self.proposals(row, device)
-                maps = None if image is None else trunk_maps(model, as_input(image, device))
-                for found, detection in zip(own, detect(known, size, maps), strict=True):
-                    found.images[image_id] = _columns(image_id, detection, size, data.ids)
+                pixels = None if image is None else as_input(image, device)
+                for store, detection in zip(stores, detect(known, size, pixels), strict=True):
+                    store.add(image_id, _columns(image_id, detection, size, data.ids))
                 bar(done, len(rows))
-        parts = processes.gather(pack(own))
-        if parts is None:
-            return None
-        shares = [unpack(part, list[FoundById]) for part in parts]
-        return [merge(of_system, data.file.image_ids).detections() for of_system in zip(*shares, strict=True)]
 
     def proposals(self, row: int, device: torch.device) -> tuple[ProposalFeatures, tuple[int, int]]:
         """Proposals of an image with their features, and its height and width as stored.
@@ -179,6 +203,16 @@ class KnownValidation:
     def describe(self) -> str:
         """A line for the log of a run."""
         return f"evaluation from {self.cache.path}: of boxes; lt-train eval measures masks too"
+
+
+def _maps_of(system: System, image: Tensor, known: list[tuple[ComputeSection, dict[str, Tensor]]]) -> dict[str, Tensor]:
+    """Feature maps of an image; those of another system that computes alike are taken from ``known``."""
+    for compute, maps in known:
+        if compute == system.recipe.compute:
+            return maps
+    maps = trunk_maps(system.model, image)
+    known.append((system.recipe.compute, maps))
+    return maps
 
 
 def _images(data: DetectionData, rows: Sequence[int], recipe: Recipe) -> Iterator[Tensor]:
@@ -214,11 +248,31 @@ def open_validation(
         DataError: They are not whole, or are of other weights, images or geometry.
         RecipeError: A calibration looks at feature maps, or the features of such a detector are not kept.
     """
+    # before every byte of the features is read
     refuse_other_detectors(model, recipe)
     refuse_maps(model, features)
     cache = open_cache(features, "val", processes)
-    check_same(str(cache.path), cache.manifest, made_of(model, recipe, data, None))
+    check_fits(cache, features, recipe, data, model)
     return KnownValidation(cache)
+
+
+def check_fits(cache: Cache, features: Path, recipe: Recipe, data: DetectionData, model: LongTailDetector) -> None:
+    """Refuses a run that features of validation images are not of.
+
+    Args:
+        cache: Of them.
+        features: Where they are, as ``lt-train cache --out`` was given it.
+        recipe: Of the run.
+        data: What it is evaluated on.
+        model: The detector.
+
+    Raises:
+        DataError: They are of other weights, images or geometry.
+        RecipeError: A calibration looks at feature maps, or the features of such a detector are not kept.
+    """
+    refuse_other_detectors(model, recipe)
+    refuse_maps(model, features)
+    check_same(str(cache.path), cache.manifest, made_of(model, recipe, data, None))
 
 
 def refuse_maps(model: LongTailDetector, features: Path) -> None:

@@ -101,8 +101,9 @@ def evaluate_run(
         masks = has_masks(recipe) and not (choices and choices.boxes_only)
         if scores is not None and recipe.second_head.kind == "none":
             raise RecipeError(f"--scores: got {scores}, and {path} has one head; leave it out")
-        part = ("-boxes" if has_masks(recipe) and not masks else "") + (f"-{scores}" if scores else "")
-        where = _output(run, checkpoint, files, wanted, part, force)
+        where = wanted or evaluation_place(run, recipe, checkpoint, files=files, choices=choices, scores=scores)
+        if wanted is not None or where != run.evaluation:
+            check_evaluation_dir(where, force=force, inputs=[files.annotations] if files else [])
         source = files or recipe.data.val
         if source is None:
             raise RecipeError(f"{path}: its recipe has no data.val; give --annotations and --images")
@@ -136,14 +137,33 @@ def _trained_on_notes(data: DetectionData, train_sha256: str) -> tuple[str, ...]
     return (f"{data.file.path.name} is the file that the run was trained on: its figures say nothing about new images",)
 
 
-def _output(run: RunDir, checkpoint: str, files: Files | None, out: Path | None, part: str, force: bool) -> Path:
-    if out is None and files is None and checkpoint == "last" and not part:
+def evaluation_place(
+    run: RunDir,
+    recipe: Recipe,
+    checkpoint: str,
+    *,
+    files: Files | None = None,
+    choices: Choices | None = None,
+    scores: Scores | None = None,
+) -> Path:
+    """Where an evaluation of a run is written unless somebody says where.
+
+    ``RUN/eval``, which every training renews, is of the run's own data, last checkpoint and all that it finds.
+
+    Args:
+        run: The run directory.
+        recipe: Of the run.
+        checkpoint: ``last`` or ``best``.
+        files: What it is measured on, if that is not its own validation data.
+        choices: How to measure.
+        scores: Of which heads, if that is not what the recipe says.
+    """
+    boxes_only = has_masks(recipe) and choices is not None and choices.boxes_only
+    part = ("-boxes" if boxes_only else "") + (f"-{scores}" if scores else "")
+    if files is None and checkpoint == "last" and not part:
         return run.evaluation
-    if out is None:
-        stem = f"-{files.annotations.stem}" if files else ""
-        out = run.path / f"eval-{checkpoint}{stem}{part}"
-    check_evaluation_dir(out, force=force, inputs=[files.annotations] if files else [])
-    return out
+    stem = f"-{files.annotations.stem}" if files else ""
+    return run.path / f"eval-{checkpoint}{stem}{part}"
 
 
 def evaluate_model(

@@ -9,6 +9,7 @@ import torch
 from lt_train.engine.fit import fit_together
 from lt_train.features import cache as making
 from lt_train.features.cache import cache_together
+from lt_train.features.systems import evaluate_systems
 from lt_train.processes import run_together
 from lt_train.runs.checkpoint import load_checkpoint
 from lt_train.runs.directory import RunDir
@@ -26,13 +27,15 @@ def five_a_shard(size):
 
 
 def make_and_train(run, out, recipe):
-    """Features and a classifier trained from them, in a process among others."""
+    """Features, a classifier trained from them, and its masks, in a process among others."""
     making.images_per_shard = five_a_shard
 
     def work(processes):
         for part in ("train", "val"):
             cache_together(run, out / "features", processes, part=part, device="cpu")
         fit_together(recipe, out / "run", processes, init_from=run, from_features=out / "features")
+        found = evaluate_systems([run, out / "nothing", out / "run"], out / "features", processes=processes)
+        assert len(found.problems) == 1
         return "done"
 
     return run_together(work)
@@ -50,7 +53,8 @@ def test_two_processes_write_the_bytes_of_one_and_take_its_steps(softmax_run, ti
     assert len(list(tmp_path.glob("2/features/train/shard-*"))) == 3
     assert files(tmp_path / "2" / "features") == files(tmp_path / "1" / "features")
     first, second = (json.loads((tmp_path / world / "run/eval/metrics.json").read_text()) for world in ("1", "2"))
-    assert second["bbox"]["AP"] == pytest.approx(first["bbox"]["AP"], abs=1e-3)
+    for kind in ("bbox", "segm"):
+        assert second[kind]["AP"] == pytest.approx(first[kind]["AP"], abs=1e-3)
     one, two = (load_checkpoint(RunDir(tmp_path / world / "run").last)["model"] for world in ("1", "2"))
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-6, msg=name)

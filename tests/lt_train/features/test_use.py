@@ -18,6 +18,7 @@ from lt_train.evaluation.measure import Choices
 from lt_train.features import evaluation
 from lt_train.features.systems import evaluate_from_features, evaluate_systems
 from lt_train.inference.evaluate_run import evaluate_run
+from lt_train.recipe.load import load_recipe
 from tests.lt_train.engine.reading_runs import weights
 from tests.lt_train.engine.stepping import interrupt_in_step
 
@@ -45,24 +46,70 @@ def test_evaluation_equals_that_of_the_network(softmax_run, bags_run, exact, tin
 
 
 def test_several_systems_are_evaluated_in_one_pass(softmax_run, exact, tiny_recipe, tmp_path, monkeypatch):
-    """With their masks, for which the trunk sees every image once."""
+    """With their masks, for which the trunk sees every image once; what cannot be measured does not stop the others."""
     recipe = tiny_recipe("method=crt", "schedule.iterations=2", "schedule.decay=[]")
     crt = fit(recipe, tmp_path / "crt", init_from=softmax_run.path, from_features=exact)
-    evaluate_run(crt.path, out=tmp_path / "direct")
+    tau = calibrate_run(softmax_run.path, "tau-norm", tmp_path / "tau", from_features=exact)
+    (tmp_path / "nothing").mkdir()
     original, seen = evaluation.trunk_maps, []
     monkeypatch.setattr(evaluation, "trunk_maps", lambda *given: (seen.append(1), original(*given))[1])
-    (_, first), (second, out) = evaluate_systems([softmax_run.path, crt.path], exact)
-    assert len(seen) == 12
-    assert out == crt.evaluation
-    wanted = json.loads((tmp_path / "direct" / "metrics.json").read_text())
-    for kind in ("bbox", "segm"):
-        assert second.metrics[kind]["AP"] == pytest.approx(wanted[kind]["AP"], abs=1e-6)
-    assert predictions(out) == predictions(tmp_path / "direct") != predictions(first)
+    alone = {}
+    for run in (crt, tau):
+        evaluate_from_features(run.path, exact)
+        alone[run.path] = {file.name: file.read_bytes() for file in run.evaluation.glob("*.json")}
+        evaluate_from_features(run.path, exact, choices=Choices(boxes_only=True), out=run.evaluation, force=True)
+    assert predictions(crt.evaluation) != predictions(tau.evaluation)
     seen.clear()
-    alone = CliRunner().invoke(main, ["eval", str(crt.path), "--from-features", str(exact)])
-    assert alone.exit_code == 0, alone.output
+    words = ["eval", str(crt.path), str(tmp_path / "nothing"), str(tau.path), "--from-features", str(exact)]
+    done = CliRunner().invoke(main, words)
     assert len(seen) == 12
-    assert predictions(out) == predictions(tmp_path / "direct")
+    assert done.exit_code == 1, done.output
+    assert done.stderr.splitlines()[-1].startswith(f"error: {tmp_path / 'nothing'}: not a run directory")
+    for run in (crt, tau):
+        assert {name: (run.evaluation / name).read_bytes() for name in alone[run.path]} == alone[run.path]
+        assert f"written: {run.evaluation}" in done.stdout
+        assert not [file for file in run.path.iterdir() if file.name.startswith("tmp")]
+    # the network itself finds the same
+    evaluate_run(crt.path, out=tmp_path / "direct")
+    wanted, found = (json.loads((out / "metrics.json").read_text()) for out in (tmp_path / "direct", crt.evaluation))
+    assert found["segm"]["AP"] == pytest.approx(wanted["segm"]["AP"], abs=1e-6)
+    # what is measured is left out when that is asked for, unless boxes are all that was
+    evaluate_from_features(tau.path, exact, choices=Choices(boxes_only=True), out=tau.evaluation, force=True)
+    seen.clear()
+    done = CliRunner().invoke(main, ["eval", str(crt.path), str(tau.path), "--from-features", str(exact), "--missing"])
+    assert done.exit_code == 0, done.output
+    assert len(seen) == 12
+    assert done.stderr.splitlines()[-1] == f"note: {crt.path}: is measured already; left out"
+    assert {name: (tau.evaluation / name).read_bytes() for name in alone[tau.path]} == alone[tau.path]
+
+
+def test_systems_that_do_not_go_together_are_named(softmax_run, exact, tiny_recipe, tmp_path):
+    """Other frozen weights, another image folder: neither is measured with what is not its own."""
+    other = fit(tiny_recipe("seed=7", "schedule.iterations=1", "schedule.decay=[]"), tmp_path / "other")
+    elsewhere = shutil.copytree(softmax_run.path, tmp_path / "elsewhere")
+    recipe = (elsewhere / "recipe.yaml").read_text()
+    images = load_recipe(str(elsewhere / "recipe.yaml")).data.val.images
+    shutil.copytree(images, tmp_path / "pixels")
+    (elsewhere / "recipe.yaml").write_text(recipe.replace(f"images: {images}", f"images: {tmp_path / 'pixels'}"))
+    found = evaluate_systems([softmax_run.path, other.path, elsewhere], exact, choices=Choices(boxes_only=True))
+    assert [run for run, _ in found.measured] == [softmax_run.path]
+    first, second = found.problems
+    assert first.startswith(f"{other.path}: {exact / 'val'}: made with frozen weights sha256 ")
+    assert second.startswith(f"{elsewhere}: its validation images are in {tmp_path / 'pixels'}, those of ")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("a", "b"), "Several RUNs, and --missing, need --from-features"),
+        (("a", "b", "--from-features", "f", "--out", "o"), "--out is for one RUN"),
+        (("a", "--from-features", "f", "--missing", "--out", "o"), "--missing looks at RUN/eval"),
+    ],
+)
+def test_options_that_several_systems_do_not_have(words, says):
+    done = CliRunner().invoke(main, ["eval", *words])
+    assert done.exit_code == 2
+    assert says in done.stderr
 
 
 @pytest.mark.parametrize(
