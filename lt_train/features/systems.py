@@ -170,7 +170,10 @@ def evaluate_systems(
                     problems += _lines(one.path, error)
         return Systems(tuple(measured), tuple(left_out), tuple(problems))
 
-    return run_together(work) if processes is None else work(processes)
+    if processes is None:
+        return run_together(work)
+    found = work(processes)
+    return found if processes.is_first else None
 
 
 def _ready_ones(

@@ -6,6 +6,7 @@ trained from its features, which ``seed-S/features`` keeps.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -22,6 +23,8 @@ from lt_train.studies.steps import Step
 BASELINE: Final = "softmax"
 FEATURES: Final = "features"
 POOL: Final = 1024
+# letters of the name of a step that measures many runs
+_SHOWN: Final = 8
 # what is trained from features: nothing in front of it is
 _FROM_FEATURES: Final = ("classifier", "scale")
 
@@ -161,11 +164,11 @@ def steps_of(
     found = list(before)
     needed = tuple(step.name for step in before)
     for seed in seeds:
-        used: set[str] = set()
+        used: dict[str, list[Entry]] = {}
         for entry in entries:
             source = entry.start if entry.start and _takes_features(setting, entry, entries) else ""
             if source and source not in used:
-                used.add(source)
+                used[source] = []
                 needs = (f"seed-{seed}/{source}",)
                 found += feature_steps(
                     setting,
@@ -174,7 +177,13 @@ def steps_of(
                     needs=needs,
                     images=setting.images_of(entry),
                 )
-            found += _row_steps(setting, entry, seed, source, needed)
+            found.append(_row_step(setting, entry, seed, source, needed))
+            if source:
+                used[source].append(entry)
+        for source, of_source in used.items():
+            runs = [setting.run(entry.name, seed) for entry in of_source if has_masks(setting.recipe_of(entry))]
+            images = setting.images_of(of_source[0])
+            found += masks_steps(setting, setting.features_of(source, seed), runs, images=images)
     return found
 
 
@@ -228,7 +237,7 @@ def feature_steps(
     ]
 
 
-def _row_steps(setting: Setting, entry: Entry, seed: int, source: str, needed: tuple[str, ...]) -> list[Step]:
+def _row_step(setting: Setting, entry: Entry, seed: int, source: str, needed: tuple[str, ...]) -> Step:
     run = setting.run(entry.name, seed)
     start = setting.run(entry.start, seed) if entry.start else None
     features: Path | None = None
@@ -237,10 +246,10 @@ def _row_steps(setting: Setting, entry: Entry, seed: int, source: str, needed: t
         features = setting.features_of(source, seed)
         name = features.relative_to(setting.out)
         needs = (*needs, f"{name}/train", f"{name}/val")
-    return run_steps(setting, entry, run, start=start, features=features, seed=seed, needs=needs)
+    return run_step(setting, entry, run, start=start, features=features, seed=seed, needs=needs)
 
 
-def run_steps(
+def run_step(
     setting: Setting,
     entry: Entry,
     run: Path,
@@ -249,8 +258,8 @@ def run_steps(
     features: Path | None,
     seed: int,
     needs: tuple[str, ...],
-) -> list[Step]:
-    """The steps of one run: training or fitting it, and measuring its masks where features gave boxes alone.
+) -> Step:
+    """The step of one run: training or fitting it; features give its boxes alone, see :func:`masks_steps`.
 
     Args:
         setting: Of the study.
@@ -262,7 +271,6 @@ def run_steps(
         needs: Steps that come before.
     """
     known = ("--from-features", str(features)) if features else ()
-    name = str(run.relative_to(setting.out))
     recipe = setting.recipe_of(entry)
     if entry.method in POST_HOC:
         searched = ("--search", entry.search, "--on", "val") if entry.search else ()
@@ -272,14 +280,37 @@ def run_steps(
         words = ("lt-train", "fit", entry.recipe or setting.recipe, f"method={entry.method}", *entry.overrides)
         words += (*setting.overrides, f"seed={seed}", "--out", str(run), "--resume", "auto")
         words += (*(("--init-from", str(start)) if start else ()), *known)
-    metrics = run / "eval" / "metrics.json"
-    step = Step(name, words, metrics, needs, _cost(setting, entry, recipe, features is not None))
-    if features is None or not has_masks(recipe):
-        return [step]
-    masks = ("lt-train", "eval", str(run), *known)
-    val = setting.images_of(entry)[1]
-    cost = Cost((("evaluate", val),), RESULTS * val)
-    return [step, Step(f"{name}-masks", masks, metrics, (step.name,), cost)]
+    name, metrics = str(run.relative_to(setting.out)), _metrics_of(run)
+    return Step(name, words, metrics, needs, _cost(setting, entry, recipe, features is not None))
+
+
+def masks_steps(
+    setting: Setting, features: Path, runs: Sequence[Path], *, images: tuple[int, int] = (0, 0)
+) -> list[Step]:
+    """The step that measures masks of runs from the same features, in one pass over the images; none without runs.
+
+    It is named after the runs: with other ones it is another step, which leaves out what is measured.
+
+    Args:
+        setting: Of the study.
+        features: Of what they start from.
+        runs: Their run directories, of detectors with masks.
+        images: Training and validation images, for estimates.
+    """
+    if not runs:
+        return []
+    val, names = images[1], [str(run.relative_to(setting.out)) for run in runs]
+    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:_SHOWN]
+    known = features.relative_to(setting.out)
+    words = ("lt-train", "eval", *map(str, runs), "--from-features", str(features), "--missing")
+    # every image goes through the trunk once, and its detections through the mask branch once for each run
+    cost = Cost((("evaluate from features", val * len(runs)), ("evaluate", val)), RESULTS * val * len(runs))
+    name, needs = str(known.with_name(f"masks-{digest}")), (f"{known}/val",)
+    return [Step(name, words, _metrics_of(runs[0]), needs, cost, gathers=tuple(names))]
+
+
+def _metrics_of(run: Path) -> Path:
+    return run / "eval" / "metrics.json"
 
 
 def _cost(setting: Setting, entry: Entry, recipe: Recipe, from_features: bool) -> Cost:

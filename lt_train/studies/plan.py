@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from lt_train.studies.costs import ESTIMATED, Rates, estimates
-from lt_train.studies.steps import is_done, read_record
+from lt_train.studies.steps import left_steps, read_record
 from lt_train.studies.study import Study
 
 
@@ -20,9 +20,10 @@ def format_plan(study: Study, rates: Rates = ESTIMATED, *, of: str = "GPU") -> s
     """
     known = read_record(study.out)
     expected = estimates(study.steps, known, rates)
+    left = {step.name for step in left_steps(study.steps, study.out)}
     lines, hours, size, measured = [], 0.0, 0.0, True
     for step, estimate in zip(study.steps, expected, strict=True):
-        if is_done(step, study.out):
+        if step.name not in left:
             lines.append(f"{step.name}: done, in {known[step.name].seconds:,.0f} s")
             continue
         how = "measured here" if estimate.measured else "estimated"

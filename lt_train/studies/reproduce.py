@@ -164,12 +164,9 @@ def _study(
     setting: Setting, entries: Sequence[Entry], seeds: int, before: Sequence[Step], *, compared: bool = False
 ) -> Study:
     steps = steps_of(setting, entries, range(seeds), before)
-    names = {step.name for step in steps}
     cells = []
     for seed in range(seeds):
         for entry in entries:
-            own = (f"seed-{seed}/{entry.name}", f"seed-{seed}/{entry.name}-masks")
-            recipe = entry.recipe or setting.recipe
-            of_cell = tuple(name for name in own if name in names)
-            cells.append(Cell(entry.name, entry.how, recipe, seed, setting.run(entry.name, seed), of_cell))
+            own, recipe = (f"seed-{seed}/{entry.name}",), entry.recipe or setting.recipe
+            cells.append(Cell(entry.name, entry.how, recipe, seed, setting.run(entry.name, seed), own))
     return Study(setting.out, tuple(steps), tuple(cells), BASELINE, compared)

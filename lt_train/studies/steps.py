@@ -51,6 +51,8 @@ class Step:
         needs: Names of steps that come before.
         cost: What it looks at, for estimates.
         whole: Whether the product appears whole or not at all, so that it is enough that it is there.
+        gathers: Names of steps whose runs it looks at: it comes after them, whether they end well or not, and again
+            when one of them is done later.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Step:
     needs: tuple[str, ...] = ()
     cost: Cost = field(default_factory=Cost)
     whole: bool = False
+    gathers: tuple[str, ...] = ()
 
     @property
     def command(self) -> str:
@@ -129,8 +132,9 @@ def run_plan(
     check_same_commands(steps, out)
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
     failed: dict[str, str] = {}
+    left_ones = {step.name for step in left_steps(steps, out)}
     for number, step in enumerate(steps, start=1):
-        if is_done(step, out):
+        if step.name not in left_ones:
             continue
         if lacking := [name for name in step.needs if name in failed]:
             failed[step.name] = f"not begun: {lacking[0]} failed"
@@ -156,6 +160,20 @@ def is_done(step: Step, out: Path) -> bool:
     """Whether a step ended well and what it made is still there."""
     known = read_record(out).get(step.name)
     return known is not None and (known.finished or step.whole) and step.product.exists()
+
+
+def left_steps(steps: Sequence[Step], out: Path) -> list[Step]:
+    """The steps that are not done, and those that gather from one of them.
+
+    Args:
+        steps: Each after those that it needs or gathers from.
+        out: The study's folder.
+    """
+    left: dict[str, Step] = {}
+    for step in steps:
+        if not is_done(step, out) or not left.keys().isdisjoint(step.gathers):
+            left[step.name] = step
+    return [*left.values()]
 
 
 def read_record(out: Path) -> dict[str, Done]:

@@ -68,9 +68,16 @@ class Study:
         found = []
         for cell in self.cells:
             if is_done(steps[cell.steps[0]], self.out):
-                took = [known[name] for name in cell.steps if name in known]
-                times = (sum(done.seconds for done in took), sum(done.processor_seconds for done in took))
-                found.append(Result(cell.name, cell.how, cell.recipe, cell.seed, cell.path, times))
+                # of a step that many runs share, each has its part
+                took = [(known[name], 1) for name in cell.steps if name in known]
+                took += [
+                    (known[step.name], len(step.gathers))
+                    for step in self.steps
+                    if cell.steps[0] in step.gathers and step.name in known
+                ]
+                wall = sum(done.seconds / runs for done, runs in took)
+                processor = sum(done.processor_seconds / runs for done, runs in took)
+                found.append(Result(cell.name, cell.how, cell.recipe, cell.seed, cell.path, (wall, processor)))
         return found
 
 
@@ -104,6 +111,7 @@ def run_study(
         OutputError: Its folder holds runs of other commands, or another process works in it.
     """
     of_runs = {name for cell in study.cells for name in cell.steps}
+    of_runs |= {step.name for step in study.steps if step.gathers}
 
     def after(step: Step) -> None:
         if step.name in of_runs:

@@ -16,6 +16,7 @@ from lt_data.errors import DataError, OutputError, RecipeError
 from lt_train.options.errors import close_names
 from lt_train.recipe.load import load_recipe
 from lt_train.recipe.methods import METHODS, POST_HOC
+from lt_train.recipe.sections import has_masks
 from lt_train.studies.entries import (
     BASELINE,
     FEATURES,
@@ -26,8 +27,9 @@ from lt_train.studies.entries import (
     feature_steps,
     from_features,
     in_dependency_order,
+    masks_steps,
     renamed,
-    run_steps,
+    run_step,
 )
 from lt_train.studies.steps import Step
 from lt_train.studies.study import Cell, Study
@@ -116,17 +118,23 @@ def plan_sweep(
     words = ("lt-train", "eval", str(run), "--from-features", str(features), "--out", str(measured), "--force")
     steps.append(Step("baseline", words, measured / "metrics.json", needs))
     cells = [Cell(baseline, f"{run.name}, which all start from", str(run), 0, measured, ("baseline",))]
+    with_masks: list[Path] = []
     for seed in range(seeds):
         for entry in entries:
             # nothing of a method without training depends on a seed: it is the same run's every time
             if seed == 0 or entry.method not in POST_HOC:
-                own = _steps_of(setting, entry, entries, run, features, seed, needs)
-                steps += own
-                cells.append(_cell(setting, entry, seed, own))
+                step = _step_of(setting, entry, entries, run, features, seed, needs)
+                steps.append(step)
+                path = setting.run(entry.name, seed)
+                cells.append(Cell(entry.name, entry.how, setting.recipe, seed, path, (step.name,)))
+                if "--from-features" in step.words and has_masks(setting.recipe_of(entry)):
+                    with_masks.append(path)
+    # seeds start from the same run too: the trunk sees an image once for all of them
+    steps += masks_steps(setting, features, with_masks)
     return Study(out, tuple(steps), tuple(cells), baseline)
 
 
-def _steps_of(
+def _step_of(
     setting: Setting,
     entry: Entry,
     entries: Sequence[Entry],
@@ -134,12 +142,12 @@ def _steps_of(
     features: Path,
     seed: int,
     needs: tuple[str, ...],
-) -> list[Step]:
+) -> Step:
     other = entry.start in {row.name for row in entries}
     start = setting.run(entry.start, seed) if other else run
     known = features if not other and from_features(setting.recipe_of(entry)) else None
     first = (f"seed-{seed}/{entry.start}",) if other else ()
-    return run_steps(
+    return run_step(
         setting,
         entry,
         setting.run(entry.name, seed),
@@ -148,11 +156,6 @@ def _steps_of(
         seed=seed,
         needs=(*first, *(needs if known else ())),
     )
-
-
-def _cell(setting: Setting, entry: Entry, seed: int, steps: Sequence[Step]) -> Cell:
-    path = setting.run(entry.name, seed)
-    return Cell(entry.name, entry.how, setting.recipe, seed, path, tuple(step.name for step in steps))
 
 
 def sweep_entries(setting: Setting, methods: Sequence[str], grid: Sequence[Grid]) -> list[Entry]:

@@ -35,7 +35,8 @@ def make_and_train(run, out, recipe):
             cache_together(run, out / "features", processes, part=part, device="cpu")
         fit_together(recipe, out / "run", processes, init_from=run, from_features=out / "features")
         found = evaluate_systems([run, out / "nothing", out / "run"], out / "features", processes=processes)
-        assert len(found.problems) == 1
+        assert (found is None) != processes.is_first
+        assert found is None or len(found.problems) == 1
         return "done"
 
     return run_together(work)

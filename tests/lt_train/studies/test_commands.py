@@ -71,6 +71,11 @@ def test_a_sweep_gives_one_table_and_goes_on_with_what_is_new(softmax_run, in_pr
     trained = [words for words in in_process if words[1] in ("fit", "calibrate")]
     assert all("--from-features" in words for words in trained)
     assert all("optim.lr=0.01" in words for words in trained if words[1] == "fit")
+    # in one pass over the images; that of the run that all start from is another
+    baseline, masks = (words for words in in_process if words[1] == "eval")
+    assert "--missing" not in baseline
+    runs = [out / f"seed-{row['seed']}" / row["run"] for row in rows(out)[1:]]
+    assert masks == ("lt-train", "eval", *map(str, runs), "--from-features", str(out / "features"), "--missing")
     # more of the same: only what is new is done
     in_process.clear()
     done = run(*words, "--methods", "bags,crt", "--grid", "head.others_ratio=8")
@@ -78,6 +83,10 @@ def test_a_sweep_gives_one_table_and_goes_on_with_what_is_new(softmax_run, in_pr
     assert {words[words.index("--out") + 1] for words in in_process if words[1] == "fit"} == {
         *(str(out / f"seed-{seed}" / "crt") for seed in (0, 1)),
     }
+    (masks,) = (words for words in in_process if words[1] == "eval")
+    log = next(path for path in (out / "logs").glob("masks-*.log") if str(out / "seed-1" / "crt") in path.read_text())
+    assert log.read_text().count("is measured already; left out") == 2
+    assert all(row["segm AP"] for row in rows(out))
 
 
 def test_a_cell_that_fails_does_not_stop_the_rest(softmax_run, in_process, tmp_path, monkeypatch):
@@ -93,11 +102,20 @@ def test_a_cell_that_fails_does_not_stop_the_rest(softmax_run, in_process, tmp_p
     words = ("sweep", "--init-from", softmax_run.path, "--out", tmp_path / "out", "--seeds", 1)
     done = run(*words, "--methods", "crt,grw")
     assert done.exit_code == 1
-    assert done.stderr.splitlines()[-2].startswith("error: seed-0/crt: error: the disk is full (exit code 1; ")
+    *_, crt, masks = done.stderr.splitlines()
+    assert crt.startswith("error: seed-0/crt: error: the disk is full (exit code 1; ")
+    assert masks.startswith("error: masks-")
+    assert f": error: {tmp_path / 'out/seed-0/crt'}: not a run directory" in masks
     assert [row["run"] for row in rows(tmp_path / "out")] == ["softmax", "grw"]
+    # masks of what did not fail are measured
+    assert all(row["segm AP"] for row in rows(tmp_path / "out"))
     stopped = run(*words, "--methods", "crt", "--minutes", 0)
     assert stopped.exit_code == 75
     assert stopped.stderr.endswith("ended before everything was done; the same command goes on\n")
+    monkeypatch.setattr(steps, "run_command", call)
+    done = run(*words, "--methods", "crt,grw")
+    assert done.exit_code == 0, done.output
+    assert [row["run"] for row in rows(tmp_path / "out") if row["segm AP"]] == ["softmax", "crt", "grw"]
 
 
 @pytest.mark.parametrize(
