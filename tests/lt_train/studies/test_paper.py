@@ -21,7 +21,7 @@ def test_every_row_is_a_recipe_and_comes_after_what_it_starts_from(dataset, vari
     study = paper_study(dataset, rows, tmp_path)
     there = set()
     for step in study.steps:
-        assert set(step.needs) <= there, step.name
+        assert {*step.needs, *step.gathers} <= there, step.name
         there.add(step.name)
         assert step.words[0] in ("lt-train", "lt-data")
     assert {cell.name for cell in study.cells} == set(names)
@@ -75,6 +75,24 @@ def test_what_trains_a_classifier_is_trained_from_features(tmp_path):
     # as released nothing is frozen there
     of_code = paper_study("lvis-v0.5", choose_rows(paper_rows("lvis-v0.5", "code"), ["bags-train-cls"]), tmp_path)
     assert not any("--from-features" in step.words for step in of_code.steps)
+
+
+def test_masks_of_all_that_starts_from_the_same_features_are_one_step(tmp_path):
+    study = paper_study("lvis-v1", choose_rows(paper_rows("lvis-v1"), ["main"]), tmp_path, seeds=2)
+    first, second = (step for step in study.steps if step.gathers)
+    from_features = [step.name for step in study.steps if "--from-features" in step.words and not step.gathers]
+    assert [*first.gathers, *second.gathers] == from_features
+    assert first.words == (
+        *("lt-train", "eval", *(str(tmp_path / name) for name in first.gathers)),
+        *("--from-features", str(tmp_path / "seed-0" / "features"), "--missing"),
+    )
+    assert first.needs == ("seed-0/features/val",)
+    # one pass of the trunk for all of them
+    images = 19_809
+    assert first.cost.images == (("evaluate from features", len(first.gathers) * images), ("evaluate", images))
+    # with other rows it is another step, so that a study may have more of them later
+    fewer = paper_study("lvis-v1", choose_rows(paper_rows("lvis-v1"), ["14"]), tmp_path)
+    assert not {step.name for step in fewer.steps if step.gathers} & {first.name, second.name}
 
 
 def test_a_plan_has_commands_hours_and_bytes_and_says_that_they_are_estimated(tmp_path):

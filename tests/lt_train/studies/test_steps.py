@@ -81,6 +81,19 @@ def test_what_is_stopped_is_begun_again_and_its_time_is_added(fake, tmp_path):
     assert read_record(tmp_path)["first"].seconds > spent
 
 
+def test_what_gathers_comes_after_what_failed_too_and_again_when_that_is_done(fake, tmp_path):
+    of = ("first", "alone")
+    steps = [*plan(tmp_path), Step("all", ("lt-train", "eval", f"{tmp_path / 'all'}"), tmp_path / "all", gathers=of)]
+    fake.failing = {"first": 1}
+    fake.run(steps)
+    assert fake.begun == ["base", "first", "alone", "all"]
+    fake.failing = {}
+    assert fake.run(steps).failed == {}
+    assert fake.begun == ["first", "second", "all"]
+    fake.run(steps)
+    assert fake.begun == []
+
+
 def test_no_time_is_no_step(fake):
     assert fake.run(minutes=0).stopped
     assert fake.begun == []
