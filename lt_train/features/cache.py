@@ -30,8 +30,10 @@ from lt_train.features.columns import (
     unreadable_versions,
     val_version,
 )
+from lt_train.features.image_files import check_images, file_columns, files_of, note_images
 from lt_train.features.layout import (
     CHECKED,
+    COMPARED_IMAGES,
     MANIFEST,
     SHARDS,
     Manifest,
@@ -41,7 +43,8 @@ from lt_train.features.layout import (
     write_manifest,
 )
 from lt_train.features.made_of import made_of, refuse_other_detectors
-from lt_train.features.shards import damaged_shards, read_record, write_shard
+from lt_train.features.reading import Cache
+from lt_train.features.shards import Stamps, damaged_shards, read_record, write_shard
 from lt_train.features.sizes import bytes_per_image, check_room, describe, images_per_shard
 from lt_train.inference.detect import ImageList, Trained, load_trained, loaded_images
 from lt_train.memory import inference_advice, named_memory
@@ -92,6 +95,11 @@ class _Job:
     manifest: Manifest
     cache: Path
     of_image: int
+
+    @property
+    def paths(self) -> list[Path]:
+        """The file of each image, in the order of the cache."""
+        return self.data.paths if self.dataset is None else files_of(self.data, self.dataset)
 
 
 def cache_run(
@@ -229,12 +237,16 @@ def _compute(job: _Job, processes: Processes, *, repair: bool, force: bool, tell
     # before any of them is written
     processes.wait()
     own = processes.share(missing)
+    stamps = Stamps()
     if missing:
         tell(_expected_time(job, missing, processes.world))
-        _write(job, own, processes, tell)
+        stamps = _write(job, own, processes, tell)
     else:
         tell(f"{cache}: is whole; nothing is computed")
-    if processes.gather(b"done") is not None:
+    parts = processes.gather(msgspec.msgpack.encode(stamps))
+    if parts is not None:
+        for part in parts:
+            note_images(cache, msgspec.msgpack.decode(part, type=Stamps))
         records = [read_record(shard_folder(cache, s)) for s in range(manifest.shard_count)]
         manifest = msgspec.structs.replace(manifest, shards=tuple(record for record in records if record is not None))
         write_manifest(cache, manifest)
@@ -252,13 +264,15 @@ def _prepare(job: _Job, *, repair: bool, force: bool, tell: Tell) -> None:
         if found is None:
             raise OutputError(f"{cache}: --repair is for features that exist; leave it out, or leave out --force")
         _drop_damaged(cache, found, tell)
-    there = [record for s in range(manifest.shard_count) if (record := read_record(shard_folder(cache, s)))]
+    there = {s: record for s in range(manifest.shard_count) if (record := read_record(shard_folder(cache, s)))}
+    # what is added must not be of other images
+    check_images(Cache(cache, manifest), job.paths, Processes(), shards=[*there])
     whole = job.of_image * manifest.images
     tell(f"{cache}: {describe(manifest, whole)}")
     if there:
         tell(f"{cache}: {len(there)} of {manifest.shard_count} shards are there")
     if len(there) < manifest.shard_count:
-        check_room(cache, whole - sum(record.size for record in there))
+        check_room(cache, whole - sum(record.size for record in there.values()))
         write_manifest(cache, manifest)
 
 
@@ -272,7 +286,7 @@ def _existing(cache: Path, *, force: bool) -> Manifest | None:
     # the manifest goes last: a kill in the middle leaves what can be removed again
     for folder in sorted(cache.glob(SHARDS)):
         remove_folder(folder)
-    for name in (CHECKED, MANIFEST):
+    for name in (CHECKED, COMPARED_IMAGES, MANIFEST):
         (cache / name).unlink(missing_ok=True)
     return None
 
@@ -311,9 +325,9 @@ def _expected_time(job: _Job, missing: Sequence[int], world: int) -> str:
     return f"{what}, {seconds:.2f} s each: about {duration(seconds * len(rows) / world)}"
 
 
-def _write(job: _Job, shards: Sequence[int], processes: Processes, tell: Tell) -> None:
-    """Computes and writes shards, one after the other."""
-    manifest = job.manifest
+def _write(job: _Job, shards: Sequence[int], processes: Processes, tell: Tell) -> Stamps:
+    """Computes and writes shards, one after the other; size and time of the images by their paths."""
+    manifest, paths, stamps = job.manifest, job.paths, Stamps()
     rows = [row for shard in shards for row in manifest.rows(shard)]
     label = "features" if processes.world == 1 else f"features (process 1 of {processes.world})"
     memory = named_memory("features", inference_advice(job.recipe))
@@ -321,12 +335,17 @@ def _write(job: _Job, shards: Sequence[int], processes: Processes, tell: Tell) -
         versions, done = _versions(job, rows, job.recipe.data.workers, tell), 0
         for shard in shards:
             kept: list[Version] = []
-            for _ in manifest.rows(shard):
+            for row in manifest.rows(shard):
                 processes.check()
-                kept += next(versions)
+                of_image = next(versions)
+                columns, stamp = file_columns(paths[row])
+                kept += [{**version, **columns} for version in of_image]
+                if stamp is not None:
+                    stamps[str(paths[row])] = stamp
                 done += 1
                 bar(done, len(rows))
             write_shard(shard_folder(job.cache, shard), joined(kept))
+    return stamps
 
 
 def _versions(job: _Job, rows: Sequence[int], workers: int, tell: Tell) -> Iterator[list[Version]]:

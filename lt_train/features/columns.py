@@ -26,12 +26,16 @@ from lt_train.randomness import draw_seed
 
 Array = npt.NDArray[Any]
 Version = dict[str, Array]
+# columns with a row for each version of an image
+_OF_VERSIONS = (layout.IMAGES, layout.READABLE, layout.SIZES, layout.ORIGINALS, layout.FILE_BYTES, layout.FILE_SHA256)
 
 TYPES: Final[dict[str, str]] = {
     layout.IMAGES: "i8",
     layout.READABLE: "?",
     layout.SIZES: "i8",
     layout.ORIGINALS: "i8",
+    layout.FILE_BYTES: "i8",
+    layout.FILE_SHA256: "u1",
     layout.BOXES: "f4",
     layout.LABELS: "i4",
     layout.MATCHED: "i4",
@@ -172,8 +176,7 @@ def joined(versions: Sequence[Version]) -> dict[str, Array]:
     columns: dict[str, Array] = {}
     for name in versions[0]:
         parts = [version[name] for version in versions]
-        of_versions = name in (layout.IMAGES, layout.READABLE, layout.SIZES, layout.ORIGINALS)
-        column = np.stack(parts) if of_versions else np.concatenate(parts)
+        column = np.stack(parts) if name in _OF_VERSIONS else np.concatenate(parts)
         columns[name] = column.astype(TYPES[name]) if name in TYPES else column
     columns[layout.OFFSETS] = _offsets(versions, layout.BOXES)
     if layout.PLACES in columns:

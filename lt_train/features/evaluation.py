@@ -28,6 +28,7 @@ from lt_train.detectors import LongTailDetector
 from lt_train.detectors.region_features import ProposalFeatures, detections_of_known, trunk_maps
 from lt_train.evaluation import Detections, model_detections
 from lt_train.features import layout
+from lt_train.features.image_files import check_images
 from lt_train.features.made_of import check_same, made_of, refuse_other_detectors
 from lt_train.features.reading import Cache, open_cache
 from lt_train.features.stores import Held, Store, collected
@@ -252,11 +253,18 @@ def open_validation(
     refuse_other_detectors(model, recipe)
     refuse_maps(model, features)
     cache = open_cache(features, "val", processes)
-    check_fits(cache, features, recipe, data, model)
+    check_fits(cache, features, recipe, data, model, processes)
     return KnownValidation(cache)
 
 
-def check_fits(cache: Cache, features: Path, recipe: Recipe, data: DetectionData, model: LongTailDetector) -> None:
+def check_fits(
+    cache: Cache,
+    features: Path,
+    recipe: Recipe,
+    data: DetectionData,
+    model: LongTailDetector,
+    processes: Processes,
+) -> None:
     """Refuses a run that features of validation images are not of.
 
     Args:
@@ -265,6 +273,7 @@ def check_fits(cache: Cache, features: Path, recipe: Recipe, data: DetectionData
         recipe: Of the run.
         data: What it is evaluated on.
         model: The detector.
+        processes: This process among others, none of which is waited for.
 
     Raises:
         DataError: They are of other weights, images or geometry.
@@ -273,6 +282,7 @@ def check_fits(cache: Cache, features: Path, recipe: Recipe, data: DetectionData
     refuse_other_detectors(model, recipe)
     refuse_maps(model, features)
     check_same(str(cache.path), cache.manifest, made_of(model, recipe, data, None))
+    check_images(cache, data.paths, processes)
 
 
 def refuse_maps(model: LongTailDetector, features: Path) -> None:

@@ -23,6 +23,8 @@ from lt_data.files.writing import write_whole
 
 SCHEMA: Final = 1
 MANIFEST, DIGESTS, CHECKED = "manifest.json", "digests.json", "checked.json"
+# what is noted of images that were compared
+COMPARED_IMAGES = "images.json"
 # names of the folders of shards
 SHARDS: Final = "shard-*"
 Part = Literal["train", "val"]
@@ -33,6 +35,8 @@ SHARD_BYTES: Final = 2**29
 IMAGES, READABLE = "images", "readable"
 # [V, 2] int64: height and width, resized and as stored
 SIZES, ORIGINALS = "sizes", "originals"
+# [V] int64 and [V, 32] uint8: bytes of the image's file and their sha256; features of older versions lack them
+FILE_BYTES, FILE_SHA256 = "file.bytes", "file.sha256"
 # [V + 1] int64: where the candidates of a version begin; the columns of candidates
 OFFSETS, BOXES, LABELS, MATCHED, IOU = "s0.offsets", "s0.boxes", "s0.labels", "s0.matched", "s0.iou"
 # [V + 1] int64: where those with features begin; [P] int32: their places among the candidates; [P, D]
@@ -42,6 +46,10 @@ COLUMNS: Final[dict[Part, tuple[str, ...]]] = {
     "train": (IMAGES, READABLE, OFFSETS, BOXES, LABELS, MATCHED, IOU, KEPT_OFFSETS, PLACES, FEATURES),
     "val": (IMAGES, SIZES, ORIGINALS, OFFSETS, BOXES, FEATURES),
 }
+
+
+# what older versions did not keep
+LATER: Final = (FILE_BYTES, FILE_SHA256)
 
 
 class ShardRecord(msgspec.Struct, frozen=True):

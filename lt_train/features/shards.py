@@ -14,10 +14,22 @@ import numpy.typing as npt
 from lt_data.errors import DataError, OutputError
 from lt_data.files.writing import replacing_directory, sha256_of, write_whole
 from lt_data.progress import SILENT, Progress
-from lt_train.features.layout import CHECKED, COLUMNS, DIGESTS, Manifest, Part, ShardRecord, encoded, shard_folder
+from lt_train.features.layout import (
+    CHECKED,
+    COLUMNS,
+    DIGESTS,
+    LATER,
+    Manifest,
+    Part,
+    ShardRecord,
+    encoded,
+    shard_folder,
+)
 
 Array = npt.NDArray[Any]
-Stamps = dict[str, tuple[int, int]]
+# size and time of a file; by its name
+Stamp = tuple[int, int]
+Stamps = dict[str, Stamp]
 
 
 def write_shard(folder: Path, columns: Mapping[str, Array]) -> None:
@@ -60,7 +72,7 @@ def open_shard(folder: Path, part: Part) -> dict[str, Array]:
         DataError: A file is gone or is no array.
     """
     columns = {}
-    for name in COLUMNS[part]:
+    for name in (*COLUMNS[part], *(name for name in LATER if (folder / f"{name}.npy").exists())):
         path = folder / f"{name}.npy"
         try:
             columns[name] = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -78,7 +90,7 @@ def damaged_shards(cache: Path, manifest: Manifest, progress: Progress = SILENT,
         progress: Told of the bytes that are compared.
         trust: Leave out files that were compared before and have the same size and time since.
     """
-    stamps = _read_stamps(cache) if trust else {}
+    stamps = read_stamps(cache / CHECKED) if trust else {}
     records: list[ShardRecord | None] = [*(manifest.shards or ())]
     records = records or [read_record(shard_folder(cache, shard)) for shard in range(manifest.shard_count)]
     total, done, damaged = sum(record.size for record in records if record is not None), 0, []
@@ -88,7 +100,7 @@ def damaged_shards(cache: Path, manifest: Manifest, progress: Progress = SILENT,
             damaged.append(shard)
         done += 0 if record is None else record.size
         progress(done, total)
-    _keep_stamps(cache, stamps)
+    keep_stamps(cache / CHECKED, stamps)
     return damaged
 
 
@@ -108,16 +120,17 @@ def _is_whole(path: Path, digest: str, stamps: Stamps) -> bool:
     return whole
 
 
-def _read_stamps(cache: Path) -> Stamps:
+def read_stamps(path: Path) -> Stamps:
+    """What was noted of files that were compared; nothing where that cannot be read."""
     try:
-        return msgspec.json.decode((cache / CHECKED).read_bytes(), type=Stamps)
+        return msgspec.json.decode(path.read_bytes(), type=Stamps)
     except (OSError, ValueError):
         return {}
 
 
-def _keep_stamps(cache: Path, stamps: Stamps) -> None:
+def keep_stamps(path: Path, stamps: Stamps) -> None:
     """Notes what was compared, where that can be written: it only saves time."""
     try:
-        write_whole(cache / CHECKED, encoded(stamps))
+        write_whole(path, encoded(stamps))
     except OutputError:
         return

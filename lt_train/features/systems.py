@@ -219,7 +219,7 @@ def _ready(run: RunDir, asked: _Asked, processes: Processes, others: Sequence[_R
         evaluation_groups(how["groups"], trained.counts)
     first = others[0] if others else None
     data = _validation(run, recipe, trained.counts, first, masks=asked.masks(recipe))
-    check_fits(asked.cache, asked.features, recipe, data, trained.model)
+    check_fits(asked.cache, asked.features, recipe, data, trained.model, processes)
     if first is not None:
         _share_equal_weights(trained.model, first.system.model)
     return _Ready(run.path, System(trained.model, recipe), data, PutAside(run.path))

@@ -30,6 +30,7 @@ from lt_train.detectors.regions.sampled import Regions
 from lt_train.detectors.regions.sampling import BoxSampler, image_seeds
 from lt_train.features import layout
 from lt_train.features.evaluation import KnownValidation, open_validation
+from lt_train.features.image_files import check_images, files_of
 from lt_train.features.made_of import check_same, made_of, refuse_other_detectors
 from lt_train.features.reading import Cache, open_cache
 from lt_train.features.sizes import shown_bytes
@@ -261,6 +262,7 @@ def open_training(
             f"{where}: holds no {kind} images, and data.flip={flip:g} wants them; set data.flip={fix}, or make "
             "features of a run with that data.flip"
         )
+    check_images(cache, files_of(data.train, data.dataset), processes)
     validation = None
     if data.val is not None and (features / "val" / layout.MANIFEST).is_file():
         validation = open_validation(features, recipe, data.val, model, processes)

@@ -1,6 +1,7 @@
 """Making features: what is kept, going on after an end, damage, and what is refused."""
 
 import json
+import os
 import re
 import shutil
 from collections import namedtuple
@@ -12,13 +13,17 @@ import torch
 from lt_data.errors import DataError, OutputError
 from lt_train.data.images import as_input, read_image
 from lt_train.engine.fit import fit
+from lt_train.evaluation.measure import Choices
 from lt_train.features import cache as making
 from lt_train.features import sizes
 from lt_train.features.cache import cache_run
 from lt_train.features.columns import as_kept
+from lt_train.features.image_files import check_images
 from lt_train.features.layout import read_manifest
 from lt_train.features.reading import Cache
+from lt_train.features.systems import evaluate_from_features
 from lt_train.inference.detect import load_trained
+from lt_train.processes import Processes
 
 
 def files(folder):
@@ -169,3 +174,49 @@ def test_images_that_cannot_be_read_are_left_out_where_the_recipe_says_so(tiny_p
     stop = tiny_recipe(*skip, "data.on_bad_image=stop", "method=crt", "sampler.name=shuffle")
     with pytest.raises(DataError, match="set data.on_bad_image=skip, or mend it and make the features again"):
         fit(stop, tmp_path / "stop", init_from=baseline.path, from_features=tmp_path / "features")
+
+
+def test_changed_images_are_named_whatever_their_time_and_copies_are_the_same(
+    tiny_pool, tiny_recipe, small_shards, tmp_path
+):
+    """A file with another time is compared by its bytes, once."""
+    pool = shutil.copytree(tiny_pool, tmp_path / "pool")
+    files_of = json.dumps({"annotations": str(pool / "annotations.json"), "images": str(pool / "images")})
+    recipe = tiny_recipe(f"data.train={files_of}", f"data.val={files_of}", "schedule.iterations=1", "schedule.decay=[]")
+    run, features = fit(recipe, tmp_path / "run"), tmp_path / "features"
+    for part in ("train", "val"):
+        cache_run(run.path, features, part=part)
+    # what features have just been made of was compared
+    noted = json.loads((features / "val" / "images.json").read_text())
+    images = sorted((pool / "images").iterdir())
+    assert noted == {str(image): [image.stat().st_size, image.stat().st_mtime_ns] for image in images}
+    later = ("method=crt", f"data.train={files_of}", f"data.val={files_of}", "schedule.iterations=1")
+
+    def use(out):
+        return fit(tiny_recipe(*later, "schedule.decay=[]"), tmp_path / out, init_from=run.path, from_features=features)
+
+    changed = images[5]
+    original = changed.read_bytes()
+    os.utime(changed, ns=(1, 1))
+    use("copied")
+    assert json.loads((features / "val" / "images.json").read_text())[str(changed)] == [len(original), 1]
+    changed.write_bytes(original[:-1] + bytes([original[-1] ^ 1]))
+    with pytest.raises(DataError) as caught:
+        use("changed")
+    (line,) = caught.value.problems
+    assert line.startswith(
+        f"{features / 'train'}: {changed} is not the file that the features were made of (other bytes "
+    )
+    changed.write_bytes(original + b"!")
+    images[7].write_bytes(images[7].read_bytes() + b"!")
+    with pytest.raises(DataError, match=rf"\({len(original) + 1:,} bytes, then .*\), and 1 others; put the files back"):
+        evaluate_from_features(run.path, features, choices=Choices(boxes_only=True))
+    # nor are other shards added to those of other images
+    shutil.rmtree(features / "val" / "shard-00003")
+    with pytest.raises(DataError, match="is not the file that the features were made of"):
+        cache_run(run.path, features, part="val")
+    # features of an older version have nothing to compare with
+    for column in features.glob("train/shard-*/file.*.npy"):
+        column.unlink()
+    read = Cache(features / "train", read_manifest(features / "train"))
+    check_images(read, [], Processes())
