@@ -234,6 +234,8 @@ def evaluate(
         raise click.UsageError("--out is for one RUN: what several have found is written to the eval of each.")
     if missing and out is not None:
         raise click.UsageError("--missing looks at RUN/eval: leave --out out.")
+    if scores and from_features is not None:
+        raise click.UsageError("--scores is for a second head, which --from-features are not kept of: leave one out.")
     if from_features is not None and (run is None or annotations is not None):
         raise click.UsageError("--from-features is for a RUN and its own validation data.")
     if run is not None and (annotations is None) != (images is None):

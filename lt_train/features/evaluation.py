@@ -246,25 +246,19 @@ def open_validation(
         processes: This process among others.
 
     Raises:
-        DataError: They are not whole, or are of other weights, images or geometry.
+        DataError: They are not whole, are of other weights, images or geometry, or images have changed since.
         RecipeError: A calibration looks at feature maps, or the features of such a detector are not kept.
     """
     # before every byte of the features is read
     refuse_other_detectors(model, recipe)
     refuse_maps(model, features)
     cache = open_cache(features, "val", processes)
-    check_fits(cache, features, recipe, data, model, processes)
+    check_fits(cache, features, recipe, data, model)
+    check_images(cache, data.paths, processes)
     return KnownValidation(cache)
 
 
-def check_fits(
-    cache: Cache,
-    features: Path,
-    recipe: Recipe,
-    data: DetectionData,
-    model: LongTailDetector,
-    processes: Processes,
-) -> None:
+def check_fits(cache: Cache, features: Path, recipe: Recipe, data: DetectionData, model: LongTailDetector) -> None:
     """Refuses a run that features of validation images are not of.
 
     Args:
@@ -273,7 +267,6 @@ def check_fits(
         recipe: Of the run.
         data: What it is evaluated on.
         model: The detector.
-        processes: This process among others, none of which is waited for.
 
     Raises:
         DataError: They are of other weights, images or geometry.
@@ -282,7 +275,6 @@ def check_fits(
     refuse_other_detectors(model, recipe)
     refuse_maps(model, features)
     check_same(str(cache.path), cache.manifest, made_of(model, recipe, data, None))
-    check_images(cache, data.paths, processes)
 
 
 def refuse_maps(model: LongTailDetector, features: Path) -> None:

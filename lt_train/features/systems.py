@@ -15,6 +15,7 @@ from lt_train.evaluation import Detections, evaluation_groups
 from lt_train.evaluation.directory import METRICS, check_evaluation_dir, read_metrics
 from lt_train.evaluation.measure import Choices, Measured
 from lt_train.features.evaluation import KnownValidation, System, check_fits, open_validation
+from lt_train.features.image_files import check_images
 from lt_train.features.reading import Cache, open_cache
 from lt_train.features.stores import PutAside, collected
 from lt_train.inference.detect import load_trained
@@ -136,7 +137,7 @@ def evaluate_systems(
         checkpoint: ``last`` or ``best``.
         groups: As for :func:`lt_train.inference.evaluate_run.evaluate_run`, as are the following.
         choices: How to measure.
-        device: Device, each recipe's unless given.
+        device: Device, the first recipe's unless given.
         root: What the relative paths of the recipes are relative to now.
         missing: Leave out runs whose checkpoint is measured already, with masks where they are wanted.
         force: Replace evaluations that exist elsewhere than in ``RUN/eval``.
@@ -147,7 +148,7 @@ def evaluate_systems(
         What became of them; ``None`` in all processes but the first.
 
     Raises:
-        DataError: The features are not whole.
+        DataError: The features are not whole, or images have changed since.
     """
     how: dict[str, Any] = {"checkpoint": checkpoint, "groups": groups, "choices": choices}
     # with --missing, what is there and not all that is wanted is renewed
@@ -156,6 +157,9 @@ def evaluate_systems(
     def work(processes: Processes) -> Systems:
         asked = _Asked(open_cache(features, "val", processes), features, how, missing)
         ready, left_out, problems = _ready_ones(list(dict.fromkeys(runs)), asked, processes)
+        if ready:
+            # they have the same
+            check_images(asked.cache, ready[0].data.paths, processes)
         for masks in (True, False):
             _look([one for one in ready if asked.masks(one.system.recipe) == masks], asked, processes, masks=masks)
         measured = []
@@ -214,12 +218,13 @@ def _ready(run: RunDir, asked: _Asked, processes: Processes, others: Sequence[_R
         return None
     if place != run.evaluation:
         check_evaluation_dir(place, force=how["force"])
-    trained = load_trained(run, how["checkpoint"], device=how["device"], processes=processes)
+    first = others[0] if others else None
+    device = how["device"] if first is None else str(next(first.system.model.parameters()).device)
+    trained = load_trained(run, how["checkpoint"], device=device, processes=processes)
     if how["groups"] is not None:
         evaluation_groups(how["groups"], trained.counts)
-    first = others[0] if others else None
     data = _validation(run, recipe, trained.counts, first, masks=asked.masks(recipe))
-    check_fits(asked.cache, asked.features, recipe, data, trained.model, processes)
+    check_fits(asked.cache, asked.features, recipe, data, trained.model)
     if first is not None:
         _share_equal_weights(trained.model, first.system.model)
     return _Ready(run.path, System(trained.model, recipe), data, PutAside(run.path))

@@ -104,6 +104,7 @@ def test_systems_that_do_not_go_together_are_named(softmax_run, exact, tiny_reci
         (("a", "b"), "Several RUNs, and --missing, need --from-features"),
         (("a", "b", "--from-features", "f", "--out", "o"), "--out is for one RUN"),
         (("a", "--from-features", "f", "--missing", "--out", "o"), "--missing looks at RUN/eval"),
+        (("a", "--from-features", "f", "--scores", "dual"), "--scores is for a second head"),
     ],
 )
 def test_options_that_several_systems_do_not_have(words, says):
