@@ -153,7 +153,7 @@ def rows_of(steps: Sequence[Step], out: Path, taken: int | None) -> list[list[ob
     return rows
 
 
-def run_all(out: Path, seeds: int, size: Size, minutes: float | None, results: Path) -> Outcome:
+def run_all(out: Path, seeds: int, size: Size, minutes: float | None, jobs: int, results: Path) -> Outcome:
     """Runs what has not ended and records each at once."""
     for seed in range(seeds):
         draw(out / f"data-{seed}", seed, size)
@@ -163,7 +163,8 @@ def run_all(out: Path, seeds: int, size: Size, minutes: float | None, results: P
         steps,
         out,
         minutes=minutes,
-        call=own_commands(),
+        start=own_commands(jobs),
+        jobs=jobs,
         tell=say,
         after=lambda _: record(results, COLUMNS, rows_of(steps, out, taken)),
     )
@@ -196,14 +197,15 @@ def comparison(out: Path, seeds: int, size: Size) -> str:
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/cascades"), show_default=True)
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="How many: 0, 1, ...")
 @click.option("--minutes", type=click.FloatRange(0), help="End after so long  [default: when all is done].")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Runs at once.")
 @click.option("--tiny", is_flag=True, help="A rehearsal: two steps on few images; nothing is recorded.")
-def main(out: Path, seeds: int, minutes: float | None, tiny: bool) -> None:
+def main(out: Path, seeds: int, minutes: float | None, jobs: int, tiny: bool) -> None:
     """Draw, train, measure, record."""
     out, size = (out / "tiny" if tiny else out).resolve(), TINY if tiny else Size()
     # as Ctrl-C: the run that is under way saves and ends too
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        done = run_all(out, seeds, size, minutes, out / RESULTS.name if tiny else RESULTS)
+        done = run_all(out, seeds, size, minutes, jobs, out / RESULTS.name if tiny else RESULTS)
     except KeyboardInterrupt:
         done = Outcome({}, stopped=True)
     finally:

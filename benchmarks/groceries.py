@@ -67,11 +67,11 @@ def draw(study: Study, data: GroceriesLT) -> None:
     )
 
 
-def run(study: Study, minutes: float | None) -> Finished:
+def run(study: Study, minutes: float | None, jobs: int = 1) -> Finished:
     """Runs what is not done; SIGTERM is as Ctrl-C: the run that is under way saves and ends too."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return run_study(study, minutes=minutes, call=own_commands(), tell=say)
+        return run_study(study, minutes=minutes, start=own_commands(jobs), jobs=jobs, tell=say)
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -81,6 +81,7 @@ def run(study: Study, minutes: float | None) -> Finished:
 @click.option("--data", "clone", type=click.Path(path_type=Path), required=True, help="The clone.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/groceries"), show_default=True)
 @click.option("--minutes", type=click.FloatRange(0), help="End after so long  [default: when all is done].")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Runs at once.")
 @click.option("--methods", default="", help="Rows of the table, with commas  [default: all]; what they start from too.")
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="How many: 0, 1, ...")
 @click.option("--recipe", default=RECIPE, show_default=True, help="A shipped recipe or a file.")
@@ -91,6 +92,7 @@ def main(
     clone: Path,
     out: Path,
     minutes: float | None,
+    jobs: int,
     methods: str,
     seeds: int,
     recipe: str,
@@ -108,7 +110,7 @@ def main(
     try:
         data = prepare(clone, out.resolve() / "data", known=not other_data)
         study = groceries_study(data, out, methods=names, seeds=seeds, overrides=overrides, recipe=recipe)
-        finished = run(study, minutes)
+        finished = run(study, minutes, jobs)
     except LtError as error:
         raise click.ClickException(str(error)) from None
     draw(study, data)

@@ -20,9 +20,14 @@ if TYPE_CHECKING:
 
 FILE = FilePath()
 STUDIES = ("coco-lt", "lvis-v0.5", "lvis-v1", "demo", "groceries")
+# of the demo, each of which needs about a gigabyte of memory
+MOST_JOBS = 8
 MINUTES = click.option("--minutes", type=click.FloatRange(0), help="End after so long  [default: when all is done].")
 PROCESSES = click.option(
     "--processes", type=click.IntRange(1), help="Share each training and evaluation among so many processes."
+)
+JOBS = click.option(
+    "--jobs", type=click.IntRange(1), help="Steps that may run at once  [default: 1; demo: one a core, 8 at most]."
 )
 
 
@@ -40,6 +45,7 @@ PROCESSES = click.option(
 @click.option("--pool", type=click.IntRange(1), default=1024, show_default=True, help="Regions of an image, see cache.")
 @click.option("--exact", is_flag=True, help="Features of every region, in float32.")
 @MINUTES
+@JOBS
 @PROCESSES
 def sweep(
     overrides: tuple[str, ...],
@@ -51,6 +57,7 @@ def sweep(
     pool: int,
     exact: bool,
     minutes: float | None,
+    jobs: int | None,
     processes: int | None,
 ) -> None:
     """Train METHODS from the features of one run with several seeds, evaluate all, and write one table.
@@ -70,7 +77,7 @@ def sweep(
         pool=pool,
         exact=exact,
     )
-    _end(study, _run(study, minutes, processes))
+    _end(study, _run(study, minutes, jobs, processes))
 
 
 @click.command(cls=OverriddenCommand, short_help="Run the tables of the literature, in dependency order.")
@@ -89,12 +96,14 @@ def sweep(
 @click.option("--tiny", is_flag=True, help="Of demo: a rehearsal, whose figures say nothing.")
 @click.option("--plan", is_flag=True, help="Print steps, hours and disk; run nothing.")
 @MINUTES
+@JOBS
 @PROCESSES
 def reproduce(
     what: str,
     overrides: tuple[str, ...],
     out: Path | None,
     minutes: float | None,
+    jobs: int | None,
     processes: int | None,
     plan: bool,
     **options: Any,
@@ -107,9 +116,9 @@ def reproduce(
     need_packages()
     out = out or Path("runs") / f"reproduce-{what}"
     if what in ("demo", "groceries"):
-        _reproduce_methods(what, overrides, out, minutes, processes, plan, options)
+        _reproduce_methods(what, overrides, out, minutes, jobs, processes, plan, options)
     else:
-        _reproduce_paper(what, overrides, out, minutes, processes, plan, options)
+        _reproduce_paper(what, overrides, out, minutes, jobs, processes, plan, options)
 
 
 def _check_options(what: str, options: dict[str, Any]) -> None:
@@ -130,10 +139,12 @@ def _reproduce_methods(
     overrides: tuple[str, ...],
     out: Path,
     minutes: float | None,
+    jobs: int | None,
     processes: int | None,
     plan: bool,
     options: dict[str, Any],
 ) -> None:
+    from lt_train.launch import usable_cores
     from lt_train.studies import costs, demo, groceries
     from lt_train.studies.entries import chosen
     from lt_train.studies.reproduce import demo_study, groceries_study
@@ -153,7 +164,9 @@ def _reproduce_methods(
         _show_plan(study, rates, of="machine with two cores" if what == "demo" else "core")
         return
     need_training()
-    _end(study, _run(study, minutes, processes))
+    if what == "demo":
+        jobs = jobs or min(usable_cores(), MOST_JOBS)
+    _end(study, _run(study, minutes, jobs, processes))
 
 
 def _reproduce_paper(
@@ -161,6 +174,7 @@ def _reproduce_paper(
     overrides: tuple[str, ...],
     out: Path,
     minutes: float | None,
+    jobs: int | None,
     processes: int | None,
     plan: bool,
     options: dict[str, Any],
@@ -185,7 +199,7 @@ def _reproduce_paper(
         _show_plan(study)
         return
     need_training()
-    finished = _run(study, minutes, processes)
+    finished = _run(study, minutes, jobs, processes)
     beside = write_beside(study, rows)
     _end(study, finished, beside)
 
@@ -202,15 +216,15 @@ def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-def _run(study: Study, minutes: float | None, processes: int | None) -> Finished:
+def _run(study: Study, minutes: float | None, jobs: int | None, processes: int | None) -> Finished:
     from lt_train.launch import refuse_several
-    from lt_train.studies.steps import run_command
+    from lt_train.studies.commands import Command, shares
     from lt_train.studies.study import run_study
 
     refuse_several("a study of many runs")
     commands = {f"lt-{name}": (sys.executable, "-m", f"{__package__}.{name}") for name in ("data", "train")}
-    call = partial(run_command, commands=commands, processes=processes)
-    return run_study(study, minutes=minutes, call=call, tell=say)
+    start = partial(Command, commands=commands, processes=processes, environments=shares(jobs or 1, processes))
+    return run_study(study, minutes=minutes, start=start, jobs=jobs or 1, tell=say)
 
 
 def _end(study: Study, finished: Finished, beside: str = "") -> None:
