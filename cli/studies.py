@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from .options import RESUMABLE, FilePath, leave, show_text, tell
 from .recipes import OVERRIDES, OverriddenCommand, need_packages, need_training
 
 if TYPE_CHECKING:
+    from lt_train.recipe.method import Variant
     from lt_train.studies.costs import Rates
     from lt_train.studies.study import Finished, Study
 
@@ -90,6 +92,7 @@ def sweep(
     type=click.Choice(["equal", "code", "text"]),
     help="Of a paper: one budget for all, or what its released code or its text does  [default: equal].",
 )
+@click.option("--detector", help="Of a paper: the fourteen methods with another one, such as htc_x101_64x4d_fpn.")
 @click.option("--methods", help="Of demo and groceries: rows, with commas  [default: all]; what they start from too.")
 @click.option("--seeds", type=click.IntRange(1), help="How many: 0, 1, ...  [default: 1; groceries: 3].")
 @click.option("--data", "clone", type=FILE, help="Of groceries: the clone with the photographs.")
@@ -114,7 +117,8 @@ def reproduce(
     """
     _check_options(what, options)
     need_packages()
-    out = out or Path("runs") / f"reproduce-{what}"
+    detector = options["detector"]
+    out = out or Path("runs") / "-".join(filter(None, ("reproduce", what, detector)))
     if what in ("demo", "groceries"):
         _reproduce_methods(what, overrides, out, minutes, jobs, processes, plan, options)
     else:
@@ -122,7 +126,7 @@ def reproduce(
 
 
 def _check_options(what: str, options: dict[str, Any]) -> None:
-    of_paper, of_methods = ("rows", "variant"), ("methods",)
+    of_paper, of_methods = ("rows", "variant", "detector"), ("methods",)
     wrong = {
         "demo": (*of_paper, "clone"),
         "groceries": (*of_paper, "tiny"),
@@ -179,29 +183,39 @@ def _reproduce_paper(
     plan: bool,
     options: dict[str, Any],
 ) -> None:
-    from lt_data.errors import DataError
     from lt_train.studies.beside import write_beside
-    from lt_train.studies.paper import choose_rows, paper_rows
+    from lt_train.studies.paper import choose_rows, detector_recipe, detector_rows, paper_rows
     from lt_train.studies.reproduce import check_files, paper_study
 
-    rows = choose_rows(paper_rows(what, options["variant"] or "equal"), _words(options["rows"] or ""))
-    study = paper_study(what, rows, out, seeds=options["seeds"] or 1, overrides=overrides)
-    try:
-        check_files(what, rows, study, overrides)
-    except DataError as error:
-        if not plan:
-            raise
+    detector: str | None = options["detector"]
+    variant: Variant = options["variant"] or "equal"
+    recipe = detector_recipe(what, detector)
+    there = detector_rows(detector, what, variant) if detector else paper_rows(what, variant)
+    rows = choose_rows(there, _words(options["rows"] or ""))
+    study = paper_study(what, rows, out, recipe=recipe, seeds=options["seeds"] or 1, overrides=overrides)
+    if plan:
+        missing = _missing(partial(check_files, recipe, rows, study, overrides))
         _show_plan(study)
-        for problem in error.problems:
+        if detector:
+            click.echo(f"estimated hours are those of ResNet-50; {detector} takes others, which finished steps tell")
+        for problem in missing:
             tell("missing", problem)
         return
-    if plan:
-        _show_plan(study)
-        return
+    check_files(recipe, rows, study, overrides)
     need_training()
     finished = _run(study, minutes, jobs, processes)
     beside = write_beside(study, rows)
     _end(study, finished, beside)
+
+
+def _missing(check: Callable[[], None]) -> tuple[str, ...]:
+    from lt_data.errors import DataError
+
+    try:
+        check()
+    except DataError as error:
+        return tuple(error.problems)
+    return ()
 
 
 def _show_plan(study: Study, rates: Rates | None = None, of: str = "GPU") -> None:
