@@ -29,12 +29,13 @@ from lt_train.report.sample_predictions import plot_sample_predictions
 from lt_train.studies.entries import chosen
 from lt_train.studies.groceries import RECIPE, GroceriesLT, entries, prepare
 from lt_train.studies.reproduce import groceries_study
-from lt_train.studies.study import FIGURES, Finished, Study, run_study
+from lt_train.studies.study import FIGURES, PICTURE, Finished, Study, run_study
 from lt_train.studies.table import Row
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "groceries.csv"
 FIGURE = ROOT / "docs" / "images" / "groceries_group_ap.png"
+ALL_METHODS = FIGURE.with_name("groceries_methods.png")
 SHOWN = 3
 
 
@@ -119,6 +120,7 @@ def main(
     if record:
         shutil.copy(study.out / FIGURES, RESULTS)
         shutil.copy(study.out / "group_ap.png", FIGURE)
+        shutil.copy(study.out / PICTURE, ALL_METHODS)
     for line in finished.failed:
         click.echo(line, err=True)
     if finished.stopped:
