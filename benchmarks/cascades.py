@@ -16,21 +16,17 @@ box and mask AP75 are compared over the seeds that all models have finished, wha
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 
 import click
 from common.commands import own_commands
+from common.drawn_pool import TINY, Size, draw, keys_of
 from common.record import machine, record
 
-from lt_data.build.coco_lt import build_coco_lt
-from lt_data.dataset.options import BuildOptions
-from lt_data.synthetic.pool import write_pool
 from lt_data.terminal import say
 from lt_train import quickstart
 from lt_train.recipe.load import load_recipe
@@ -47,82 +43,9 @@ COLUMNS = (
 )
 
 
-@dataclass(frozen=True)
-class Size:
-    """How much is drawn and trained; the quickstart's unless said.
-
-    Attributes:
-        pool_images: Of the pool that the training data is built from.
-        scale: Of the long tail that is built from it.
-        edges: Of its groups.
-        val_images: Of the pool that is measured on.
-        val_least: Instances of each class there.
-        overrides: ``dotted.key=value`` texts of every run.
-    """
-
-    pool_images: int = quickstart.POOL_IMAGES
-    scale: str = quickstart.SCALE
-    edges: tuple[int, ...] = quickstart.EDGES
-    val_images: int = quickstart.VAL_IMAGES
-    val_least: int = quickstart.VAL_LEAST
-    overrides: tuple[str, ...] = ("trackers=[]",)
-
-
-TINY = Size(
-    pool_images=150,
-    scale="0.015",
-    edges=(3, 8, 25),
-    val_images=24,
-    val_least=1,
-    overrides=("trackers=[]", "schedule.iterations=2", "schedule.decay=[]", "schedule.warmup=0", "log_every=1"),
-)
-
-
-def draw(out: Path, seed: int, size: Size) -> None:
-    """Draws the pools of a seed and builds its training data, unless they are there.
-
-    Args:
-        out: Folder of the seed; ``pool``, ``val`` and ``data`` in it.
-        seed: Of the data.
-        size: How much.
-    """
-    if (out / "data").exists():
-        return
-    # the data is built last and at once: without it the pools may be half there
-    shutil.rmtree(out, ignore_errors=True)
-    say(f"seed {seed}: drawing the pools")
-    write_pool(
-        out / "pool",
-        categories=quickstart.CATEGORIES,
-        images=size.pool_images,
-        exponent=quickstart.POOL_EXPONENT,
-        minimum_instances=quickstart.POOL_LEAST,
-        instances_per_image=(3, 7),
-        seed=seed,
-    )
-    write_pool(
-        out / "val",
-        categories=quickstart.CATEGORIES,
-        images=size.val_images,
-        exponent=0.0,
-        minimum_instances=size.val_least,
-        instances_per_image=(1, 3),
-        seed=seed + quickstart.VAL_SEED_OFFSET,
-    )
-    options = BuildOptions(seed=seed, scale=size.scale, edges=size.edges)
-    build_coco_lt(out / "pool" / "annotations.json", out / "data", options=options)
-
-
 def step_of(model: str, out: Path, seed: int, size: Size) -> Step:
     """The run of a model on the data of a seed."""
-    data, run = out / f"data-{seed}", out / f"seed-{seed}" / model
-    places = {
-        "data.train.annotations": data / "data",
-        "data.train.images": data / "pool" / "images",
-        "data.val.annotations": data / "val" / "annotations.json",
-        "data.val.images": data / "val" / "images",
-    }
-    keys = (f"{key}={json.dumps(str(place))}" for key, place in places.items())
+    run, keys = out / f"seed-{seed}" / model, keys_of(out / f"data-{seed}")
     words = ("lt-train", "fit", quickstart.RECIPE, f"model.name={model}", f"seed={seed}", *keys, *size.overrides)
     resume = ("--out", str(run), "--resume", "auto")
     return Step(f"seed-{seed}/{model}", (*words, *resume), product=run / "eval" / "metrics.json")
@@ -153,7 +76,7 @@ def rows_of(steps: Sequence[Step], out: Path, taken: int | None) -> list[list[ob
     return rows
 
 
-def run_all(out: Path, seeds: int, size: Size, minutes: float | None, results: Path) -> Outcome:
+def run_all(out: Path, seeds: int, size: Size, minutes: float | None, jobs: int, results: Path) -> Outcome:
     """Runs what has not ended and records each at once."""
     for seed in range(seeds):
         draw(out / f"data-{seed}", seed, size)
@@ -163,7 +86,8 @@ def run_all(out: Path, seeds: int, size: Size, minutes: float | None, results: P
         steps,
         out,
         minutes=minutes,
-        call=own_commands(),
+        start=own_commands(jobs),
+        jobs=jobs,
         tell=say,
         after=lambda _: record(results, COLUMNS, rows_of(steps, out, taken)),
     )
@@ -196,14 +120,15 @@ def comparison(out: Path, seeds: int, size: Size) -> str:
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/cascades"), show_default=True)
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="How many: 0, 1, ...")
 @click.option("--minutes", type=click.FloatRange(0), help="End after so long  [default: when all is done].")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Runs at once.")
 @click.option("--tiny", is_flag=True, help="A rehearsal: two steps on few images; nothing is recorded.")
-def main(out: Path, seeds: int, minutes: float | None, tiny: bool) -> None:
+def main(out: Path, seeds: int, minutes: float | None, jobs: int, tiny: bool) -> None:
     """Draw, train, measure, record."""
     out, size = (out / "tiny" if tiny else out).resolve(), TINY if tiny else Size()
     # as Ctrl-C: the run that is under way saves and ends too
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        done = run_all(out, seeds, size, minutes, out / RESULTS.name if tiny else RESULTS)
+        done = run_all(out, seeds, size, minutes, jobs, out / RESULTS.name if tiny else RESULTS)
     except KeyboardInterrupt:
         done = Outcome({}, stopped=True)
     finally:

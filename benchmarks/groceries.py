@@ -29,12 +29,13 @@ from lt_train.report.sample_predictions import plot_sample_predictions
 from lt_train.studies.entries import chosen
 from lt_train.studies.groceries import RECIPE, GroceriesLT, entries, prepare
 from lt_train.studies.reproduce import groceries_study
-from lt_train.studies.study import FIGURES, Finished, Study, run_study
+from lt_train.studies.study import FIGURES, PICTURE, Finished, Study, run_study
 from lt_train.studies.table import Row
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "groceries.csv"
 FIGURE = ROOT / "docs" / "images" / "groceries_group_ap.png"
+ALL_METHODS = FIGURE.with_name("groceries_methods.png")
 SHOWN = 3
 
 
@@ -67,11 +68,11 @@ def draw(study: Study, data: GroceriesLT) -> None:
     )
 
 
-def run(study: Study, minutes: float | None) -> Finished:
+def run(study: Study, minutes: float | None, jobs: int = 1) -> Finished:
     """Runs what is not done; SIGTERM is as Ctrl-C: the run that is under way saves and ends too."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return run_study(study, minutes=minutes, call=own_commands(), tell=say)
+        return run_study(study, minutes=minutes, start=own_commands(jobs), jobs=jobs, tell=say)
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -81,6 +82,7 @@ def run(study: Study, minutes: float | None) -> Finished:
 @click.option("--data", "clone", type=click.Path(path_type=Path), required=True, help="The clone.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/groceries"), show_default=True)
 @click.option("--minutes", type=click.FloatRange(0), help="End after so long  [default: when all is done].")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Runs at once.")
 @click.option("--methods", default="", help="Rows of the table, with commas  [default: all]; what they start from too.")
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="How many: 0, 1, ...")
 @click.option("--recipe", default=RECIPE, show_default=True, help="A shipped recipe or a file.")
@@ -91,6 +93,7 @@ def main(
     clone: Path,
     out: Path,
     minutes: float | None,
+    jobs: int,
     methods: str,
     seeds: int,
     recipe: str,
@@ -108,7 +111,7 @@ def main(
     try:
         data = prepare(clone, out.resolve() / "data", known=not other_data)
         study = groceries_study(data, out, methods=names, seeds=seeds, overrides=overrides, recipe=recipe)
-        finished = run(study, minutes)
+        finished = run(study, minutes, jobs)
     except LtError as error:
         raise click.ClickException(str(error)) from None
     draw(study, data)
@@ -117,6 +120,7 @@ def main(
     if record:
         shutil.copy(study.out / FIGURES, RESULTS)
         shutil.copy(study.out / "group_ap.png", FIGURE)
+        shutil.copy(study.out / PICTURE, ALL_METHODS)
     for line in finished.failed:
         click.echo(line, err=True)
     if finished.stopped:

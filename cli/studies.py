@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,14 +16,20 @@ from .options import RESUMABLE, FilePath, leave, show_text, tell
 from .recipes import OVERRIDES, OverriddenCommand, need_packages, need_training
 
 if TYPE_CHECKING:
+    from lt_train.recipe.method import Variant
     from lt_train.studies.costs import Rates
     from lt_train.studies.study import Finished, Study
 
 FILE = FilePath()
 STUDIES = ("coco-lt", "lvis-v0.5", "lvis-v1", "demo", "groceries")
+# of the demo, each of which needs about a gigabyte of memory
+MOST_JOBS = 8
 MINUTES = click.option("--minutes", type=click.FloatRange(0), help="End after so long  [default: when all is done].")
 PROCESSES = click.option(
     "--processes", type=click.IntRange(1), help="Share each training and evaluation among so many processes."
+)
+JOBS = click.option(
+    "--jobs", type=click.IntRange(1), help="Steps that may run at once  [default: 1; demo: one a core, 8 at most]."
 )
 
 
@@ -40,6 +47,7 @@ PROCESSES = click.option(
 @click.option("--pool", type=click.IntRange(1), default=1024, show_default=True, help="Regions of an image, see cache.")
 @click.option("--exact", is_flag=True, help="Features of every region, in float32.")
 @MINUTES
+@JOBS
 @PROCESSES
 def sweep(
     overrides: tuple[str, ...],
@@ -51,6 +59,7 @@ def sweep(
     pool: int,
     exact: bool,
     minutes: float | None,
+    jobs: int | None,
     processes: int | None,
 ) -> None:
     """Train METHODS from the features of one run with several seeds, evaluate all, and write one table.
@@ -70,7 +79,7 @@ def sweep(
         pool=pool,
         exact=exact,
     )
-    _end(study, _run(study, minutes, processes))
+    _end(study, _run(study, minutes, jobs, processes))
 
 
 @click.command(cls=OverriddenCommand, short_help="Run the tables of the literature, in dependency order.")
@@ -83,18 +92,21 @@ def sweep(
     type=click.Choice(["equal", "code", "text"]),
     help="Of a paper: one budget for all, or what its released code or its text does  [default: equal].",
 )
+@click.option("--detector", help="Of a paper: the fourteen methods with another one, such as htc_x101_64x4d_fpn.")
 @click.option("--methods", help="Of demo and groceries: rows, with commas  [default: all]; what they start from too.")
 @click.option("--seeds", type=click.IntRange(1), help="How many: 0, 1, ...  [default: 1; groceries: 3].")
 @click.option("--data", "clone", type=FILE, help="Of groceries: the clone with the photographs.")
 @click.option("--tiny", is_flag=True, help="Of demo: a rehearsal, whose figures say nothing.")
 @click.option("--plan", is_flag=True, help="Print steps, hours and disk; run nothing.")
 @MINUTES
+@JOBS
 @PROCESSES
 def reproduce(
     what: str,
     overrides: tuple[str, ...],
     out: Path | None,
     minutes: float | None,
+    jobs: int | None,
     processes: int | None,
     plan: bool,
     **options: Any,
@@ -105,15 +117,16 @@ def reproduce(
     """
     _check_options(what, options)
     need_packages()
-    out = out or Path("runs") / f"reproduce-{what}"
+    detector = options["detector"]
+    out = out or Path("runs") / "-".join(filter(None, ("reproduce", what, detector)))
     if what in ("demo", "groceries"):
-        _reproduce_methods(what, overrides, out, minutes, processes, plan, options)
+        _reproduce_methods(what, overrides, out, minutes, jobs, processes, plan, options)
     else:
-        _reproduce_paper(what, overrides, out, minutes, processes, plan, options)
+        _reproduce_paper(what, overrides, out, minutes, jobs, processes, plan, options)
 
 
 def _check_options(what: str, options: dict[str, Any]) -> None:
-    of_paper, of_methods = ("rows", "variant"), ("methods",)
+    of_paper, of_methods = ("rows", "variant", "detector"), ("methods",)
     wrong = {
         "demo": (*of_paper, "clone"),
         "groceries": (*of_paper, "tiny"),
@@ -130,10 +143,12 @@ def _reproduce_methods(
     overrides: tuple[str, ...],
     out: Path,
     minutes: float | None,
+    jobs: int | None,
     processes: int | None,
     plan: bool,
     options: dict[str, Any],
 ) -> None:
+    from lt_train.launch import usable_cores
     from lt_train.studies import costs, demo, groceries
     from lt_train.studies.entries import chosen
     from lt_train.studies.reproduce import demo_study, groceries_study
@@ -153,7 +168,9 @@ def _reproduce_methods(
         _show_plan(study, rates, of="machine with two cores" if what == "demo" else "core")
         return
     need_training()
-    _end(study, _run(study, minutes, processes))
+    if what == "demo":
+        jobs = jobs or min(usable_cores(), MOST_JOBS)
+    _end(study, _run(study, minutes, jobs, processes))
 
 
 def _reproduce_paper(
@@ -161,33 +178,44 @@ def _reproduce_paper(
     overrides: tuple[str, ...],
     out: Path,
     minutes: float | None,
+    jobs: int | None,
     processes: int | None,
     plan: bool,
     options: dict[str, Any],
 ) -> None:
-    from lt_data.errors import DataError
     from lt_train.studies.beside import write_beside
-    from lt_train.studies.paper import choose_rows, paper_rows
+    from lt_train.studies.paper import choose_rows, detector_recipe, detector_rows, paper_rows
     from lt_train.studies.reproduce import check_files, paper_study
 
-    rows = choose_rows(paper_rows(what, options["variant"] or "equal"), _words(options["rows"] or ""))
-    study = paper_study(what, rows, out, seeds=options["seeds"] or 1, overrides=overrides)
-    try:
-        check_files(what, rows, study, overrides)
-    except DataError as error:
-        if not plan:
-            raise
+    detector: str | None = options["detector"]
+    variant: Variant = options["variant"] or "equal"
+    recipe = detector_recipe(what, detector)
+    there = detector_rows(detector, what, variant) if detector else paper_rows(what, variant)
+    rows = choose_rows(there, _words(options["rows"] or ""))
+    study = paper_study(what, rows, out, recipe=recipe, seeds=options["seeds"] or 1, overrides=overrides)
+    if plan:
+        missing = _missing(partial(check_files, recipe, rows, study, overrides))
         _show_plan(study)
-        for problem in error.problems:
+        if detector:
+            click.echo(f"estimated hours are those of ResNet-50; {detector} takes others, which finished steps tell")
+        for problem in missing:
             tell("missing", problem)
         return
-    if plan:
-        _show_plan(study)
-        return
+    check_files(recipe, rows, study, overrides)
     need_training()
-    finished = _run(study, minutes, processes)
+    finished = _run(study, minutes, jobs, processes)
     beside = write_beside(study, rows)
     _end(study, finished, beside)
+
+
+def _missing(check: Callable[[], None]) -> tuple[str, ...]:
+    from lt_data.errors import DataError
+
+    try:
+        check()
+    except DataError as error:
+        return tuple(error.problems)
+    return ()
 
 
 def _show_plan(study: Study, rates: Rates | None = None, of: str = "GPU") -> None:
@@ -202,15 +230,15 @@ def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-def _run(study: Study, minutes: float | None, processes: int | None) -> Finished:
+def _run(study: Study, minutes: float | None, jobs: int | None, processes: int | None) -> Finished:
     from lt_train.launch import refuse_several
-    from lt_train.studies.steps import run_command
+    from lt_train.studies.commands import Command, shares
     from lt_train.studies.study import run_study
 
     refuse_several("a study of many runs")
     commands = {f"lt-{name}": (sys.executable, "-m", f"{__package__}.{name}") for name in ("data", "train")}
-    call = partial(run_command, commands=commands, processes=processes)
-    return run_study(study, minutes=minutes, call=call, tell=say)
+    start = partial(Command, commands=commands, processes=processes, environments=shares(jobs or 1, processes))
+    return run_study(study, minutes=minutes, start=start, jobs=jobs or 1, tell=say)
 
 
 def _end(study: Study, finished: Finished, beside: str = "") -> None:

@@ -60,6 +60,7 @@ ALLOWED = {
         "lt_train.sizing",
     },
     "lt_train.studies": {
+        "lt_train.launch",
         *("lt_train.recipe", "lt_train.evaluation", "lt_train.report", "lt_train.runs", "lt_train.options"),
     },
     "lt_train.trials": {

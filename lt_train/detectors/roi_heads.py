@@ -350,14 +350,9 @@ class LongTailRoIHeads(RoIHeads):
         found = torch.cat([part[:n] for part, n in zip(parts, regions.positives, strict=True)])
         foreground = regions.foreground()
         labels, wanted = torch.cat(foreground.labels), torch.cat(foreground.box_targets)
-        own = found[:, 0] if self.agnostic else found.gather(1, labels[:, None, None].expand(-1, 1, 4))[:, 0]
+        own = found[:, 0] if found.shape[1] == 1 else found.gather(1, labels[:, None, None].expand(-1, 1, 4))[:, 0]
         distance = F.smooth_l1_loss(own, wanted, beta=self.box_loss_beta, reduction="sum")
         return distance / divisor(len(deltas), deltas.device)
-
-    @property
-    def agnostic(self) -> bool:
-        """Whether a region has one box for all classes."""
-        return bool(self.box_predictor.bbox_pred.out_features == 4)
 
     def decoded(self, codes: Tensor, boxes: Tensor, shape: tuple[int, int]) -> Tensor:
         """Boxes [n, 4] moved by deltas [n, 4], inside the image; in float32, since half precision rounds corners."""
@@ -396,7 +391,8 @@ class LongTailRoIHeads(RoIHeads):
         region = pairs.div(self.head.num_classes, rounding_mode="floor")
         label = pairs % self.head.num_classes + 1
         score = scores[region, label]
-        if self.agnostic:
+        # one box for all classes, as cascades have
+        if deltas.shape[1] == 4:
             boxes = self.decoded(deltas, proposals, shape)[region]
         else:
             codes = deltas.reshape(len(deltas), deltas.shape[1] // 4, 4)[region, label]

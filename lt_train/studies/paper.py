@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 from lt_data.errors import RecipeError
 from lt_train.evaluation.comparison.published import PublishedRow, read_published
 from lt_train.evaluation.predictions.columns import IouType
+from lt_train.recipe.load import recipe_names
 from lt_train.recipe.method import Variant
 from lt_train.recipe.methods import METHODS
 from lt_train.studies.entries import BASELINE, Entry, entry_of, in_dependency_order
@@ -28,6 +29,18 @@ RECIPES: Final[Mapping[Dataset, str]] = {
     "lvis-v0.5": "faster_rcnn_r50_fpn_lvis_v0.5",
     # figures of v1 are published for masks
     "lvis-v1": "mask_rcnn_r50_fpn_lvis_v1",
+}
+# how the names of the data sets end those of recipes
+_ENDINGS: Final[Mapping[Dataset, str]] = {"coco-lt": "coco_lt", "lvis-v0.5": "lvis_v0.5", "lvis-v1": "lvis_v1"}
+# what the published tables call a detector
+_PRINTED: Final = {
+    "faster_rcnn_r50_fpn": "Faster R-CNN R50-FPN",
+    "mask_rcnn_r50_fpn": "Mask R-CNN R50-FPN",
+    "faster_rcnn_x101_64x4d_fpn": "Faster R-CNN X101-64x4d-FPN",
+    "mask_rcnn_x101_64x4d_fpn": "Mask R-CNN X101-64x4d-FPN",
+    "cascade_rcnn_x101_64x4d_fpn": "Cascade R-CNN X101-64x4d-FPN",
+    "htc_x101_64x4d_fpn": "HTC X101-64x4d-FPN",
+    "htc_x101_64x4d_dcn_ms": "HTC X101-64x4d-FPN MS-DCN",
 }
 FASTER, MASK = "Faster R-CNN R50-FPN", "Mask R-CNN R50-FPN"
 _MASK_RECIPES: Final[Mapping[Dataset, str]] = {
@@ -77,6 +90,40 @@ def paper_rows(dataset: Dataset, variant: Variant = "equal") -> list[PaperRow]:
     first = {row.entry.name: row for row in reversed(rows)}
     order = dict.fromkeys(row.entry.name for row in rows)
     return [first[entry.name] for entry in in_dependency_order([first[name].entry for name in order])]
+
+
+def detector_recipe(dataset: Dataset, detector: str | None) -> str:
+    """The shipped recipe of a detector on a data set.
+
+    Args:
+        dataset: ``coco-lt``, ``lvis-v0.5`` or ``lvis-v1``.
+        detector: As recipes name it; the one of the data set's main table unless given.
+
+    Raises:
+        RecipeError: There is none.
+    """
+    if detector is None:
+        return RECIPES[dataset]
+    there = {name.removesuffix(f"_{_ENDINGS[dataset]}") for name in recipe_names() if name.endswith(_ENDINGS[dataset])}
+    if detector not in there:
+        raise RecipeError(
+            f"--detector: got '{detector}'; with a recipe on {dataset} are {', '.join(sorted(there))} (another one: "
+            "model.name=NAME as a further word)"
+        )
+    return f"{detector}_{_ENDINGS[dataset]}"
+
+
+def detector_rows(detector: str, dataset: Dataset, variant: Variant = "equal") -> list[PaperRow]:
+    """The methods that BAGS compares, with another detector; what was printed of them with it stands beside.
+
+    Args:
+        detector: As recipes name it.
+        dataset: ``coco-lt``, ``lvis-v0.5`` or ``lvis-v1``.
+        variant: Whose settings.
+    """
+    rows = [_with_variant(row, variant) for row in _main(dataset, _PRINTED.get(detector, ""))]
+    by_name = {row.entry.name: row for row in rows}
+    return [by_name[entry.name] for entry in in_dependency_order([row.entry for row in rows])]
 
 
 def choose_rows(rows: Sequence[PaperRow], asked: Sequence[str]) -> list[PaperRow]:

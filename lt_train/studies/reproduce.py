@@ -12,7 +12,7 @@ from typing import Final
 
 from lt_data.dataset.names import ANNOTATIONS
 from lt_data.errors import DataError
-from lt_train.recipe.sections import Files
+from lt_train.recipe.sections import Files, TrainFiles
 from lt_train.studies import demo, groceries
 from lt_train.studies.costs import Cost
 from lt_train.studies.demo import DemoSize
@@ -36,6 +36,7 @@ def paper_study(
     rows: Sequence[PaperRow],
     out: Path,
     *,
+    recipe: str = "",
     seeds: int = 1,
     overrides: Sequence[str] = (),
     pool: int = POOL,
@@ -46,14 +47,15 @@ def paper_study(
         dataset: ``coco-lt``, ``lvis-v0.5`` or ``lvis-v1``.
         rows: Of :func:`lt_train.studies.paper.choose_rows`.
         out: The study's folder.
+        recipe: Of rows that name none; that of the data set's main table unless given.
         seeds: How many: 0, 1, ...
         overrides: ``dotted.key=value`` texts of every run that is trained.
         pool: Regions of a training image with features.
     """
-    entries = [row.entry for row in rows]
-    recipes = {RECIPES[dataset], *(entry.recipe for entry in entries if entry.recipe)}
+    entries, recipe = [row.entry for row in rows], recipe or RECIPES[dataset]
+    recipes = {recipe, *(entry.recipe for entry in entries if entry.recipe)}
     images = {name: of for name in recipes for end, of in IMAGES.items() if name.endswith(end)}
-    setting = Setting(out.resolve(), RECIPES[dataset], tuple(overrides), images=images, pool=pool)
+    setting = Setting(out.resolve(), recipe, tuple(overrides), images=images, pool=pool)
     before = _coco_lt_steps(setting) if any(name.endswith("coco_lt") for name in recipes) else []
     return _study(setting, entries, seeds, before)
 
@@ -99,16 +101,23 @@ def missing_files(study_setting: Setting, entries: Sequence[Entry], built: bool)
 def _named(files: Files | None) -> list[tuple[str, Path]]:
     if files is None:
         return []
-    return [("annotations", Path(files.annotations)), ("images", Path(files.images))]
+    stuff = [("stuff", Path(files.stuff))] if isinstance(files, TrainFiles) and files.stuff is not None else []
+    return [("annotations", Path(files.annotations)), ("images", Path(files.images)), *stuff]
 
 
-def check_files(dataset: Dataset, rows: Sequence[PaperRow], study: Study, overrides: Sequence[str]) -> None:
+def check_files(recipe: str, rows: Sequence[PaperRow], study: Study, overrides: Sequence[str]) -> None:
     """Refuses to begin without the data.
+
+    Args:
+        recipe: Of rows that name none.
+        rows: What is going to be run.
+        study: Its plan.
+        overrides: ``dotted.key=value`` texts of every run that is trained.
 
     Raises:
         DataError: A line for each file that is missing.
     """
-    setting = Setting(study.out, RECIPES[dataset], tuple(overrides))
+    setting = Setting(study.out, recipe, tuple(overrides))
     built = any(step.name == "coco-lt" for step in study.steps)
     if problems := missing_files(setting, [row.entry for row in rows], built):
         raise DataError(problems)

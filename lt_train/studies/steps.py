@@ -7,12 +7,7 @@ A step that fails is named at the end and stops only those that need it. Read :f
 
 from __future__ import annotations
 
-import os
-import resource
 import shlex
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,21 +18,19 @@ import msgspec
 
 from lt_data.errors import DataError, OutputError
 from lt_data.files.writing import write_whole
+from lt_train.studies.commands import Command, Running, Start
 from lt_train.studies.costs import Cost
 
 # a step may take so long for its last image and its checkpoint
 GRACE: Final = 300.0
+# seconds between two looks at the steps that run
+_TICK: Final = 0.05
 RECORD: Final = "steps.json"
 LOGS: Final = "logs"
-COMMANDS: Final[Mapping[str, tuple[str, ...]]] = {
-    name: (sys.executable, "-m", f"lt_cli.{name.removeprefix('lt-')}") for name in ("lt-data", "lt-train")
-}
 # the study's own folder, in what is kept of a command
 _OUT: Final = "OUT"
 
 Tell = Callable[[str], None]
-# runs the words of a command with a file for what it prints and the seconds that are left; gives its exit code
-Call = Callable[[Sequence[str], Path, float | None], int]
 
 
 @dataclass(frozen=True)
@@ -103,26 +96,24 @@ class Outcome:
     stopped: bool
 
 
-class TimeIsOver(Exception):
-    """Somebody asked for the end, or the minutes are over; what was begun can go on."""
-
-
 def run_plan(
     steps: Sequence[Step],
     out: Path,
     *,
     minutes: float | None = None,
-    call: Call | None = None,
+    start: Start | None = None,
+    jobs: int = 1,
     tell: Tell = lambda line: None,
     after: Callable[[Step], None] = lambda step: None,
 ) -> Outcome:
-    """Runs what is not done yet, one step after the other.
+    """Runs what is not done yet, in the order of the plan; several at once where nothing needs the other.
 
     Args:
         steps: Each after those that it needs.
         out: The study's folder.
         minutes: After which no step goes on; without end unless given.
-        call: How to run a command; :func:`run_command` unless given.
+        start: How to start a command; :class:`~lt_train.studies.commands.Command` unless given.
+        jobs: How many steps may run at once.
         tell: Gets lines for people.
         after: Called when a step has just ended well.
 
@@ -130,30 +121,138 @@ def run_plan(
         OutputError: ``out`` holds a step of the same name that another command made.
     """
     check_same_commands(steps, out)
+    plan = _Plan(steps, out, start or Command, jobs, tell)
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
-    failed: dict[str, str] = {}
-    left_ones = {step.name for step in left_steps(steps, out)}
-    for number, step in enumerate(steps, start=1):
-        if step.name not in left_ones:
-            continue
-        if lacking := [name for name in step.needs if name in failed]:
-            failed[step.name] = f"not begun: {lacking[0]} failed"
-            continue
-        left = None if deadline is None else deadline - time.monotonic()
-        if left is not None and left <= 0:
-            return Outcome(failed, stopped=True)
-        tell(f"[{number}/{len(steps)}] {step.name}: {step.command}")
+    try:
+        while plan.goes_on():
+            if deadline is not None and time.monotonic() >= deadline:
+                plan.end()
+                return Outcome(plan.failed, stopped=True)
+            plan.begin()
+            for step in plan.ended():
+                after(step)
+            plan.pause()
+    except KeyboardInterrupt:
+        plan.end()
+        return Outcome(plan.failed, stopped=True)
+    except BaseException:
+        plan.kill()
+        raise
+    return Outcome(plan.failed, stopped=False)
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A step that runs.
+
+    Attributes:
+        step: Which.
+        running: Its command.
+        known: What was known of it before.
+        since: Clock when it was started.
+        log: What it prints.
+    """
+
+    step: Step
+    running: Running
+    known: Done
+    since: float
+    log: Path
+
+
+class _Plan:
+    """What is left of a plan, what runs, and what failed."""
+
+    def __init__(self, steps: Sequence[Step], out: Path, start: Start, jobs: int, tell: Tell) -> None:
+        self._out, self._start, self._tell = out, start, tell
+        self._numbers = {step.name: number for number, step in enumerate(steps, start=1)}
+        self._left = left_steps(steps, out)
+        # by place: what runs beside each other is given different GPUs
+        self._begun: dict[int, _Begun] = {}
+        self._places = range(jobs)
+        self.failed: dict[str, str] = {}
+
+    def goes_on(self) -> bool:
+        """Whether anything runs or is left."""
+        return bool(self._left or self._begun)
+
+    def begin(self) -> None:
+        """Starts what nothing stands in the way of, as long as there is a place."""
+        for place in self._places:
+            if place not in self._begun and (step := self._next()) is not None:
+                self._begun[place] = self._begin(step, place)
+
+    def _next(self) -> Step | None:
+        """The first step whose needs are met; those that need what failed are left out on the way."""
+        for step in list(self._left):
+            if lacking := [name for name in step.needs if name in self.failed]:
+                self.failed[step.name] = f"not begun: {lacking[0]} failed"
+                self._left.remove(step)
+        waited_for = {step.name for step in self._left} | {begun.step.name for begun in self._begun.values()}
+        found = next((step for step in self._left if not waited_for & {*step.needs, *step.gathers}), None)
+        if found is not None:
+            self._left.remove(found)
+        return found
+
+    def _begin(self, step: Step, place: int) -> _Begun:
+        self._tell(f"[{self._numbers[step.name]}/{len(self._numbers)}] {step.name}: {step.command}")
+        log = self._out / LOGS / f"{step.name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        known = read_record(self._out).get(step.name, Done(_kept_words(step, self._out)))
+        # before anything: what is killed from outside was begun by this command too
+        _note(self._out, step.name, msgspec.structs.replace(known, finished=False))
+        since = time.monotonic()
+        return _Begun(step, self._start(step.words, log, place), known, since, log)
+
+    def ended(self) -> list[Step]:
+        """Takes out the steps that have ended; those that ended well."""
+        well = []
+        for place, begun in list(self._begun.items()):
+            code = begun.running.poll()
+            if code is None:
+                continue
+            del self._begun[place]
+            if not self._close(begun, code):
+                reason = _why(begun, code)
+                self.failed[begun.step.name] = reason
+                self._tell(f"{begun.step.name}: {reason}")
+            else:
+                self._tell(f"{begun.step.name}: done in {read_record(self._out)[begun.step.name].seconds:,.0f} s")
+                well.append(begun.step)
+        return well
+
+    def _close(self, begun: _Begun, code: int | None) -> bool:
+        """Notes what a step took, and whether it ended well."""
+        known, step = begun.known, begun.step
+        wall, processor = time.monotonic() - begun.since, begun.running.processor_seconds
+        finished = code == 0 and step.product.exists()
+        times = (known.seconds + wall, known.processor_seconds + processor)
+        _note(self._out, step.name, Done(known.command, *times, finished))
+        return finished
+
+    def pause(self) -> None:
+        """Waits a moment where every place is taken, or nothing can begin before something ends."""
+        if self._begun:
+            time.sleep(_TICK)
+
+    def end(self) -> None:
+        """Asks what runs to save and to end, and waits for it; a second interrupt ends it at once."""
         try:
-            reason = _run(step, out, left, call or run_command)
-        except (TimeIsOver, KeyboardInterrupt):
-            return Outcome(failed, stopped=True)
-        if reason:
-            failed[step.name] = reason
-            tell(f"{step.name}: {reason}")
-        else:
-            tell(f"{step.name}: done in {read_record(out)[step.name].seconds:,.0f} s")
-            after(step)
-    return Outcome(failed, stopped=False)
+            for begun in self._begun.values():
+                begun.running.end()
+            last = time.monotonic() + GRACE
+            while time.monotonic() < last and any(b.running.poll() is None for b in self._begun.values()):
+                time.sleep(_TICK)
+        except KeyboardInterrupt:
+            pass
+        self.kill()
+        for begun in self._begun.values():
+            self._close(begun, begun.running.poll())
+
+    def kill(self) -> None:
+        """Ends what runs at once."""
+        for begun in self._begun.values():
+            begun.running.kill()
 
 
 def is_done(step: Step, out: Path) -> bool:
@@ -215,37 +314,16 @@ def _kept_words(step: Step, out: Path) -> list[str]:
     return [word.replace(str(out), _OUT) for word in step.words]
 
 
-def _run(step: Step, out: Path, left: float | None, call: Call) -> str:
-    """Runs a step; what it said last if it failed, else an empty text.
-
-    Raises:
-        TimeIsOver: It was stopped.
-    """
-    log = out / LOGS / f"{step.name}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    known = read_record(out).get(step.name, Done(_kept_words(step, out)))
-    # before anything: what is killed from outside was begun by this command too
-    _note(out, step.name, msgspec.structs.replace(known, finished=False))
-    begun, before = time.monotonic(), _processor_time()
-    code: int | None = None
-    try:
-        code = call(step.words, log, left)
-    finally:
-        wall, processor = time.monotonic() - begun, _processor_time() - before
-        finished = code == 0 and step.product.exists()
-        _note(
-            out,
-            step.name,
-            Done(known.command, known.seconds + wall, known.processor_seconds + processor, finished),
-        )
-    if code == 0:
-        return "" if finished else f"ended well, and {step.product} is not there; see {log}"
-    return f"{_last_words(log)} (exit code {code}; all it printed: {log})"
-
-
 def _note(out: Path, name: str, done: Done) -> None:
     content = msgspec.json.format(msgspec.json.encode(_Record({**read_record(out), name: done})))
     write_whole(out / RECORD, content, make_folder=True)
+
+
+def _why(begun: _Begun, code: int) -> str:
+    """Why a step did not end well."""
+    if code == 0:
+        return f"ended well, and {begun.step.product} is not there; see {begun.log}"
+    return f"{_last_words(begun.log)} (exit code {code}; all it printed: {begun.log})"
 
 
 def _last_words(log: Path) -> str:
@@ -253,69 +331,3 @@ def _last_words(log: Path) -> str:
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     errors = [line for line in lines if line.lower().startswith("error")]
     return (errors or lines or ["it printed nothing"])[-1]
-
-
-def run_command(
-    words: Sequence[str],
-    log: Path,
-    left: float | None,
-    *,
-    commands: Mapping[str, Sequence[str]] = COMMANDS,
-    processes: int | None = None,
-    environment: Mapping[str, str] | None = None,
-) -> int:
-    """Runs a command as a process of its own, which is asked to end when the time is over or this process has to.
-
-    Args:
-        words: ``lt-data`` or ``lt-train`` first.
-        log: Gets what it prints, instead of what an earlier call printed.
-        left: Seconds that it may take.
-        commands: What the first word stands for.
-        processes: Among how many a command of lt-train shares its work; one unless given.
-        environment: Of the process; this one's unless given.
-
-    Returns:
-        Its exit code.
-
-    Raises:
-        TimeIsOver: It was asked to end.
-    """
-    shared = ("--processes", str(processes)) if processes and words[0] == "lt-train" else ()
-    with log.open("wb") as printed:
-        process = subprocess.Popen(
-            [*commands[words[0]], *words[1:], *shared],
-            stdin=subprocess.DEVNULL,
-            stdout=printed,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            # it is told of an end once, by this process
-            start_new_session=True,
-        )
-        try:
-            return process.wait(left)
-        except (subprocess.TimeoutExpired, KeyboardInterrupt):
-            _end(process)
-            raise TimeIsOver from None
-        except BaseException:
-            _kill(process)
-            raise
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(GRACE)
-    except (subprocess.TimeoutExpired, KeyboardInterrupt):
-        _kill(process)
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Ends a command and whatever it started at once."""
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def _processor_time() -> float:
-    """Seconds of the processes that ended, those that they started included."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime

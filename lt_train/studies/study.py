@@ -14,7 +14,8 @@ from lt_data.files.writing import write_whole
 from lt_train.report.method_map import plot_methods
 from lt_train.runs.lock import writing_run
 from lt_train.studies.agreement import format_agreement
-from lt_train.studies.steps import Call, Step, Tell, is_done, read_record, run_plan
+from lt_train.studies.commands import Start
+from lt_train.studies.steps import Step, Tell, is_done, read_record, run_plan
 from lt_train.studies.table import Result, Row, columns_of, groups_of, markdown, rows_of, spreads
 
 FIGURES: Final = "figures.csv"
@@ -97,14 +98,20 @@ class Finished:
 
 
 def run_study(
-    study: Study, *, minutes: float | None = None, call: Call | None = None, tell: Tell = lambda line: None
+    study: Study,
+    *,
+    minutes: float | None = None,
+    start: Start | None = None,
+    jobs: int = 1,
+    tell: Tell = lambda line: None,
 ) -> Finished:
     """Runs what is not done, and writes the table, anew whenever a run of it has ended.
 
     Args:
         study: What to do.
         minutes: After which no step goes on.
-        call: How to run a command.
+        start: How to start a command.
+        jobs: How many steps may run at once.
         tell: Gets lines for people.
 
     Raises:
@@ -118,7 +125,7 @@ def run_study(
             write_tables(study, picture=False)
 
     with _alone(study.out, tell):
-        outcome = run_plan(study.steps, study.out, minutes=minutes, call=call, tell=tell, after=after)
+        outcome = run_plan(study.steps, study.out, minutes=minutes, start=start, jobs=jobs, tell=tell, after=after)
         text = write_tables(study)
     return Finished(text, tuple(f"{name}: {reason}" for name, reason in outcome.failed.items()), outcome.stopped)
 

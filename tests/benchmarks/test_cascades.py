@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from lt_train.quickstart import quickstart_recipe
+from tests.lt_train.commands import in_this_process
 
 AP75 = ["bbox_AP75", "segm_AP75"]
 
@@ -24,17 +25,14 @@ def script(*words):
 def begun(monkeypatch):
     """Which runs are begun; they are commands in this process."""
     import cascades
-    from lt_cli.train import main
 
     names = []
 
-    def call(words, log, left):
+    def start(words, log, place):
         names.append("/".join(Path(words[words.index("--out") + 1]).parts[-2:]))
-        done = CliRunner().invoke(main, [*words[1:]])
-        log.write_text(done.output)
-        return done.exit_code
+        return in_this_process(words, log, place)
 
-    monkeypatch.setattr(cascades, "own_commands", lambda: call)
+    monkeypatch.setattr(cascades, "own_commands", lambda jobs: start)
     return names
 
 

@@ -5,6 +5,8 @@ import csv
 import pytest
 from click.testing import CliRunner
 
+from tests.lt_train.commands import in_this_process
+
 
 def test_epochs_are_worked_up_from_seconds_an_image():
     from features import worked_up
@@ -31,3 +33,19 @@ def test_a_rehearsal_measures_every_part_and_says_whether_what_is_promised_was_r
     each = float(rows["from features", False]["s_per_image"])
     assert float(rows["first", True]["s_of_12_epochs_per_image"]) == pytest.approx(making + 12 * each, rel=1e-2)
     assert [line.split(":")[0] for line in done.output.splitlines()[-2:]] == ["first", "further"]
+
+
+@pytest.mark.slow
+def test_a_rehearsal_of_figures_has_a_row_for_each_way_and_pool(tmp_path, monkeypatch):
+    import features_ap
+
+    before = features_ap.RESULTS.read_bytes() if features_ap.RESULTS.exists() else None
+    monkeypatch.setattr(features_ap, "own_commands", lambda jobs: in_this_process)
+    done = CliRunner().invoke(features_ap.main, ["--tiny", "--seeds", "1", "--out", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    with (tmp_path / "tiny" / "features_ap.csv").open(newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert [row["run"] for row in rows] == ["softmax", "direct", *(f"pool-{n}" for n in (1024, 64, 32, 16))]
+    assert all(0 <= float(row["AP"]) <= 100 for row in rows)
+    # nothing was written where figures are recorded
+    assert (features_ap.RESULTS.read_bytes() if features_ap.RESULTS.exists() else None) == before

@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 
 from lt_data import DataError, read_annotations
 from lt_train.recipe.methods import METHODS
+from tests.lt_train.commands import Ended, in_this_process
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "benchmarks" / "groceries.py"
@@ -70,14 +71,8 @@ def rows(out):
 def in_process(patch):
     """Runs are commands in this process from now on: each one that starts imports PyTorch."""
     import groceries
-    from lt_cli.train import main
 
-    def call(words, log, left):
-        done = CliRunner().invoke(main, [*words[1:]])
-        log.write_text(done.output)
-        return done.exit_code
-
-    patch.setattr(groceries, "own_commands", lambda: call)
+    patch.setattr(groceries, "own_commands", lambda jobs: in_this_process)
 
 
 @pytest.fixture(scope="module")
@@ -139,11 +134,11 @@ def test_other_settings_are_not_mixed_in(finished, clone):
 def test_a_run_that_fails_is_named_and_what_starts_from_it_is_not_begun(clone, tmp_path, monkeypatch):
     import groceries
 
-    def call(words, log, left):
+    def start(words, log, place):
         log.write_text("error: no room\n")
-        return 1
+        return Ended(1)
 
-    monkeypatch.setattr(groceries, "own_commands", lambda: call)
+    monkeypatch.setattr(groceries, "own_commands", lambda jobs: start)
     done = script(clone, tmp_path / "out", "schedule.iterations=2", "--methods", "bags", "--seeds", 1)
     assert done.exit_code == 1
     lines = done.stderr.splitlines()

@@ -5,13 +5,13 @@ import json
 
 import pytest
 from click.testing import CliRunner
-from lt_cli.data import main as lt_data
 from lt_cli.train import main as lt_train
 from PIL import Image
 
 from lt_train.recipe.methods import METHODS
-from lt_train.studies import steps
+from lt_train.studies import commands
 from lt_train.studies.reproduce import demo_study
+from tests.lt_train.commands import Ended, in_this_process
 
 
 @pytest.fixture
@@ -19,14 +19,11 @@ def in_process(monkeypatch):
     """Steps are commands of this process: each that starts one imports PyTorch. Gives the commands that were begun."""
     begun = []
 
-    def call(words, log, left, **_):
+    def start(words, log, place, **how):
         begun.append(words)
-        done = CliRunner().invoke({"lt-train": lt_train, "lt-data": lt_data}[words[0]], [*words[1:]])
-        log.write_text(done.output)
-        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-        return done.exit_code
+        return in_this_process(words, log, place, **how)
 
-    monkeypatch.setattr(steps, "run_command", call)
+    monkeypatch.setattr(commands, "Command", start)
     return begun
 
 
@@ -90,15 +87,15 @@ def test_a_sweep_gives_one_table_and_goes_on_with_what_is_new(softmax_run, in_pr
 
 
 def test_a_cell_that_fails_does_not_stop_the_rest(softmax_run, in_process, tmp_path, monkeypatch):
-    call = steps.run_command
+    start = commands.Command
 
-    def failing(words, log, left, **how):
+    def failing(words, log, place, **how):
         if "method=crt" in words:
             log.write_text("error: the disk is full\n")
-            return 1
-        return call(words, log, left, **how)
+            return Ended(1)
+        return start(words, log, place, **how)
 
-    monkeypatch.setattr(steps, "run_command", failing)
+    monkeypatch.setattr(commands, "Command", failing)
     words = ("sweep", "--init-from", softmax_run.path, "--out", tmp_path / "out", "--seeds", 1)
     done = run(*words, "--methods", "crt,grw")
     assert done.exit_code == 1
@@ -112,7 +109,7 @@ def test_a_cell_that_fails_does_not_stop_the_rest(softmax_run, in_process, tmp_p
     stopped = run(*words, "--methods", "crt", "--minutes", 0)
     assert stopped.exit_code == 75
     assert stopped.stderr.endswith("ended before everything was done; the same command goes on\n")
-    monkeypatch.setattr(steps, "run_command", call)
+    monkeypatch.setattr(commands, "Command", start)
     done = run(*words, "--methods", "crt,grw")
     assert done.exit_code == 0, done.output
     assert [row["run"] for row in rows(tmp_path / "out") if row["segm AP"]] == ["softmax", "crt", "grw"]

@@ -2,9 +2,9 @@
 
 import pytest
 
-from lt_data.errors import RecipeError
+from lt_data.errors import DataError, RecipeError
 from lt_train.recipe.methods import METHODS
-from lt_train.studies.paper import choose_rows, paper_rows
+from lt_train.studies.paper import RECIPES, choose_rows, detector_recipe, detector_rows, paper_rows
 from lt_train.studies.plan import format_plan
 from lt_train.studies.reproduce import check_files, paper_study
 
@@ -111,7 +111,7 @@ def test_missing_files_are_a_line_each(tmp_path, monkeypatch):
     study = paper_study("coco-lt", rows, tmp_path)
     assert study.steps[0].words[:2] == ("lt-data", "build-coco-lt")
     with pytest.raises(Exception) as caught:
-        check_files("coco-lt", rows, study, ())
+        check_files(RECIPES["coco-lt"], rows, study, ())
     assert [problem.split(":")[0] for problem in caught.value.problems] == [
         *("data/coco/train2017", "data/coco/annotations/instances_val2017.json", "data/coco/val2017"),
         "data/coco/annotations/instances_train2017.json",
@@ -120,4 +120,30 @@ def test_missing_files_are_a_line_each(tmp_path, monkeypatch):
         (tmp_path / name).mkdir(parents=True)
     for name in ("train", "val"):
         (tmp_path / f"data/coco/annotations/instances_{name}2017.json").touch()
-    check_files("coco-lt", rows, study, ())
+    check_files(RECIPES["coco-lt"], rows, study, ())
+
+
+@pytest.mark.parametrize(
+    ("detector", "softmax", "bags"),
+    [
+        ("htc_x101_64x4d_fpn", {"bbox": "31.28", "segm": "29.28"}, {"bbox": "33.68", "segm": "31.20"}),
+        ("cascade_rcnn_x101_64x4d_fpn", {"bbox": "27.16"}, {"bbox": "32.77"}),
+    ],
+)
+def test_another_detector_has_the_methods_of_the_comparison(detector, softmax, bags, tmp_path):
+    rows, recipe = detector_rows(detector, "lvis-v0.5"), detector_recipe("lvis-v0.5", detector)
+    found = {row.entry.name: {p.iou_type: p.printed["AP"] for p in row.published} for row in rows}
+    assert {row.number for row in rows} == set(range(1, 15))
+    assert {name: figures for name, figures in found.items() if figures} == {"softmax": softmax, "bags": bags}
+    study = paper_study("lvis-v0.5", rows, tmp_path, recipe=recipe)
+    assert {cell.recipe for cell in study.cells} == {f"{detector}_lvis_v0.5"}
+    assert all(f"{detector}_lvis_v0.5" in step.words for step in study.steps if step.words[1] == "fit")
+    # every file that the recipe names is asked for
+    with pytest.raises(DataError) as caught:
+        check_files(recipe, rows, study, ())
+    assert any("stuff" in problem for problem in caught.value.problems) == detector.startswith("htc")
+
+
+def test_a_detector_without_a_recipe_is_a_line():
+    with pytest.raises(RecipeError, match="--detector: got 'htc'; with a recipe on lvis-v1 are cascade_mask_rcnn_r50"):
+        detector_recipe("lvis-v1", "htc")

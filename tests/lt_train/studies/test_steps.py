@@ -1,15 +1,16 @@
 """Running a plan: what is done is left alone, what fails is named, what is stopped goes on."""
 
-import os
 import sys
 import time
 from functools import partial
 
 import pytest
 
-from lt_data.errors import DataError, OutputError
+from lt_data.errors import DataError, OutputError, RecipeError
+from lt_train.studies.commands import THREADS, VISIBLE, Command, shares
 from lt_train.studies.costs import Cost, estimates
-from lt_train.studies.steps import RECORD, Step, TimeIsOver, read_record, run_command, run_plan
+from lt_train.studies.steps import RECORD, Step, read_record, run_plan
+from tests.lt_train.commands import Ended
 
 
 def plan(out, *, extra=""):
@@ -25,24 +26,34 @@ def plan(out, *, extra=""):
 def fake(tmp_path):
     """Stands for running commands: they make their product, unless they are told to fail or to be stopped."""
 
+    class Interrupted(Ended):
+        def poll(self):
+            if self.code is None:
+                raise KeyboardInterrupt
+            return self.code
+
+        def end(self):
+            time.sleep(0.01)
+            self.code = 75
+
     class Fake:
         def __init__(self):
             self.begun, self.failing, self.stopped = [], {}, set()
 
-        def __call__(self, words, log, left):
+        def __call__(self, words, log, place):
             name = words[2].rpartition("/")[2]
             self.begun.append(name)
             if name in self.stopped:
-                raise TimeIsOver
+                return Interrupted(None)
             if name in self.failing:
                 log.write_text("reading\nerror: no such file\nending\n")
-                return 1
+                return Ended(1)
             (tmp_path / name).touch()
-            return 0
+            return Ended(0)
 
         def run(self, steps=None, **how):
             self.begun.clear()
-            return run_plan(steps or plan(tmp_path), tmp_path, call=self, **how)
+            return run_plan(steps or plan(tmp_path), tmp_path, start=self, **how)
 
     return Fake()
 
@@ -121,25 +132,130 @@ def test_a_command_that_makes_nothing_has_failed(fake, tmp_path):
     assert fake.run([step]).failed["lost"].startswith(f"ended well, and {tmp_path / 'elsewhere'} is not there")
 
 
-def test_a_command_is_a_process_that_ends_when_its_time_is_over(tmp_path):
-    code = (
-        "import signal, sys, time\n"
-        "def end(*_): print('saved'); sys.exit(75)\n"
-        "signal.signal(signal.SIGTERM, end)\n"
-        "print(sys.argv[1:], flush=True)\n"
-        "time.sleep(60 if sys.argv[1] == 'long' else 0)\n"
-        "sys.exit(3)"
-    )
+class Slow:
+    """A command that ends when the test says so."""
+
+    processor_seconds = 1.5
+
+    def __init__(self, product):
+        self.product, self.code, self.asked = product, None, 0
+
+    def finish(self):
+        self.product.touch()
+        self.code = 0
+
+    def poll(self):
+        return self.code
+
+    def end(self):
+        self.asked += 1
+        self.code = 75
+
+    def kill(self):
+        pass
+
+
+def test_steps_that_do_not_need_each_other_run_at_once(tmp_path):
+    running, seen = {}, []
+
+    def start(words, log, place):
+        name = words[2].rpartition("/")[2]
+        running[name] = Slow(tmp_path / name)
+        seen.append((name, place))
+        # base and alone are beside each other; what needs base begins when it has ended, in the place that is free
+        if set(running) == {"base", "alone"}:
+            running["base"].finish()
+        if name in ("first", "second"):
+            running[name].finish()
+        if name == "second":
+            running["alone"].finish()
+        return running[name]
+
+    outcome = run_plan(plan(tmp_path), tmp_path, start=start, jobs=2)
+    assert outcome.failed == {}
+    assert seen == [("base", 0), ("alone", 1), ("first", 0), ("second", 0)]
+    known = read_record(tmp_path)
+    assert all(known[name].finished and known[name].processor_seconds == 1.5 for name in running)
+
+
+def test_all_that_run_are_asked_to_end_and_go_on(tmp_path):
+    running = []
+
+    def start(words, log, place):
+        running.append(Slow(tmp_path / words[2].rpartition("/")[2]))
+        return running[-1]
+
+    assert run_plan(plan(tmp_path), tmp_path, start=start, jobs=3, minutes=0.003).stopped
+    assert [slow.asked for slow in running] == [1, 1]
+    known = read_record(tmp_path)
+    assert {name: done.finished for name, done in known.items()} == {"base": False, "alone": False}
+    assert known["base"].processor_seconds == 1.5
+
+
+def test_what_fails_ends_nothing_beside_it(fake, tmp_path):
+    fake.failing = {"base": 1}
+    outcome = fake.run(jobs=2)
+    assert fake.begun == ["base", "alone"]
+    assert set(outcome.failed) == {"base", "first", "second"}
+    assert read_record(tmp_path)["alone"].finished
+
+
+CODE = """
+import os, signal, sys, time
+def end(*_):
+    print("saved")
+    sys.exit(75)
+signal.signal(signal.SIGTERM, end)
+print(sys.argv[1:], os.environ.get("PLACE"), flush=True)
+while sys.argv[1] == "long":
+    time.sleep(0.1)
+sum(range(3_000_000))
+sys.exit(3)
+"""
+
+
+def test_a_command_is_a_process_of_its_own(tmp_path):
     log = tmp_path / "log"
-    run = partial(run_command, commands={"lt-train": (sys.executable, "-c", code)})
-    assert run(("lt-train", "short"), log, None, processes=2) == 3
-    assert log.read_text() == "['short', '--processes', '2']\n"
-    begun = time.monotonic()
-    with pytest.raises(TimeIsOver):
-        run(("lt-train", "long"), log, 1.0)
-    assert time.monotonic() - begun < 30
-    assert log.read_text().splitlines()[-1] == "saved"
-    assert os.path.getsize(log) < 100
+    start = partial(
+        Command, commands={"lt-train": (sys.executable, "-c", CODE)}, environments=[{}, {"PLACE": "the second"}]
+    )
+    short = start(("lt-train", "short"), log, 1, processes=2)
+    assert wait(short) == 3
+    assert 0.01 < short.processor_seconds < 60
+    assert log.read_text() == "['short', '--processes', '2'] the second\n"
+    long = start(("lt-train", "long"), log, 0)
+    while not log.read_text():
+        time.sleep(0.01)
+    assert long.poll() is None
+    long.end()
+    assert wait(long) == 75
+    assert log.read_text().splitlines() == ["['long'] None", "saved"]
+    killed = start(("lt-train", "long"), log, 0)
+    killed.kill()
+    assert killed.poll() == -9
+    killed.end()
+
+
+def wait(command):
+    while (code := command.poll()) is None:
+        time.sleep(0.01)
+    return code
+
+
+def test_each_job_has_its_share_of_the_machine(monkeypatch):
+    monkeypatch.delenv(VISIBLE, raising=False)
+    monkeypatch.delenv(THREADS, raising=False)
+    monkeypatch.setattr("lt_train.studies.commands.usable_cores", lambda: 8)
+    assert shares(1, gpus=4) == [{}]
+    assert shares(2, gpus=0) == [{THREADS: "4"}] * 2
+    assert [share[VISIBLE] for share in shares(3, gpus=4)] == ["0", "1", "2"]
+    assert [share[VISIBLE] for share in shares(3, gpus=2)] == ["0", "1", "0"]
+    assert [share[VISIBLE] for share in shares(2, 2, gpus=4)] == ["0,1", "2,3"]
+    with pytest.raises(RecipeError, match="--jobs 2 --processes 4: needs 8 GPUs, 4 are here; lower one of them"):
+        shares(2, 4, gpus=4)
+    monkeypatch.setenv(VISIBLE, "6,7")
+    monkeypatch.setenv(THREADS, "1")
+    assert shares(2) == [{VISIBLE: "6"}, {VISIBLE: "7"}]
 
 
 def test_what_is_finished_says_how_long_the_rest_takes(fake, tmp_path):
