@@ -36,7 +36,7 @@ IMAGES, READABLE = "images", "readable"
 # [V, 2] int64: height and width, resized and as stored
 SIZES, ORIGINALS = "sizes", "originals"
 # [V] int64 and [V, 32] uint8: bytes of the image's file and their sha256; features of older versions lack them
-FILE_BYTES, FILE_SHA256 = "file.bytes", "file.sha256"
+FILE_BYTES, FILE_SHA256 = "file_bytes", "file_sha256"
 # [V + 1] int64: where the candidates of a version begin; the columns of candidates
 OFFSETS, BOXES, LABELS, MATCHED, IOU = "s0.offsets", "s0.boxes", "s0.labels", "s0.matched", "s0.iou"
 # [V + 1] int64: where those with features begin; [P] int32: their places among the candidates; [P, D]

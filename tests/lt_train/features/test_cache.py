@@ -216,7 +216,7 @@ def test_changed_images_are_named_whatever_their_time_and_copies_are_the_same(
     with pytest.raises(DataError, match="is not the file that the features were made of"):
         cache_run(run.path, features, part="val")
     # features of an older version have nothing to compare with
-    for column in features.glob("train/shard-*/file.*.npy"):
+    for column in features.glob("train/shard-*/file_*.npy"):
         column.unlink()
     read = Cache(features / "train", read_manifest(features / "train"))
     check_images(read, [], Processes())
