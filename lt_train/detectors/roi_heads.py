@@ -110,6 +110,11 @@ class LongTailRoIHeads(RoIHeads):
         roi_heads.mask_target = mask_target
         return roi_heads
 
+    @property
+    def of_stages(self) -> list[LongTailRoIHeads]:
+        """The RoI heads of each stage: there is one."""
+        return [self]
+
     def forward(
         self,
         features: dict[str, Tensor],
@@ -139,13 +144,24 @@ class LongTailRoIHeads(RoIHeads):
         assert targets is not None
         regions = self.propose(proposals, targets)
         if self.calibrated is not None:
-            boxes, labels = regions.at(balanced_regions(regions.labels, targets))
-            return [], self.calibrated.loss(self.box_roi_pool(features, boxes, image_shapes), torch.cat(labels))
+            return [], self.second_head_loss(self.calibrated, features, regions, image_shapes, targets)
         box_features = self.pool(features, regions.boxes, image_shapes)
         losses = self.box_losses(box_features, regions, targets, trunk_trains=trunk_trains)
         if self.trains_masks(trunk_trains=trunk_trains):
             losses["loss_mask"] = self.mask_loss(features, regions.foreground(), image_shapes, targets)
         return [], losses
+
+    def second_head_loss(
+        self,
+        second: SecondHead,
+        features: dict[str, Tensor],
+        regions: Regions,
+        image_shapes: list[tuple[int, int]],
+        targets: Sequence[Target],
+    ) -> dict[str, Tensor]:
+        """The loss of a second head, on as many regions of the background as of the drawn classes."""
+        boxes, labels = regions.at(balanced_regions(regions.labels, targets, self.draw_key))
+        return second.loss(self.box_roi_pool(features, boxes, image_shapes), torch.cat(labels))
 
     def box_losses(
         self, box_features: Tensor, regions: Regions, targets: Sequence[Target], *, trunk_trains: bool
@@ -272,8 +288,10 @@ class LongTailRoIHeads(RoIHeads):
         """Features [R, D] and the maps that they come from -> scores [R, C+1], by the calibration if there is one."""
         logits = self.classify(box_features)
         if self.calibration is None:
-            scores = self.head.scores(logits)
-            return scores if self.calibrated is None else self.calibrated.merged(scores, pooled)
+            scores, second = self.head.scores(logits), self.calibrated
+            if second is None or not second.is_asked:
+                return scores
+            return second.merged(scores, second(pooled).float().softmax(dim=1))
         features = self.calibration_features(pooled, self.calibration.features)
         return self.calibration.scores(logits, features)
 

@@ -109,8 +109,8 @@ def evaluate_run(
         if files is None:
             check_paths(recipe, VAL_PATHS)
         trained = load_trained(run, checkpoint, device=device, processes=processes)
-        if scores is not None and trained.model.second_head is not None:
-            trained.model.second_head.use = scores
+        if scores is not None:
+            trained.model.score_by(scores)
         chosen = trained.groups if groups is None else evaluation_groups(groups, trained.counts)
         data = load_validation(source, trained.counts, masks=masks, reading=recipe.data.reading)
         found = (predictor or predict)(trained.model, data, recipe, processes=processes)

@@ -105,17 +105,6 @@ class CascadeDetector(LongTailDetector):
         heads = [part for stage in self.roi_heads.of_stages for part in (stage.box_head, stage.mask_head)]
         return [self.backbone, self.rpn.head, *(part for part in heads if part is not None)]
 
-    def add_second_head(self, **options: Any) -> None:
-        """Refuses a second head: those of several stages are not built.
-
-        Raises:
-            RecipeError: Always.
-        """
-        raise RecipeError(
-            f"second_head.kind: got {options.get('kind')}, and a cascade has a head in each stage, beside which "
-            "none can stand yet; choose a model.name of faster_rcnn or mask_rcnn, or second_head.kind=none"
-        )
-
     def add_calibration(self, name: str, **options: Any) -> None:
         """See :meth:`LongTailDetector.add_calibration`: one for each stage, or one of averages."""
         parts = [
