@@ -1,4 +1,4 @@
-"""A second head beside the one of each stage (SimCal on cascades): what each is trained on, and what all of them say."""
+"""A second head beside the one of each stage (SimCal): what each is trained on, and what all of them say."""
 
 import numpy as np
 import pytest
