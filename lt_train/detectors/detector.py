@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +22,10 @@ from lt_train.data.target import Target
 from lt_train.detectors.foreign.names import CLASSIFIER, MASK_LOGITS, REGRESSOR
 from lt_train.detectors.freeze import is_trainable
 from lt_train.detectors.region_features import KnownRegions, losses_of_known
-from lt_train.detectors.roi_heads import PRE_NMS_TOPK, LongTailRoIHeads
+from lt_train.detectors.roi_heads import LongTailRoIHeads
 from lt_train.detectors.rpn import LongTailRPN
 from lt_train.detectors.second_head import Scores, SecondHead
+from lt_train.detectors.settings import USUAL, RoISettings
 from lt_train.detectors.transform import LongTailTransform
 from lt_train.detectors.trunks.norm import use_stored_statistics
 from lt_train.detectors.weights import HEAD, SECOND_HEAD, LoadReport
@@ -72,31 +73,28 @@ class LongTailDetector(GeneralizedRCNN):
         head: Head,
         *,
         frozen: tuple[str, ...] = (),
-        pre_nms_topk: int | None = PRE_NMS_TOPK,
-        micro_batch_images: int | None = None,
-        mask_target: str = "exact",
-    ) -> LongTailDetector:
-        """Takes over the modules and settings of a stock model.
+        settings: RoISettings = USUAL,
+        **of_family: Any,
+    ) -> Self:
+        """Takes over the modules and settings of a stock model; what is more of them, as in a cascade, is drawn.
 
         Args:
             stock: Faster or Mask R-CNN whose classifier is ``head.num_logits`` wide.
             head: Loss and scores.
             frozen: See the class.
-            pre_nms_topk: See :class:`~lt_train.detectors.roi_heads.LongTailRoIHeads`.
-            micro_batch_images: As above.
-            mask_target: As above.
+            settings: Of the RoI heads.
+            **of_family: What the RoI heads of this detector are told beside that, see ``roi_heads_from_stock``.
         """
-        roi_heads = LongTailRoIHeads.from_stock(
-            stock.roi_heads,
-            head,
-            pre_nms_topk=pre_nms_topk,
-            micro_batch_images=micro_batch_images,
-            mask_target=mask_target,
-        )
+        roi_heads = cls.roi_heads_from_stock(stock, head, settings, **of_family)
         transform = LongTailTransform.from_stock(stock.transform)
         model = cls(stock.backbone, LongTailRPN.from_stock(stock.rpn), roi_heads, transform)
         model.frozen = frozen
         return model
+
+    @classmethod
+    def roi_heads_from_stock(cls, stock: GeneralizedRCNN, head: Head, settings: RoISettings) -> Any:
+        """The RoI heads of a detector that :meth:`from_stock` makes."""
+        return LongTailRoIHeads.from_stock(stock.roi_heads, head, settings)
 
     @property
     def head(self) -> Head:

@@ -14,6 +14,7 @@ from lt_data.counts.categories import CategoryCounts
 from lt_data.errors import RecipeError, shown
 from lt_data.groups import Group, make_groups
 from lt_train.detectors import LongTailDetector, build_detector, initialise_from
+from lt_train.detectors.settings import RoISettings
 from lt_train.detectors.weight_files import checkpoint_categories
 from lt_train.detectors.weights import LoadReport
 from lt_train.heads import make_head
@@ -57,14 +58,12 @@ def make_model(
         own_categories=label_table(counts),
         score_threshold=recipe.model.score_threshold,
         num_detections=recipe.model.num_detections,
-        pre_nms_topk=recipe.model.pre_nms_topk,
         min_size=recipe.model.short_sides,
         max_size=recipe.model.max_size,
         test_min_size=recipe.model.test_short_side,
         test_max_size=recipe.model.test_max_size,
         dcn=recipe.model.dcn,
-        micro_batch_images=recipe.optim.micro_batch,
-        mask_target=recipe.model.mask_target,
+        roi=RoISettings(recipe.model.pre_nms_topk, recipe.optim.micro_batch, recipe.model.mask_target),
         stage_scores=recipe.model.stage_scores,
         semantic=recipe.model.semantic,
         generator=keyed_generator(recipe.seed, "weights"),
