@@ -16,7 +16,7 @@ from torch import nn
 
 from lt_train.classifiers import make_classifier
 from lt_train.detectors.detector import LongTailDetector
-from lt_train.detectors.roi_heads import PRE_NMS_TOPK
+from lt_train.detectors.settings import USUAL, RoISettings
 from lt_train.detectors.table import DetectorSpec, check_dcn, family_options, named_detector
 from lt_train.detectors.trunks.deformable import use_deformable
 from lt_train.detectors.weights import load_weights
@@ -33,14 +33,12 @@ def build_detector(
     own_categories: Sequence[tuple[int, str]] | None = None,
     score_threshold: float = 0.0,
     num_detections: int = 300,
-    pre_nms_topk: int | None = PRE_NMS_TOPK,
     min_size: Sequence[int] = (800,),
     max_size: int = 1333,
-    micro_batch_images: int | None = None,
-    mask_target: str = "exact",
     test_min_size: int | None = None,
     test_max_size: int | None = None,
     dcn: str = "none",
+    roi: RoISettings = USUAL,
     stage_scores: str = "logits",
     semantic: str = "none",
     generator: torch.Generator | None = None,
@@ -59,15 +57,12 @@ def build_detector(
             layers. ``None`` compares numbers of classes only.
         score_threshold: Detections score above it.
         num_detections: At most so many per image.
-        pre_nms_topk: (region, class) pairs of an image that reach NMS; ``None`` is all.
         min_size: Short sides in pixels that training chooses from.
         max_size: Largest long side in pixels.
-        micro_batch_images: Images per micro-batch of the head's loss, to equal a run on several devices; ``None`` is
-            the whole batch.
-        mask_target: ``exact`` or ``polygon``, see :mod:`lt_train.data.mask_targets`.
         test_min_size: Short side in evaluation; ``None`` is the last of ``min_size``.
         test_max_size: Largest long side in evaluation; ``None`` is ``max_size``.
         dcn: ``c3-c5`` for deformable convolutions in the last three stages of a ResNet, else ``none``.
+        roi: Settings of the RoI heads.
         stage_scores: What a cascade averages over its stages: ``logits`` or ``probabilities``.
         semantic: Whether Hybrid Task Cascade has a branch for ``stuff``, or ``none``.
         generator: Source of the initial weights; ``None`` draws from PyTorch's global generator.
@@ -81,25 +76,21 @@ def build_detector(
     """
     spec = named_detector(name)
     check_dcn(name, dcn)
-    settings = {
-        "min_size": tuple(min_size),
-        "max_size": max_size,
-        "box_score_thresh": score_threshold,
-        "box_detections_per_img": num_detections,
-    }
     pretrained = spec.trunk.pretrained and weights != "none"
-    options = family_options(name, {"stage_scores": stage_scores, "semantic": semantic})
+    of_family = family_options(name, {"stage_scores": stage_scores, "semantic": semantic})
     with _drawing_from(generator):
-        stock = _stock_for(head, spec, dcn, pretrained=pretrained, **settings)
-        model: LongTailDetector = _model_class(spec).from_stock(
-            stock,
+        stock = _stock_for(
             head,
-            frozen=spec.trunk.frozen if pretrained else (),
-            pre_nms_topk=pre_nms_topk,
-            micro_batch_images=micro_batch_images,
-            mask_target=mask_target,
-            **options,
+            spec,
+            dcn,
+            pretrained=pretrained,
+            min_size=tuple(min_size),
+            max_size=max_size,
+            box_score_thresh=score_threshold,
+            box_detections_per_img=num_detections,
         )
+        frozen = spec.trunk.frozen if pretrained else ()
+        model = _model_class(spec).from_stock(stock, head, frozen=frozen, settings=roi, **of_family)
     model.transform.test_min_size, model.transform.test_max_size = test_min_size, test_max_size
     model.load_report = load_weights(model, weights if load_pretrained else "none", own_categories=own_categories)
     return model
@@ -126,10 +117,11 @@ def _classifier_of(head: Head, in_features: int) -> nn.Linear:
     )
 
 
-def _model_class(spec: DetectorSpec) -> Any:
+def _model_class(spec: DetectorSpec) -> type[LongTailDetector]:
     """The class that makes detectors of a family."""
     module, _, attribute = spec.family.model.partition(":")
-    return getattr(import_module(module), attribute)
+    found: type[LongTailDetector] = getattr(import_module(module), attribute)
+    return found
 
 
 def stock_model(spec: DetectorSpec, num_classes: int, *, pretrained: bool = False, **settings: Any) -> Any:

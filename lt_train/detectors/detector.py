@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +22,10 @@ from lt_train.data.target import Target
 from lt_train.detectors.foreign.names import CLASSIFIER, MASK_LOGITS, REGRESSOR
 from lt_train.detectors.freeze import is_trainable
 from lt_train.detectors.region_features import KnownRegions, losses_of_known
-from lt_train.detectors.roi_heads import PRE_NMS_TOPK, LongTailRoIHeads
+from lt_train.detectors.roi_heads import LongTailRoIHeads
 from lt_train.detectors.rpn import LongTailRPN
-from lt_train.detectors.second_head import SecondHead
+from lt_train.detectors.second_head import Scores, SecondHead
+from lt_train.detectors.settings import USUAL, RoISettings
 from lt_train.detectors.transform import LongTailTransform
 from lt_train.detectors.trunks.norm import use_stored_statistics
 from lt_train.detectors.weights import HEAD, SECOND_HEAD, LoadReport
@@ -72,31 +73,28 @@ class LongTailDetector(GeneralizedRCNN):
         head: Head,
         *,
         frozen: tuple[str, ...] = (),
-        pre_nms_topk: int | None = PRE_NMS_TOPK,
-        micro_batch_images: int | None = None,
-        mask_target: str = "exact",
-    ) -> LongTailDetector:
-        """Takes over the modules and settings of a stock model.
+        settings: RoISettings = USUAL,
+        **of_family: Any,
+    ) -> Self:
+        """Takes over the modules and settings of a stock model; what is more of them, as in a cascade, is drawn.
 
         Args:
             stock: Faster or Mask R-CNN whose classifier is ``head.num_logits`` wide.
             head: Loss and scores.
             frozen: See the class.
-            pre_nms_topk: See :class:`~lt_train.detectors.roi_heads.LongTailRoIHeads`.
-            micro_batch_images: As above.
-            mask_target: As above.
+            settings: Of the RoI heads.
+            **of_family: What the RoI heads of this detector are told beside that, see ``roi_heads_from_stock``.
         """
-        roi_heads = LongTailRoIHeads.from_stock(
-            stock.roi_heads,
-            head,
-            pre_nms_topk=pre_nms_topk,
-            micro_batch_images=micro_batch_images,
-            mask_target=mask_target,
-        )
+        roi_heads = cls.roi_heads_from_stock(stock, head, settings, **of_family)
         transform = LongTailTransform.from_stock(stock.transform)
         model = cls(stock.backbone, LongTailRPN.from_stock(stock.rpn), roi_heads, transform)
         model.frozen = frozen
         return model
+
+    @classmethod
+    def roi_heads_from_stock(cls, stock: GeneralizedRCNN, head: Head, settings: RoISettings) -> Any:
+        """The RoI heads of a detector that :meth:`from_stock` makes."""
+        return LongTailRoIHeads.from_stock(stock.roi_heads, head, settings)
 
     @property
     def head(self) -> Head:
@@ -116,7 +114,7 @@ class LongTailDetector(GeneralizedRCNN):
     @property
     def own_state(self) -> tuple[str, ...]:
         """How the names begin of what belongs to the model's own method, and is never taken from another model."""
-        return (*(f"{name}." for name in self.heads()), SECOND_HEAD, "roi_heads.calibration.")
+        return (*(f"{name}." for name in self.heads()), *self.parts("calibrated"), "roi_heads.calibration.")
 
     def head_state(self) -> dict[str, Tensor]:
         """A copy of what the heads carry from batch to batch, by the names of the model; empty if that is nothing."""
@@ -167,23 +165,32 @@ class LongTailDetector(GeneralizedRCNN):
 
     @property
     def second_head(self) -> SecondHead | None:
-        """The classifier beside the detector's own."""
-        return self.roi_heads.calibrated
+        """The classifier beside the detector's own; the first of them, as those of all stages have the same options."""
+        return next(iter(self.second_heads()), None)
+
+    def second_heads(self) -> list[SecondHead]:
+        """The classifiers beside the detector's own ones, in the order of these; empty if there are none."""
+        return [stage.calibrated for stage in self.roi_heads.of_stages if stage.calibrated is not None]
 
     def add_second_head(self, **options: Any) -> None:
-        """Gives the model a second head, not trained yet, see :meth:`SecondHead.beside`.
+        """Gives each classifier a second head beside it, not trained yet, see :meth:`SecondHead.beside`.
 
         Raises:
             RecipeError: The detector has no layers like it, or its scores are of another kind.
         """
-        heads = self.roi_heads
-        heads.calibrated = SecondHead.beside(heads.box_head, heads.box_predictor.cls_score, self.head, **options)
+        for stage in self.roi_heads.of_stages:
+            stage.calibrated = SecondHead.beside(stage.box_head, stage.box_predictor.cls_score, stage.head, **options)
 
     def start_second_head(self) -> None:
         """Lets a second head that goes on from the detector's own layers begin as these are now, trained or loaded."""
-        heads = self.roi_heads
-        if heads.calibrated is not None:
-            heads.calibrated.start(heads.box_head, heads.box_predictor.cls_score)
+        for stage in self.roi_heads.of_stages:
+            if stage.calibrated is not None:
+                stage.calibrated.start(stage.box_head, stage.box_predictor.cls_score)
+
+    def score_by(self, scores: Scores) -> None:
+        """Chooses which head scores which classes, where there is a second one."""
+        for second in self.second_heads():
+            second.use = scores
 
     def forward(self, images: Sequence[Tensor] | KnownRegions, targets: Sequence[Target] | None = None) -> Any:
         """Losses in training, detections in evaluation.
@@ -196,8 +203,9 @@ class LongTailDetector(GeneralizedRCNN):
         Returns:
             In training a dict of scalar losses: the head's, ``loss_box_reg``, ``loss_mask``, ``loss_objectness`` and
             ``loss_rpn_box_reg``; what no trainable weight depends on is left out. With a second head that is
-            ``loss_second_head`` alone. In evaluation N dicts: ``boxes`` [d, 4], ``labels`` [d], ``scores`` [d], best
-            first, and for mask models ``mask_probs`` [d, 28, 28], the mask of the detected label inside its box.
+            ``loss_second_head`` alone, in a cascade that of each stage. In evaluation N dicts: ``boxes`` [d, 4],
+            ``labels`` [d], ``scores`` [d], best first, and for mask models ``mask_probs`` [d, 28, 28], the mask of the
+            detected label inside its box.
 
         Raises:
             DataError: A target cannot be trained on.

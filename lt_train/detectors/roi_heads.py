@@ -21,6 +21,7 @@ from lt_train.calibration.base import Calibration
 from lt_train.data.mask_targets import mask_targets
 from lt_train.data.target import Target
 from lt_train.detectors.freeze import is_trainable
+from lt_train.detectors.regions.detections import after_nms, pairs_above
 from lt_train.detectors.regions.ignore import ignore_negatives
 from lt_train.detectors.regions.mask_predictor import masks_of_labels, mean_cross_entropy
 from lt_train.detectors.regions.micro_batches import draws_of, micro_batch_of
@@ -28,12 +29,9 @@ from lt_train.detectors.regions.sampled import Candidates, Regions, Seen, object
 from lt_train.detectors.regions.sampling import BoxSampler, image_seeds
 from lt_train.detectors.rpn import BOX_LOSS_BETA
 from lt_train.detectors.second_head import SecondHead, balanced_regions
+from lt_train.detectors.settings import USUAL, RoISettings
 from lt_train.global_batch import divisor, pooled_divisors
 from lt_train.heads.shared.base import Head
-
-# sides in pixels below which torchvision drops a detection
-MIN_SIDE = 1e-2
-PRE_NMS_TOPK = 10_000
 
 
 class LongTailRoIHeads(RoIHeads):
@@ -45,12 +43,10 @@ class LongTailRoIHeads(RoIHeads):
             ``roi_heads.calibration``.
         calibrated: A second classifier, which alone is trained then, or ``None``; saved under
             ``roi_heads.calibrated``.
-        pre_nms_topk: (region, class) pairs of an image that reach NMS, best scores first; ``None`` is all. As long
-            as ``detections_per_img`` of them survive, the detections are those of all pairs, up to the order of equal
-            scores.
-        micro_batch_images: Images per micro-batch of the head's loss; ``None`` is the whole batch.
+        pre_nms_topk: See :class:`~lt_train.detectors.settings.RoISettings`.
+        micro_batch_images: As above.
+        mask_target: As above.
         pooled_divisors: Whether micro-batches draw by themselves, and divide by the counts of the whole batch.
-        mask_target: ``exact`` or ``polygon``, see :mod:`lt_train.data.mask_targets`.
         draw_key: Tells the draws of these heads from those of others in the same detector.
         box_loss_beta: Where the smooth L1 loss of the boxes turns linear.
     """
@@ -60,29 +56,19 @@ class LongTailRoIHeads(RoIHeads):
     calibrated: SecondHead | None
     pre_nms_topk: int | None
     micro_batch_images: int | None
-    pooled_divisors: bool = False
     mask_target: str
+    pooled_divisors: bool = False
     draw_key: tuple[int, ...] = ()
     box_loss_beta: float = BOX_LOSS_BETA
 
     @classmethod
-    def from_stock(
-        cls,
-        stock: RoIHeads,
-        head: Head,
-        *,
-        pre_nms_topk: int | None = PRE_NMS_TOPK,
-        micro_batch_images: int | None = None,
-        mask_target: str = "exact",
-    ) -> LongTailRoIHeads:
+    def from_stock(cls, stock: RoIHeads, head: Head, settings: RoISettings = USUAL) -> LongTailRoIHeads:
         """Takes over the modules and settings of ``stock``; the names of its weights stay.
 
         Args:
             stock: RoI heads whose ``box_predictor.cls_score`` is ``head.num_logits`` wide.
             head: Loss and scores.
-            pre_nms_topk: See the class.
-            micro_batch_images: See the class.
-            mask_target: See the class.
+            settings: What ``stock`` has no word for.
         """
         sampler, matcher = stock.fg_bg_sampler, stock.proposal_matcher
         roi_heads = cls(
@@ -105,10 +91,15 @@ class LongTailRoIHeads(RoIHeads):
         roi_heads.head = head
         roi_heads.calibration = None
         roi_heads.calibrated = None
-        roi_heads.pre_nms_topk = pre_nms_topk
-        roi_heads.micro_batch_images = micro_batch_images
-        roi_heads.mask_target = mask_target
+        roi_heads.pre_nms_topk = settings.pre_nms_topk
+        roi_heads.micro_batch_images = settings.micro_batch_images
+        roi_heads.mask_target = settings.mask_target
         return roi_heads
+
+    @property
+    def of_stages(self) -> list[LongTailRoIHeads]:
+        """The RoI heads of each stage: there is one."""
+        return [self]
 
     def forward(
         self,
@@ -139,13 +130,24 @@ class LongTailRoIHeads(RoIHeads):
         assert targets is not None
         regions = self.propose(proposals, targets)
         if self.calibrated is not None:
-            boxes, labels = regions.at(balanced_regions(regions.labels, targets))
-            return [], self.calibrated.loss(self.box_roi_pool(features, boxes, image_shapes), torch.cat(labels))
+            return [], self.second_head_loss(self.calibrated, features, regions, image_shapes, targets)
         box_features = self.pool(features, regions.boxes, image_shapes)
         losses = self.box_losses(box_features, regions, targets, trunk_trains=trunk_trains)
         if self.trains_masks(trunk_trains=trunk_trains):
             losses["loss_mask"] = self.mask_loss(features, regions.foreground(), image_shapes, targets)
         return [], losses
+
+    def second_head_loss(
+        self,
+        second: SecondHead,
+        features: dict[str, Tensor],
+        regions: Regions,
+        image_shapes: list[tuple[int, int]],
+        targets: Sequence[Target],
+    ) -> dict[str, Tensor]:
+        """The loss of a second head, on as many regions of the background as of the drawn classes."""
+        boxes, labels = regions.at(balanced_regions(regions.labels, targets, self.draw_key))
+        return second.loss(self.box_roi_pool(features, boxes, image_shapes), torch.cat(labels))
 
     def box_losses(
         self, box_features: Tensor, regions: Regions, targets: Sequence[Target], *, trunk_trains: bool
@@ -272,8 +274,10 @@ class LongTailRoIHeads(RoIHeads):
         """Features [R, D] and the maps that they come from -> scores [R, C+1], by the calibration if there is one."""
         logits = self.classify(box_features)
         if self.calibration is None:
-            scores = self.head.scores(logits)
-            return scores if self.calibrated is None else self.calibrated.merged(scores, pooled)
+            scores, second = self.head.scores(logits), self.calibrated
+            if second is None or not second.is_asked:
+                return scores
+            return second.merged(scores, second(pooled).float().softmax(dim=1))
         features = self.calibration_features(pooled, self.calibration.features)
         return self.calibration.scores(logits, features)
 
@@ -387,28 +391,15 @@ class LongTailRoIHeads(RoIHeads):
     ) -> dict[str, Tensor]:
         """[R_i, C+1] scores, [R_i, 4(C+1)] or [R_i, 4] deltas and [R_i, 4] proposals of one image -> its detections."""
         # boxes are decoded for the pairs that can matter, not for all R_i * C
-        pairs = self._candidates(scores[:, 1:].reshape(-1))
-        region = pairs.div(self.head.num_classes, rounding_mode="floor")
-        label = pairs % self.head.num_classes + 1
-        score = scores[region, label]
+        region, label = pairs_above(scores, self.score_thresh, self.pre_nms_topk)
         # one box for all classes, as cascades have
         if deltas.shape[1] == 4:
             boxes = self.decoded(deltas, proposals, shape)[region]
         else:
             codes = deltas.reshape(len(deltas), deltas.shape[1] // 4, 4)[region, label]
             boxes = self.decoded(codes, proposals[region], shape)
-        keep = box_ops.remove_small_boxes(boxes, min_size=MIN_SIDE)
-        boxes, score, label = boxes[keep], score[keep], label[keep]
-        keep = box_ops.batched_nms(boxes, score, label, self.nms_thresh)[: self.detections_per_img]
-        return {"boxes": boxes[keep], "labels": label[keep], "scores": score[keep]}
-
-    def _candidates(self, scores: Tensor) -> Tensor:
-        """Flat indices of the scores above the threshold, at most ``pre_nms_topk`` of them, ascending."""
-        above = torch.where(scores > self.score_thresh)[0]
-        if self.pre_nms_topk is None or len(above) <= self.pre_nms_topk:
-            return above
-        best = scores[above].topk(self.pre_nms_topk).indices
-        return above[best].sort().values
+        most = self.detections_per_img
+        return after_nms(boxes, label, scores[region, label], overlap=self.nms_thresh, most=most)
 
     def masks(
         self,

@@ -120,16 +120,18 @@ class SecondHead(nn.Module):
         losses = F.cross_entropy(self(pooled).float(), labels, reduction="none")
         return {"loss_second_head": micro_batch_sum(losses, None)}
 
-    def merged(self, original: Tensor, pooled: Tensor) -> Tensor:
+    @property
+    def is_asked(self) -> bool:
+        """Whether it scores anything."""
+        return self.use != "original"
+
+    def merged(self, original: Tensor, own: Tensor) -> Tensor:
         """Dual-head scores: the columns of rare classes are the second head's; their sum may be other than 1.
 
         Args:
             original: [R, C + 1], the detector's scores; column 0 is background.
-            pooled: [R, channels, P, P].
+            own: [R, C + 1], the softmax of its own logits.
         """
-        if self.use == "original":
-            return original
-        own = self(pooled).float().softmax(dim=1)
         return own if self.use == "calibrated" else torch.where(self.tail, own, original)
 
 
@@ -155,7 +157,7 @@ def _random_layer(inputs: int, outputs: int, device: torch.device, generator: to
     return layer
 
 
-def balanced_regions(labels: Sequence[Tensor], targets: Sequence[Target]) -> list[Tensor]:
+def balanced_regions(labels: Sequence[Tensor], targets: Sequence[Target], draw_key: Sequence[int] = ()) -> list[Tensor]:
     """Which regions a second head is trained on: those of the drawn class, and as many of the background.
 
     The background is drawn in each image with the image's own key ("second-head"), so that the regions of an image do
@@ -164,6 +166,7 @@ def balanced_regions(labels: Sequence[Tensor], targets: Sequence[Target]) -> lis
     Args:
         labels: N tensors [R_i] int64 in 0..C.
         targets: N targets; ``only`` names the drawn class, without it the objects of all classes count.
+        draw_key: Tells the draws of these RoI heads from those of others in the same detector.
 
     Returns:
         N tensors of places, ascending.
@@ -171,7 +174,7 @@ def balanced_regions(labels: Sequence[Tensor], targets: Sequence[Target]) -> lis
     padded = pad_sequence(list(labels), batch_first=True, padding_value=-1)
     only = torch.tensor([target.get("only", 0) for target in targets], device=padded.device)[:, None]
     positive = torch.where(only > 0, padded == only, padded > 0)
-    keys = image_seeds(targets, "second-head")
+    keys = image_seeds(targets, "second-head", *draw_key)
     rows = [
         torchvision_priorities(row) if key is None else keyed_priorities([key], len(row), row.device)[0]
         for key, row in zip(keys, padded, strict=True)

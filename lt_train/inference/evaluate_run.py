@@ -99,29 +99,20 @@ def evaluate_run(
     def work(processes: Processes) -> _Predicted | None:
         recipe = run.load_recipe(root)
         masks = has_masks(recipe) and not (choices and choices.boxes_only)
-        if scores is not None and recipe.second_head.kind == "none":
-            raise RecipeError(f"--scores: got {scores}, and {path} has one head; leave it out")
+        _check_scores(recipe, scores, path)
         where = wanted or evaluation_place(run, recipe, checkpoint, files=files, choices=choices, scores=scores)
         if wanted is not None or where != run.evaluation:
             check_evaluation_dir(where, force=force, inputs=[files.annotations] if files else [])
-        source = files or recipe.data.val
-        if source is None:
-            raise RecipeError(f"{path}: its recipe has no data.val; give --annotations and --images")
-        if files is None:
-            check_paths(recipe, VAL_PATHS)
+        source = files or _own_data(recipe, path)
         trained = load_trained(run, checkpoint, device=device, processes=processes)
-        if scores is not None and trained.model.second_head is not None:
-            trained.model.second_head.use = scores
+        if scores is not None:
+            trained.model.score_by(scores)
         chosen = trained.groups if groups is None else evaluation_groups(groups, trained.counts)
         data = load_validation(source, trained.counts, masks=masks, reading=recipe.data.reading)
         found = (predictor or predict)(trained.model, data, recipe, processes=processes)
         if found is None:
             return None
-        warnings = _warnings(trained.model, data, recipe)
-        odd = (
-            *_trained_on_notes(data, trained.train_sha256),
-            *chosen_on_notes(run.data, data.file.path, data.file.sha256),
-        )
+        warnings, odd = _warnings(trained.model, data, recipe), _odd(run, data, trained.train_sha256)
         return _Predicted(found, data, recipe, trained.counts, chosen, where, warnings, odd)
 
     predicted = run_together(work) if processes is None else work(processes)
@@ -131,10 +122,34 @@ def evaluate_run(
     return replace(measured, notes=predicted.data.notes), predicted.out
 
 
-def _trained_on_notes(data: DetectionData, train_sha256: str) -> tuple[str, ...]:
-    if data.file.sha256 != train_sha256:
-        return ()
-    return (f"{data.file.path.name} is the file that the run was trained on: its figures say nothing about new images",)
+def _check_scores(recipe: Recipe, scores: Scores | None, path: Path | str) -> None:
+    """Refuses a choice between two heads for a run that has one.
+
+    Raises:
+        RecipeError: It is so.
+    """
+    if scores is not None and recipe.second_head.kind == "none":
+        raise RecipeError(f"--scores: got {scores}, and {path} has one head; leave it out")
+
+
+def _own_data(recipe: Recipe, path: Path | str) -> Files:
+    """The validation data of a run's recipe.
+
+    Raises:
+        RecipeError: It has none.
+        DataError: A relative path leads nowhere.
+    """
+    if recipe.data.val is None:
+        raise RecipeError(f"{path}: its recipe has no data.val; give --annotations and --images")
+    check_paths(recipe, VAL_PATHS)
+    return recipe.data.val
+
+
+def _odd(run: RunDir, data: DetectionData, train_sha256: str) -> tuple[str, ...]:
+    """What is odd about measuring a run on this data: it has been seen in training, or something was chosen on it."""
+    file = data.file
+    trained = f"{file.path.name} is the file that the run was trained on: its figures say nothing about new images"
+    return (*[trained] * (file.sha256 == train_sha256), *chosen_on_notes(run.data, file.path, file.sha256))
 
 
 def evaluation_place(

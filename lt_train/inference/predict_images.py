@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,7 +17,7 @@ from lt_data.files.writing import refuse_inputs_inside, replacing_directory, wri
 from lt_data.groups import group_name_of
 from lt_data.terminal import Bar
 from lt_train.data.images import read_image
-from lt_train.evaluation import write_results
+from lt_train.evaluation import Detections, write_results
 from lt_train.inference.detect import FoundById, Trained, detect, load_trained
 from lt_train.inference.kept import Kept
 from lt_train.inference.wanted import Wanted, images_below, listed_images
@@ -104,9 +105,7 @@ def predict_images(
     run, images, out = Path(run), Path(images), Path(out)
     listed = None if annotations is None else Path(annotations)
     kept = Kept(min_score, class_agnostic_nms)
-
-    def check() -> None:
-        _check_output(out, force=force, inputs=[run, images, *([listed] if listed else [])])
+    check = partial(_check_output, out, force=force, inputs=[run, images, *([listed] if listed else [])])
 
     def work(processes: Processes) -> tuple[Trained, Wanted, FoundById] | None:
         check()
@@ -124,14 +123,17 @@ def predict_images(
         raise DataError(unreadable)
     detections = found.detections()
     with replacing_directory(out, force=force, check=check) as directory:
-        write_results(directory / RESULTS, detections)
-        write_csv(directory / TABLE, COLUMNS, _table(wanted, found, trained))
-        (directory / IMAGES).write_text(_image_file(wanted, found, trained.counts), encoding="utf-8")
-        drawn = _draw(
-            directory / PICTURES, wanted, found, trained,
-            most=pictures, score_threshold=score_threshold,
-        )  # fmt: skip
+        _write_lists(directory, detections, wanted, found, trained)
+        where = directory / PICTURES
+        drawn = _draw(where, wanted, found, trained, most=pictures, score_threshold=score_threshold)
     return Predicted(out, len(found.images), len(detections), drawn, unreadable, wanted.notes)
+
+
+def _write_lists(directory: Path, detections: Detections, wanted: Wanted, found: FoundById, trained: Trained) -> None:
+    """What was found as standard results, as a table, and the images and categories that both refer to."""
+    write_results(directory / RESULTS, detections)
+    write_csv(directory / TABLE, COLUMNS, _table(wanted, found, trained))
+    (directory / IMAGES).write_text(_image_file(wanted, found, trained.counts), encoding="utf-8")
 
 
 def _wanted(images: Path, listed: Path | None, out: Path, trained: Trained, only: Sequence[str]) -> Wanted:

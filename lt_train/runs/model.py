@@ -14,8 +14,9 @@ from lt_data.counts.categories import CategoryCounts
 from lt_data.errors import RecipeError, shown
 from lt_data.groups import Group, make_groups
 from lt_train.detectors import LongTailDetector, build_detector, initialise_from
+from lt_train.detectors.settings import RoISettings
 from lt_train.detectors.weight_files import checkpoint_categories
-from lt_train.detectors.weights import SECOND_HEAD, LoadReport
+from lt_train.detectors.weights import LoadReport
 from lt_train.heads import make_head
 from lt_train.randomness import keyed_generator
 from lt_train.recipe.paths import check_paths
@@ -57,14 +58,12 @@ def make_model(
         own_categories=label_table(counts),
         score_threshold=recipe.model.score_threshold,
         num_detections=recipe.model.num_detections,
-        pre_nms_topk=recipe.model.pre_nms_topk,
         min_size=recipe.model.short_sides,
         max_size=recipe.model.max_size,
         test_min_size=recipe.model.test_short_side,
         test_max_size=recipe.model.test_max_size,
         dcn=recipe.model.dcn,
-        micro_batch_images=recipe.optim.micro_batch,
-        mask_target=recipe.model.mask_target,
+        roi=RoISettings(recipe.model.pre_nms_topk, recipe.optim.micro_batch, recipe.model.mask_target),
         stage_scores=recipe.model.stage_scores,
         semantic=recipe.model.semantic,
         generator=keyed_generator(recipe.seed, "weights"),
@@ -174,7 +173,7 @@ def model_from_run(recipe: Recipe, data: RunData, source: Path, *, fresh_classif
     notes = (
         *other_training_file(content, data.train, source),
         *seen_before_note(data, unseen, source),
-        *_second_head_note(content, source),
+        *_second_head_note(model, content, source),
     )
     return FromRun(model, report, notes, unseen)
 
@@ -187,7 +186,7 @@ def _unseen(content: Mapping[str, Any], data: RunData) -> int:
     return min(len(data.held_out), content.get("unseen", 0))
 
 
-def _second_head_note(content: Mapping[str, Any], source: Path) -> list[str]:
-    if not any(name.startswith(SECOND_HEAD) for name in content["model"]):
+def _second_head_note(model: LongTailDetector, content: Mapping[str, Any], source: Path) -> list[str]:
+    if not any(name.startswith(model.parts("calibrated")) for name in content["model"]):
         return []
     return [f"note: {source} has a second head, which is left out; this run starts from the detector's own"]

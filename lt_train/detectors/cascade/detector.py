@@ -12,12 +12,10 @@ from lt_train.calibration import make_calibration
 from lt_train.calibration.base import WithEvidence
 from lt_train.calibration.stages import OfStages
 from lt_train.detectors.cascade.roi_heads import CascadeRoIHeads
-from lt_train.detectors.cascade.stages import STAGES, make_stages
+from lt_train.detectors.cascade.stages import LOSS_WEIGHTS, STAGES, make_stages
 from lt_train.detectors.detector import LongTailDetector
 from lt_train.detectors.foreign.names import CLASSIFIER, MASK_LOGITS
-from lt_train.detectors.roi_heads import PRE_NMS_TOPK
-from lt_train.detectors.rpn import LongTailRPN
-from lt_train.detectors.transform import LongTailTransform
+from lt_train.detectors.settings import RoISettings
 from lt_train.heads.shared.base import Head
 
 ROI_HEADS = "roi_heads."
@@ -43,44 +41,19 @@ class CascadeDetector(LongTailDetector):
     class_layers: ClassVar[tuple[str, ...]] = in_stages(CLASSIFIER, MASK_LOGITS)
 
     @classmethod
-    def from_stock(
-        cls,
-        stock: GeneralizedRCNN,
-        head: Head,
-        *,
-        frozen: tuple[str, ...] = (),
-        pre_nms_topk: int | None = PRE_NMS_TOPK,
-        micro_batch_images: int | None = None,
-        mask_target: str = "exact",
-        stage_scores: str = "logits",
-    ) -> CascadeDetector:
-        """Takes over the modules and settings of a stock model; what is more of them is drawn.
+    def roi_heads_from_stock(
+        cls, stock: GeneralizedRCNN, head: Head, settings: RoISettings, *, stage_scores: str = "logits"
+    ) -> CascadeRoIHeads:
+        """See :meth:`LongTailDetector.roi_heads_from_stock`.
 
         Args:
-            stock: Faster or Mask R-CNN whose classifier is ``head.num_logits`` wide.
+            stock: Torchvision's model.
             head: Loss and scores.
-            frozen: See :class:`~lt_train.detectors.detector.LongTailDetector`.
-            pre_nms_topk: See :class:`~lt_train.detectors.roi_heads.LongTailRoIHeads`.
-            micro_batch_images: As above.
-            mask_target: As above.
+            settings: Of each stage.
             stage_scores: See :class:`~lt_train.detectors.cascade.roi_heads.CascadeRoIHeads`.
         """
-        stages = make_stages(
-            stock.roi_heads,
-            head,
-            pre_nms_topk=pre_nms_topk,
-            micro_batch_images=micro_batch_images,
-            mask_target=mask_target,
-        )
-        roi_heads = CascadeRoIHeads(stages, [numbers.weight for numbers in STAGES], stage_scores)
-        return cls._around(stock, roi_heads, frozen)
-
-    @classmethod
-    def _around(cls, stock: Any, roi_heads: CascadeRoIHeads, frozen: tuple[str, ...]) -> Any:
-        transform = LongTailTransform.from_stock(stock.transform)
-        model = cls(stock.backbone, LongTailRPN.from_stock(stock.rpn), roi_heads, transform)
-        model.frozen = frozen
-        return model
+        stages = make_stages(stock.roi_heads, head, settings)
+        return CascadeRoIHeads(stages, LOSS_WEIGHTS, stage_scores)
 
     @property
     def head(self) -> Head:
@@ -104,17 +77,6 @@ class CascadeDetector(LongTailDetector):
         """See :meth:`LongTailDetector.compilable`."""
         heads = [part for stage in self.roi_heads.of_stages for part in (stage.box_head, stage.mask_head)]
         return [self.backbone, self.rpn.head, *(part for part in heads if part is not None)]
-
-    def add_second_head(self, **options: Any) -> None:
-        """Refuses a second head: those of several stages are not built.
-
-        Raises:
-            RecipeError: Always.
-        """
-        raise RecipeError(
-            f"second_head.kind: got {options.get('kind')}, and a cascade has a head in each stage, beside which "
-            "none can stand yet; choose a model.name of faster_rcnn or mask_rcnn, or second_head.kind=none"
-        )
 
     def add_calibration(self, name: str, **options: Any) -> None:
         """See :meth:`LongTailDetector.add_calibration`: one for each stage, or one of averages."""

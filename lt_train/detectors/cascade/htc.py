@@ -13,9 +13,9 @@ from lt_train.detectors.cascade.detector import CascadeDetector
 from lt_train.detectors.cascade.mask_flow import FlowMaskHead
 from lt_train.detectors.cascade.roi_heads import CascadeRoIHeads, Maps, Shapes
 from lt_train.detectors.cascade.semantic import SEMANTIC, SemanticBranch, WithSemantic
-from lt_train.detectors.cascade.stages import STAGES, make_stages
+from lt_train.detectors.cascade.stages import LOSS_WEIGHTS, make_stages
 from lt_train.detectors.freeze import is_trainable
-from lt_train.detectors.roi_heads import PRE_NMS_TOPK
+from lt_train.detectors.settings import RoISettings
 from lt_train.heads.shared.base import Head
 
 
@@ -88,36 +88,26 @@ class HTCDetector(CascadeDetector):
     """
 
     @classmethod
-    def from_stock(
+    def roi_heads_from_stock(
         cls,
         stock: GeneralizedRCNN,
         head: Head,
+        settings: RoISettings,
         *,
-        frozen: tuple[str, ...] = (),
-        pre_nms_topk: int | None = PRE_NMS_TOPK,
-        micro_batch_images: int | None = None,
-        mask_target: str = "exact",
         stage_scores: str = "logits",
         semantic: str = "none",
-    ) -> CascadeDetector:
-        """As ``CascadeDetector.from_stock``; ``semantic`` is ``stuff`` or ``none``."""
-        stages = make_stages(
-            stock.roi_heads,
-            head,
-            pre_nms_topk=pre_nms_topk,
-            micro_batch_images=micro_batch_images,
-            mask_target=mask_target,
-        )
+    ) -> HTCRoIHeads:
+        """See :meth:`CascadeDetector.roi_heads_from_stock`; ``semantic`` is ``stuff`` or ``none``."""
+        stages = make_stages(stock.roi_heads, head, settings)
         channels, previous = stock.backbone.out_channels, None
         for stage in stages:
             hidden = stage.mask_predictor.conv5_mask.in_channels
             previous = FlowMaskHead(stage.mask_head, channels, hidden, previous)
             stage.mask_head = previous
-        roi_heads = HTCRoIHeads(stages, [numbers.weight for numbers in STAGES], stage_scores)
+        roi_heads = HTCRoIHeads(stages, LOSS_WEIGHTS, stage_scores)
         if semantic == "stuff":
             roi_heads.semantic = SemanticBranch(channels, len(stock.rpn.anchor_generator.sizes))
             for stage in stages:
                 stage.box_roi_pool = WithSemantic(stage.box_roi_pool)
                 stage.mask_roi_pool = WithSemantic(stage.mask_roi_pool)
-        model: CascadeDetector = cls._around(stock, roi_heads, frozen)
-        return model
+        return roi_heads

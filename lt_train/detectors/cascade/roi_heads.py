@@ -6,7 +6,7 @@ Boxes are xyxy pixels of the resized images; labels are 0..C with 0 = background
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
@@ -33,12 +33,14 @@ class SeenByStages:
         box_features: [R, D], what it saw there.
         logits: S tensors [R, L].
         calibration_features: S tensors [R, D'], or ``None`` where no calibration looks at any.
+        second_logits: S tensors [R, C+1] of the second heads; none where these score nothing.
     """
 
     proposals: list[Tensor]
     box_features: Tensor
     logits: list[Tensor]
     calibration_features: list[Tensor | None]
+    second_logits: Sequence[Tensor] = ()
 
 
 class CascadeRoIHeads(nn.Module):
@@ -69,7 +71,6 @@ class CascadeRoIHeads(nn.Module):
         self.loss_weights = tuple(loss_weights)
         self.stage_scores = stage_scores
         self.calibration = None
-        self.calibrated = None
 
     @property
     def of_stages(self) -> list[LongTailRoIHeads]:
@@ -107,6 +108,8 @@ class CascadeRoIHeads(nn.Module):
         if not self.training:
             return self._detect(features, proposals, image_shapes), {}
         assert targets is not None
+        if any(stage.calibrated is not None for stage in self.of_stages):
+            return [], self._second_head_losses(features, proposals, image_shapes, targets)
         losses: dict[str, Tensor] = {}
         boxes = proposals
         for index, (stage, weight) in enumerate(zip(self.of_stages, self.loss_weights, strict=True)):
@@ -121,10 +124,34 @@ class CascadeRoIHeads(nn.Module):
             losses |= {f"s{index}.{name}": value * weight for name, value in found.items()}
         return [], losses
 
+    def _second_head_losses(
+        self, features: Maps, proposals: list[Tensor], image_shapes: Shapes, targets: Sequence[Target]
+    ) -> dict[str, Tensor]:
+        """The loss of the second head of each stage, all of weight 1: each of them is trained as if it were alone."""
+        losses: dict[str, Tensor] = {}
+        for index, (stage, regions) in enumerate(self._sampled(features, proposals, image_shapes, targets)):
+            second = stage.calibrated
+            assert second is not None, "internal error: some stages have a second head and some have none"
+            found = stage.second_head_loss(second, features, regions, image_shapes, targets)
+            losses |= {f"s{index}.{name}": value for name, value in found.items()}
+        return losses
+
+    def _sampled(
+        self, features: Maps, proposals: list[Tensor], image_shapes: Shapes, targets: Sequence[Target]
+    ) -> Iterator[tuple[LongTailRoIHeads, Regions]]:
+        """Each stage and the regions that it is trained on: from those of the one before, which this one refined."""
+        *stages, last = self.of_stages
+        for stage in stages:
+            regions = stage.propose(proposals, targets)
+            yield stage, regions
+            box_features = stage.pool(features, regions.boxes, image_shapes)
+            proposals = _without_truth(stage, regions, box_features, image_shapes, targets)
+        yield last, last.propose(proposals, targets)
+
     def look(self, features: Maps, proposals: list[Tensor], image_shapes: Shapes) -> SeenByStages:
         """What the stages see of proposals, each of the boxes that the one before has refined."""
         kind = "none" if self.calibration is None else self.calibration.features
-        logits, kept, boxes, box_features = [], [], proposals, torch.empty(0)
+        logits, kept, second, boxes, box_features = [], [], [], proposals, torch.empty(0)
         for index, stage in enumerate(self.of_stages):
             if index:
                 boxes = refined(self.of_stages[index - 1], boxes, box_features, image_shapes)
@@ -132,10 +159,21 @@ class CascadeRoIHeads(nn.Module):
             box_features = stage.embed(pooled)
             logits.append(stage.classify(box_features))
             kept.append(stage.calibration_features(pooled, kind))
-        return SeenByStages(boxes, box_features, logits, kept)
+            if stage.calibrated is not None and stage.calibrated.is_asked:
+                second.append(stage.calibrated(pooled))
+        return SeenByStages(boxes, box_features, logits, kept, second)
 
     def scores_of(self, seen: SeenByStages) -> Tensor:
         """Scores [R, C+1] of the averages over the stages, by the calibration if there is one."""
+        scores, second = self._own_scores(seen), self.of_stages[0].calibrated
+        if second is None or not seen.second_logits:
+            return scores
+        averaged = self.stage_scores == "logits"
+        logits = [mean_logits(seen.second_logits)] if averaged else seen.second_logits
+        return second.merged(scores, torch.stack([part.float().softmax(dim=1) for part in logits]).mean(dim=0))
+
+    def _own_scores(self, seen: SeenByStages) -> Tensor:
+        """[R, C+1], what the detector's own classifiers say, without the second heads."""
         calibration = self.calibration
         if self.stage_scores == "probabilities":
             return self._mean_of_scores(seen)
@@ -200,12 +238,9 @@ class CascadeRoIHeads(nn.Module):
             boxes, labels = self.of_stages[0].boxes_to_fit(proposals, targets, regions)
             return [stage.features_of(features, boxes, labels, image_shapes, kind) for stage in self.of_stages]
         found = []
-        for stage in self.of_stages:
-            sampled = stage.propose(proposals, targets)
+        for stage, sampled in self._sampled(features, proposals, image_shapes, targets):
             chosen = sampled.foreground() if regions == "proposals" else sampled
             found.append(stage.features_of(features, chosen.boxes, chosen.labels, image_shapes, kind))
-            box_features = stage.pool(features, sampled.boxes, image_shapes)
-            proposals = _without_truth(stage, sampled, box_features, image_shapes, targets)
         return found
 
 

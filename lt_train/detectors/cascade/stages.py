@@ -16,6 +16,7 @@ from torchvision.models.detection.roi_heads import RoIHeads
 
 from lt_train.classifiers import WEIGHT_STD
 from lt_train.detectors.roi_heads import LongTailRoIHeads
+from lt_train.detectors.settings import RoISettings
 from lt_train.heads.shared.base import Head
 
 # where the smooth L1 loss of the boxes turns linear
@@ -50,22 +51,21 @@ STAGES: Final = (
     StageNumbers(0.6, (0.05, 0.1), 0.5),
     StageNumbers(0.7, (0.033, 0.067), 0.25),
 )
+LOSS_WEIGHTS: Final = tuple(numbers.weight for numbers in STAGES)
 
 
-def make_stages(stock: RoIHeads, head: Head, **settings: Any) -> list[LongTailRoIHeads]:
+def make_stages(stock: RoIHeads, head: Head, settings: RoISettings) -> list[LongTailRoIHeads]:
     """The RoI heads of each stage, with weights of their own; those of the first are ``stock``'s where it has some.
 
     Args:
         stock: RoI heads whose classifier is ``head.num_logits`` wide.
         head: Loss and scores; each stage has a copy, since it may carry something from batch to batch.
-        **settings: Passed to ``LongTailRoIHeads.from_stock``.
+        settings: Of each stage.
     """
     return [_stage(stock, head, index, numbers, settings) for index, numbers in enumerate(STAGES)]
 
 
-def _stage(
-    stock: RoIHeads, head: Head, index: int, numbers: StageNumbers, settings: dict[str, Any]
-) -> LongTailRoIHeads:
+def _stage(stock: RoIHeads, head: Head, index: int, numbers: StageNumbers, settings: RoISettings) -> LongTailRoIHeads:
     parts = [stock.box_head, stock.mask_head, stock.mask_predictor]
     box_head, mask_head, mask_predictor = parts if index == 0 else [fresh_like(part) for part in parts]
     sampler = stock.fg_bg_sampler
@@ -85,7 +85,7 @@ def _stage(
         mask_head,
         mask_predictor,
     )
-    stage = LongTailRoIHeads.from_stock(plain, head if index == 0 else copy.deepcopy(head), **settings)
+    stage = LongTailRoIHeads.from_stock(plain, head if index == 0 else copy.deepcopy(head), settings)
     stage.draw_key, stage.box_loss_beta = (index,), CASCADE_BOX_LOSS_BETA
     return stage
 

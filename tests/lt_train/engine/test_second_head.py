@@ -14,6 +14,7 @@ from lt_train.engine.fit import fit
 from lt_train.inference.evaluate_run import evaluate_run
 from lt_train.runs.data import load_run_data, make_plan
 from lt_train.runs.directory import RunDir
+from lt_train.runs.model import model_from_run
 from tests.lt_train.engine.reading_runs import losses, weights
 from tests.lt_train.engine.stepping import assert_same, interrupt_in_step
 from tests.lt_train.engine.test_together import COMMON, train
@@ -79,6 +80,9 @@ def test_several_processes_train_what_one_does(softmax_run, make_tiny_recipe, tm
     parts = (("optim.batch=12",), ("optim.batch=6", "optim.accumulate=2"))
     trained = f"model.weights={softmax_run.last}"
     recipes = [make_tiny_recipe(*COMMON, *second, trained, *part) for part in parts]
+    stages = ("model.name=cascade_rcnn_small", "data.val=null", "schedule.decay=[]")
+    cascade = fit(make_tiny_recipe(*stages, "schedule.iterations=1"), tmp_path / "cascade").last
+    recipes.append(make_tiny_recipe(*COMMON, *second, *stages, f"model.weights={cascade}"))
     for world in (1, 2):
         assert start(world, partial(train, recipes, tmp_path)) == ["'done'"] + ["None"] * (world - 1)
     for number in range(len(recipes)):
@@ -123,3 +127,41 @@ def test_what_does_not_belong_together_is_refused_in_a_line(overrides, problem, 
     with pytest.raises(RecipeError, match=problem) as caught:
         tiny_recipe(*overrides)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_each_stage_of_a_cascade_trains_one(tiny_recipe, tmp_path, monkeypatch):
+    """From the run of a cascade, in several sittings; the detector's own heads score as before."""
+    small = ("model.name=htc_small", "model.num_detections=20", "schedule.decay=[]", "log_every=1")
+    base = fit(tiny_recipe(*small, "schedule.iterations=1"), tmp_path / "base")
+    simcal = ("method=simcal", *small, "second_head.below=3", "schedule.iterations=3")
+    recipe = tiny_recipe(*simcal)
+    go_on = interrupt_in_step(monkeypatch, 2)
+    with pytest.raises(KeyboardInterrupt):
+        fit(recipe, tmp_path / "run", init_from=base.path)
+    go_on()
+    run = fit(recipe, tmp_path / "run", resume=True)
+    straight = fit(tiny_recipe(*simcal, "data.val=null"), tmp_path / "straight", init_from=base.path)
+    assert losses(run) == losses(straight)
+    before, after = weights(base), weights(run)
+    assert_same(after, weights(straight))
+    assert_same({name: after[name] for name in before}, before)
+    second = {name: value for name, value in after.items() if name not in before}
+    own = {"fc6": "box_head.fc6", "fc7": "box_head.fc7", "cls_score": "box_predictor.cls_score"}
+    parts = [(layer, part) for layer in own for part in ("weight", "bias")]
+    stages = [f"roi_heads.stages.{i}" for i in range(3)]
+    assert set(second) == {f"{stage}.calibrated.{layer}.{part}" for stage in stages for layer, part in parts}
+    assert not any(
+        torch.equal(second[f"{stage}.calibrated.{layer}.{part}"], before[f"{stage}.{own[layer]}.{part}"])
+        for stage in stages
+        for layer, part in parts
+    )
+    evaluate_run(run.path, scores="original")
+    found = [run.path / "eval-last-original", run.evaluation, base.evaluation]
+    original, dual, first = [(path / "predictions.json").read_bytes() for path in found]
+    assert original == first != dual
+    bags = tiny_recipe("method=bags", *small)
+    again = model_from_run(bags, load_run_data(bags), run.path)
+    assert any(
+        "second head, which is left out; this run starts from the detector's own" in note for note in again.notes
+    )
+    assert not any("calibrated" in name for name in again.model.state_dict())

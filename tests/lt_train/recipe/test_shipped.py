@@ -173,6 +173,13 @@ def test_audit_of_detectors_of_several_stages(name):
         assert sum(regressors.values()) == 3 * 4_100
         semantic = sum(number for name, number in trained.items() if ".semantic." in name)
         assert semantic == (2_802_103 if "stuff" in recipe.model.semantic else 0)
+        simcal = load_recipe(name, ["method=simcal"])
+        assert simcal.second_head.below == (400 if "coco_lt" in name else 100)
+        model.add_second_head(**simcal.second_head.model_dump())
+        names = set_trainable(model, simcal.train)
+        numbers = [p.numel() for p in model.parameters() if p.requires_grad]
+        assert sum(numbers) == 3 * (13_895_680 + 1025 * logits)
+        assert all(".calibrated." in name for name in names)
 
 
 @pytest.mark.parametrize("method", METHODS)
