@@ -51,6 +51,16 @@ def _no_folders_left(request: pytest.FixtureRequest, tmp_path_factory: pytest.Te
                 shutil.rmtree(path, ignore_errors=True)
 
 
+@pytest.fixture(scope="module")
+def narrow_detectors() -> Iterator[None]:
+    """The small detectors of this process are a third as dear."""
+    from tests.lt_train.narrow import narrow
+
+    with pytest.MonkeyPatch.context() as patch:
+        narrow(patch)
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real annotation counts and images that are not part of the repository; tests skip without them."""

@@ -24,6 +24,8 @@ from lt_data.errors import DataError
 from lt_train.recipe.methods import METHODS
 from tests.lt_train.pictures import leave_out_pictures
 
+pytestmark = pytest.mark.usefixtures("narrow_detectors")
+
 ROOT = Path(__file__).resolve().parents[2]
 LT_TRAIN = Path(sys.executable).with_name("lt-train")
 
