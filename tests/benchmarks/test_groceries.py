@@ -17,6 +17,8 @@ from PIL import Image, ImageDraw
 from lt_data import DataError, read_annotations
 from lt_train.recipe.methods import METHODS
 
+pytestmark = pytest.mark.usefixtures("narrow_detectors")
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "benchmarks" / "groceries.py"
 TINY = (

@@ -22,7 +22,7 @@ from lt_data import read_annotations
 from lt_data.counts.categories import count_categories
 from lt_data.errors import DataError
 from lt_train.recipe.methods import METHODS
-from tests.lt_train.pictures import leave_out_pictures
+from tests.lt_train.pictures import leave_out_evaluations, leave_out_pictures
 
 pytestmark = pytest.mark.usefixtures("narrow_detectors")
 
@@ -43,12 +43,12 @@ def lt_train(*arguments, cwd, command=main):
 def quickstart(tmp_path_factory):
     """The whole job on less data, and so with smaller groups; pictures are of both runs together."""
     folder = tmp_path_factory.mktemp("quickstart")
-    sizes = {"POOL_IMAGES": 150, "SCALE": "0.015", "EDGES": (3, 8, 25), "VAL_IMAGES": 24, "VAL_LEAST": 1}
+    sizes = {"POOL_IMAGES": 150, "SCALE": "0.015", "EDGES": (3, 8, 25), "VAL_IMAGES": 12, "VAL_LEAST": 1}
     with pytest.MonkeyPatch.context() as patch:
         leave_out_pictures(patch)
         for name, value in sizes.items():
             patch.setattr(f"lt_train.quickstart.{name}", value)
-        run = lt_train("quickstart", "--iterations", "10", cwd=folder)
+        run = lt_train("quickstart", "--iterations", "6", cwd=folder)
     assert run.exit_code == 0, run.output
     return folder / "runs/quickstart", run
 
@@ -156,8 +156,9 @@ def test_weights_from_elsewhere(quickstart, tmp_path):
     assert "they are mmdetection's, of another detector" in " ".join(run.stderr.split())
 
 
-def test_eval_of_a_checkpoint_elsewhere(quickstart):
+def test_eval_of_a_checkpoint_elsewhere(quickstart, monkeypatch):
     """Paths of the recipe are relative to where the run was started, which the run has noted."""
+    leave_out_evaluations(monkeypatch)
     out, _ = quickstart
     files = ("--annotations", "val/annotations.json", "--images", "val/images")
     for more, name in (((), "noted"), (files, "again")):
@@ -314,10 +315,11 @@ def test_an_interrupt_of_the_first_imports_is_no_traceback(command):
     assert done.stderr == "interrupted\n"
 
 
-def test_calibrate(quickstart, tmp_path):
+def test_calibrate(quickstart, tmp_path, monkeypatch):
     """As the documentation shows it: a search, a comparison with the baseline, and one line for each mistake."""
+    leave_out_pictures(monkeypatch)
     runs = quickstart[0]
-    options = ("--method", "tau-norm-select", "--search", "tau=0:1:0.5", "--out", tmp_path / "tau")
+    options = ("--method", "tau-norm-select", "--search", "tau=0,1", "--out", tmp_path / "tau")
     run = lt_train("calibrate", runs / "softmax", *options, cwd=quickstart[0].parents[1])
     assert run.exit_code == 0, run.stderr
     assert run.stdout == f"written: {tmp_path / 'tau'}\n"

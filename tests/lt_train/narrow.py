@@ -6,6 +6,12 @@ NARROW = {
     "SMALL_FEATURES": 64,
     "SMALL_MASK_LAYERS": (8, 8, 8, 8),
 }
+# the same at the start of a program that goes on with what such a detector learnt
+NARROW_CODE = f"""
+from lt_train.detectors.trunks import small
+for name, value in {NARROW}.items():
+    setattr(small, name, value)
+"""
 
 
 def narrow(patch):

@@ -26,7 +26,7 @@ def runs():
     return {}
 
 
-@pytest.fixture(params=["mask_rcnn_lite0", "faster_rcnn_lite0"])
+@pytest.fixture(params=["mask_rcnn_lite0", pytest.param("faster_rcnn_lite0", marks=pytest.mark.slow)])
 def baseline(request, runs, tiny_recipe, tmp_path_factory):
     if request.param not in runs:
         recipe = tiny_recipe(f"model.name={request.param}", PRETRAINED)

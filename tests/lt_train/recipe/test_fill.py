@@ -109,16 +109,13 @@ def test_from_any_method_and_variant_to_others(first, every, fresh):
         assert not [note for note in notes if "dropped" in note], second
 
 
-@pytest.mark.parametrize(
-    "first",
-    [
-        "finetune-tail code",
-        *(
-            pytest.param(name, marks=pytest.mark.slow)
-            for name in ("softmax equal", "softmax text", "bags-tune-all equal")
-        ),
-    ],
-)
+OF_STEPS = [
+    pytest.param(first, marks=() if first == "finetune-tail code" else pytest.mark.slow)
+    for first in ("softmax equal", "softmax text", "finetune-tail code", "bags-tune-all equal")
+]
+
+
+@pytest.mark.parametrize("first", OF_STEPS)
 def test_the_same_over_a_recipe_of_so_many_steps(first):
     """Its decay counts them, and the epochs that a method fills count for nothing."""
     start = load_recipe("quickstart", overrides_of(first)).to_plain()
