@@ -43,12 +43,12 @@ def lt_train(*arguments, cwd, command=main):
 def quickstart(tmp_path_factory):
     """The whole job on less data, and so with smaller groups; pictures are of both runs together."""
     folder = tmp_path_factory.mktemp("quickstart")
-    sizes = {"POOL_IMAGES": 150, "SCALE": "0.015", "EDGES": (3, 8, 25), "VAL_IMAGES": 12, "VAL_LEAST": 1}
+    sizes = {"POOL_IMAGES": 150, "SCALE": "0.015", "EDGES": (3, 8, 25), "VAL_IMAGES": 24, "VAL_LEAST": 1}
     with pytest.MonkeyPatch.context() as patch:
         leave_out_pictures(patch)
         for name, value in sizes.items():
             patch.setattr(f"lt_train.quickstart.{name}", value)
-        run = lt_train("quickstart", "--iterations", "6", cwd=folder)
+        run = lt_train("quickstart", "--iterations", "10", cwd=folder)
     assert run.exit_code == 0, run.output
     return folder / "runs/quickstart", run
 
