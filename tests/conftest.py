@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-# a machine that is busy is no reason to fail
-settings.register_profile("untimed")
+# a machine that is busy is no reason to fail, and half of the usual examples find what there is over a few runs
+settings.register_profile("untimed", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
 # workers and commands share the cores: more threads of each would only wait for each other
@@ -49,6 +49,16 @@ def _no_folders_left(request: pytest.FixtureRequest, tmp_path_factory: pytest.Te
         for path in sorted(set(folder.iterdir()) - before):
             if not path.name.startswith(SHARED):
                 shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def narrow_detectors() -> Iterator[None]:
+    """The small detectors of this process are a third as dear."""
+    from tests.lt_train.narrow import narrow
+
+    with pytest.MonkeyPatch.context() as patch:
+        narrow(patch)
+        yield
 
 
 @pytest.fixture(scope="session")

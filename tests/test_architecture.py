@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -83,9 +84,15 @@ def module_name(path):
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+@cache
+def nodes(path):
+    """Every node of a file's code."""
+    return [*ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+
+
 def imports(path):
     package = module_name(path) if path.stem == "__init__" else module_name(path).rpartition(".")[0]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -115,17 +122,20 @@ def test_every_room_of_lt_train_is_listed():
     assert rooms - {"lt_train.recipes"} == set(ALLOWED)
 
 
+@cache
 def graph():
     """Modules and those that they import when they run; a module of a package is named before the package."""
     modules = {module_name(path): path for path in FILES}
     found = {}
     for name, path in modules.items():
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        for node in [n for n in ast.walk(tree) if isinstance(n, ast.If)]:
-            if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-                node.body = []
-        nodes = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module and not n.level]
-        pairs = [(n.module, f"{n.module}.{a.name}") for n in nodes for a in n.names]
+        typing = [
+            part
+            for node in nodes(path)
+            if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+            for part in node.body
+        ]
+        found_here = [n for n in nodes(path) if isinstance(n, ast.ImportFrom) and n.module and not n.level]
+        pairs = [(n.module, f"{n.module}.{a.name}") for n in found_here if n not in typing for a in n.names]
         named = {whole if whole in modules else module for module, whole in pairs}
         found[name] = (named & set(modules)) - {name}
     return found
@@ -176,8 +186,7 @@ def test_imports_are_absolute():
     """But for those of the commands, whose package has two names."""
     for path in FILES:
         if path.relative_to(ROOT).parts[0] != "cli":
-            nodes = [n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.ImportFrom)]
-            assert not [n.module for n in nodes if n.level], path
+            assert not [n.module for n in nodes(path) if isinstance(n, ast.ImportFrom) and n.level], path
 
 
 def test_tests_have_the_rooms_of_what_they_test():
@@ -222,7 +231,7 @@ def test_nothing_heavy_is_imported_before_it_is_needed(code, forbidden):
 
 def functions():
     for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes(path):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 yield f"{path.relative_to(ROOT)}:{node.name}", node.end_lineno - node.lineno + 1
 

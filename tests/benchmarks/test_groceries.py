@@ -18,6 +18,8 @@ from lt_data import DataError, read_annotations
 from lt_train.recipe.methods import METHODS
 from tests.lt_train.commands import Ended, in_this_process
 
+pytestmark = pytest.mark.usefixtures("narrow_detectors")
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "benchmarks" / "groceries.py"
 TINY = (

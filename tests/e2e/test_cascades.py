@@ -10,6 +10,8 @@ from PIL import Image
 from tests.e2e.test_lt_train_cli import lt_train
 from tests.lt_train.pictures import leave_out_pictures
 
+pytestmark = pytest.mark.usefixtures("narrow_detectors")
+
 # a detector and what it needs beside the usual
 DETECTORS = {
     "cascade_mask_rcnn_small": (),

@@ -190,7 +190,7 @@ def dataset(folder):
             ("class-weights", "ds", "--method", "reweight", "--variant", "text", "--lower", "0.3"),
             "at the lower cap 0.3",
         ),
-        (("plot", "ds", "--out", "plots"), "written: plots/alignment.svg"),
+        (("plot", "ds", "--kind", "alignment", "--out", "plots"), "written: plots/alignment.svg"),
         (("show", "ds", "--category", "plain-disc", "--images", "ds/images", "--out", "disc.png"), "written: disc.png"),
         (("group-stats", "ds", "--groups", "bags-2"), "[100, ~)"),
         (("group-stats", "ds", "--write", "groups.json"), "(0, 2)"),
@@ -255,11 +255,11 @@ def large_pool(tmp_path_factory):
     ("step", "number", "says"),
     [
         ("reading", signal.SIGINT, "interrupted"),
-        ("writing", signal.SIGINT, "interrupted"),
-        ("drawing", signal.SIGINT, "interrupted"),
         ("writing", signal.SIGTERM, "terminated"),
-        ("drawing", signal.SIGTERM, "terminated"),
         ("drawing", signal.SIGHUP, "terminated"),
+        pytest.param("writing", signal.SIGINT, "interrupted", marks=pytest.mark.slow),
+        pytest.param("drawing", signal.SIGINT, "interrupted", marks=pytest.mark.slow),
+        pytest.param("drawing", signal.SIGTERM, "terminated", marks=pytest.mark.slow),
     ],
 )
 def test_a_signal_is_one_line_and_leaves_nothing(large_pool, tmp_path, step, number, says):

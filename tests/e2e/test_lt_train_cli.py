@@ -22,7 +22,9 @@ from lt_data import read_annotations
 from lt_data.counts.categories import count_categories
 from lt_data.errors import DataError
 from lt_train.recipe.methods import METHODS
-from tests.lt_train.pictures import leave_out_pictures
+from tests.lt_train.pictures import leave_out_evaluations, leave_out_pictures
+
+pytestmark = pytest.mark.usefixtures("narrow_detectors")
 
 ROOT = Path(__file__).resolve().parents[2]
 LT_TRAIN = Path(sys.executable).with_name("lt-train")
@@ -154,8 +156,9 @@ def test_weights_from_elsewhere(quickstart, tmp_path):
     assert "they are mmdetection's, of another detector" in " ".join(run.stderr.split())
 
 
-def test_eval_of_a_checkpoint_elsewhere(quickstart):
+def test_eval_of_a_checkpoint_elsewhere(quickstart, monkeypatch):
     """Paths of the recipe are relative to where the run was started, which the run has noted."""
+    leave_out_evaluations(monkeypatch)
     out, _ = quickstart
     files = ("--annotations", "val/annotations.json", "--images", "val/images")
     for more, name in (((), "noted"), (files, "again")):
@@ -312,10 +315,11 @@ def test_an_interrupt_of_the_first_imports_is_no_traceback(command):
     assert done.stderr == "interrupted\n"
 
 
-def test_calibrate(quickstart, tmp_path):
+def test_calibrate(quickstart, tmp_path, monkeypatch):
     """As the documentation shows it: a search, a comparison with the baseline, and one line for each mistake."""
+    leave_out_pictures(monkeypatch)
     runs = quickstart[0]
-    options = ("--method", "tau-norm-select", "--search", "tau=0:1:0.5", "--out", tmp_path / "tau")
+    options = ("--method", "tau-norm-select", "--search", "tau=0,1", "--out", tmp_path / "tau")
     run = lt_train("calibrate", runs / "softmax", *options, cwd=quickstart[0].parents[1])
     assert run.exit_code == 0, run.stderr
     assert run.stdout == f"written: {tmp_path / 'tau'}\n"

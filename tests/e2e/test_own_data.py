@@ -13,6 +13,8 @@ from lt_data.synthetic.pool import write_pool
 from lt_train import load
 from tests.lt_train.pictures import leave_out_pictures
 
+pytestmark = pytest.mark.usefixtures("narrow_detectors")
+
 FEW = ("schedule.iterations=2", "schedule.decay=[]", "trackers=[]")
 
 

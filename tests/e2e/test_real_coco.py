@@ -9,6 +9,8 @@ from click.testing import CliRunner
 from lt_cli.data import main as lt_data
 from lt_cli.train import main as lt_train
 
+pytestmark = pytest.mark.usefixtures("narrow_detectors")
+
 COMMANDS = {"lt-data": lt_data, "lt-train": lt_train}
 
 

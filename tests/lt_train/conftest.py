@@ -13,6 +13,11 @@ def _no_pictures():
         yield
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _narrow_detectors(narrow_detectors):
+    """A module whose tests need the small detector as it is has a fixture of this name that does nothing."""
+
+
 @pytest.fixture
 def pictures(monkeypatch):
     """Runs of this test are drawn."""

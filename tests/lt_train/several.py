@@ -9,6 +9,7 @@ import torch
 
 from lt_data.errors import LtError
 from lt_train.processes import StoppedElsewhere
+from tests.lt_train.narrow import is_narrow, narrow
 from tests.lt_train.pictures import leave_out_pictures
 
 
@@ -18,9 +19,11 @@ def free_port():
         return str(probe.getsockname()[1])
 
 
-def one_process(queue, rank, world, environment, work):
+def one_process(queue, rank, world, narrowed, environment, work):
     torch.set_num_threads(1)
     leave_out_pictures(pytest.MonkeyPatch())
+    if narrowed:
+        narrow(pytest.MonkeyPatch())
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", **environment)
     try:
         queue.put((rank, repr(work())))
@@ -40,7 +43,8 @@ def start(world, work, **environment):
     context.set_forkserver_preload(["lt_train.inference.evaluate_run", "lt_train.engine.fit"])
     queue, environment = context.Queue(), {"MASTER_PORT": free_port(), **environment}
     children = [
-        context.Process(target=one_process, args=(queue, rank, world, environment, work)) for rank in range(world)
+        context.Process(target=one_process, args=(queue, rank, world, is_narrow(), environment, work))
+        for rank in range(world)
     ]
     for child in children:
         child.start()

@@ -10,7 +10,6 @@ import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,6 +25,7 @@ from lt_train.inference.evaluate_run import evaluate_run
 from lt_train.launch import new_round
 from lt_train.processes import Processes, process_device, run_together
 from lt_train.recipe.sections import Files
+from tests.lt_train.narrow import NARROW_CODE
 from tests.lt_train.several import start
 
 
@@ -71,10 +71,13 @@ def test_metrics_and_predictions_are_those_of_one_process(run, alone, tmp_path, 
         assert (tmp_path / "several" / name).read_bytes() == (alone / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_torchrun(run, alone, tmp_path):
+    lt_train = tmp_path / "lt_train_narrow.py"
+    lt_train.write_text(NARROW_CODE + "from lt_cli.train import main\nmain()\n")
     command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--no-python", "--nproc-per-node", "2", "--standalone"),
-        *(Path(sys.executable).with_name("lt-train"), "eval", run, "--out", tmp_path / "two"),
+        *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"),
+        *(lt_train, "eval", run, "--out", tmp_path / "two"),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

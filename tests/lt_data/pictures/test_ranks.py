@@ -42,9 +42,9 @@ def overlapping(places):
         (1, (2, 3, 4)),
         (24, (10, 100, 1000)),
         (80, (5, 10, 50, 100, 500, 1000, 5000)),
-        (80, tuple(range(1, 20))),
+        pytest.param(80, tuple(range(1, 20)), marks=pytest.mark.slow),
         (101, (2, 3, 4)),
-        (1230, (10, 100, 1000)),
+        pytest.param(1230, (10, 100, 1000), marks=pytest.mark.slow),
         (1230, (5, 10, 50, 100, 500, 1000, 5000)),
     ],
 )

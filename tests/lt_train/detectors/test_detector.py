@@ -19,8 +19,15 @@ def head_losses(head):
     return set(head.loss(torch.zeros(1, head.num_logits), labels, objects=labels - 1))
 
 
-@pytest.mark.parametrize("head", sorted(HEADS))
-@pytest.mark.parametrize("name", ["mask_rcnn_small", "faster_rcnn_small", "mask_rcnn_lite0", "faster_rcnn_lite0"])
+# every head on the small detectors, two of them on the others too
+EVERY_HEAD = [
+    pytest.param(name, head, marks=() if "small" in name or head in ("softmax", "bags") else pytest.mark.slow)
+    for name in ("mask_rcnn_small", "faster_rcnn_small", "mask_rcnn_lite0", "faster_rcnn_lite0")
+    for head in sorted(HEADS)
+]
+
+
+@pytest.mark.parametrize(("name", "head"), EVERY_HEAD)
 def test_losses_and_detections(name, head):
     model = small(name, head, num_detections=20)
     images, targets = batch([1, 2])

@@ -100,8 +100,8 @@ def test_missing_unexpected_and_misshapen_weights_are_named():
         "weights state dict: backbone.extra.weight has no place in the model",
     ]
     state = small().state_dict()
-    state["roi_heads.box_head.fc7.weight"] = torch.zeros(3, 256)
-    with pytest.raises(DataError, match=r"fc7.weight is \(3, 256\), the model has \(256, 256\)"):
+    state["roi_heads.box_head.fc7.weight"] = torch.zeros(3, 64)
+    with pytest.raises(DataError, match=r"fc7.weight is \(3, 64\), the model has \(64, 64\)"):
         initialise_from(small(), state)
 
 
@@ -143,7 +143,7 @@ def test_many_wrong_weights_are_a_few_examples():
 @pytest.mark.parametrize("head", ["softmax", "bags"])
 @pytest.mark.parametrize("other", [None, "other name"])
 @pytest.mark.parametrize(
-    ("weight", "bias"), [((40, 256), (30,)), ((40, 128), (40,)), ((7, 128), (7,)), ((40, 256), None), ((40,), (40,))]
+    ("weight", "bias"), [((40, 64), (30,)), ((40, 32), (40,)), ((7, 32), (7,)), ((40, 64), None), ((40,), (40,))]
 )
 def test_a_damaged_classifier_is_not_one_of_another_width(head, other, weight, bias):
     """Whether or not the layer would start anew for another reason."""

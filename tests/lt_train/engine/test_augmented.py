@@ -1,11 +1,10 @@
 """A run with everything that changes images, stopped and gone on with, and loaded by another number of processes."""
 
 import pytest
-import torch
 
 from lt_train.engine.fit import fit
 from tests.lt_train.engine.reading_runs import losses, weights
-from tests.lt_train.engine.stepping import interrupt_in_step
+from tests.lt_train.engine.stepping import assert_same, interrupt_in_step
 
 OPTIONS = (
     *("data.augment.scale=[0.5,2]", "data.augment.crop=[0.6,1]", "data.augment.contrast=0.3", "data.val=null"),
@@ -23,7 +22,7 @@ def test_it_goes_on_as_if_never_stopped(tiny_recipe, tmp_path, monkeypatch):
     go_on()
     run = fit(tiny_recipe(*OPTIONS, "data.workers=2"), tmp_path / "run", resume=True)
     assert losses(run) == losses(straight)
-    assert all(torch.equal(value, weights(run)[name]) for name, value in weights(straight).items())
+    assert_same(weights(run), weights(straight))
     log = straight.log.read_text()
     assert "copy-paste: 0 to 3 objects an image" in log
     plain = fit(tiny_recipe(*OPTIONS[3:4], *OPTIONS[-2:]), tmp_path / "plain")

@@ -20,6 +20,7 @@ from lt_train.recipe.load import make_noted
 from lt_train.runs.checkpoint import load_checkpoint
 from lt_train.runs.data import load_run_data, make_plan
 from tests.lt_train.engine.reading_runs import losses, weights
+from tests.lt_train.engine.stepping import assert_same
 
 
 def seen(run):
@@ -52,8 +53,7 @@ def test_checkpoints_hold_no_code(softmax_run):
 def test_same_recipe_same_numbers(softmax_run, tiny_recipe, tmp_path):
     again = fit(tiny_recipe("data.workers=2"), tmp_path / "again")
     assert losses(again) == losses(softmax_run)
-    for name, value in weights(softmax_run).items():
-        assert torch.equal(value, weights(again)[name]), name
+    assert_same(weights(again), weights(softmax_run))
 
 
 def test_another_seed_other_numbers(softmax_run, tiny_recipe, tmp_path):

@@ -26,7 +26,7 @@ def runs():
     return {}
 
 
-@pytest.fixture(params=["mask_rcnn_lite0", "faster_rcnn_lite0"])
+@pytest.fixture(params=["mask_rcnn_lite0", pytest.param("faster_rcnn_lite0", marks=pytest.mark.slow)])
 def baseline(request, runs, tiny_recipe, tmp_path_factory):
     if request.param not in runs:
         recipe = tiny_recipe(f"model.name={request.param}", PRETRAINED)
@@ -69,7 +69,7 @@ def test_stage_two_trains_the_classifier_alone(baseline, tiny_recipe, tmp_path):
     assert "weights 'imagenet'" not in bags.log.read_text()
 
 
-@pytest.mark.parametrize("method", ["ncm-conv", "tau-norm-select"])
+@pytest.mark.parametrize("method", ["ncm-conv", pytest.param("tau-norm-select", marks=pytest.mark.slow)])
 def test_other_scores_for_a_run(baseline, tmp_path, method):
     run = calibrate_run(baseline.path, method, tmp_path / "run")
     evaluate_run(run.path, out=tmp_path / "eval")

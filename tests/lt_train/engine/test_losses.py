@@ -68,10 +68,10 @@ def test_accumulated_losses_are_means(tiny_recipe):
     ("kind", "passes", "options"),
     [
         (infinite, {1}, ()),
-        (nan, {1}, ()),
+        pytest.param(nan, {1}, (), marks=pytest.mark.slow),
         (infinite, {1}, ("optim.clip=0.5",)),
-        (nan, {1}, ("optim.clip=0.5",)),
-        (infinite, {2}, ("optim.accumulate=2",)),
+        pytest.param(nan, {1}, ("optim.clip=0.5",), marks=pytest.mark.slow),
+        pytest.param(infinite, {2}, ("optim.accumulate=2",), marks=pytest.mark.slow),
         (nan, {3}, ("optim.accumulate=2", "optim.clip=0.5")),
         (infinite, {1}, ("compute.precision=bf16",)),
         (infinite, {1}, ("compute.precision=fp16", *NO_MASKS)),
@@ -99,8 +99,10 @@ def test_no_weight_changes_in_such_a_step_or_later(tiny_recipe, monkeypatch, kin
             run.step()
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-@pytest.mark.parametrize("kind", [infinite, nan])
+@pytest.mark.parametrize(
+    ("kind", "precision"),
+    [(infinite, "fp32"), (nan, "fp32"), (infinite, "fp16"), pytest.param(nan, "fp16", marks=pytest.mark.slow)],
+)
 def test_the_first_step_can_be_left_out(tiny_recipe, monkeypatch, kind, precision):
     spoil(monkeypatch, {0}, kind)
     run = Stepper(tiny_recipe(f"compute.precision={precision}", *NO_MASKS))

@@ -18,6 +18,11 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(),
 OWN_WAITS = 2
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _narrow_detectors():
+    """The small detector as it is: a GPU has kernels of its own for each number of channels."""
+
+
 def steps(recipe, device, number):
     """The losses of the first steps, and the calls of the last one that waited, by file."""
     data = load_run_data(recipe)

@@ -11,7 +11,7 @@ from lt_train.engine.fit import fit
 from lt_train.runs.checkpoint import load_checkpoint
 from lt_train.runs.directory import RunDir
 from tests.lt_train.engine.reading_runs import losses, weights
-from tests.lt_train.engine.stepping import interrupt_in_step
+from tests.lt_train.engine.stepping import assert_same, interrupt_in_step
 
 
 def test_resume_goes_on_as_if_never_stopped(softmax_run, tiny_recipe, tmp_path, monkeypatch):
@@ -22,8 +22,7 @@ def test_resume_goes_on_as_if_never_stopped(softmax_run, tiny_recipe, tmp_path, 
     go_on()
     run = fit(tiny_recipe(), tmp_path / "run", resume=True)
     assert losses(run) == losses(softmax_run)
-    for name, value in weights(softmax_run).items():
-        assert torch.equal(value, weights(run)[name]), name
+    assert_same(weights(run), weights(softmax_run))
     assert "continuing at step 2 of 3" in run.log.read_text()
 
 

@@ -42,10 +42,12 @@ def made_here(monkeypatch, tmp_path):
 def test_a_method_of_each_kind(name, made_here, tiny_recipe, tmp_path):
     """Sampler, head of a second stage, second head, calibration; frozen stages and the trunk of stage 2 stay."""
     model = (f"model.name={name}", *STEPS)
-    base = fit(tiny_recipe(*model, "method=rfs"), tmp_path / "rfs")
+    base = fit(tiny_recipe(*model, "method=rfs", "data.val=null"), tmp_path / "rfs")
     bags = fit(tiny_recipe(*model, "method=bags", "data.val=null"), tmp_path / "bags", init_from=base.path)
     second = fit(tiny_recipe(*model, "method=simcal", "data.val=null"), tmp_path / "simcal", init_from=base.path)
-    calibrated = calibrate_run(base.path, "tau-norm-select", tmp_path / "tau")
+    val = tiny_recipe().data.val
+    measured_on = (f"data.val.annotations={val.annotations}", f"data.val.images={val.images}")
+    calibrated = calibrate_run(base.path, "tau-norm-select", tmp_path / "tau", overrides=measured_on)
     first, stage_two = weights(base), weights(bags)
     trunk = [key for key in first if key.startswith("backbone.")]
     assert all(torch.equal(first[key], stage_two[key]) for key in trunk)

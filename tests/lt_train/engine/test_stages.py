@@ -22,14 +22,14 @@ def test_stage_two_trains_the_classifier_alone(softmax_run, tiny_recipe, tmp_pat
     bags = fit(tiny_recipe("method=bags"), tmp_path / "bags", init_from=softmax_run.path)
     before, after = weights(softmax_run), weights(bags)
     classifier = "roi_heads.box_predictor.cls_score."
-    assert after[classifier + "weight"].shape == (20 + 2 + 3, 256)
+    assert after[classifier + "weight"].shape == (20 + 2 + 3, 64)
     for name, value in before.items():
         if not name.startswith((classifier, "roi_heads.head.")):
             assert torch.equal(value, after[name]), name
     lines = [json.loads(line) for line in bags.metrics.read_text().splitlines()]
     assert {k for k in lines[0] if k.startswith("loss_")} == {f"loss_group_{g}" for g in range(4)}
     log = bags.log.read_text()
-    assert "trainable: 6,425 numbers in 2 tensors" in log
+    assert "trainable: 1,625 numbers in 2 tensors" in log
     assert "newly initialised: roi_heads.box_predictor.cls_score" in log
 
 

@@ -40,10 +40,9 @@ def test_weights_are_those_of_the_direct_way(softmax_run, exact, tiny_recipe, tm
     known = fit(recipe, tmp_path / "known", init_from=softmax_run.path, from_features=exact)
     for one, other in zip(losses(direct), losses(known), strict=True):
         assert one == pytest.approx(other, rel=1e-4, abs=1e-6)
-    for name, value in weights(direct).items():
-        torch.testing.assert_close(weights(known)[name], value, rtol=1e-4, atol=1e-6, msg=name)
+    torch.testing.assert_close(weights(known), weights(direct), rtol=1e-4, atol=1e-6)
     # steps took the classifier far further than that
-    assert abs(losses(direct)[0] - losses(direct)[-1]) > 0.1
+    assert abs(losses(direct)[0] - losses(direct)[-1]) > 0.02
     log = known.log.read_text()
     assert f"features from {exact / 'train'}: all regions of an image in float32" in log
     assert json.loads(known.data.read_text())["features"]["path"] == str(exact)

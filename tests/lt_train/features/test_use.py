@@ -20,7 +20,7 @@ from lt_train.features.systems import evaluate_from_features, evaluate_systems
 from lt_train.inference.evaluate_run import evaluate_run
 from lt_train.recipe.load import load_recipe
 from tests.lt_train.engine.reading_runs import weights
-from tests.lt_train.engine.stepping import interrupt_in_step
+from tests.lt_train.engine.stepping import assert_same, interrupt_in_step
 
 
 def predictions(folder):
@@ -155,8 +155,7 @@ def test_a_run_goes_on_from_the_same_features_alone(softmax_run, exact, tiny_rec
     with pytest.raises(DataError, match=f"begun with features; give --from-features {exact}"):
         fit(recipe, run, resume=True)
     again = fit(recipe, run, resume=True, from_features=exact)
-    for name, value in weights(whole).items():
-        assert (weights(again)[name] == value).all(), name
+    assert_same(weights(again), weights(whole))
 
 
 def test_a_best_checkpoint_is_chosen_by_one_figure_from_start_to_end(

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.lt_train.narrow import narrow
 from tests.lt_train.pictures import leave_out_pictures
 
 
@@ -14,5 +15,6 @@ def run(make_tiny_recipe, tmp_path_factory):
     options = ("model.num_detections=5", "model.score_threshold=0.001", "schedule.iterations=2", "schedule.decay=[1]")
     with pytest.MonkeyPatch.context() as patch:
         leave_out_pictures(patch)
+        narrow(patch)
         fit(make_tiny_recipe(*options, "schedule.warmup=1"), out)
     return out

@@ -14,6 +14,7 @@ from lt_train.engine.fit import fit
 from lt_train.inference.evaluate_run import evaluate_run
 from lt_train.recipe.load import make_recipe
 from lt_train.recipe.sections import Files
+from tests.lt_train.narrow import NARROW_CODE
 
 ROOT = Path(__file__).parents[3]
 # a loader that is asked for something else than the work that it is there for
@@ -51,7 +52,7 @@ def run(tiny_pool, tmp_path_factory):
 def test_a_signal_to_the_group_ends_an_evaluation_in_one_line(run, tiny_pool, tmp_path, number):
     """Its loaders get the signal before they are settled, which is when they would die of it."""
     command = [
-        *(sys.executable, "-c", SLOW_LOADERS, "eval", run, "--out", tmp_path / "out"),
+        *(sys.executable, "-c", NARROW_CODE + SLOW_LOADERS, "eval", run, "--out", tmp_path / "out"),
         *("--annotations", tiny_pool / "annotations.json", "--images", tiny_pool / "images"),
     ]
     process = subprocess.Popen(

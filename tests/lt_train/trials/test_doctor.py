@@ -77,6 +77,8 @@ def test_gpus_say_whether_they_have_bf16(monkeypatch, has):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has)
     monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
     monkeypatch.setattr(doctor, "_step", lambda device, precision: "a loss")
+    # two processes that import no PyTorch
+    monkeypatch.setattr(doctor, "_PAIR", "print(1, 0)")
     found = {finding.subject: finding.text for finding in examine()}
     assert found["cuda:0"] == "A GPU, 8.0 GiB, " + ("bf16" if has else "no bf16 (use compute.precision=fp16)")
     assert "training step on cuda:0 in fp32" in found

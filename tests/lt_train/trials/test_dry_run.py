@@ -17,7 +17,7 @@ def lines_of(recipe, **options):
     return list(dry_run(recipe, (SEED,), **options))
 
 
-@pytest.mark.parametrize("iterations", [1, 3, 20])
+@pytest.mark.parametrize("iterations", [1, 3, 7])
 def test_it_says_what_the_run_does(tiny_recipe, tmp_path, iterations):
     recipe = tiny_recipe("data.val=null", f"schedule.iterations={iterations}", "schedule.decay=[]", "schedule.warmup=0")
     lines = lines_of(recipe)
@@ -44,7 +44,7 @@ def test_a_second_stage(tiny_recipe, tmp_path):
     before = sorted(tmp_path.rglob("*"))
     lines = lines_of(tiny_recipe("method=bags", "data.val=null"), init_from=start.path)
     assert any("newly initialised: roi_heads.box_predictor.cls_score" in line for line in lines)
-    assert "trainable: 6,425 numbers in 2 tensors" in lines
+    assert "trainable: 1,625 numbers in 2 tensors" in lines
     assert sorted(tmp_path.rglob("*")) == before
 
 

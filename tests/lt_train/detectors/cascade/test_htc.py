@@ -74,7 +74,7 @@ def test_masks_of_detections_are_those_of_each_head_by_itself():
     """At test every head is run once, and passes on what it made."""
     model = small("htc_small").eval()
     roi_heads = model.roi_heads
-    pooled = torch.rand(3, 64, 14, 14, generator=torch.Generator().manual_seed(0))
+    pooled = torch.rand(3, model.backbone.out_channels, 14, 14, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         torch.testing.assert_close(
             roi_heads.mask_features(pooled), [stage.mask_head(pooled) for stage in roi_heads.of_stages]

@@ -78,7 +78,7 @@ def detections_of_a_large_image(count):
     return probs, boxes
 
 
-@pytest.mark.parametrize("every", [15, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [30, pytest.param(1, marks=pytest.mark.slow)])
 def test_300_detections_on_16_million_pixels(every):
     probs, boxes = detections_of_a_large_image(300)
     found = paste_masks_to_rle(probs, boxes, 4000, 4000)
