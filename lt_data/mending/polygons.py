@@ -67,11 +67,9 @@ def _along_the_edge(first: _Point, second: _Point, size: Sequence[int]) -> bool:
 
 
 def _in_a_line(points: list[_Point]) -> bool:
-    (x, y), last = (
-        points[0],
-        max(points, key=lambda point: (point[0] - points[0][0]) ** 2 + (point[1] - points[0][1]) ** 2),
-    )
-    return all((px - x) * (last[1] - y) == (py - y) * (last[0] - x) for px, py in points)
+    x, y = points[0]
+    other = next((point for point in points if point != points[0]), points[0])
+    return all((px - x) * (other[1] - y) == (py - y) * (other[0] - x) for px, py in points)
 
 
 def _doubled_area(points: list[_Point]) -> float:
