@@ -112,6 +112,7 @@ def test_the_command(project, tmp_path):
     shown = CliRunner().invoke(main, [*options, "--show"])
     assert shown.exit_code == 0, shown.output
     assert yaml.safe_load(shown.stdout)["model"]["name"] == "mask_rcnn_small"
+    assert "trying a step of mask_rcnn_small with one image ..." in shown.stderr.splitlines()
     assert "warning: model.weights=none: there are none" in shown.stderr
     assert not list(tmp_path.iterdir())
     written = CliRunner().invoke(main, [*options, "--out", str(tmp_path / "my.yaml")])
