@@ -36,7 +36,7 @@ def test_a_row_for_each_line(tmp_path, monkeypatch):
 
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     pool = tmp_path / "pool"
-    write_pool(pool, images=16, categories=8, size=64, instances_per_image=(2, 4), minimum_instances=1)
+    write_pool(pool, images=16, categories=20, size=64, instances_per_image=(2, 4), minimum_instances=1)
     given = ["--annotations", pool / "annotations.json", "--images", pool / "images", "--out", tmp_path / "own.csv"]
     given = [*map(str, given), "--folder", str(tmp_path / "own")]
     tiny = ("model.name=faster_rcnn_small", "model.weights=none", "model.min_size=64", "model.max_size=64")
