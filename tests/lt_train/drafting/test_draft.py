@@ -59,6 +59,16 @@ def test_what_is_chosen_for_a_processor(project):
     assert content["schedule"] == {"epochs": 40, "decay": [27, 37], "warmup": "auto"}
 
 
+def test_classes_without_instances_are_told(project, tmp_path):
+    content = json.loads((project / "data/train.json").read_text())
+    used = {record["category_id"] for record in content["annotations"]}
+    content["annotations"] = [record for record in content["annotations"] if record["category_id"] != min(used)]
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    wishes = Wishes(device="cpu", model="faster_rcnn_small")
+    text = draft_recipe(tmp_path / "train.json", project / "photos", wishes=wishes).text
+    assert f", {len(content['categories']) - len(used) + 1} of them without any: " in text
+
+
 def test_without_masks_and_validation(project, tmp_path):
     content = json.loads((project / "data/train.json").read_text())
     for annotation in content["annotations"]:
