@@ -10,6 +10,7 @@ done. --only TEXT types the lines that hold it, in a --folder where those before
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import resource
@@ -30,7 +31,7 @@ from lt_data import read_annotations
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 RESULTS: Final = ROOT / "benchmarks" / "results" / "own_data.csv"
-COLUMNS: Final = ("date", "machine", "torch", "images", "threads", "line", "processor_s", "wall_s")
+COLUMNS: Final = ("date", "machine", "torch", "images", "threads", "line", "processor_s", "wall_s", "box_ap")
 _LINE: Final = COLUMNS.index("line")
 COMMANDS: Final = {"lt-data": "cli.data", "lt-train": "cli.train"}
 
@@ -91,6 +92,15 @@ def run(line: Line, folder: Path) -> tuple[float, float]:
     return used, time.monotonic() - start
 
 
+def box_ap(line: Line, folder: Path) -> str:
+    """What a run that a line has made reaches on the validation images, in percent; nothing of other lines."""
+    made = re.search(r"fit .*--out (\S+)", line.text)
+    if made is None:
+        return ""
+    metrics = json.loads((folder / made[1] / "eval" / "metrics.json").read_text(encoding="utf-8"))
+    return f"{100 * metrics['bbox']['AP']:.1f}"
+
+
 def record_line(path: Path, order: Sequence[str], row: Sequence[str]) -> None:
     """Puts a row in the place of an older one of its line; rows are in the order of README."""
     others = [each for each in read_rows(path, COLUMNS) if each[_LINE] in order and each[_LINE] != row[_LINE]]
@@ -117,6 +127,7 @@ def main(overrides: tuple[str, ...], annotations: Path, images: Path, folder: Pa
         used, wall = run(line, folder)
         where = (datetime.now(UTC).date().isoformat(), machine(), torch.__version__)
         row = [*where, str(count), str(torch.get_num_threads()), line.text, f"{used:.1f}", f"{wall:.1f}"]
+        row.append(box_ap(line, folder))
         record_line(out, [each.text for each in lines], row)
         sys.stdout.write(f"{', '.join(row[3:])}\n")
 

@@ -48,6 +48,7 @@ def test_a_row_for_each_line(tmp_path, monkeypatch):
     assert len(first) == 5
     assert {row["images"] for row in first} == {"16"}
     assert all(float(row["processor_s"]) > 0 for row in first)
+    assert [bool(row["box_ap"]) for row in first] == [False, False, True, True, False]
     with Image.open(tmp_path / "own" / "seen.png") as picture:
         assert picture.width >= 520
     # one line again
