@@ -1,6 +1,6 @@
 """Runs the quickstart for several seeds and records every figure: `python benchmarks/quickstart.py --seeds 3`.
 
-Writes benchmarks/results/quickstart.csv (replacing it), one figure a line.
+Writes benchmarks/results/quickstart.csv (replacing it), one figure a line, and README's picture, of the first seed.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ import click
 import torch
 from common.record import machine, record
 
-from lt_train.quickstart import quickstart_recipe, run_seed
+from lt_train.quickstart import NAMES, quickstart_recipe, run_seed
+from lt_train.report.group_bars import plot_group_ap
 
-RESULTS = Path(__file__).parent / "results" / "quickstart.csv"
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "quickstart.csv"
+PICTURE = ROOT / "docs" / "images" / "quickstart_group_ap.png"
 COLUMNS = ("date", "machine", "python", "torch", "seed", "seconds", "run", "iou_type", "figure", "classes", "value")
 
 
@@ -45,7 +48,9 @@ def main(seeds: int, out: Path) -> None:
             platform.python_version(),
             torch.__version__,
         )
-        for run, content in zip(("softmax", "BAGS"), metrics, strict=True):
+        if seed == 0:
+            plot_group_ap(PICTURE, dict(zip(NAMES, metrics, strict=True)))
+        for run, content in zip(NAMES, metrics, strict=True):
             for iou_type in ("bbox", "segm"):
                 rows += [(*where, seed, seconds, run, iou_type, *row) for row in figures(content, iou_type)]
     record(RESULTS, COLUMNS, rows)

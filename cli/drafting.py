@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from lt_data.terminal import Bar
+
 from .options import FilePath, tell
 from .recipes import need_training
 
@@ -35,11 +37,13 @@ def init(data: Path, images: Path, out: Path | None, show: bool, force: bool, **
     from lt_train.drafting.draft import Wishes, draft_recipe, write_draft
 
     chosen = Wishes(**wishes)
+    with Bar("reading", "bytes") as progress:
+        if out is None:
+            draft = draft_recipe(data, images, wishes=chosen, progress=progress)
+        else:
+            draft = write_draft(data, images, out, wishes=chosen, force=force, progress=progress)
     if out is None:
-        draft = draft_recipe(data, images, wishes=chosen)
         click.echo(draft.text, nl=False)
-    else:
-        draft = write_draft(data, images, out, wishes=chosen, force=force)
     for note in draft.notes:
         kind, _, line = note.partition(": ") if note.startswith("warning: ") else ("note", "", note)
         tell(kind, line)

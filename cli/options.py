@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import shutil
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -17,12 +19,15 @@ from typing import Any, Final, NoReturn
 import click
 
 from lt_data.errors import LtError
+from lt_data.mending.kinds import kinds_for
 from lt_data.text_tables import fitted, wrapped
 from lt_train.launch import leave_code, speaks
 
 INPUT_IS_WRONG = 1
 # EX_TEMPFAIL of sysexits.h: the same command can go on later
 RESUMABLE = 75
+# a problem of a file that has a code
+_OF_A_FILE: Final = re.compile(r"(?P<file>.+?): (?P<code>LT\d{3}): ")
 NO_MEMORY = "out of memory; close other programs, or use a machine with more"
 HELP: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 OTHER_DATA_COMMANDS: Final[Mapping[str, str]] = {
@@ -193,7 +198,7 @@ def error_lines() -> Iterator[None]:
     try:
         yield
     except LtError as error:
-        leave(*error.problems)
+        leave(*error.problems, notes=_mends_for(error.problems))
     except BrokenPipeError:
         leave()
     except OSError as error:
@@ -230,12 +235,24 @@ def _where_raised(error: OSError) -> str:
     return "standard output" if frame.f_code is click.echo.__code__ else ""
 
 
-def leave(*problems: str, code: int = INPUT_IS_WRONG) -> NoReturn:
-    """Ends the process with a line for each problem."""
+def _mends_for(problems: Sequence[str]) -> Iterator[str]:
+    """The command that may put annotation files right which were refused."""
+    found: dict[str, list[str]] = {}
+    for match in filter(None, map(_OF_A_FILE.match, problems)):
+        found.setdefault(match["file"], []).append(match["code"])
+    for file, codes in found.items():
+        if kinds := kinds_for(codes):
+            yield f"lt-data mend {shlex.quote(file)} --fix {','.join(kinds)} may put some of it right"
+
+
+def leave(*problems: str, code: int = INPUT_IS_WRONG, notes: Iterable[str] = ()) -> NoReturn:
+    """Ends the process with a line for each problem, and notes behind them."""
     # the terminal itself may be what is gone
     with suppress(OSError):
         for problem in problems:
             tell("error", problem)
+        for note in notes:
+            tell("note", note)
     _drop_unwritten()
     sys.exit(code)
 

@@ -26,11 +26,11 @@ from lt_data.annotations.records import (
     WholeFloat,
 )
 from lt_data.errors import DataError
-from lt_data.files.reading import Bytes
+from lt_data.files.reading import Bytes, contains
 
 # strings are matched first, so that a NaN within one is left alone
 _STRING_OR_NOT_FINITE: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|-?Infinity|NaN', re.DOTALL)
-_NOT_FINITE: Final = re.compile(rb"Infinity|NaN")
+_NOT_FINITE: Final = (b"Infinity", b"NaN")
 # what an unknown text becomes: no image has it
 UNKNOWN_IMAGE: Final = 0
 
@@ -85,13 +85,20 @@ def replace_not_finite(data: Bytes, text_for: Callable[[re.Match[bytes]], bytes]
         data: What Python's ``json`` writes, which no other reader of JSON takes.
         text_for: The text that takes the place of a match.
     """
-    if _NOT_FINITE.search(data) is None:
+    # a plain search is many times faster than a pattern, and most files have neither word
+    if not any(contains(data, word) for word in _NOT_FINITE):
         return data
+    replaced = False
 
     def replace(match: re.Match[bytes]) -> bytes:
-        return match[0] if match[0].startswith(b'"') else text_for(match)
+        nonlocal replaced
+        if match[0].startswith(b'"'):
+            return match[0]
+        replaced = True
+        return text_for(match)
 
-    return _STRING_OR_NOT_FINITE.sub(replace, data)
+    text = _STRING_OR_NOT_FINITE.sub(replace, data)
+    return text if replaced else data
 
 
 def without_not_finite(data: Bytes) -> Bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from lt_data.annotations.findings import CODES, ONLY_MATCHED, Finding, FindingList
 from lt_data.annotations.lenient import RecordReader, numbers_of_texts, split_leniently
@@ -37,6 +38,18 @@ class CheckReport:
     def has_errors(self) -> bool:
         """Whether anything is of severity ``error``."""
         return any(finding.severity == "error" for finding in self.findings)
+
+
+class LenientFile(NamedTuple):
+    """A file as :func:`read_leniently` gives it.
+
+    Attributes:
+        file: Its columns.
+        log: What was found while they were read.
+    """
+
+    file: FileColumns
+    log: FindingList
 
 
 def structural_problems(path: Path, data: Bytes | None = None, *, only_matched: bool = False) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from lt_data.annotations.findings import SEVERITIES, FindingList, Severity, shown
 from lt_data.annotations.lenient import NO_ID
 from lt_data.annotations.lists import FileColumns, check_lists
-from lt_data.annotations.problems import CheckReport, read_leniently, report_of
+from lt_data.annotations.problems import CheckReport, LenientFile, read_leniently, report_of
 from lt_data.checks.exporters import exporter_note
 from lt_data.checks.geometry import check_geometry
 from lt_data.checks.image_lists import check_image_lists
@@ -75,7 +75,33 @@ def check_data(
         DataError: See :func:`check_file`.
     """
     log = FindingList()
-    file = read_leniently(path, data, log, progress)
+    read = LenientFile(read_leniently(path, data, log, progress), log)
+    return check_read(path, data, read, images=images, other=other, progress=progress)
+
+
+def check_read(
+    path: Path,
+    data: Bytes,
+    read: LenientFile,
+    *,
+    images: Path | None = None,
+    other: Path | None = None,
+    progress: Progress | None = None,
+) -> CheckReport:
+    """The same for a file whose columns are in memory too.
+
+    Args:
+        path: What to call it.
+        data: Its bytes.
+        read: Its columns; its log takes what is found.
+        images: See :func:`check_file`.
+        other: See :func:`check_file`.
+        progress: Called with the image files that are done and there are.
+
+    Raises:
+        DataError: See :func:`check_file`.
+    """
+    file, log = read
     check_lists(file, log)
     check_geometry(file, log)
     check_objects(file, log)

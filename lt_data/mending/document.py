@@ -8,7 +8,7 @@ Shapes: N images, A annotations, C categories.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +19,7 @@ import numpy as np
 from lt_data.annotations.findings import FindingList
 from lt_data.annotations.lists import FileColumns
 from lt_data.annotations.other_files import other_file
-from lt_data.annotations.problems import read_leniently
+from lt_data.annotations.problems import LenientFile, read_leniently
 from lt_data.annotations.records import UNREADABLE, span_of, split_records, without_cycle_collection
 from lt_data.annotations.subset import Edit, removals, with_edits
 from lt_data.arrays import BoolArray, IntArray
@@ -27,6 +27,7 @@ from lt_data.checks.boxes import BoxForm, box_form
 from lt_data.checks.geometry import image_sizes
 from lt_data.errors import DataError
 from lt_data.files.reading import Bytes
+from lt_data.progress import SILENT, Progress
 
 # digits of a pixel that are written: what lies behind them is the computer's, not the annotator's
 _DIGITS: Final = 4
@@ -40,20 +41,22 @@ class Document:
         path: What to call it.
         data: Its bytes: JSON with the three lists.
         origin: For each list, the row that each record had in the file that was read first.
+        progress: Told of bytes while columns are read.
     """
 
     path: Path
     data: Bytes
     origin: Mapping[str, IntArray]
+    progress: Progress = field(default=SILENT, compare=False)
 
     @classmethod
-    def of(cls, path: Path, data: Bytes) -> Document:
+    def of(cls, path: Path, data: Bytes, progress: Progress = SILENT) -> Document:
         """A file as it was read.
 
         Raises:
             DataError: It is no JSON object with the three lists, or has a member twice.
         """
-        first = cls(path, data, {})
+        first = cls(path, data, {}, progress)
         try:
             records = first.records
         except DataError:
@@ -61,7 +64,7 @@ class Document:
             if kind is None:
                 raise
             raise DataError(f"{path}: {kind}") from None
-        return cls(path, data, {key: np.arange(len(found)) for key, found in records.items()})
+        return cls(path, data, {key: np.arange(len(found)) for key, found in records.items()}, progress)
 
     @cached_property
     def records(self) -> dict[str, list[msgspec.Raw]]:
@@ -69,10 +72,16 @@ class Document:
         with without_cycle_collection():
             return split_records(self.path, self.data)
 
-    @cached_property
+    @property
     def columns(self) -> FileColumns:
         """What the lenient reader makes of them; a record each, in the same order."""
-        return read_leniently(self.path, self.data, FindingList())
+        return self.read.file
+
+    @cached_property
+    def read(self) -> LenientFile:
+        """The columns, and what the lenient reader found in the records."""
+        log = FindingList()
+        return LenientFile(read_leniently(self.path, self.data, log, self.progress), log)
 
     @cached_property
     def sizes(self) -> IntArray:
@@ -102,7 +111,7 @@ class Document:
         gone = [edit for key, rows in removed.items() for edit in removals(self.data, self.records[key], rows)]
         kept = _outside(sorted(set(edits)), gone)
         origin = {key: rows[~removed[key]] if key in removed else rows for key, rows in self.origin.items()}
-        return Document(self.path, with_edits(self.data, [*kept, *gone]), origin)
+        return Document(self.path, with_edits(self.data, [*kept, *gone]), origin, self.progress)
 
 
 def _outside(edits: Sequence[Edit], gone: Sequence[Edit]) -> list[Edit]:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from lt_data.annotations.loose import replace_not_finite
 from lt_data.annotations.records import LISTS
-from lt_data.checks.check import check_data
+from lt_data.checks.check import check_read
 from lt_data.dataset.names import annotations_path
 from lt_data.errors import DataError, RecipeError
 from lt_data.files.reading import Bytes, check_unchanged, map_file, stamp_of
@@ -90,10 +90,10 @@ def mend(
     stamp = stamp_of(path)
     data = map_file(path, progress)
     progress.step("mending")
-    document, done = mended(path, data, kinds)
+    document, done = mended(path, data, kinds, progress)
     progress.step("checking the result")
-    new_ids = _new_ids(path, data, document)
-    report = MendReport(path, kinds, tuple(done), tuple(new_ids), check_data(path, document.data))
+    new_ids = _new_ids(path, data, document, done)
+    report = MendReport(path, kinds, tuple(done), tuple(new_ids), check_read(path, document.data, document.read))
     check_unchanged(path, stamp)
     _write(report, document, out, changes)
     return report
@@ -113,18 +113,19 @@ def _check_outputs(path: Path, out: Path | None, changes: Path | None, *, force:
         check_output_file(changes, force=force, inputs=taken, suffixes=(".csv", ".json"))
 
 
-def mended(path: Path, data: Bytes, kinds: Sequence[str]) -> tuple[Document, list[Change]]:
+def mended(path: Path, data: Bytes, kinds: Sequence[str], progress: Progress = SILENT) -> tuple[Document, list[Change]]:
     """The bytes of a file with everything of these kinds put right, and what was changed.
 
     Args:
         path: What to call the file.
         data: Its bytes.
         kinds: Of mends, in order.
+        progress: Told of every kind that changed something, and of bytes: the file is read again after each.
 
     Raises:
         DataError: It is no annotation file, or has NaN or Infinity in it and is not to lose them.
     """
-    document, changes = _readable(path, data, kinds)
+    document, changes = _readable(path, data, kinds, progress)
     for _ in range(_MOST_ROUNDS):
         before = document
         for kind in kinds:
@@ -133,21 +134,23 @@ def mended(path: Path, data: Bytes, kinds: Sequence[str]) -> tuple[Document, lis
                 _MENDS[kind](draft)
                 document = draft.done()
                 changes += draft.changes
+                if draft.changes:
+                    progress.step(f"{kind}: {len(draft.changes):,} changed, reading the result")
         if document is before:
             return document, changes
     raise DataError(f"{path}: mending finds no end; choose fewer kinds with --fix")
 
 
-def _readable(path: Path, data: Bytes, kinds: Sequence[str]) -> tuple[Document, list[Change]]:
+def _readable(path: Path, data: Bytes, kinds: Sequence[str], progress: Progress) -> tuple[Document, list[Change]]:
     if _NOT_FINITE in kinds:
-        return without_not_finite(path, data)
+        return without_not_finite(path, data, progress)
     if replace_not_finite(data, lambda _: b"null") is not data:
         raise DataError(f"{path}: NaN or Infinity stands for a number; add the kind {_NOT_FINITE}, which writes null")
-    return Document.of(path, data), []
+    return Document.of(path, data, progress), []
 
 
-def _new_ids(path: Path, data: Bytes, document: Document) -> list[NewId]:
-    if document.data is data:
+def _new_ids(path: Path, data: Bytes, document: Document, changes: Sequence[Change]) -> list[NewId]:
+    if not any(change.field == "id" for change in changes):
         return []
     old = Document.of(path, replace_not_finite(data, lambda _: b"null"))
     return new_ids_of(_ids(old), _ids(document), document.origin)

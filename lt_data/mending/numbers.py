@@ -16,6 +16,7 @@ from lt_data.annotations.subset import Edit, with_edits
 from lt_data.files.reading import Bytes
 from lt_data.mending.document import Document, fields_of, set_field, value_of
 from lt_data.mending.draft import Change, Draft, rows_unlike
+from lt_data.progress import SILENT, Progress
 
 _NUMBER: Final = rb"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?"
 _QUOTED: Final = re.compile(rb'"\s*(' + _NUMBER + rb')\s*"')
@@ -84,12 +85,13 @@ def numbers(draft: Draft) -> None:
             draft.set(key, row, {name: text(fields[name]) for name, text in texts.items() if name in fields})
 
 
-def without_not_finite(path: Path, data: Bytes) -> tuple[Document, list[Change]]:
+def without_not_finite(path: Path, data: Bytes, progress: Progress = SILENT) -> tuple[Document, list[Change]]:
     """A file with ``null`` for NaN and Infinity, and for a whole bbox that has one of them.
 
     Args:
         path: What to call it.
         data: Its bytes; what stands there is no JSON.
+        progress: For the document, told of bytes.
 
     Returns:
         The file, the same bytes where there is nothing of the kind, and a change for each field.
@@ -106,7 +108,7 @@ def without_not_finite(path: Path, data: Bytes) -> tuple[Document, list[Change]]
         shift += len(_NULL) - len(match[0])
         return _NULL
 
-    document = Document.of(path, replace_not_finite(data, null_for))
+    document = Document.of(path, replace_not_finite(data, null_for), progress)
     if not tokens:
         return document, []
     edits: list[Edit] = []

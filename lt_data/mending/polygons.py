@@ -26,7 +26,7 @@ def clipped_polygons(polygons: Iterable[Sequence[float]], size: Sequence[int]) -
         for axis in (0, 1):
             points = _cut(points, axis, 0, upper=False)
             points = _cut(points, axis, size[axis], upper=True)
-        if len(points) >= _FEWEST_POINTS and _doubled_area(points):
+        if len(points) >= _FEWEST_POINTS and _covers_any(points, size):
             kept.append([number for point in points for number in point])
     return kept
 
@@ -51,6 +51,25 @@ def _on_line(first: _Point, second: _Point, axis: int, limit: float) -> _Point:
     share = (limit - first[axis]) / (second[axis] - first[axis])
     other = round(first[1 - axis] + share * (second[1 - axis] - first[1 - axis]), 4)
     return (limit, other) if axis == 0 else (other, limit)
+
+
+def _covers_any(points: list[_Point], size: Sequence[int]) -> bool:
+    """Whether a clipped polygon has an area; where it crosses itself its halves may cancel."""
+    if _doubled_area(points):
+        return True
+    # what goes along the edge alone goes round nothing
+    edges = zip(points, points[1:] + points[:1], strict=True)
+    return not _in_a_line(points) and not all(_along_the_edge(a, b, size) for a, b in edges)
+
+
+def _along_the_edge(first: _Point, second: _Point, size: Sequence[int]) -> bool:
+    return any(first[axis] == second[axis] and first[axis] in (0, size[axis]) for axis in (0, 1))
+
+
+def _in_a_line(points: list[_Point]) -> bool:
+    x, y = points[0]
+    other = next((point for point in points if point != points[0]), points[0])
+    return all((px - x) * (other[1] - y) == (py - y) * (other[0] - x) for px, py in points)
 
 
 def _doubled_area(points: list[_Point]) -> float:

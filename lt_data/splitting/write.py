@@ -5,8 +5,10 @@ Shapes: N images, C categories, K sides.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -16,6 +18,7 @@ from lt_data.build.lvis_fields import category_edits
 from lt_data.counts.categories import CategoryCounts, category_image_pairs, count_categories
 from lt_data.dataset.record import Input
 from lt_data.files.writing import replacing_directory, sha256_of, write_json
+from lt_data.splitting.options import share_of
 from lt_data.splitting.output import SPLIT, TRAIN, VAL, check_split_output
 from lt_data.splitting.result import (
     METHOD,
@@ -28,6 +31,9 @@ from lt_data.splitting.result import (
     SplitRecord,
     SplitRule,
 )
+
+# share of the wanted images by which validation may miss them in silence
+_FAR_OFF: Final = 0.25
 
 
 def write_split(split: Split, out: Path, *, force: bool = False) -> SplitRecord:
@@ -108,10 +114,23 @@ def _record(split: Split, whole: CategoryCounts, fields: list[str], digests: dic
         seed=int(options.seed),
         sides=[_side(split, k, each) for k, each in enumerate(counts)],
         not_on_all_sides=_lacking(split, counts),
-        notes=list(split.units.notes),
+        notes=[*split.units.notes, *_other_share(split)],
         files=digests,
         categories=_category_rows(split, counts),
     )
+
+
+def _other_share(split: Split) -> Iterator[str]:
+    """Where groups of images are so large that validation is far from the share that was asked for."""
+    images, largest = len(split.file.image_ids), int(np.bincount(split.units.of_image).max())
+    if split.options.val is None or largest == 1:
+        return
+    wanted, there = float(share_of(split.options.val)), int(split.images_on(1).sum()) / images
+    if abs(there - wanted) > _FAR_OFF * wanted:
+        yield (
+            f"validation has {there:.1%} of the images instead of {wanted:.1%}: images that stay together are not "
+            f"parted, and up to {largest:,} of {images:,} do; group them by something finer, or try another --seed"
+        )
 
 
 def _side(split: Split, k: int, counts: CategoryCounts) -> Side:

@@ -71,7 +71,9 @@ def _of_bounds(counts: CategoryCounts, bounds: tuple[int, ...]) -> str:
     groups = make_groups(counts.category_ids, counts.instances, bounds)
     there = counts.instances[counts.instances > 0]
     sizes = ", ".join(f"{len(group.category_ids)} in {group.name}" for group in groups)
-    return f"classes by their training instances, {there.min():,} to {there.max():,}: {sizes}"
+    without = len(counts.instances) - len(there)
+    none = f", {without} of them without any" if without else ""
+    return f"classes by their training instances, {there.min():,} to {there.max():,}{none}: {sizes}"
 
 
 def choose_model(facts: Facts, start: Start, *, asked: bool) -> Iterator[Choice]:

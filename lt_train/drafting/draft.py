@@ -11,6 +11,7 @@ from lt_data.dataset.names import GROUPS, annotations_path
 from lt_data.errors import RecipeError
 from lt_data.files.writing import check_output_file, write_whole
 from lt_data.groups import make_groups
+from lt_data.progress import SILENT, Progress
 from lt_train.detectors.table import named_detector
 from lt_train.drafting.bounds import log_spaced_bounds
 from lt_train.drafting.choices import (
@@ -67,7 +68,15 @@ class Wishes:
     download: bool = False
 
 
-def write_draft(data: Path, images: Path, out: Path, *, wishes: Wishes | None = None, force: bool = False) -> Draft:
+def write_draft(
+    data: Path,
+    images: Path,
+    out: Path,
+    *,
+    wishes: Wishes | None = None,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> Draft:
     """Writes a recipe for data of one's own, see :func:`draft_recipe`.
 
     Args:
@@ -76,6 +85,7 @@ def write_draft(data: Path, images: Path, out: Path, *, wishes: Wishes | None = 
         out: The file to write; its name ends in ``.yaml`` or ``.yml``.
         wishes: What is not left to be chosen.
         force: Replace a file that exists.
+        progress: As there.
 
     Raises:
         LtError: As :func:`draft_recipe`, or the file exists or cannot be written.
@@ -85,14 +95,20 @@ def write_draft(data: Path, images: Path, out: Path, *, wishes: Wishes | None = 
         check_output_file(out, force=force, suffixes=(".yaml", ".yml"))
 
     check()
-    draft = draft_recipe(data, images, folder=out.parent, name=str(out), wishes=wishes)
+    draft = draft_recipe(data, images, folder=out.parent, name=str(out), wishes=wishes, progress=progress)
     check()
     write_whole(out, draft.text.encode("utf-8"))
     return draft
 
 
 def draft_recipe(
-    data: Path, images: Path, *, folder: Path = Path(), name: str = "my.yaml", wishes: Wishes | None = None
+    data: Path,
+    images: Path,
+    *,
+    folder: Path = Path(),
+    name: str = "my.yaml",
+    wishes: Wishes | None = None,
+    progress: Progress = SILENT,
 ) -> Draft:
     """A recipe for data of one's own and this machine, every value with its reason; it loads as it is.
 
@@ -102,6 +118,7 @@ def draft_recipe(
         folder: Where the recipe is going to lie: its paths are relative to it.
         name: How the commands in its first lines call it.
         wishes: What is not left to be chosen.
+        progress: Told of each long step.
 
     Raises:
         DataError: The data cannot be used.
@@ -110,6 +127,7 @@ def draft_recipe(
     """
     wishes = wishes or Wishes()
     sources = find_sources(data, wishes.val)
+    progress.step(f"reading {sources.train}")
     facts = gather_facts(sources.train, images, choose_device(wishes.device))
     val_images = wishes.val_images or images
     start = _start(facts, wishes)
@@ -124,6 +142,7 @@ def draft_recipe(
         *choose_training(facts, start.detector),
         Choice("device", wishes.device, "a GPU where there is one" if wishes.device == "auto" else "as asked for"),
     ]
+    progress.step(f"trying a step of {start.detector} with one image")
     cost = _cost(choices, facts)
     choices = _with_batch(choices, cost, facts)
     # what is written loads

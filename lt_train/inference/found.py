@@ -126,7 +126,8 @@ class Found:
     def draw(self, *, threshold: float = 0.5) -> Image:
         """The image with masks, boxes, names and scores, in the colours of the groups, as a new RGB image.
 
-        It has a legend below, and is enlarged or reduced to 640 to 1400 pixels. A file is read again for it.
+        It has a legend below, or says there that no score reaches the threshold, and is enlarged or reduced to 640 to
+        1400 pixels. A file is read again for it.
 
         Args:
             threshold: Lowest score that is drawn, 0 to 1.
@@ -138,13 +139,13 @@ class Found:
         from lt_train.report.detection_picture import draw_detections
 
         check_fraction(threshold, "threshold")
-        strong = self._detections.take(self.scores >= threshold)
         return draw_detections(
             self._image().permute(1, 2, 0).numpy(),
-            list(strong.records()),
+            list(self._detections.records()),
             names=self._labels.names,
             group_of=self._labels.group_of,
             groups=self._labels.groups,
+            threshold=threshold,
         )
 
     def _image(self) -> Tensor:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lt_data.annotations.category_ids import CategoryIds
+from lt_data.arrays import FloatArray
 from lt_data.counts.categories import CategoryCounts
 from lt_data.errors import DataError, OutputError
 from lt_data.files.image_files import normal_name
@@ -126,7 +127,14 @@ def predict_images(
         _write_lists(directory, detections, wanted, found, trained)
         where = directory / PICTURES
         drawn = _draw(where, wanted, found, trained, most=pictures, score_threshold=score_threshold)
-    return Predicted(out, len(found.images), len(detections), drawn, unreadable, wanted.notes)
+    notes = (*wanted.notes, *_weak(detections.scores, drawn, score_threshold))
+    return Predicted(out, len(found.images), len(detections), drawn, unreadable, notes)
+
+
+def _weak(scores: FloatArray, drawn: int, threshold: float) -> Iterator[str]:
+    """Why no picture shows anything, if none does."""
+    if drawn and len(scores) and scores.max() < threshold:
+        yield f"pictures show scores from {threshold:g} on, the highest is {scores.max():.2g}; lower --score-threshold"
 
 
 def _write_lists(directory: Path, detections: Detections, wanted: Wanted, found: FoundById, trained: Trained) -> None:
@@ -231,15 +239,15 @@ def _draw(
     with Bar("drawing") as bar:
         for row, (image_id, name) in enumerate(zip(image_ids, files, strict=True)):
             image = found.images[image_id]
-            strong = image.detections.take(image.detections.scores >= score_threshold)
             pixels = read_image(paths[image_id], (image.width, image.height), wanted.images.reading)
             plot_detections(
                 folder / name,
                 pixels.permute(1, 2, 0).numpy(),
-                list(strong.records()),
+                list(image.detections.records()),
                 names=names,
                 group_of=group_of,
                 groups=[group.name for group in trained.groups],
+                threshold=score_threshold,
                 truth=_annotated(wanted, image_id, (image.height, image.width)),
             )
             bar(row + 1, len(image_ids))

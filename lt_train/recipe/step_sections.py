@@ -19,6 +19,8 @@ AUTO_BATCH = 0
 
 
 def _auto_or_images(value: Any, images: Callable[[Any], int]) -> int:
+    if isinstance(value, str) and value != "auto" and not value.isdecimal():
+        raise ValueError(f"got {shown(value)}; allowed are a number of images from 1 on, or auto: as many as fit")
     return AUTO_BATCH if value == "auto" else images(value)
 
 

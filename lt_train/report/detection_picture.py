@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,7 @@ def plot_detections(
     names: Mapping[int, str],
     group_of: Mapping[int, str],
     groups: Sequence[str],
+    threshold: float = 0.0,
     truth: Sequence[Mapping[str, Any]] | None = None,
 ) -> None:
     """Draws an image with its detections; the best score lies on top.
@@ -50,12 +51,14 @@ def plot_detections(
         names: Category names by dataset id.
         group_of: Group names by dataset id; they choose the colours.
         groups: Group names in the order of the legend.
+        threshold: Lowest score that is drawn; where all are below, the picture says what the best one is.
         truth: What is annotated, as results without a score; with it the picture has two parts, the annotations first.
 
     Raises:
         OutputError: The picture cannot be written.
     """
-    save_figure(_figure(image, records, truth, names=names, group_of=group_of, groups=groups), path)
+    labels = _Labels(names, group_of, groups)
+    save_figure(_figure(image, records, truth, labels, threshold), path)
 
 
 def draw_detections(
@@ -65,6 +68,7 @@ def draw_detections(
     names: Mapping[int, str],
     group_of: Mapping[int, str],
     groups: Sequence[str],
+    threshold: float = 0.0,
 ) -> Image:
     """The same picture, in memory, as an RGB image.
 
@@ -74,40 +78,59 @@ def draw_detections(
         names: Likewise.
         group_of: Likewise.
         groups: Likewise.
+        threshold: Likewise.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
 
-    canvas = FigureCanvasAgg(_figure(image, records, None, names=names, group_of=group_of, groups=groups))
+    labels = _Labels(names, group_of, groups)
+    canvas = FigureCanvasAgg(_figure(image, records, None, labels, threshold))
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+
+
+class _Labels(NamedTuple):
+    names: Mapping[int, str]
+    group_of: Mapping[int, str]
+    groups: Sequence[str]
 
 
 def _figure(
     image: npt.NDArray[np.uint8],
     records: Sequence[Mapping[str, Any]],
     truth: Sequence[Mapping[str, Any]] | None,
-    *,
-    names: Mapping[int, str],
-    group_of: Mapping[int, str],
-    groups: Sequence[str],
+    labels: _Labels,
+    threshold: float,
 ) -> Figure:
     """The image with the detections, and before it the same with what is annotated if that is given."""
-    colour_of = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(groups)}
+    colour_of = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(labels.groups)}
     height, width = image.shape[:2]
     shown = min(max(height, width, SHORTEST), LONGEST) / max(height, width)
-    parts = [("", records)] if truth is None else [("annotated", truth), ("found", records)]
-    figure, panels = _canvas(width * shown, height * shown, colour_of, [title for title, _ in parts])
+    strong = [record for record in records if record["score"] >= threshold]
+    remark = "" if strong else _none_drawn(records, labels.names, threshold)
+    found = f"found: {remark}" if remark else "found"
+    parts = [("", strong)] if truth is None else [("annotated", truth), (found, strong)]
+    below = remark if remark and truth is None else "training instances of the category"
+    figure, panels = _canvas(width * shown, height * shown, colour_of, [title for title, _ in parts], below)
     for axes, (_, objects) in zip(panels, parts, strict=True):
         ordered = sorted(objects, key=_on_top)
-        colours = [colour_of[group_of[record["category_id"]]] for record in ordered]
+        colours = [colour_of[labels.group_of[record["category_id"]]] for record in ordered]
         _draw_image(axes, image, ordered, colours, min(shown, 1.0))
         for record, colour in zip(ordered, colours, strict=True):
-            _draw_box(axes, record, colour, _label(record, names), (width, shown))
+            _draw_box(axes, record, colour, _label(record, labels.names), (width, shown))
         axes.set_xlim(0, width)
         axes.set_ylim(height, 0)
         axes.set_axis_off()
     return figure
+
+
+def _none_drawn(records: Sequence[Mapping[str, Any]], names: Mapping[int, str], threshold: float) -> str:
+    """Why nothing is drawn: an image without a box would look like an error."""
+    if not records:
+        return "nothing found"
+    best = max(records, key=lambda record: float(record["score"]))
+    name = category_label(names[best["category_id"]], best["category_id"])
+    return f"no score of {threshold:g}; the best is {name} {float(best['score']):.2g}"
 
 
 def _on_top(record: Mapping[str, Any]) -> float:
@@ -123,9 +146,9 @@ def _label(record: Mapping[str, Any], names: Mapping[int, str]) -> str:
 
 
 def _canvas(
-    width: float, height: float, colour_of: Mapping[str, str], titles: Sequence[str]
+    width: float, height: float, colour_of: Mapping[str, str], titles: Sequence[str], below: str
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with room for images of so many pixels side by side, and the legend of the groups below them."""
+    """A figure with room for images of so many pixels side by side, and the groups below them under a title."""
     from matplotlib.patches import Patch
 
     part = width + _GAP
@@ -143,7 +166,7 @@ def _canvas(
         ncols=min(columns, len(colour_of)),
         frameon=False,
         fontsize=7,
-        title="training instances of the category",
+        title=below,
         title_fontsize=7,
     )
     panels = []

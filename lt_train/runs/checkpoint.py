@@ -100,6 +100,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except DataError:
         raise
     except FileNotFoundError:
+        if path.suffix != ".pt":
+            raise DataError(f"{path}: no such run or checkpoint; check the path") from None
         raise DataError(f"{path}: no such checkpoint; the run may have stopped before it wrote one") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}); check the path and its disk") from None

@@ -25,6 +25,9 @@ _ASPECT = 4 / 3
 # corners of the objects drawn into an image, as shares of its sides
 _OBJECTS = ((0.05, 0.1, 0.3, 0.6), (0.2, 0.3, 0.9, 0.9), (0.5, 0.05, 0.6, 0.2), (0.7, 0.5, 0.95, 0.95))
 
+# seconds of a pass beside which choosing kernels is nothing
+_LONG = 10.0
+
 
 class StepCost(NamedTuple):
     """What a step needs.
@@ -62,7 +65,7 @@ def step_cost(
         counts: Training counts of the classes.
         groups: Groups of the training data.
         device: Where to measure.
-        timed: Measure the seconds too, of a second pass: the first one chooses kernels.
+        timed: Measure the seconds too: of a second pass, as the first one chooses kernels, unless that took long.
 
     Raises:
         OutOfMemory: Not even one image fits.
@@ -80,8 +83,10 @@ def step_cost(
             return tensor
 
         with saved_tensors_hooks(count, lambda tensor: tensor):
-            _pass(model, image, target)
-        seconds = _seconds(model, image, target) if timed else 0.0
+            first = _seconds(model, image, target)
+        seconds = 0.0
+        if timed:
+            seconds = first if first >= _LONG else _seconds(model, image, target)
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}
     weights = sum(p.nbytes * (3 if p.requires_grad else 1) for p in model.parameters())
     return StepCost(weights, sum(n for place, n in kept.items() if place not in own), seconds, width, height)

@@ -25,7 +25,10 @@ def test_from_a_refused_export_to_a_file_that_counts(tmp_path):
     content["info"] = {"description": "Exported from roboflow.com"}
     save(content, tmp_path / "export.json")
     build = ("build-coco-lt", "--reference", "exp:2", "--on-shortage", "cap", "--dry-run", "--coco")
-    assert lt_data(*build, "export.json", cwd=tmp_path).exit_code == 1
+    refused = lt_data(*build, "export.json", cwd=tmp_path)
+    assert refused.exit_code == 1
+    last = "note: lt-data mend export.json --fix numbers,repeated-ids,boxes,areas may put some of it right"
+    assert refused.stderr.splitlines()[-1] == last
     assert "note: written by Roboflow: category 0 often only groups" in lt_data(
         "check", "export.json", cwd=tmp_path
     ).stdout.replace("\n  ", " ")

@@ -35,6 +35,16 @@ def test_what_lies_outside_is_left_out_and_what_lies_inside_stays():
     assert clipped_polygons([outside, inside, beside], SIZE) == [inside]
 
 
+def test_halves_of_a_bow_tie_do_not_cancel():
+    whole = [2.0, 2.0, 1.0, 1.0, 0.0, 2.0, 0.0, 1.0]
+    assert clipped_polygons([whole], SIZE) == [whole]
+    (cut,) = clipped_polygons([[-4.0, 2.0, 4.0, 10.0, 4.0, 2.0, -4.0, 10.0]], SIZE)
+    assert drawn([cut]).sum() > 7
+    # round a corner of the image from outside, and a line
+    around, line = [-4.0, 5.0, -4.0, -4.0, 5.0, -4.0, 5.0, -1.0, -1.0, -1.0, -1.0, 5.0], [1.0, 1.0, 5.0, 5.0, 3.0, 3.0]
+    assert clipped_polygons([around, line], SIZE) == []
+
+
 @settings(max_examples=60)
 @given(points=POINTS)
 def test_any_polygon_covers_the_same_pixels(points):

@@ -150,6 +150,14 @@ GROUPED = [
 ]
 
 
+def test_groups_that_leave_another_share_are_told(tmp_path):
+    path = named(["a/1.jpg", "a/2.jpg", "a/3.jpg", "b/1.jpg", "b/2.jpg", "b/3.jpg"], tmp_path)
+    (note,) = split(path, tmp_path / "far", val=0.2, group_by="folder").notes
+    assert note.startswith("validation has 50.0% of the images instead of 20.0%: ")
+    assert "up to 3 of 6 do" in note
+    assert split(path, tmp_path / "near", val=0.5, group_by="folder").notes == []
+
+
 @pytest.mark.parametrize(("group_by", "names"), GROUPED, ids=lambda value: str(value)[:9])
 def test_groups_stay_together(group_by, names, tmp_path):
     """The group of a name, spelled out for each of the rules."""

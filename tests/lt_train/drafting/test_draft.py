@@ -59,6 +59,16 @@ def test_what_is_chosen_for_a_processor(project):
     assert content["schedule"] == {"epochs": 40, "decay": [27, 37], "warmup": "auto"}
 
 
+def test_classes_without_instances_are_told(project, tmp_path):
+    content = json.loads((project / "data/train.json").read_text())
+    used = {record["category_id"] for record in content["annotations"]}
+    content["annotations"] = [record for record in content["annotations"] if record["category_id"] != min(used)]
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    wishes = Wishes(device="cpu", model="faster_rcnn_small")
+    text = draft_recipe(tmp_path / "train.json", project / "photos", wishes=wishes).text
+    assert f", {len(content['categories']) - len(used) + 1} of them without any: " in text
+
+
 def test_without_masks_and_validation(project, tmp_path):
     content = json.loads((project / "data/train.json").read_text())
     for annotation in content["annotations"]:
@@ -112,6 +122,7 @@ def test_the_command(project, tmp_path):
     shown = CliRunner().invoke(main, [*options, "--show"])
     assert shown.exit_code == 0, shown.output
     assert yaml.safe_load(shown.stdout)["model"]["name"] == "mask_rcnn_small"
+    assert "trying a step of mask_rcnn_small with one image ..." in shown.stderr.splitlines()
     assert "warning: model.weights=none: there are none" in shown.stderr
     assert not list(tmp_path.iterdir())
     written = CliRunner().invoke(main, [*options, "--out", str(tmp_path / "my.yaml")])

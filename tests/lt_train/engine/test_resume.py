@@ -81,6 +81,8 @@ def test_resume_refuses_another_recipe(softmax_run, tiny_recipe):
 def test_resume_needs_a_run(tiny_recipe, tmp_path):
     with pytest.raises(DataError, match="no such checkpoint"):
         fit(tiny_recipe(), tmp_path / "none", resume=True)
+    with pytest.raises(DataError, match="none: no such run or checkpoint"):
+        fit(tiny_recipe("method=bags"), tmp_path / "new", init_from=tmp_path / "none")
 
 
 def test_resume_survives_a_line_that_was_cut_off(tiny_recipe, tmp_path):

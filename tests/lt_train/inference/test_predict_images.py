@@ -17,7 +17,7 @@ from lt_data.annotations.file import read_annotations
 from lt_data.errors import DataError, OutputError, RecipeError
 from lt_train.inference import predict_images as predict_module
 from lt_train.inference.predict_images import picture_names, predict_images
-from lt_train.report.detection_picture import plot_detections
+from lt_train.report.detection_picture import draw_detections, plot_detections
 
 
 @pytest.fixture
@@ -208,6 +208,19 @@ def test_an_image_of_one_column(run, tmp_path):
     assert (done.images, done.pictures) == (1, 1)
 
 
+def test_a_picture_without_a_box_says_why(monkeypatch):
+    from matplotlib.figure import Figure
+
+    titles = []
+    legend = Figure.legend
+    monkeypatch.setattr(Figure, "legend", lambda *a, **k: titles.append(k["title"]) or legend(*a, **k))
+    style = {"names": {7: "cat"}, "group_of": {7: "g"}, "groups": ["g"], "threshold": 0.5}
+    for scores in ([0.04, 0.12], [], [0.5]):
+        records = [{"category_id": 7, "bbox": [0, 0, 9, 9], "score": score} for score in scores]
+        draw_detections(np.zeros((9, 9, 3), np.uint8), records, **style)
+    assert titles == ["no score of 0.5; the best is cat 0.12", "nothing found", "training instances of the category"]
+
+
 @pytest.mark.parametrize("size", [(1, 1), (30, 900), (2000, 40)])
 def test_pictures_of_any_size(tmp_path, size):
     """The box and the mask change what is drawn, whatever the image's shape."""
@@ -296,12 +309,14 @@ def test_what_is_annotated_stands_beside_what_is_found(run, tiny_pool, tmp_path,
     original = predict_module.plot_detections
 
     def plot(path, image, records, **style):
-        drawn.append((records, style["truth"]))
+        drawn.append(([r for r in records if r["score"] >= style["threshold"]], style["truth"]))
         original(path, image, records, **style)
 
     monkeypatch.setattr(predict_module, "plot_detections", plot)
     images = tiny_pool / "images"
-    predict_images(run, images, tmp_path / "out", annotations=tmp_path / "val.json", pictures=1, score_threshold=0.99)
+    options = {"annotations": tmp_path / "val.json", "pictures": 1, "score_threshold": 0.99}
+    (note,) = predict_images(run, images, tmp_path / "out", **options).notes
+    assert note.startswith("pictures show scores from 0.99 on, the highest is 0.")
     ((records, truth),) = drawn
     assert records == []
     assert [(t["category_id"], t["bbox"]) for t in truth] == [(o["category_id"], o["bbox"]) for o in objects[1:]]

@@ -78,6 +78,7 @@ def problem(source, *overrides):
         ("method=bag", "did you mean 'bags'?"),
         ("bags=3", "unknown key 'bags'"),
         ("optim.batch=true", "optim.batch: got True; a number is needed"),
+        ("optim.batch=automatic", "optim.batch: got 'automatic'; allowed are a number of images from 1 on, or auto"),
         ("optim.lr=yes", "optim.lr: got True; a number is needed"),
         ("schedule.decay=[true]", "schedule.decay: got [True]; a number is needed"),
         ("head={name: focal, gamma: on}", "head.gamma: got True; a number is needed"),

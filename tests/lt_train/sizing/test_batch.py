@@ -49,6 +49,18 @@ def test_every_kind_of_detector_is_measured(tiny_recipe):
         assert min(cost) > 0
 
 
+def test_a_pass_that_takes_long_is_the_one_that_counts(tiny_recipe, monkeypatch):
+    from lt_train.runs.data import load_run_data
+    from lt_train.sizing import step_cost as module
+
+    data, recipe = load_run_data(tiny_recipe()), tiny_recipe()
+    for seconds, counts in ([[9.0, 2.0], 2.0], [[90.0], 90.0]):
+        clock = iter([0.0, seconds[0], 100.0, 100.0 + seconds[-1]])
+        monkeypatch.setattr(module.time, "perf_counter", lambda clock=clock: next(clock))
+        cost = step_cost(recipe, data.train.counts, data.groups, torch.device("cpu"), timed=True)
+        assert cost.seconds == counts
+
+
 def test_a_batch_too_large_is_said():
     assert fitting_batch(COST, images=10_000, memory=GIB, gpu=True).why == (
         "a step of 1 needs about 3.0 of 1.0 GiB, which may be too much: it is the smallest"
