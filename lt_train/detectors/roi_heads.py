@@ -110,6 +110,19 @@ class LongTailRoIHeads(RoIHeads):
         roi_heads.mask_target = mask_target
         return roi_heads
 
+    @property
+    def of_stages(self) -> list[LongTailRoIHeads]:
+        """The RoI heads of each stage: of a detector that is no cascade these alone."""
+        return [self]
+
+    def maps_for_pools(self, features: dict[str, Tensor], image_shapes: list[tuple[int, int]]) -> dict[str, Tensor]:
+        """What regions are pooled from: the levels of the pyramid."""
+        return features
+
+    def named_losses(self, stage: int, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Losses of a stage as :meth:`forward` gives them."""
+        return losses
+
     def forward(
         self,
         features: dict[str, Tensor],
@@ -271,11 +284,21 @@ class LongTailRoIHeads(RoIHeads):
     def scores(self, box_features: Tensor, pooled: Tensor) -> Tensor:
         """Features [R, D] and the maps that they come from -> scores [R, C+1], by the calibration if there is one."""
         logits = self.classify(box_features)
-        if self.calibration is None:
-            scores = self.head.scores(logits)
-            return scores if self.calibrated is None else self.calibrated.merged(scores, pooled)
-        features = self.calibration_features(pooled, self.calibration.features)
-        return self.calibration.scores(logits, features)
+        kind = "none" if self.calibration is None else self.calibration.features
+        scores = self.scores_from([logits], [self.calibration_features(pooled, kind)])
+        if self.calibration is not None or self.calibrated is None:
+            return scores
+        return self.calibrated.merged(scores, pooled)
+
+    def scores_from(self, logits: Sequence[Tensor], features: Sequence[Tensor | None]) -> Tensor:
+        """Scores [R, C+1] of the one classifier.
+
+        Args:
+            logits: One tensor [R, L].
+            features: What the calibration looks at, [R, D'], or ``None``.
+        """
+        ((own,), (seen,)) = logits, features
+        return self.head.scores(own) if self.calibration is None else self.calibration.scores(own, seen)
 
     def calibration_features(self, pooled: Tensor, kind: str) -> Tensor | None:
         """Features that a calibration looks at.

@@ -105,7 +105,8 @@ def _validation(run: Path, recipe: Recipe, counts: Any) -> DetectionData:
 def _sharing_frozen(model: LongTailDetector, first: LongTailDetector) -> LongTailDetector:
     """The model with the frozen layers of another, which have the same weights: memory holds them once."""
     model.backbone, model.rpn = first.backbone, first.rpn
-    model.roi_heads.box_head = first.roi_heads.box_head
+    for stage, other in zip(model.roi_heads.of_stages, first.roi_heads.of_stages, strict=True):
+        stage.box_head = other.box_head
     return model
 
 
