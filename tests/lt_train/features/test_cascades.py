@@ -30,7 +30,7 @@ from tests.lt_train.features.boxes import assert_same_boxes, predictions
 CASCADE = ("model.name=cascade_rcnn_small",)
 HTC = ("model.name=htc_small", "model.semantic=stuff")
 # each image alone in its forward pass, as features are made
-STEPS = ("optim.batch=1", "optim.accumulate=3", "optim.base_batch=3", "schedule.iterations=4", "schedule.decay=[]")
+STEPS = ("optim.batch=1", "optim.accumulate=3", "optim.base_batch=3", "schedule.iterations=3", "schedule.decay=[]")
 # with the options of the run, and whether its features lie on the device
 SYSTEMS = {
     "bags": (CASCADE, ("method=bags-train-cls", *STEPS), False),
