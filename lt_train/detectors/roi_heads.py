@@ -21,14 +21,16 @@ from lt_train.calibration.base import Calibration
 from lt_train.data.mask_targets import mask_targets
 from lt_train.data.target import Target
 from lt_train.detectors.freeze import is_trainable
+from lt_train.detectors.regions.box_loss import box_loss
 from lt_train.detectors.regions.ignore import ignore_negatives
 from lt_train.detectors.regions.mask_predictor import masks_of_labels, mean_cross_entropy
 from lt_train.detectors.regions.micro_batches import draws_of, micro_batch_of
+from lt_train.detectors.regions.pairs import best_pairs
 from lt_train.detectors.regions.sampled import Candidates, Regions, Seen, objects_of
 from lt_train.detectors.regions.sampling import BoxSampler, image_seeds
 from lt_train.detectors.rpn import BOX_LOSS_BETA
 from lt_train.detectors.second_head import SecondHead, balanced_regions
-from lt_train.global_batch import divisor, pooled_divisors
+from lt_train.global_batch import pooled_divisors
 from lt_train.heads.shared.base import Head
 
 # sides in pixels below which torchvision drops a detection
@@ -360,22 +362,9 @@ class LongTailRoIHeads(RoIHeads):
                 objects=objects_of(regions, targets) if self.head.wants_objects else None,
             )
         if with_boxes:
-            losses["loss_box_reg"] = self._box_loss(self.box_predictor.bbox_pred(box_features).float(), regions)
+            deltas = self.box_predictor.bbox_pred(box_features).float()
+            losses["loss_box_reg"] = box_loss(deltas, regions, beta=self.box_loss_beta)
         return losses
-
-    def _box_loss(self, deltas: Tensor, regions: Regions) -> Tensor:
-        """Torchvision's: smooth L1 of the label's deltas, summed over foreground regions, over the number of all.
-
-        Written out because torchvision's function looks for the foreground again, and takes logits.
-        """
-        rows = deltas.view(len(deltas), deltas.shape[1] // 4, 4)
-        parts = rows.split([len(part) for part in regions.labels])
-        found = torch.cat([part[:n] for part, n in zip(parts, regions.positives, strict=True)])
-        foreground = regions.foreground()
-        labels, wanted = torch.cat(foreground.labels), torch.cat(foreground.box_targets)
-        own = found[:, 0] if self.agnostic else found.gather(1, labels[:, None, None].expand(-1, 1, 4))[:, 0]
-        distance = F.smooth_l1_loss(own, wanted, beta=self.box_loss_beta, reduction="sum")
-        return distance / divisor(len(deltas), deltas.device)
 
     @property
     def agnostic(self) -> bool:
@@ -415,9 +404,7 @@ class LongTailRoIHeads(RoIHeads):
     ) -> dict[str, Tensor]:
         """[R_i, C+1] scores, [R_i, 4(C+1)] or [R_i, 4] deltas and [R_i, 4] proposals of one image -> its detections."""
         # boxes are decoded for the pairs that can matter, not for all R_i * C
-        pairs = self._candidates(scores[:, 1:].reshape(-1))
-        region = pairs.div(self.head.num_classes, rounding_mode="floor")
-        label = pairs % self.head.num_classes + 1
+        region, label = best_pairs(scores, above=self.score_thresh, most=self.pre_nms_topk)
         score = scores[region, label]
         if self.agnostic:
             boxes = self.decoded(deltas, proposals, shape)[region]
@@ -428,14 +415,6 @@ class LongTailRoIHeads(RoIHeads):
         boxes, score, label = boxes[keep], score[keep], label[keep]
         keep = box_ops.batched_nms(boxes, score, label, self.nms_thresh)[: self.detections_per_img]
         return {"boxes": boxes[keep], "labels": label[keep], "scores": score[keep]}
-
-    def _candidates(self, scores: Tensor) -> Tensor:
-        """Flat indices of the scores above the threshold, at most ``pre_nms_topk`` of them, ascending."""
-        above = torch.where(scores > self.score_thresh)[0]
-        if self.pre_nms_topk is None or len(above) <= self.pre_nms_topk:
-            return above
-        best = scores[above].topk(self.pre_nms_topk).indices
-        return above[best].sort().values
 
     def masks(
         self,

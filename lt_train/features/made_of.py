@@ -48,8 +48,8 @@ def refuse_other_detectors(model: LongTailDetector, recipe: Recipe) -> None:
         raise RecipeError(
             f"model.min_size, model.min_size_range: got {len(sides)} short sides from {min(sides)} to {max(sides)}, of "
             "which training draws one for each image; features are kept in one size, set for example "
-            f"model.min_size_range=null model.min_size={recipe.model.test_short_side}; what starts from a run of several "
-            "sizes is trained from images"
+            f"model.min_size_range=null model.min_size={recipe.model.test_short_side}; what starts from a run of "
+            "several sizes is trained from images"
         )
 
 
