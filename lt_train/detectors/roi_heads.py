@@ -21,6 +21,7 @@ from lt_train.calibration.base import Calibration
 from lt_train.data.mask_targets import mask_targets
 from lt_train.data.target import Target
 from lt_train.detectors.freeze import is_trainable
+from lt_train.detectors.regions.box_loss import box_loss
 from lt_train.detectors.regions.detections import after_nms, pairs_above
 from lt_train.detectors.regions.ignore import ignore_negatives
 from lt_train.detectors.regions.mask_predictor import masks_of_labels, mean_cross_entropy
@@ -30,7 +31,7 @@ from lt_train.detectors.regions.sampling import BoxSampler, image_seeds
 from lt_train.detectors.rpn import BOX_LOSS_BETA
 from lt_train.detectors.second_head import SecondHead, balanced_regions
 from lt_train.detectors.settings import USUAL, RoISettings
-from lt_train.global_batch import divisor, pooled_divisors
+from lt_train.global_batch import pooled_divisors
 from lt_train.heads.shared.base import Head
 
 
@@ -98,8 +99,16 @@ class LongTailRoIHeads(RoIHeads):
 
     @property
     def of_stages(self) -> list[LongTailRoIHeads]:
-        """The RoI heads of each stage: there is one."""
+        """The RoI heads of each stage: of a detector that is no cascade these alone."""
         return [self]
+
+    def maps_for_pools(self, features: dict[str, Tensor], image_shapes: list[tuple[int, int]]) -> dict[str, Tensor]:
+        """What regions are pooled from: the levels of the pyramid."""
+        return features
+
+    def named_losses(self, stage: int, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Losses of a stage as :meth:`forward` gives them."""
+        return losses
 
     def forward(
         self,
@@ -273,13 +282,22 @@ class LongTailRoIHeads(RoIHeads):
     def scores(self, box_features: Tensor, pooled: Tensor) -> Tensor:
         """Features [R, D] and the maps that they come from -> scores [R, C+1], by the calibration if there is one."""
         logits = self.classify(box_features)
-        if self.calibration is None:
-            scores, second = self.head.scores(logits), self.calibrated
-            if second is None or not second.is_asked:
-                return scores
-            return second.merged(scores, second(pooled).float().softmax(dim=1))
-        features = self.calibration_features(pooled, self.calibration.features)
-        return self.calibration.scores(logits, features)
+        kind = "none" if self.calibration is None else self.calibration.features
+        scores = self.scores_from([logits], [self.calibration_features(pooled, kind)])
+        second = self.calibrated
+        if self.calibration is not None or second is None or not second.is_asked:
+            return scores
+        return second.merged(scores, second(pooled).float().softmax(dim=1))
+
+    def scores_from(self, logits: Sequence[Tensor], features: Sequence[Tensor | None]) -> Tensor:
+        """Scores [R, C+1] of the one classifier.
+
+        Args:
+            logits: One tensor [R, L].
+            features: What the calibration looks at, [R, D'], or ``None``.
+        """
+        ((own,), (seen,)) = logits, features
+        return self.head.scores(own) if self.calibration is None else self.calibration.scores(own, seen)
 
     def calibration_features(self, pooled: Tensor, kind: str) -> Tensor | None:
         """Features that a calibration looks at.
@@ -341,22 +359,9 @@ class LongTailRoIHeads(RoIHeads):
                 objects=objects_of(regions, targets) if self.head.wants_objects else None,
             )
         if with_boxes:
-            losses["loss_box_reg"] = self._box_loss(self.box_predictor.bbox_pred(box_features).float(), regions)
+            deltas = self.box_predictor.bbox_pred(box_features).float()
+            losses["loss_box_reg"] = box_loss(deltas, regions, beta=self.box_loss_beta)
         return losses
-
-    def _box_loss(self, deltas: Tensor, regions: Regions) -> Tensor:
-        """Torchvision's: smooth L1 of the label's deltas, summed over foreground regions, over the number of all.
-
-        Written out because torchvision's function looks for the foreground again, and takes logits.
-        """
-        rows = deltas.view(len(deltas), deltas.shape[1] // 4, 4)
-        parts = rows.split([len(part) for part in regions.labels])
-        found = torch.cat([part[:n] for part, n in zip(parts, regions.positives, strict=True)])
-        foreground = regions.foreground()
-        labels, wanted = torch.cat(foreground.labels), torch.cat(foreground.box_targets)
-        own = found[:, 0] if found.shape[1] == 1 else found.gather(1, labels[:, None, None].expand(-1, 1, 4))[:, 0]
-        distance = F.smooth_l1_loss(own, wanted, beta=self.box_loss_beta, reduction="sum")
-        return distance / divisor(len(deltas), deltas.device)
 
     def decoded(self, codes: Tensor, boxes: Tensor, shape: tuple[int, int]) -> Tensor:
         """Boxes [n, 4] moved by deltas [n, 4], inside the image; in float32, since half precision rounds corners."""

@@ -12,6 +12,8 @@ from typing import Final, Protocol
 from lt_data.errors import RecipeError, shown
 from lt_train.options.errors import closest
 
+# how many RoI heads a cascade has
+CASCADE_STAGES: Final = 3
 # where a trunk can have deformable convolutions
 DCN: Final = ("none", "c3-c5")
 
@@ -45,9 +47,9 @@ class Family:
     options: tuple[str, ...] = ()
 
     @property
-    def single_stage(self) -> bool:
-        """Whether one RoI head sees the proposals, and no other what it makes of them."""
-        return "stage_scores" not in self.options
+    def stages(self) -> int:
+        """How many RoI heads there are, each of which sees what the one before makes of the proposals."""
+        return CASCADE_STAGES if "stage_scores" in self.options else 1
 
     def has(self, names: Iterable[str]) -> bool:
         """Whether weights of these names are of it."""

@@ -339,7 +339,7 @@ def _fit(
         with memory, Bar("fitting") if processes.is_first else nullcontext(SILENT) as bar:
             left_out = None if bad_images is None else bad_images.add
             # classes are described by their own objects, not by pasted or changed ones
-            dataset = data.dataset.unchanged() if known is None else known.dataset(calibration.regions)
+            dataset = data.dataset.unchanged() if known is None else known.dataset(model)
             for inputs, targets in make_loader(dataset, batches, workers=recipe.data.workers, left_out=left_out):
                 processes.check()
                 if not inputs:
@@ -349,8 +349,9 @@ def _fit(
                         [as_input(image, device) for image in inputs], [on_device(target, device) for target in targets]
                     )
                 else:
-                    (part,) = calibration.parts
-                    part.fit(*known.labelled(model, inputs, calibration.features))
+                    labelled = known.labelled(model, inputs, calibration.features)
+                    for part, regions in zip(calibration.parts, labelled, strict=True):
+                        part.fit(*regions)
                 done += len(inputs)
                 bar(done, total)
         model.eval()

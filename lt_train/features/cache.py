@@ -204,7 +204,8 @@ def _job(trained: Trained, run: Path, made_by: Path, cache: Path, *, part: Part,
         flips=flips,
         images=images,
         images_per_shard=images_per_shard(size),
-        features=model.roi_heads.box_head.fc7.out_features,
+        stages=len(model.roi_heads.of_stages),
+        features=model.roi_heads.of_stages[0].box_head.fc7.out_features,
         made_of=made_of(model, recipe, data, dataset),
         made_by=str(made_by),
     )
@@ -369,11 +370,13 @@ def _train_versions(job: _Job, rows: Sequence[int], workers: int, tell: Tell) ->
     manifest, skips = job.manifest, job.recipe.data.on_bad_image == "skip"
     bad_images = BadImages(job.recipe.data.most_bad_images, tell)
     left_out: Callable[[LtError], None] | None = bad_images.add if skips else None
-    choose = pool_places(manifest.pool, job.model.roi_heads.fg_bg_sampler)
+    choose = pool_places(manifest.pool, job.model.roi_heads.of_stages[0].fg_bg_sampler)
     loader = make_loader(job.dataset, [[Draw(0, 0, row)] for row in rows], workers=workers, left_out=left_out)
     for row, (images, targets) in zip(rows, loader, strict=True):
         if not images:
-            yield unreadable_versions(job.dataset.image_id(row), manifest.flips, manifest.features)
+            yield unreadable_versions(
+                job.dataset.image_id(row), manifest.flips, manifest.features, stages=manifest.stages
+            )
             continue
         # what is exact goes through the network alone, as with optim.batch=1
         together = manifest.dtype == "float16"

@@ -14,7 +14,8 @@ from lt_train.detectors import LongTailDetector
 from lt_train.detectors.region_features import labelled_of_known
 from lt_train.features import layout
 from lt_train.features.evaluation import KnownValidation, open_validation, refuse_maps
-from lt_train.features.training import KnownDataset, KnownTraining, Sample, open_training
+from lt_train.features.samples import KnownDataset, Sample
+from lt_train.features.training import KnownTraining, open_training
 from lt_train.processes import Processes
 from lt_train.recipe.sections import Recipe
 from lt_train.runs.data import RunData
@@ -36,17 +37,21 @@ class Known:
     validation: KnownValidation | None
     val: str | None
 
-    def dataset(self, regions: Any) -> KnownDataset:
+    def dataset(self, model: LongTailDetector) -> KnownDataset:
         """Samples of the training images.
 
         Args:
-            regions: Which regions: ``ground-truth``, ``proposals`` or ``sampled``.
+            model: The detector, whose calibration says which regions it looks at; where it looks at averaged logits,
+                all stages see the same.
         """
+        calibration = model.calibration
         assert self.training is not None, "internal error: the calibration looks at no training image"
-        return self.training.samples(regions)
+        assert calibration is not None, "internal error: there is no calibration"
+        regions: Any = calibration.regions
+        return self.training.samples(regions, followed=calibration.features == "logits")
 
-    def labelled(self, model: LongTailDetector, samples: Sequence[Sample], kind: str) -> tuple[Tensor, Tensor]:
-        """Features and labels of the regions of a batch.
+    def labelled(self, model: LongTailDetector, samples: Sequence[Sample], kind: str) -> list[tuple[Tensor, Tensor]]:
+        """Features and labels of the regions of a batch, for each part of the calibration.
 
         Args:
             model: The detector.
@@ -92,7 +97,7 @@ def open_known(
         validation = training.validation
     else:
         training, validation = None, None
-        if not any((features / part / layout.MANIFEST).is_file() for part in layout.COLUMNS):
+        if not any((features / part / layout.MANIFEST).is_file() for part in layout.OF_STAGES):
             # says that there is nothing: a path that is wrong must not mean that images are opened
             layout.read_manifest(features / "val")
         if data.val is not None and (features / "val" / layout.MANIFEST).is_file():

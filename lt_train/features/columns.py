@@ -19,7 +19,7 @@ from lt_train.data.images import as_input, on_device
 from lt_train.data.target import Target
 from lt_train.detectors import LongTailDetector
 from lt_train.detectors.detector import check_targets
-from lt_train.detectors.region_features import Choose, candidate_features, proposal_features
+from lt_train.detectors.region_features import CandidateFeatures, Choose, candidate_features, proposal_features
 from lt_train.detectors.regions.sampling import BoxSampler, keyed_priorities
 from lt_train.features import layout
 from lt_train.randomness import draw_seed
@@ -40,6 +40,7 @@ TYPES: Final[dict[str, str]] = {
     layout.LABELS: "i4",
     layout.MATCHED: "i4",
     layout.IOU: "f4",
+    layout.PARENTS: "i4",
     layout.PLACES: "i4",
 }
 
@@ -94,34 +95,43 @@ def train_versions(
     for batch in [samples] if together else [[sample] for sample in samples]:
         images, targets = [pixels for pixels, _ in batch], [objects for _, objects in batch]
         found += candidate_features(model, images, targets, choose)
-    return [
-        {
-            layout.IMAGES: np.array(target["image_id"]),
-            layout.READABLE: np.array(True),
-            layout.BOXES: _array(one.boxes),
-            layout.LABELS: _array(one.labels),
-            layout.MATCHED: _array(one.matched),
-            layout.IOU: _array(one.iou),
-            layout.PLACES: _array(one.places),
-            layout.FEATURES: _array(one.hidden),
-        }
-        for one in found
-    ]
+    about = {layout.IMAGES: np.array(target["image_id"]), layout.READABLE: np.array(True)}
+    return [about | _in_stages([_of_candidates(one) for one in stages]) for stages in found]
 
 
-def unreadable_versions(image_id: int, flips: Sequence[bool], features: int) -> list[Version]:
+def _of_candidates(found: CandidateFeatures) -> Version:
+    """The columns of a stage."""
+    return {
+        layout.BOXES: _array(found.boxes),
+        layout.LABELS: _array(found.labels),
+        layout.MATCHED: _array(found.matched),
+        layout.IOU: _array(found.iou),
+        layout.PARENTS: _array(found.parents),
+        layout.PLACES: _array(found.places),
+        layout.FEATURES: _array(found.hidden),
+    }
+
+
+def _in_stages(stages: Sequence[Version]) -> Version:
+    """The columns of all stages by their names on the disk; in the first one no region has a parent."""
+    named = [(stage, name, column) for stage, columns in enumerate(stages) for name, column in columns.items()]
+    return {layout.in_stage(name, stage): column for stage, name, column in named if stage or name != layout.PARENTS}
+
+
+def unreadable_versions(image_id: int, flips: Sequence[bool], features: int, stages: int) -> list[Version]:
     """What stands for an image that could not be read: no candidates.
 
     Args:
         image_id: Of the image.
         flips: Whether each version is mirrored.
         features: D.
+        stages: Of the detector.
     """
     none = np.zeros(0)
-    empty = dict.fromkeys((layout.LABELS, layout.MATCHED, layout.IOU, layout.PLACES), none)
-    tables = {layout.BOXES: np.zeros((0, 4)), layout.FEATURES: np.zeros((0, features))}
-    one = {layout.IMAGES: np.array(image_id), layout.READABLE: np.array(False), **empty, **tables}
-    return [one for _ in flips]
+    empty = dict.fromkeys((layout.LABELS, layout.MATCHED, layout.IOU, layout.PARENTS, layout.PLACES), none)
+    of_stage = {**empty, layout.BOXES: np.zeros((0, 4)), layout.FEATURES: np.zeros((0, features))}
+    about = {layout.IMAGES: np.array(image_id), layout.READABLE: np.array(False)}
+    return [about | _in_stages([of_stage] * stages) for _ in flips]
 
 
 def val_version(model: LongTailDetector, image: Tensor, image_id: int) -> Version:
@@ -133,13 +143,14 @@ def val_version(model: LongTailDetector, image: Tensor, image_id: int) -> Versio
         image_id: Its dataset id.
     """
     found = proposal_features(model, as_input(image, next(model.parameters()).device))
-    return {
+    about = {
         layout.IMAGES: np.array(image_id),
         layout.SIZES: np.array(found.size),
         layout.ORIGINALS: np.array(image.shape[-2:]),
-        layout.BOXES: _array(found.boxes),
-        layout.FEATURES: _array(found.hidden),
     }
+    pairs = zip(found.boxes, found.hidden, strict=True)
+    stages = [{layout.BOXES: _array(boxes), layout.FEATURES: _array(hidden)} for boxes, hidden in pairs]
+    return about | _in_stages(stages)
 
 
 def _array(values: Tensor) -> Array:
@@ -160,11 +171,16 @@ def as_kept(version: Version, dtype: str) -> Version:
         DataError: A feature is too large for the type.
     """
     with np.errstate(over="ignore"):
-        features = version[layout.FEATURES].astype(dtype)
-    if not np.isfinite(features).all():
+        features = {name: column.astype(dtype) for name, column in version.items() if _kind(name) == layout.FEATURES}
+    if not all(np.isfinite(column).all() for column in features.values()):
         advice = "the weights are damaged" if dtype == "float32" else "keep float32 with --exact"
         raise DataError(f"image {int(version[layout.IMAGES])}: a feature is not finite in {dtype}; {advice}")
-    return {**version, layout.FEATURES: features}
+    return version | features
+
+
+def _kind(name: str) -> str:
+    """What a column is of, whatever the stage."""
+    return name.rpartition(".")[2]
 
 
 def joined(versions: Sequence[Version]) -> dict[str, Array]:
@@ -177,10 +193,11 @@ def joined(versions: Sequence[Version]) -> dict[str, Array]:
     for name in versions[0]:
         parts = [version[name] for version in versions]
         column = np.stack(parts) if name in _OF_VERSIONS else np.concatenate(parts)
-        columns[name] = column.astype(TYPES[name]) if name in TYPES else column
-    columns[layout.OFFSETS] = _offsets(versions, layout.BOXES)
-    if layout.PLACES in columns:
-        columns[layout.KEPT_OFFSETS] = _offsets(versions, layout.PLACES)
+        columns[name] = column.astype(TYPES.get(_kind(name), column.dtype), copy=False)
+    # in every stage
+    for of, counted in ((layout.OFFSETS, layout.BOXES), (layout.KEPT_OFFSETS, layout.PLACES)):
+        for name in [name for name in versions[0] if _kind(name) == counted]:
+            columns[name.replace(counted, of)] = _offsets(versions, name)
     return columns
 
 

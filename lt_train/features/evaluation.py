@@ -12,7 +12,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -193,13 +192,14 @@ class KnownValidation:
             row: Of the image in the file.
             device: Where to.
         """
-        found = self.cache.find(row)
-
-        def column(name: str) -> Any:
-            return torch.from_numpy(np.array(found.columns[name][found.candidates])).to(device)
-
-        size, original = (found.columns[name][found.version].tolist() for name in (layout.SIZES, layout.ORIGINALS))
-        return ProposalFeatures(column(layout.BOXES), column(layout.FEATURES), tuple(size)), tuple(original)
+        stages = [self.cache.find(row, stage=stage) for stage in range(self.cache.manifest.stages)]
+        boxes, hidden = (
+            [torch.from_numpy(np.array(found.of(name))).to(device) for found in stages]
+            for name in (layout.BOXES, layout.FEATURES)
+        )
+        version, columns = stages[0].version, stages[0].columns
+        size, original = (columns[name][version].tolist() for name in (layout.SIZES, layout.ORIGINALS))
+        return ProposalFeatures(boxes, hidden, tuple(size)), tuple(original)
 
     def describe(self) -> str:
         """A line for the log of a run."""

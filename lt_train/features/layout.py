@@ -2,9 +2,10 @@
 
 ``OUT/train`` and ``OUT/val`` each hold ``manifest.json`` and folders ``shard-00000``, ... of ``.npy`` files, one for a
 column. A shard has the images of a run of rows; an image that is kept upright and mirrored has two versions, one after
-the other. Columns of regions begin with their stage, ``s0.``. A detector with several stages has ``s1.``, ... too, with
-as many candidates in each, and ``sN.parents`` says which candidate of the stage before a box was refined from, so that
-a stage chooses among the children of what the stage before drew.
+the other. Columns of regions begin with their stage, ``s0.``. A detector with several stages has ``s1.``, ... too: for
+training images the children of every candidate with features, and the ground truth again; ``sN.parents`` says which
+candidate of the stage before a box was refined from, so that a stage chooses among the children of what the stage
+before drew. For validation images all stages have the same regions in the same order.
 
 Shapes: V versions of the images of a shard, A candidates and P of them with features over all versions, D features.
 """
@@ -37,19 +38,39 @@ IMAGES, READABLE = "images", "readable"
 SIZES, ORIGINALS = "sizes", "originals"
 # [V] int64 and [V, 32] uint8: bytes of the image's file and their sha256; features of older versions lack them
 FILE_BYTES, FILE_SHA256 = "file_bytes", "file_sha256"
+# of each stage, see :func:`in_stage`:
 # [V + 1] int64: where the candidates of a version begin; the columns of candidates
-OFFSETS, BOXES, LABELS, MATCHED, IOU = "s0.offsets", "s0.boxes", "s0.labels", "s0.matched", "s0.iou"
+OFFSETS, BOXES, LABELS, MATCHED, IOU = "offsets", "boxes", "labels", "matched", "iou"
+# [A] int32: place of the candidate of the stage before, ascending, then -1 for the ground truth; not of the first stage
+PARENTS: Final = "parents"
 # [V + 1] int64: where those with features begin; [P] int32: their places among the candidates; [P, D]
-KEPT_OFFSETS, PLACES, FEATURES = "s0.kept_offsets", "s0.places", "s0.features"
+KEPT_OFFSETS, PLACES, FEATURES = "kept_offsets", "places", "features"
 
-COLUMNS: Final[dict[Part, tuple[str, ...]]] = {
-    "train": (IMAGES, READABLE, OFFSETS, BOXES, LABELS, MATCHED, IOU, KEPT_OFFSETS, PLACES, FEATURES),
-    "val": (IMAGES, SIZES, ORIGINALS, OFFSETS, BOXES, FEATURES),
+OF_VERSIONS: Final[dict[Part, tuple[str, ...]]] = {"train": (IMAGES, READABLE), "val": (IMAGES, SIZES, ORIGINALS)}
+OF_STAGES: Final[dict[Part, tuple[str, ...]]] = {
+    "train": (OFFSETS, BOXES, LABELS, MATCHED, IOU, PARENTS, KEPT_OFFSETS, PLACES, FEATURES),
+    "val": (OFFSETS, BOXES, FEATURES),
 }
 
 
 # what older versions did not keep
 LATER: Final = (FILE_BYTES, FILE_SHA256)
+
+
+def in_stage(name: str, stage: int) -> str:
+    """The name of a column of a stage on the disk."""
+    return f"s{stage}.{name}"
+
+
+def columns_of(part: Part, stages: int) -> list[str]:
+    """The names of all columns of a shard.
+
+    Args:
+        part: Training or validation images.
+        stages: Of the detector.
+    """
+    of_stages = [(stage, name) for stage in range(stages) for name in OF_STAGES[part]]
+    return [*OF_VERSIONS[part], *(in_stage(name, stage) for stage, name in of_stages if stage or name != PARENTS)]
 
 
 class ShardRecord(msgspec.Struct, frozen=True):
@@ -147,10 +168,9 @@ def read_manifest(cache: Path) -> Manifest:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise DataError(f"{path}: cannot be read ({reason}); make the features again with --force") from None
-    if found.schema != SCHEMA or found.stages != 1:
+    if found.schema != SCHEMA:
         raise DataError(
-            f"{path}: schema {found.schema} with {found.stages} stages; this version reads schema {SCHEMA} with one; "
-            "make the features again with --force"
+            f"{path}: schema {found.schema}; this version reads schema {SCHEMA}; make the features again with --force"
         )
     return found
 

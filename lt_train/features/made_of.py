@@ -13,13 +13,14 @@ from lt_data.errors import DataError, RecipeError
 from lt_train.data.dataset import DetectionDataset
 from lt_train.data.detection_data import DetectionData
 from lt_train.detectors import LongTailDetector
+from lt_train.detectors.cascade.detector import in_stage, in_stages
 from lt_train.detectors.foreign.names import CLASSIFIER, REGRESSOR, UNUSED
 from lt_train.detectors.roi_heads import LongTailRoIHeads
 from lt_train.features.layout import Manifest
 from lt_train.recipe.sections import Recipe
 
-# how the names of the weights begin that come after the features
-AFTER = (f"{CLASSIFIER}.", f"{REGRESSOR}.", "roi_heads.head.", "roi_heads.calibration.", "roi_heads.mask_")
+# how the names of the weights begin that come after the features, as a detector of one stage calls them
+AFTER = (f"{CLASSIFIER}.", "roi_heads.head.", "roi_heads.calibration.", "roi_heads.mask_")
 WEIGHTS = "frozen weights"
 # keys that choose what a digest is of, whose difference it does not show
 CHOOSING = {
@@ -34,24 +35,21 @@ def refuse_other_detectors(model: LongTailDetector, recipe: Recipe) -> None:
     """Refuses a detector or a geometry whose features cannot be kept.
 
     Raises:
-        RecipeError: Its RoI head is not the plain one, or training draws among several sizes.
+        RecipeError: It has a second head, or training draws among several sizes.
     """
-    if type(model.roi_heads) is not LongTailRoIHeads:
-        raise RecipeError(
-            f"model {recipe.model.name} with method {recipe.method}: has more than one RoI head, and features are kept "
-            "of detectors with one; train it without --from-features"
-        )
     if model.second_head is not None:
         raise RecipeError(
             f"model {recipe.model.name} with method {recipe.method}: its second head looks at the pooled feature maps, "
-            "which are not kept; use it without --from-features"
+            "which are not kept; train, calibrate and evaluate it from images, without lt-train cache and "
+            "--from-features"
         )
     sides = recipe.model.short_sides
     if len(sides) > 1:
         raise RecipeError(
             f"model.min_size, model.min_size_range: got {len(sides)} short sides from {min(sides)} to {max(sides)}, of "
             "which training draws one for each image; features are kept in one size, set for example "
-            f"model.min_size_range=null model.min_size={recipe.model.test_short_side}"
+            f"model.min_size_range=null model.min_size={recipe.model.test_short_side}; what starts from a run of "
+            "several sizes is trained from images"
         )
 
 
@@ -76,31 +74,47 @@ def made_of(
         "proposals": _proposals(model, "testing" if dataset is None else "training"),
     }
     if dataset is not None:
-        matcher, sampler = model.roi_heads.proposal_matcher, model.roi_heads.fg_bg_sampler
+        stages = model.roi_heads.of_stages
+        sampler = stages[0].fg_bg_sampler
         rows_of_objects, labels = dataset.pairs()
         found["objects"] = _digest(rows_of_objects, labels, data.regions)
-        found["matching"] = (
-            f"foreground from IoU {matcher.high_threshold:g}, background below {matcher.low_threshold:g}"
-        )
+        found["matching"] = ", then ".join(_matching(stage) for stage in stages)
         found["regions drawn"] = f"{sampler.batch_size_per_image}, a share of {sampler.positive_fraction:g} foreground"
     # what else differs explains other weights
-    return {**found, WEIGHTS: weights_digest(model.state_dict())}
+    return {**found, WEIGHTS: weights_digest(model.state_dict(), after_features(model))}
 
 
-def weights_digest(state: Mapping[str, Tensor]) -> str:
+def after_features(model: LongTailDetector) -> tuple[str, ...]:
+    """How the names of a detector's weights begin that come after the features.
+
+    The regressors of a cascade come before them but for the last: they say what the next stage looks at.
+    """
+    stages = len(model.roi_heads.of_stages)
+    if stages == 1:
+        return (*AFTER, f"{REGRESSOR}.")
+    return ("roi_heads.calibration.", *in_stages(*AFTER), in_stage(f"{REGRESSOR}.", stages - 1))
+
+
+def weights_digest(state: Mapping[str, Tensor], after: tuple[str, ...]) -> str:
     """sha256 of all weights that features depend on, with their names, types and shapes.
 
     Args:
         state: Of the detector.
+        after: How the names of the others begin.
     """
     digest = hashlib.sha256()
     for name in sorted(state):
-        if name.startswith(AFTER) or name.endswith(UNUSED):
+        if name.startswith(after) or name.endswith(UNUSED):
             continue
         values = state[name].detach().cpu().contiguous()
         digest.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
         digest.update(values.numpy().tobytes())
     return digest.hexdigest()
+
+
+def _matching(stage: LongTailRoIHeads) -> str:
+    matcher = stage.proposal_matcher
+    return f"foreground from IoU {matcher.high_threshold:g}, background below {matcher.low_threshold:g}"
 
 
 def _size(recipe: Recipe, mode: str) -> str:

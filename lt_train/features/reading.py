@@ -19,12 +19,13 @@ from lt_train.processes import Processes
 
 
 class Slice(NamedTuple):
-    """Where the regions of a version lie.
+    """Where the regions of a version lie that a stage sees.
 
     Attributes:
         shard: Number of the shard.
         columns: Of it.
         version: Place in the shard.
+        stage: Of the detector.
         candidates: First and last of its candidates, as a slice of their columns.
         kept: The same of those with features.
     """
@@ -32,8 +33,17 @@ class Slice(NamedTuple):
     shard: int
     columns: dict[str, Array]
     version: int
+    stage: int
     candidates: slice
     kept: slice
+
+    def whole(self, name: str) -> Array:
+        """A column of the stage, of all versions of the shard."""
+        return self.columns[layout.in_stage(name, self.stage)]
+
+    def of(self, name: str) -> Array:
+        """What a column of the stage has of the version."""
+        return self.whole(name)[self.kept if name in (layout.PLACES, layout.FEATURES) else self.candidates]
 
 
 class Cache:
@@ -56,28 +66,33 @@ class Cache:
     def shard(self, number: int) -> dict[str, Array]:
         """The columns of a shard."""
         if number not in self._shards:
-            self._shards[number] = open_shard(shard_folder(self.path, number), self.manifest.part)
+            names = layout.columns_of(self.manifest.part, self.manifest.stages)
+            self._shards[number] = open_shard(shard_folder(self.path, number), names)
         return self._shards[number]
 
-    def find(self, row: int, *, flipped: bool = False) -> Slice:
+    def find(self, row: int, *, flipped: bool = False, stage: int = 0) -> Slice:
         """Where the regions of an image are.
 
         Args:
             row: Of the image, in the order of the cache.
             flipped: Which of its versions.
+            stage: Of the detector.
         """
         number, place = divmod(row, self.manifest.images_per_shard)
         columns = self.shard(number)
         version = place * len(self.manifest.flips) + self.manifest.flips.index(flipped)
-        candidates = _slice(columns[layout.OFFSETS], version)
-        kept = _slice(columns[layout.KEPT_OFFSETS], version) if layout.KEPT_OFFSETS in columns else candidates
-        return Slice(number, columns, version, candidates, kept)
+        offsets, kept = (layout.in_stage(name, stage) for name in (layout.OFFSETS, layout.KEPT_OFFSETS))
+        candidates = _slice(columns[offsets], version)
+        # every proposal of a validation image has features
+        with_features = _slice(columns[kept], version) if kept in columns else candidates
+        return Slice(number, columns, version, stage, candidates, with_features)
 
     @cached_property
-    def first_rows(self) -> list[int]:
-        """How many features the shards before each one hold."""
+    def first_rows(self) -> list[list[int]]:
+        """How many features of each stage the shards before each one hold."""
+        names = [layout.in_stage(layout.FEATURES, stage) for stage in range(self.manifest.stages)]
         shards = range(self.manifest.shard_count)
-        return [0, *accumulate(len(self.shard(number)[layout.FEATURES]) for number in shards)]
+        return [[0, *accumulate(len(self.shard(number)[name]) for number in shards)] for name in names]
 
 
 def _slice(offsets: Array, version: int) -> slice:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,7 @@ import numpy.typing as npt
 from lt_data.errors import DataError, OutputError
 from lt_data.files.writing import replacing_directory, sha256_of, write_whole
 from lt_data.progress import SILENT, Progress
-from lt_train.features.layout import (
-    CHECKED,
-    COLUMNS,
-    DIGESTS,
-    LATER,
-    Manifest,
-    Part,
-    ShardRecord,
-    encoded,
-    shard_folder,
-)
+from lt_train.features.layout import CHECKED, DIGESTS, LATER, Manifest, ShardRecord, encoded, shard_folder
 
 Array = npt.NDArray[Any]
 # size and time of a file; by its name
@@ -61,18 +51,18 @@ def read_record(folder: Path) -> ShardRecord | None:
         return None
 
 
-def open_shard(folder: Path, part: Part) -> dict[str, Array]:
+def open_shard(folder: Path, names: Iterable[str]) -> dict[str, Array]:
     """The columns of a shard, mapped: nothing is read before it is looked at.
 
     Args:
         folder: Of the shard.
-        part: Which columns it has.
+        names: Of the columns that it has.
 
     Raises:
         DataError: A file is gone or is no array.
     """
     columns = {}
-    for name in (*COLUMNS[part], *(name for name in LATER if (folder / f"{name}.npy").exists())):
+    for name in (*names, *(name for name in LATER if (folder / f"{name}.npy").exists())):
         path = folder / f"{name}.npy"
         try:
             columns[name] = np.load(path, mmap_mode="r", allow_pickle=False)

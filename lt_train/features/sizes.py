@@ -11,8 +11,9 @@ from lt_data.errors import OutputError
 from lt_train.detectors import LongTailDetector
 from lt_train.features.layout import SHARD_BYTES, Manifest, Part
 
-# bytes of a candidate beside its features: box, label, ground truth, IoU; and the place of one that has features
-CANDIDATE, PLACE = 16 + 4 + 4 + 4, 4
+# bytes of a candidate beside its features: box, label, ground truth, IoU; its parent in later stages; and the place of
+# one that has features
+CANDIDATE, PARENT, PLACE = 16 + 4 + 4 + 4, 4, 4
 
 
 def bytes_per_image(
@@ -29,12 +30,17 @@ def bytes_per_image(
         objects: Of an image, on average.
     """
     mode = "training" if part == "train" else "testing"
-    candidates = model.rpn._post_nms_top_n[mode] + (objects if part == "train" else 0)
-    kept = (
-        candidates if pool is None else min(candidates, max(pool, model.roi_heads.fg_bg_sampler.batch_size_per_image))
-    )
-    feature = model.roi_heads.box_head.fc7.out_features * np.dtype(dtype).itemsize
-    return int(versions * (candidates * CANDIDATE + kept * (feature + PLACE)))
+    own = objects if part == "train" else 0
+    first, *later = model.roi_heads.of_stages
+    candidates = model.rpn._post_nms_top_n[mode] + own
+    kept = candidates if pool is None else min(candidates, max(pool, first.fg_bg_sampler.batch_size_per_image))
+    feature = first.box_head.fc7.out_features * np.dtype(dtype).itemsize + PLACE
+    size = candidates * CANDIDATE + kept * feature
+    for _ in later:
+        # the children of all that have features, which have them too, and the objects once more
+        kept += own
+        size += kept * (CANDIDATE + PARENT + feature)
+    return int(versions * size)
 
 
 def images_per_shard(of_image: int) -> int:

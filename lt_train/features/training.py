@@ -1,9 +1,6 @@
-"""Training from features: samples in place of images, and the losses of a batch of them.
+"""Training from features: samples in place of images, see ``samples.py``, and the losses of a batch of them.
 
-A sample holds what the direct path would have after sampling and the fully connected layers: the same draw by the same
-key over the candidates whose features are kept. With all of them kept it is the same draw.
-
-Shapes: A candidates of an image, R regions drawn of it, D features.
+Shapes: R regions drawn of an image, D features.
 """
 
 from __future__ import annotations
@@ -11,28 +8,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from lt_data.errors import DataError, RecipeError
-from lt_train.data.dataset import DetectionDataset
-from lt_train.data.plan import Draw
 from lt_train.data.share import blank_target
 from lt_train.data.target import Target
 from lt_train.detectors import LongTailDetector
-from lt_train.detectors.region_features import KnownRegions
+from lt_train.detectors.region_features import KnownOfStage, KnownRegions
 from lt_train.detectors.regions.sampled import Regions
-from lt_train.detectors.regions.sampling import BoxSampler, image_seeds
 from lt_train.features import layout
 from lt_train.features.evaluation import KnownValidation, open_validation
 from lt_train.features.image_files import check_images, files_of
+from lt_train.features.layout import in_stage
 from lt_train.features.made_of import check_same, made_of, refuse_other_detectors
 from lt_train.features.reading import Cache, open_cache
+from lt_train.features.samples import KnownDataset, Sample, StageSample, Which, no_regions, stage_draws
 from lt_train.features.sizes import shown_bytes
 from lt_train.processes import Processes
 from lt_train.recipe.sections import Recipe
@@ -42,95 +37,6 @@ from lt_train.runs.data import RunData
 PARTS = ("classifier", "scale")
 # share of the free memory of a GPU that features may take
 GPU_SHARE = 0.8
-
-Which = Literal["sampled", "proposals", "ground-truth"]
-
-
-class Sample(NamedTuple):
-    """Regions of an image.
-
-    Attributes:
-        labels: [R] int64 in 0..C.
-        matched: [R] int64, index of the ground truth.
-        positives: How many of them stand for an object; these come first.
-        rows: [R] int64, where their features are: in the shard, or in the whole cache where the GPU has all of it.
-        hidden: [R, D]; ``None`` where the GPU has the features already.
-    """
-
-    labels: Tensor
-    matched: Tensor
-    positives: int
-    rows: Tensor
-    hidden: Tensor | None
-
-
-class KnownDataset(Dataset[tuple[Sample, Target]]):
-    """Samples of the images of a training set, asked for by the same draws as those of ``DetectionDataset``.
-
-    Args:
-        images: Gives objects, keys and flips; no file of it is opened.
-        cache: Features of the same images.
-        sampler: Draws the regions.
-        which: The regions wanted: what training draws, its foreground, or the ground truth.
-        with_features: Whether samples hold their features.
-    """
-
-    def __init__(
-        self,
-        images: DetectionDataset,
-        cache: Cache,
-        sampler: BoxSampler,
-        *,
-        which: Which = "sampled",
-        with_features: bool = True,
-    ) -> None:
-        self.images = images
-        self.cache = cache
-        self.sampler = sampler
-        self.which = which
-        self.with_features = with_features
-
-    def __getitem__(self, draw: Draw) -> tuple[Sample, Target]:
-        """The sample of a draw.
-
-        Raises:
-            DataError: The image could not be read when the features were made.
-        """
-        found = self.cache.find(draw.row, flipped=self.images.is_flipped(draw))
-        target = self.images.target(draw)
-        if not found.columns[layout.READABLE][found.version]:
-            raise DataError(
-                f"image {target['image_id']}: could not be read when {self.cache.path} was made; set "
-                "data.on_bad_image=skip, or mend it and make the features again"
-            )
-        labels = _tensor(found.columns[layout.LABELS][found.candidates])
-        matched = _tensor(found.columns[layout.MATCHED][found.candidates])
-        kept = _tensor(found.columns[layout.PLACES][found.kept])
-        places, positives = self._chosen(labels, kept, target)
-        own = labels[places]
-        if self.which == "ground-truth":
-            # of two objects with the same box each has its own label
-            own = target["labels"]
-        rows = torch.searchsorted(kept, places) + found.kept.start
-        if not self.with_features:
-            return Sample(own, matched[places], positives, rows + self.cache.first_rows[found.shard], None), target
-        hidden = torch.from_numpy(np.asarray(found.columns[layout.FEATURES][rows.numpy()]))
-        return Sample(own, matched[places], positives, rows, hidden), target
-
-    def _chosen(self, labels: Tensor, kept: Tensor, target: Target) -> tuple[Tensor, int]:
-        """Positions of the regions among the candidates, those of objects first, and how many these are."""
-        if self.which == "ground-truth":
-            number = len(target["labels"])
-            return torch.arange(len(labels) - number, len(labels)), number
-        # a candidate without features is not drawn
-        drawn = torch.full_like(labels, -1)
-        drawn[kept] = labels[kept]
-        (places,), (positives,) = self.sampler.places([drawn], image_seeds([target], "roi"))
-        return (places[:positives] if self.which == "proposals" else places), positives
-
-
-def _tensor(column: Any) -> Tensor:
-    return torch.from_numpy(np.asarray(column, np.int64))
 
 
 class HasTrained(Protocol):
@@ -147,7 +53,7 @@ class KnownTraining:
         dataset: Their samples.
         validation: Features of the validation images, or ``None``.
         device: Where the run computes.
-        resident: All features [all, D] on the GPU, if they fit.
+        resident: All features of each stage, [all, D], on the GPU, if they fit.
     """
 
     def __init__(
@@ -156,7 +62,7 @@ class KnownTraining:
         dataset: KnownDataset,
         validation: KnownValidation | None,
         device: torch.device,
-        resident: Tensor | None,
+        resident: list[Tensor] | None,
     ) -> None:
         self.cache = cache
         self.dataset = dataset
@@ -173,21 +79,27 @@ class KnownTraining:
             targets: Likewise.
         """
         if not samples:
-            none = torch.zeros(0, dtype=torch.int64)
-            samples = [Sample(none, none, 0, none, torch.zeros(0, self.cache.manifest.features))]
-            targets = [blank_target("none")]
+            manifest = self.cache.manifest
+            samples, targets = [no_regions(manifest.features, manifest.stages)], [blank_target("none")]
         losses: dict[str, Tensor] = state.trained(self.known(samples), targets)
         return losses
 
-    def samples(self, which: Which) -> KnownDataset:
-        """Samples of other regions of the same images."""
+    def samples(self, which: Which, *, followed: bool = False) -> KnownDataset:
+        """Samples of other regions of the same images, see :class:`~lt_train.features.samples.KnownDataset`."""
         own = self.dataset
-        return KnownDataset(own.images, self.cache, own.sampler, which=which, with_features=own.with_features)
+        return KnownDataset(
+            own.images, self.cache, own.draws, which=which, followed=followed, with_features=own.with_features
+        )
 
     def known(self, samples: Sequence[Sample]) -> KnownRegions:
         """The regions of a batch, on the device."""
+        stages = range(self.cache.manifest.stages)
+        return KnownRegions(tuple(self._of_stage([s.stages[stage] for s in samples], stage) for stage in stages))
+
+    def _of_stage(self, samples: Sequence[StageSample], stage: int) -> KnownOfStage:
         if self.resident is not None:
-            hidden = self.resident[torch.cat([sample.rows for sample in samples]).to(self.device, non_blocking=True)]
+            rows = torch.cat([sample.rows for sample in samples]).to(self.device, non_blocking=True)
+            hidden = self.resident[stage][rows]
         else:
             parts = [sample.hidden for sample in samples if sample.hidden is not None]
             hidden = torch.cat(parts).to(self.device, non_blocking=True)
@@ -196,7 +108,7 @@ class KnownTraining:
             for columns in ([s.labels for s in samples], [s.matched for s in samples])
         )
         positives = tuple(sample.positives for sample in samples)
-        return KnownRegions(hidden, Regions([], labels, matched, [], positives))
+        return KnownOfStage(hidden, Regions([], labels, matched, [], positives))
 
     def describe(self) -> list[str]:
         """Lines for the log of a run."""
@@ -268,7 +180,7 @@ def open_training(
         validation = open_validation(features, recipe, data.val, model, processes)
     device = next(model.parameters()).device
     resident = _resident(cache, device)
-    dataset = KnownDataset(data.dataset, cache, model.roi_heads.fg_bg_sampler, with_features=resident is None)
+    dataset = KnownDataset(data.dataset, cache, stage_draws(model), with_features=resident is None)
     return KnownTraining(cache, dataset, validation, device, resident)
 
 
@@ -283,7 +195,7 @@ def _refuse_others_trained(model: LongTailDetector, features: Path) -> None:
         )
 
 
-def _resident(cache: Cache, device: torch.device) -> Tensor | None:
+def _resident(cache: Cache, device: torch.device) -> list[Tensor] | None:
     """All features on the GPU, where they leave room for the rest."""
     manifest = cache.manifest
     if device.type != "cuda" or manifest.size > GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
@@ -291,18 +203,20 @@ def _resident(cache: Cache, device: torch.device) -> Tensor | None:
     return load_features(cache, device)
 
 
-def load_features(cache: Cache, device: torch.device) -> Tensor:
-    """All features of a cache, [all, D], on a device; a shard at a time is in ordinary memory.
+def load_features(cache: Cache, device: torch.device) -> list[Tensor]:
+    """All features of each stage, [all, D], on a device; a shard at a time is in ordinary memory.
 
     Args:
         cache: Of training images.
         device: Where to.
     """
-    manifest, rows = cache.manifest, cache.first_rows
-    found = torch.empty(rows[-1], manifest.features, dtype=getattr(torch, manifest.dtype), device=device)
-    for number, (first, end) in enumerate(pairwise(rows)):
-        found[first:end] = torch.from_numpy(np.array(cache.shard(number)[layout.FEATURES]))
-    return found
+    manifest, all_stages = cache.manifest, []
+    for stage, rows in enumerate(cache.first_rows):
+        found = torch.empty(rows[-1], manifest.features, dtype=getattr(torch, manifest.dtype), device=device)
+        for number, (first, end) in enumerate(pairwise(rows)):
+            found[first:end] = torch.from_numpy(np.array(cache.shard(number)[in_stage(layout.FEATURES, stage)]))
+        all_stages.append(found)
+    return all_stages
 
 
 class _Features(msgspec.Struct):

@@ -87,9 +87,9 @@ class ModelSection(Section):
         return self
 
     @property
-    def single_stage(self) -> bool:
-        """Whether the detector has one RoI head, not a cascade of them."""
-        return named_detector(self.name).family.single_stage
+    def stages(self) -> int:
+        """How many RoI heads see a region one after the other: 1 but in a cascade."""
+        return named_detector(self.name).family.stages
 
     @property
     def short_sides(self) -> Sequence[int]:

@@ -7,7 +7,6 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from lt_data.errors import RecipeError
 from lt_train.detectors import LongTailDetector
-from lt_train.detectors.cascade.roi_heads import CascadeRoIHeads
 from lt_train.recipe.sections import ComputeSection
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -73,9 +72,7 @@ def _settle_pools(model: LongTailDetector, device: torch.device) -> None:
     square, sizes = torch.zeros(1, 3, _SQUARE, _SQUARE, device=device), [(_SQUARE, _SQUARE)]
     box = torch.tensor([[0.0, 0.0, _SQUARE, _SQUARE]], device=device)
     with model.autocast():
-        maps, heads = model.features(square), model.roi_heads
-        if isinstance(heads, CascadeRoIHeads):
-            maps = heads.maps_for_pools(maps, sizes)
+        maps = model.roi_heads.maps_for_pools(model.features(square), sizes)
         for pool in model.modules():
             if isinstance(pool, MultiScaleRoIAlign):
                 pool(maps, [box], sizes)

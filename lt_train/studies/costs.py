@@ -82,7 +82,9 @@ class Estimate:
     measured: bool
 
 
-def feature_bytes(images: int, *, versions: int, pool: int | None, candidates: int, features: int = 1024) -> float:
+def feature_bytes(
+    images: int, *, versions: int, pool: int | None, candidates: int, features: int = 1024, stages: int = 1
+) -> float:
     """Bytes of the features of some images, see docs/stage-two.md.
 
     Args:
@@ -91,9 +93,11 @@ def feature_bytes(images: int, *, versions: int, pool: int | None, candidates: i
         pool: Regions with features; ``None``: all, in float32.
         candidates: Regions of an image.
         features: Numbers of a region.
+        stages: Of the detector; later ones see the regions with features of the first.
     """
     kept, width = (candidates, 4) if pool is None else (min(pool, candidates), 2)
-    return float(images) * versions * (candidates * REGION + kept * features * width)
+    later = (stages - 1) * kept
+    return float(images) * versions * ((candidates + later) * REGION + (kept + later) * features * width)
 
 
 def estimates(steps: Sequence[Step], known: Mapping[str, Done], rates: Rates = ESTIMATED) -> list[Estimate]:

@@ -176,6 +176,7 @@ def steps_of(
                     setting.features_of(source, seed),
                     needs=needs,
                     images=setting.images_of(entry),
+                    stages=setting.recipe_of(entry).model.stages,
                 )
             found.append(_row_step(setting, entry, seed, source, needed))
             if source:
@@ -200,9 +201,8 @@ def from_features(recipe: Recipe) -> bool:
     Args:
         recipe: Of the run.
     """
-    # features are of one version of an image and its mirror, and of one RoI head
-    one_version = len(recipe.model.short_sides) == 1 and not recipe.data.augment.is_on
-    if not one_version or not recipe.model.single_stage:
+    # features are of one version of an image and its mirror
+    if len(recipe.model.short_sides) > 1 or recipe.data.augment.is_on:
         return False
     if recipe.calibration.name != "none":
         return getattr(recipe.calibration, "features", "fc") != "conv"
@@ -210,7 +210,13 @@ def from_features(recipe: Recipe) -> bool:
 
 
 def feature_steps(
-    setting: Setting, run: Path, out: Path, *, needs: tuple[str, ...] = (), images: tuple[int, int] = (0, 0)
+    setting: Setting,
+    run: Path,
+    out: Path,
+    *,
+    needs: tuple[str, ...] = (),
+    images: tuple[int, int] = (0, 0),
+    stages: int = 1,
 ) -> list[Step]:
     """The steps that keep the region features of a run.
 
@@ -220,15 +226,17 @@ def feature_steps(
         out: What ``lt-train cache --out`` is given.
         needs: Steps that come before.
         images: Training and validation images, for estimates.
+        stages: Of the detector, likewise.
     """
     train, val = images
     width = ("--exact",) if setting.exact else ()
     pool = () if setting.exact or setting.pool == POOL else ("--pool", str(setting.pool))
     words = ("lt-train", "cache", str(run), "--out", str(out))
     kept, sizes = None if setting.exact else setting.pool, setting.sizes
-    of_train = feature_bytes(train, versions=2, pool=kept, candidates=sizes.train_regions, features=sizes.features)
+    numbers = {"features": sizes.features, "stages": stages}
+    of_train = feature_bytes(train, versions=2, pool=kept, candidates=sizes.train_regions, **numbers)
     all_of_val = None if setting.exact else sizes.val_regions
-    of_val = feature_bytes(val, versions=1, pool=all_of_val, candidates=sizes.val_regions, features=sizes.features)
+    of_val = feature_bytes(val, versions=1, pool=all_of_val, candidates=sizes.val_regions, **numbers)
     name, manifest = str(out.relative_to(setting.out)), "manifest.json"
     making = Cost((("make features", 2 * train),), of_train), Cost((("make features", val),), of_val)
     return [

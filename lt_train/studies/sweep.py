@@ -109,10 +109,11 @@ def plan_sweep(
     if out.is_relative_to(run):
         raise OutputError(f"{out}: lies in the run that the sweep starts from; choose another --out")
     setting = Setting(out, str(run / RECIPE), tuple(overrides), pool=pool, exact=exact)
-    baseline = load_recipe(setting.recipe).method or "baseline"
+    trained = load_recipe(setting.recipe)
+    baseline = trained.method or "baseline"
     entries = sweep_entries(setting, methods, grid)
     features = out / FEATURES
-    steps = feature_steps(setting, run, features)
+    steps = feature_steps(setting, run, features, stages=trained.model.stages)
     needs = tuple(step.name for step in steps)
     measured = out / "baseline"
     words = ("lt-train", "eval", str(run), "--from-features", str(features), "--out", str(measured), "--force")

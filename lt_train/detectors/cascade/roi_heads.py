@@ -17,6 +17,7 @@ from lt_train.calibration.base import Calibration
 from lt_train.calibration.stages import OfStages
 from lt_train.data.target import Target
 from lt_train.detectors.regions.mask_predictor import masks_of_labels
+from lt_train.detectors.regions.refining import mean_logits, refined, without_truth
 from lt_train.detectors.regions.sampled import Regions
 from lt_train.detectors.roi_heads import LongTailRoIHeads
 
@@ -112,16 +113,16 @@ class CascadeRoIHeads(nn.Module):
             return [], self._second_head_losses(features, proposals, image_shapes, targets)
         losses: dict[str, Tensor] = {}
         boxes = proposals
-        for index, (stage, weight) in enumerate(zip(self.of_stages, self.loss_weights, strict=True)):
+        for index, stage in enumerate(self.of_stages):
             regions = stage.propose(boxes, targets)
             box_features = stage.pool(features, regions.boxes, image_shapes)
             found = stage.box_losses(box_features, regions, targets, trunk_trains=trunk_trains)
-            boxes = _without_truth(stage, regions, box_features, image_shapes, targets)
+            boxes = without_truth(stage, regions, box_features, image_shapes, targets)
             if stage.trains_masks(trunk_trains=trunk_trains):
                 if self.interleaved:
                     regions = stage.propose(boxes, targets, purpose="mask-roi")
                 found["loss_mask"] = stage.mask_loss(features, regions.foreground(), image_shapes, targets)
-            losses |= {f"s{index}.{name}": value * weight for name, value in found.items()}
+            losses |= self.named_losses(index, found)
         return [], losses
 
     def _second_head_losses(
@@ -145,8 +146,12 @@ class CascadeRoIHeads(nn.Module):
             regions = stage.propose(proposals, targets)
             yield stage, regions
             box_features = stage.pool(features, regions.boxes, image_shapes)
-            proposals = _without_truth(stage, regions, box_features, image_shapes, targets)
+            proposals = without_truth(stage, regions, box_features, image_shapes, targets)
         yield last, last.propose(proposals, targets)
+
+    def named_losses(self, stage: int, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Losses of a stage with its name and weight."""
+        return {f"s{stage}.{name}": value * self.loss_weights[stage] for name, value in losses.items()}
 
     def look(self, features: Maps, proposals: list[Tensor], image_shapes: Shapes) -> SeenByStages:
         """What the stages see of proposals, each of the boxes that the one before has refined."""
@@ -164,33 +169,38 @@ class CascadeRoIHeads(nn.Module):
         return SeenByStages(boxes, box_features, logits, kept, second)
 
     def scores_of(self, seen: SeenByStages) -> Tensor:
-        """Scores [R, C+1] of the averages over the stages, by the calibration if there is one."""
-        scores, second = self._own_scores(seen), self.of_stages[0].calibrated
+        """Scores [R, C+1], see :meth:`scores_from`; with those of the second heads, where there are any."""
+        scores, second = self.scores_from(seen.logits, seen.calibration_features), self.of_stages[0].calibrated
         if second is None or not seen.second_logits:
             return scores
         averaged = self.stage_scores == "logits"
         logits = [mean_logits(seen.second_logits)] if averaged else seen.second_logits
         return second.merged(scores, torch.stack([part.float().softmax(dim=1) for part in logits]).mean(dim=0))
 
-    def _own_scores(self, seen: SeenByStages) -> Tensor:
-        """[R, C+1], what the detector's own classifiers say, without the second heads."""
+    def scores_from(self, logits: Sequence[Tensor], features: Sequence[Tensor | None]) -> Tensor:
+        """Scores [R, C+1] of the averages over the stages, by the calibration if there is one.
+
+        Args:
+            logits: S tensors [R, L].
+            features: S tensors [R, D'] that the calibration looks at, or ``None``.
+        """
         calibration = self.calibration
         if self.stage_scores == "probabilities":
-            return self._mean_of_scores(seen)
+            return self._mean_of_scores(logits, features)
         if isinstance(calibration, OfStages):
-            return calibration.scores_of_stages(seen.logits, seen.calibration_features)
-        logits = mean_logits(seen.logits)
-        return self.of_stages[0].head.scores(logits) if calibration is None else calibration.scores(logits, None)
+            return calibration.scores_of_stages(logits, features)
+        mean = mean_logits(logits)
+        return self.of_stages[0].head.scores(mean) if calibration is None else calibration.scores(mean, None)
 
-    def _mean_of_scores(self, seen: SeenByStages) -> Tensor:
+    def _mean_of_scores(self, logits: Sequence[Tensor], features: Sequence[Tensor | None]) -> Tensor:
         """[R, C+1], the average of what each stage would score alone."""
         if self.calibration is None:
-            rows = zip(self.of_stages, seen.logits, strict=True)
-            return torch.stack([stage.head.scores(logits) for stage, logits in rows]).mean(dim=0)
+            rows = zip(self.of_stages, logits, strict=True)
+            return torch.stack([stage.head.scores(own) for stage, own in rows]).mean(dim=0)
         parts = [*self.calibration.parts]
         parts = parts if len(parts) > 1 else parts * len(self.stages)
-        stages = zip(parts, seen.logits, seen.calibration_features, strict=True)
-        return torch.stack([part.scores(logits, features) for part, logits, features in stages]).mean(dim=0)
+        stages = zip(parts, logits, features, strict=True)
+        return torch.stack([part.scores(own, seen) for part, own, seen in stages]).mean(dim=0)
 
     def detections_of(self, scores: Tensor, seen: SeenByStages, image_shapes: Shapes) -> list[dict[str, Tensor]]:
         """Detections by ``scores`` [R, C+1], with the boxes of the last stage."""
@@ -200,11 +210,21 @@ class CascadeRoIHeads(nn.Module):
         seen = self.look(features, proposals, image_shapes)
         found = self.detections_of(self.scores_of(seen), seen, image_shapes)
         if self.has_mask():
-            boxes, labels = [d["boxes"] for d in found], torch.cat([d["labels"] for d in found])
-            probabilities = self.mask_probabilities(features, boxes, labels, image_shapes)
-            for detection, masks in zip(found, probabilities.split([len(b) for b in boxes]), strict=True):
-                detection["mask_probs"] = masks
+            self.add_masks(found, features, image_shapes)
         return found
+
+    def add_masks(self, found: list[dict[str, Tensor]], features: Maps, image_shapes: Shapes) -> None:
+        """Gives detections their ``mask_probs``.
+
+        Args:
+            found: N detections in the resized images; changed.
+            features: See :meth:`maps_for_pools`.
+            image_shapes: (height, width) of the N resized images.
+        """
+        boxes, labels = [d["boxes"] for d in found], torch.cat([d["labels"] for d in found])
+        probabilities = self.mask_probabilities(features, boxes, labels, image_shapes)
+        for detection, masks in zip(found, probabilities.split([len(b) for b in boxes]), strict=True):
+            detection["mask_probs"] = masks
 
     def mask_probabilities(self, features: Maps, boxes: list[Tensor], labels: Tensor, image_shapes: Shapes) -> Tensor:
         """Masks [R, M, M] of regions for their own labels [R]: the average of the stages', all of the same boxes."""
@@ -242,40 +262,3 @@ class CascadeRoIHeads(nn.Module):
             chosen = sampled.foreground() if regions == "proposals" else sampled
             found.append(stage.features_of(features, chosen.boxes, chosen.labels, image_shapes, kind))
         return found
-
-
-def mean_logits(logits: Sequence[Tensor]) -> Tensor:
-    """The average of S tensors [R, L], in float32: half precision would round the sum."""
-    return torch.stack([part.float() for part in logits]).mean(dim=0)
-
-
-@torch.no_grad()
-def refined(
-    stage: LongTailRoIHeads, boxes: Sequence[Tensor], box_features: Tensor, image_shapes: Shapes
-) -> list[Tensor]:
-    """Boxes moved as a stage says, inside their images; no gradient goes through them.
-
-    Args:
-        stage: The stage.
-        boxes: N tensors [R_i, 4].
-        box_features: [R, D], what the stage saw of them.
-        image_shapes: (height, width) of the N images.
-    """
-    deltas = stage.box_predictor.bbox_pred(box_features).split([len(part) for part in boxes])
-    return [stage.decoded(*row) for row in zip(deltas, boxes, image_shapes, strict=True)]
-
-
-def _without_truth(
-    stage: LongTailRoIHeads,
-    regions: Regions,
-    box_features: Tensor,
-    image_shapes: Shapes,
-    targets: Sequence[Target],
-) -> list[Tensor]:
-    """Refined boxes of regions, without those that were boxes of the ground truth: the next stage adds these itself."""
-    moved = refined(stage, regions.boxes, box_features, image_shapes)
-    found = []
-    for boxes, before, target in zip(moved, regions.boxes, targets, strict=True):
-        truth = target["boxes"].to(before.dtype)
-        found.append(boxes[~(before[:, None] == truth[None]).all(dim=2).any(dim=1)])
-    return found

@@ -44,6 +44,7 @@ def test_a_model_is_what_its_name_says(name):
     assert set(model.classifiers()) <= set(model.class_layers)
     assert all(model.get_submodule(layer) is found for layer, found in model.classifiers().items())
     assert [*model.parts("all")] == [""]
+    assert len(model.roi_heads.of_stages) == named_detector(name).family.stages
 
 
 @pytest.mark.parametrize("trunk", BODIES)

@@ -3,7 +3,6 @@
 import json
 import shutil
 
-import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -21,16 +20,7 @@ from lt_train.inference.evaluate_run import evaluate_run
 from lt_train.recipe.load import load_recipe
 from tests.lt_train.engine.reading_runs import weights
 from tests.lt_train.engine.stepping import assert_same, interrupt_in_step
-
-
-def predictions(folder):
-    return json.loads((folder / "predictions.json").read_text())
-
-
-def assert_same_boxes(found, wanted):
-    assert [(p["image_id"], p["category_id"]) for p in found] == [(p["image_id"], p["category_id"]) for p in wanted]
-    for name in ("bbox", "score"):
-        np.testing.assert_allclose([p[name] for p in found], [p[name] for p in wanted], rtol=1e-4, atol=1e-4)
+from tests.lt_train.features.boxes import assert_same_boxes, predictions
 
 
 def test_evaluation_equals_that_of_the_network(softmax_run, bags_run, exact, tiny_pool, tmp_path):

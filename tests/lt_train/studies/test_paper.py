@@ -72,6 +72,12 @@ def test_what_trains_a_classifier_is_trained_from_features(tmp_path):
     assert from_features == (kinds - {"ncm-conv"}) | {"bags-train-cls"}
     several = paper_study("lvis-v0.5", rows_of("14"), tmp_path, overrides=["model.min_size=[640,800]"])
     assert not any("--from-features" in step.words for step in several.steps)
+    sizes = {}
+    for detector in ("faster_rcnn_r50_fpn", "cascade_rcnn_r50_fpn"):
+        cascade = paper_study("lvis-v0.5", rows_of("14"), tmp_path, overrides=[f"model.name={detector}"])
+        assert any("--from-features" in step.words for step in cascade.steps)
+        sizes[detector] = next(step.cost.size for step in cascade.steps if step.name == "seed-0/features/train")
+    assert sizes["cascade_rcnn_r50_fpn"] == pytest.approx(3 * sizes["faster_rcnn_r50_fpn"], rel=0.02)
     # as released nothing is frozen there
     of_code = paper_study("lvis-v0.5", choose_rows(paper_rows("lvis-v0.5", "code"), ["bags-train-cls"]), tmp_path)
     assert not any("--from-features" in step.words for step in of_code.steps)
