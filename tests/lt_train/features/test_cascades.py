@@ -172,7 +172,8 @@ def test_a_training_step_of_no_region_and_an_image_that_cannot_be_read(trained):
     run, _ = trained(CASCADE)
     model = load_trained(run, "last").model
     model.train()
-    known = KnownTraining(SimpleNamespace(manifest=SimpleNamespace(stages=3, features=256)), None, None, "cpu", None)
+    width = model.roi_heads.of_stages[0].box_predictor.cls_score.in_features
+    known = KnownTraining(SimpleNamespace(manifest=SimpleNamespace(stages=3, features=width)), None, None, "cpu", None)
     found = known.losses_of(SimpleNamespace(trained=model), [], [])
     assert set(found) == {"s0.loss_classifier", "s1.loss_classifier", "s2.loss_classifier"}
     assert all(float(value.detach()) == 0 for value in found.values())
