@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 
 from lt_data import DataError, read_annotations
 from lt_train.recipe.methods import METHODS
+from tests.lt_train.pictures import leave_out_evaluations, leave_out_pictures
 
 pytestmark = pytest.mark.usefixtures("narrow_detectors")
 
@@ -79,6 +80,8 @@ def in_process(patch):
         log.write_text(done.output)
         return done.exit_code
 
+    leave_out_pictures(patch)
+    leave_out_evaluations(patch)
     patch.setattr(groceries, "own_commands", lambda: call)
 
 
