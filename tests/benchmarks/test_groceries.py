@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw
 from lt_data import DataError, read_annotations
 from lt_train.recipe.methods import METHODS
 from tests.lt_train.commands import Ended, in_this_process
+from tests.lt_train.pictures import leave_out_evaluations, leave_out_pictures
 
 pytestmark = pytest.mark.usefixtures("narrow_detectors")
 
@@ -74,6 +75,8 @@ def in_process(patch):
     """Runs are commands in this process from now on: each one that starts imports PyTorch."""
     import groceries
 
+    leave_out_pictures(patch)
+    leave_out_evaluations(patch)
     patch.setattr(groceries, "own_commands", lambda jobs: in_this_process)
 
 

@@ -64,7 +64,7 @@ def _no_pictures(monkeypatch):
     leave_out_pictures(monkeypatch)
 
 
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("name", ["cascade_mask_rcnn_small", pytest.param("htc_small", marks=pytest.mark.slow)])
 def test_stage_one_stage_two_calibrations_and_what_is_done_with_them(name, folder):
     chosen, base = [f"model.name={name}", *DETECTORS[name]], f"runs/{name}"
     done("fit", "recipe.yaml", *chosen, "--out", base, cwd=folder)

@@ -43,7 +43,7 @@ def test_nothing():
     assert areas_of([""]).pixels.tolist() == [-1]
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(st.lists(st.lists(st.integers(0, 70000), min_size=1, max_size=12), min_size=1, max_size=6))
 def test_any_runs(lists):
     """Against COCO's own encoder."""
@@ -62,7 +62,7 @@ def test_negative_runs(runs):
     assert areas_of([text]).pixels.tolist() == [-1]
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(st.lists(st.lists(st.integers(0, 70000), min_size=1, max_size=12), min_size=1, max_size=6))
 def test_places_of_any_runs(lists):
     texts = [rle.frPyObjects({"size": [1, sum(runs)], "counts": runs}, 1, sum(runs))["counts"] for runs in lists]
@@ -124,7 +124,7 @@ def any_text():
     return st.lists(number, max_size=6).map("".join) | st.text(max_size=8)
 
 
-@settings(max_examples=300)
+@settings(max_examples=120)
 @given(st.lists(any_text(), max_size=6), st.integers(1, 9), st.integers(1, 9))
 def test_all_that_read_run_lengths_agree(texts, height, width):
     wanted = [decoded_one_by_one(text) for text in texts]

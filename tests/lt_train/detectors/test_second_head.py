@@ -44,7 +44,7 @@ def test_columns_of_rare_classes_are_the_second_heads_and_nothing_is_normalised_
     heads, second = model.roi_heads, model.second_head
     # as if trained
     torch.nn.init.normal_(second.cls_score.bias, generator=torch.Generator().manual_seed(3))
-    pooled = torch.randn(9, 64, 7, 7, generator=torch.Generator().manual_seed(1))
+    pooled = torch.randn(9, model.backbone.out_channels, 7, 7, generator=torch.Generator().manual_seed(1))
     got = heads.scores(heads.embed(pooled), pooled).detach().numpy()
     own = [second.fc6, *([second.fc7] if kind != "2fc-rand" else []), second.cls_score]
     original = [heads.box_head.fc6, heads.box_head.fc7, heads.box_predictor.cls_score]
@@ -91,7 +91,7 @@ def test_random_layers_are_drawn_by_key():
     first, again = (with_second("3fc-rand", seed=seed).second_head.state_dict() for seed in (0, 1))
     assert all(torch.equal(value, again[name]) for name, value in first.items())
     # as PyTorch's linear layers start
-    bound = 3136**-0.5
+    bound = first["fc6.weight"].shape[1] ** -0.5
     assert 0.99 * bound < float(first["fc6.weight"].abs().max()) <= bound
 
 

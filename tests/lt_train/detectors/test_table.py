@@ -36,7 +36,14 @@ def numbers(module):
     return sum(p.numel() for p in module.parameters())
 
 
-@pytest.mark.parametrize("name", DETECTORS)
+# every family on the ResNet-50 and every trunk below a Faster R-CNN
+CROSSED = [
+    pytest.param(name, marks=() if name.startswith("faster_rcnn_") or name.endswith("_r50_fpn") else pytest.mark.slow)
+    for name in DETECTORS
+]
+
+
+@pytest.mark.parametrize("name", CROSSED)
 def test_a_model_is_what_its_name_says(name):
     model = on_meta(name)
     assert model.has_masks == DETECTORS[name].masks

@@ -165,7 +165,13 @@ SEARCHES = {
 }
 
 
-@pytest.mark.parametrize("case", SEARCHES)
+# one of weights and one of class means; the commands' tests search for a tau
+IN_SLOW = ("tau", "temperature")
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.slow if case in IN_SLOW else ()) for case in SEARCHES]
+)
 def test_search(decided_run, case, tmp_path, monkeypatch):
     """Each value finds what a run with that value does; the best one is kept, in recipe, state and detections."""
     method, option, values, overrides = SEARCHES[case]

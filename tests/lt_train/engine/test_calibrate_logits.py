@@ -54,8 +54,15 @@ def lt_train(*arguments):
     return done
 
 
-@pytest.mark.parametrize("background", ["normalise", "keep-probability"])
-@pytest.mark.parametrize("method", METHODS)
+# each way to treat the background once more would be the same for every method
+WAYS = [
+    pytest.param(method, way, marks=() if way == "normalise" or method == "fracal" else pytest.mark.slow)
+    for method in METHODS
+    for way in ("normalise", "keep-probability")
+]
+
+
+@pytest.mark.parametrize(("method", "background"), WAYS)
 def test_a_run_gets_other_scores(trained, method, background, tmp_path):
     out, option = tmp_path / "run", f"calibration.background={background}"
     done = lt_train("calibrate", trained, "--method", method, "--out", out, option)

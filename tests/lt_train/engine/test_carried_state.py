@@ -25,7 +25,7 @@ def of_head(state):
 
 
 @pytest.mark.parametrize("method", CARRIED)
-@pytest.mark.parametrize("average", [(), ("optim.ema=0.5",)], ids=["", "average"])
+@pytest.mark.parametrize("average", [(), pytest.param(("optim.ema=0.5",), marks=pytest.mark.slow)], ids=["", "average"])
 def test_a_run_goes_on_in_the_middle_of_an_epoch_as_if_never_stopped(
     method, average, tiny_recipe, tmp_path, monkeypatch
 ):

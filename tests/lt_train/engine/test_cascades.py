@@ -25,7 +25,7 @@ def stuff(tiny_pool, tmp_path_factory):
     return f"data.train.stuff={out}"
 
 
-@pytest.mark.parametrize("method", ["seesaw", "bags-train-cls"])
+@pytest.mark.parametrize("method", ["seesaw", pytest.param("bags-train-cls", marks=pytest.mark.slow)])
 def test_a_run_goes_on_in_the_middle_of_an_epoch_as_if_never_stopped(method, stuff, tiny_recipe, tmp_path, monkeypatch):
     """The heads of the stages carry counts of their own."""
     monkeypatch.setattr("lt_train.engine.fit._save_every", lambda _: 1)

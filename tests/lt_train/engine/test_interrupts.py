@@ -151,7 +151,10 @@ def interrupt_evaluation(monkeypatch, number, *, when):
     return lambda: monkeypatch.setattr(engine, "evaluate_model", original)
 
 
-@pytest.mark.parametrize(("number", "done", "when"), [(1, 2, "before"), (1, 2, "after"), (2, 4, "before")])
+@pytest.mark.parametrize(
+    ("number", "done", "when"),
+    [(1, 2, "before"), (1, 2, "after"), pytest.param(2, 4, "before", marks=pytest.mark.slow)],
+)
 def test_an_evaluation_that_was_interrupted_is_made_up_for(
     tiny_recipe, straight_run, tmp_path, monkeypatch, number, done, when
 ):

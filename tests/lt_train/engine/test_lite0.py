@@ -48,6 +48,7 @@ def test_a_run_trains_all_but_the_first_stages(baseline):
     assert (baseline.evaluation / "metrics.json").exists()
 
 
+@pytest.mark.slow
 def test_it_goes_on_as_if_never_stopped(baseline, tiny_recipe, tmp_path, monkeypatch):
     monkeypatch.setattr("lt_train.engine.fit._save_every", lambda _: 1)
     recipe = tiny_recipe(model_of(baseline), PRETRAINED)

@@ -58,9 +58,9 @@ def renamed(pool, path, *, add=False):
     ("options", "add", "fix"),
     [
         (("method=bags",), False, "train=all"),
-        (("method=bags",), True, "train=all"),
+        pytest.param(("method=bags",), True, "train=all", marks=pytest.mark.slow),
         (("method=reweight-cls", "train=head+reg"), False, "train=all"),
-        (("method=bags", FASTER), False, "train=head+reg or train=all"),
+        pytest.param(("method=bags", FASTER), False, "train=head+reg or train=all", marks=pytest.mark.slow),
         (("method=bags", "train=head", FASTER), True, "train=head+reg or train=all"),
     ],
 )

@@ -192,7 +192,13 @@ def test_audit_of_detectors_of_several_stages(name):
         assert all(".calibrated." in name for name in names)
 
 
-@pytest.mark.parametrize("method", METHODS)
+# one of what is trained each: all, a classifier, its factors, a head, a second one, nothing
+LAPTOP = ("softmax", "bags", "lws", "bags-tune-head", "simcal", "tau-norm")
+
+
+@pytest.mark.parametrize(
+    "method", [pytest.param(name, marks=() if name in LAPTOP else pytest.mark.slow) for name in METHODS]
+)
 def test_audit_of_the_laptop_model(method):
     """25 classes: all but the first stages, or what is trained of two layers of 256, classifier and regressor."""
     recipe = load_recipe(GROCERIES, [f"method={method}"])

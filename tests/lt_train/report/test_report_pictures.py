@@ -142,7 +142,7 @@ def test_group_bars_refuse_what_cannot_be_compared(tmp_path: Path) -> None:
         plot_group_ap(tmp_path / "x.png", {})
 
 
-@pytest.mark.parametrize("groups", [1, 7, 8, 40])
+@pytest.mark.parametrize("groups", [1, 8, pytest.param(7, marks=pytest.mark.slow), 40])
 def test_every_group_of_a_search_has_a_line_of_its_own(tmp_path: Path, groups: int) -> None:
     """None looks like another, and only all classes together are black."""
     shares = {f"[{100 * i}, {100 * i + 100})": i / groups if i else None for i in range(groups)}

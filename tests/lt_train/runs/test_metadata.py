@@ -324,7 +324,7 @@ def test_a_calibration_takes_them_too(dataset, recipe_on, tmp_path):
     assert f"; from {dataset / 'groups.json'}" in calibrated.log.read_text()
 
 
-@pytest.mark.parametrize("method", ["softmax", "bags"])
+@pytest.mark.parametrize("method", [pytest.param("softmax", marks=pytest.mark.slow), "bags"])
 def test_a_calibration_keeps_the_groups_of_the_run(dataset, recipe_on, tiny_pool, tmp_path, method):
     """The file of the groups may change after the training: what is compared with the run has the run's."""
     files = "{annotations: %s, images: %s}" % (tiny_pool / "annotations.json", tiny_pool / "images")

@@ -12,6 +12,7 @@ from lt_train.recipe.methods import METHODS
 from lt_train.studies import commands
 from lt_train.studies.reproduce import demo_study
 from tests.lt_train.commands import Ended, in_this_process
+from tests.lt_train.pictures import leave_out_evaluations
 
 
 @pytest.fixture
@@ -23,6 +24,7 @@ def in_process(monkeypatch):
         begun.append(words)
         return in_this_process(words, log, place, **how)
 
+    leave_out_evaluations(monkeypatch)
     monkeypatch.setattr(commands, "Command", start)
     return begun
 
