@@ -12,7 +12,6 @@ from PIL import Image
 from lt_train.recipe.methods import METHODS
 from lt_train.studies import steps
 from lt_train.studies.reproduce import demo_study
-from tests.lt_train.pictures import leave_out_evaluations
 
 
 @pytest.fixture
@@ -27,7 +26,6 @@ def in_process(monkeypatch):
         assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
         return done.exit_code
 
-    leave_out_evaluations(monkeypatch)
     monkeypatch.setattr(steps, "run_command", call)
     return begun
 
