@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from tests.e2e.test_lt_train_cli import lt_train
-from tests.lt_train.pictures import leave_out_pictures
+from tests.lt_train.pictures import leave_out_evaluations, leave_out_pictures
 
 pytestmark = pytest.mark.usefixtures("narrow_detectors")
 
@@ -62,6 +62,7 @@ def state(folder, run):
 @pytest.fixture(autouse=True)
 def _no_pictures(monkeypatch):
     leave_out_pictures(monkeypatch)
+    leave_out_evaluations(monkeypatch)
 
 
 @pytest.mark.parametrize("name", ["cascade_mask_rcnn_small", pytest.param("htc_small", marks=pytest.mark.slow)])

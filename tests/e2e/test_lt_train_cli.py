@@ -99,7 +99,8 @@ def test_quickstart_data_is_what_its_recipe_states(tmp_path, monkeypatch):
     assert max(per_class) <= 20
 
 
-def test_files_of_groups_and_factors_are_trained_with(quickstart, tmp_path):
+def test_files_of_groups_and_factors_are_trained_with(quickstart, tmp_path, monkeypatch):
+    leave_out_pictures(monkeypatch)
     out, _ = quickstart
     places = {"data": out / "data", "pool": out / "pool"}
     for name, *command in (

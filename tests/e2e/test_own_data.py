@@ -11,7 +11,7 @@ from lt_cli.train import main as lt_train
 
 from lt_data.synthetic.pool import write_pool
 from lt_train import load
-from tests.lt_train.pictures import leave_out_pictures
+from tests.lt_train.pictures import leave_out_evaluations, leave_out_pictures
 
 pytestmark = pytest.mark.usefixtures("narrow_detectors")
 
@@ -38,6 +38,7 @@ def project(tmp_path):
 
 def test_three_commands_and_the_lines_of_python(project, tmp_path, monkeypatch):
     leave_out_pictures(monkeypatch)
+    leave_out_evaluations(monkeypatch)
     typed(lt_data, "split photos.json --val 0.25 --out data", project)
     init = typed(lt_train, "init data --images photos --out my.yaml --model mask_rcnn_small --device cpu", project)
     assert init.stdout == "written: my.yaml\n"

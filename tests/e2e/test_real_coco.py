@@ -9,6 +9,8 @@ from click.testing import CliRunner
 from lt_cli.data import main as lt_data
 from lt_cli.train import main as lt_train
 
+from tests.lt_train.pictures import leave_out_evaluations, leave_out_pictures
+
 pytestmark = pytest.mark.usefixtures("narrow_detectors")
 
 COMMANDS = {"lt-data": lt_data, "lt-train": lt_train}
@@ -99,7 +101,9 @@ def check(text, metrics, log, coco):
     assert " numbers in 2 tensors, listed in report/trainable.csv" in log
 
 
-def test_fit_and_eval_with_the_small_backbone(coco, workplace):
+def test_fit_and_eval_with_the_small_backbone(coco, workplace, monkeypatch):
+    leave_out_pictures(monkeypatch)
+    leave_out_evaluations(monkeypatch)
     check(*train_and_evaluate(coco, workplace, "mask_rcnn_small", 128, 3), coco)
     rows = list(csv.DictReader((workplace / "mask_rcnn_small-eval/per_class.csv").open()))
     assert len(rows) == 80

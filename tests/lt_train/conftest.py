@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.lt_train.pictures import leave_out_pictures
+from tests.lt_train.pictures import leave_out_evaluations, leave_out_pictures
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -10,6 +10,7 @@ def _no_pictures():
     """Runs are drawn in tests that look at it, which ask for ``pictures``."""
     with pytest.MonkeyPatch.context() as patch:
         leave_out_pictures(patch)
+        leave_out_evaluations(patch)
         yield
 
 
