@@ -11,11 +11,7 @@ from PIL import Image
 from lt_train.recipe.methods import METHODS
 from lt_train.studies import commands
 from lt_train.studies.reproduce import demo_study
-<<<<<<< HEAD
 from tests.lt_train.commands import Ended, in_this_process
-from tests.lt_train.pictures import leave_out_evaluations
-=======
->>>>>>> work-5A
 
 
 @pytest.fixture
@@ -27,12 +23,7 @@ def in_process(monkeypatch):
         begun.append(words)
         return in_this_process(words, log, place, **how)
 
-<<<<<<< HEAD
-    leave_out_evaluations(monkeypatch)
     monkeypatch.setattr(commands, "Command", start)
-=======
-    monkeypatch.setattr(steps, "run_command", call)
->>>>>>> work-5A
     return begun
 
 
