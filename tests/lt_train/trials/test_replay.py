@@ -68,9 +68,9 @@ def test_module_and_images_are_named(tiny_recipe, tmp_path, monkeypatch):
 def test_a_second_head_is_replayed_with_the_classes_that_were_drawn(softmax_run, tiny_recipe, tmp_path, monkeypatch):
     drawn, original, loss = [], roi_heads.balanced_regions, SecondHead.loss
 
-    def noted(labels, targets):
+    def noted(labels, targets, *key):
         drawn.append([target.get("only") for target in targets])
-        return original(labels, targets)
+        return original(labels, targets, *key)
 
     monkeypatch.setattr(roi_heads, "balanced_regions", noted)
     second = ("sampler.name=bi-level", "train=calibrated", "second_head.kind=3fc-rand")
