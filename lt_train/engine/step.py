@@ -95,9 +95,10 @@ def train_step(
             sums[name] = sums[name] + value if name in sums else value
     shown = ", ".join(str(target["image_id"]) for target in targets)
     where = f"step {step.index + 1} (last images {shown})"
-    losses = Losses(sums, where, step=step.index, gradient=_clip(state, clip), world=state.processes.world)
+    # before anything is done with gradients: a scaler refuses those of a step that was broken off
     if state.losses is not None:
         state.losses.read()
+    losses = Losses(sums, where, step=step.index, gradient=_clip(state, clip), world=state.processes.world)
     state.losses = losses
     _change_weights(state, losses)
     return losses
