@@ -134,7 +134,9 @@ def shares(jobs: int, processes: int | None = None, *, gpus: int | None = None) 
 def _gpus(number: int | None) -> list[str]:
     """Names of the GPUs that this process may use."""
     if VISIBLE in os.environ:
-        return [name.strip() for name in os.environ[VISIBLE].split(",") if name.strip()]
+        names = [name.strip() for name in os.environ[VISIBLE].split(",") if name.strip()]
+        # no GPU is visible from there on
+        return names[: names.index("-1")] if "-1" in names else names
     if number is None:
         # imported here: it loads torch
         import torch
