@@ -118,8 +118,9 @@ def shares(jobs: int, processes: int | None = None, *, gpus: int | None = None) 
     """
     if jobs == 1:
         return [{}]
-    threads = {} if THREADS in os.environ else {THREADS: str(max(1, usable_cores() // jobs))}
     visible, each = _gpus(gpus), processes or 1
+    # of each process: lt-train --processes leaves a number alone that is there
+    threads = {} if THREADS in os.environ else {THREADS: str(max(1, usable_cores() // (jobs * each)))}
     if not visible:
         return [dict(threads) for _ in range(jobs)]
     if each > 1 and jobs * each > len(visible):

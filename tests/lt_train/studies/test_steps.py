@@ -263,6 +263,7 @@ def test_each_job_has_its_share_of_the_machine(monkeypatch):
     monkeypatch.setattr("lt_train.studies.commands.usable_cores", lambda: 8)
     assert shares(1, gpus=4) == [{}]
     assert shares(2, gpus=0) == [{THREADS: "4"}] * 2
+    assert shares(2, 2, gpus=0) == [{THREADS: "2"}] * 2
     assert [share[VISIBLE] for share in shares(3, gpus=4)] == ["0", "1", "2"]
     assert [share[VISIBLE] for share in shares(3, gpus=2)] == ["0", "1", "0"]
     assert [share[VISIBLE] for share in shares(2, 2, gpus=4)] == ["0,1", "2,3"]
