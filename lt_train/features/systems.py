@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from lt_data.annotations.same_categories import check_same_categories
 from lt_data.errors import DataError, LtError, RecipeError
 from lt_train.data.detection_data import DetectionData
@@ -272,8 +274,13 @@ def _share_equal_weights(model: LongTailDetector, first: LongTailDetector) -> No
     theirs = {**dict(first.named_parameters()), **dict(first.named_buffers())}
     for name, own in (*model.named_parameters(), *model.named_buffers()):
         other = theirs.get(name)
-        if other is not None and own.dtype == other.dtype and own.device == other.device and own.equal(other):
+        if other is not None and _alike(own, other) and own.equal(other):
             own.data = other.data
+
+
+def _alike(own: Tensor, other: Tensor) -> bool:
+    """Whether two tensors lie in memory alike: with other strides, as of ``channels_last``, layers round otherwise."""
+    return (own.dtype, own.device, own.shape, own.stride()) == (other.dtype, other.device, other.shape, other.stride())
 
 
 def _look(ready: Sequence[_Ready], asked: _Asked, processes: Processes, *, masks: bool) -> None:

@@ -118,8 +118,9 @@ def shares(jobs: int, processes: int | None = None, *, gpus: int | None = None) 
     """
     if jobs == 1:
         return [{}]
-    threads = {} if THREADS in os.environ else {THREADS: str(max(1, usable_cores() // jobs))}
     visible, each = _gpus(gpus), processes or 1
+    # of each process: lt-train --processes leaves a number alone that is there
+    threads = {} if THREADS in os.environ else {THREADS: str(max(1, usable_cores() // (jobs * each)))}
     if not visible:
         return [dict(threads) for _ in range(jobs)]
     if each > 1 and jobs * each > len(visible):
@@ -134,7 +135,9 @@ def shares(jobs: int, processes: int | None = None, *, gpus: int | None = None) 
 def _gpus(number: int | None) -> list[str]:
     """Names of the GPUs that this process may use."""
     if VISIBLE in os.environ:
-        return [name.strip() for name in os.environ[VISIBLE].split(",") if name.strip()]
+        names = [name.strip() for name in os.environ[VISIBLE].split(",") if name.strip()]
+        # no GPU is visible from there on
+        return names[: names.index("-1")] if "-1" in names else names
     if number is None:
         # imported here: it loads torch
         import torch

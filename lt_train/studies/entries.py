@@ -239,10 +239,12 @@ def feature_steps(
     of_val = feature_bytes(val, versions=1, pool=all_of_val, candidates=sizes.val_regions, **numbers)
     name, manifest = str(out.relative_to(setting.out)), "manifest.json"
     making = Cost((("make features", 2 * train),), of_train), Cost((("make features", val),), of_val)
-    return [
+    made = (
         Step(f"{name}/train", (*words, *width, *pool), out / "train" / manifest, needs, making[0]),
         Step(f"{name}/val", (*words, "--for", "val", *width), out / "val" / manifest, needs, making[1]),
-    ]
+    )
+    # they are by far the largest, and may be removed when the runs are there
+    return [replace(step, for_others=True) for step in made]
 
 
 def _row_step(setting: Setting, entry: Entry, seed: int, source: str, needed: tuple[str, ...]) -> Step:

@@ -24,7 +24,10 @@ def format_plan(study: Study, rates: Rates = ESTIMATED, *, of: str = "GPU") -> s
     lines, hours, size, measured = [], 0.0, 0.0, True
     for step, estimate in zip(study.steps, expected, strict=True):
         if step.name not in left:
-            lines.append(f"{step.name}: done, in {known[step.name].seconds:,.0f} s")
+            done = known.get(step.name)
+            lines.append(
+                f"{step.name}: done, in {done.seconds:,.0f} s" if done else f"{step.name}: not needed any more"
+            )
             continue
         how = "measured here" if estimate.measured else "estimated"
         took = f"{shown_hours(estimate.seconds)} ({how})" if step.cost.images else "no time to speak of"

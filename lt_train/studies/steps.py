@@ -46,6 +46,8 @@ class Step:
         whole: Whether the product appears whole or not at all, so that it is enough that it is there.
         gathers: Names of steps whose runs it looks at: it comes after them, whether they end well or not, and again
             when one of them is done later.
+        for_others: Whether nobody but the steps that need it looks at the product: once these are done it may be
+            removed, and is not made again.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Step:
     cost: Cost = field(default_factory=Cost)
     whole: bool = False
     gathers: tuple[str, ...] = ()
+    for_others: bool = False
 
     @property
     def command(self) -> str:
@@ -262,7 +265,7 @@ def is_done(step: Step, out: Path) -> bool:
 
 
 def left_steps(steps: Sequence[Step], out: Path) -> list[Step]:
-    """The steps that are not done, and those that gather from one of them.
+    """The steps that are not done, and those that gather from one of them; not what no such step needs any more.
 
     Args:
         steps: Each after those that it needs or gathers from.
@@ -272,7 +275,8 @@ def left_steps(steps: Sequence[Step], out: Path) -> list[Step]:
     for step in steps:
         if not is_done(step, out) or not left.keys().isdisjoint(step.gathers):
             left[step.name] = step
-    return [*left.values()]
+    needed = {name for step in left.values() for name in step.needs}
+    return [step for step in left.values() if step.name in needed or not step.for_others]
 
 
 def read_record(out: Path) -> dict[str, Done]:

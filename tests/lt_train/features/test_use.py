@@ -88,6 +88,26 @@ def test_systems_that_do_not_go_together_are_named(softmax_run, exact, tiny_reci
     assert second.startswith(f"{elsewhere}: its validation images are in {tmp_path / 'pixels'}, those of ")
 
 
+def test_systems_share_what_lies_in_memory_alike(softmax_run, exact, tmp_path, monkeypatch):
+    """Layers of other strides round otherwise, and each is to find what it finds alone."""
+    copies = [shutil.copytree(softmax_run.path, tmp_path / name) for name in ("other", "same")]
+    written = copies[0] / "recipe.yaml"
+    written.write_text(written.read_text().replace("channels_last: false", "channels_last: true"))
+    original, seen = evaluation.KnownValidation.predict_systems, []
+
+    def looked_at(known, systems, *given, **how):
+        seen.extend(system.model.backbone.state_dict(keep_vars=True) for system in systems)
+        return original(known, systems, *given, **how)
+
+    monkeypatch.setattr(evaluation.KnownValidation, "predict_systems", looked_at)
+    evaluate_systems([softmax_run.path, *copies], exact, choices=Choices(boxes_only=True), force=True)
+    first, other, same = seen
+    assert all(same[name].data_ptr() == first[name].data_ptr() for name in first)
+    wide = [name for name, weight in first.items() if weight.ndim == 4 and min(weight.shape[1:]) > 1]
+    assert wide
+    assert all(other[name].is_contiguous(memory_format=torch.channels_last) for name in wide)
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -103,6 +104,20 @@ def test_what_gathers_comes_after_what_failed_too_and_again_when_that_is_done(fa
     assert fake.begun == ["first", "second", "all"]
     fake.run(steps)
     assert fake.begun == []
+
+
+def test_what_is_there_for_others_may_be_removed_when_these_are_done(fake, tmp_path):
+    """Features of a baseline, which are by far the largest."""
+    base, first, second, alone = plan(tmp_path)
+    steps = [base, replace(first, for_others=True), second, alone]
+    assert fake.run(steps).failed == {}
+    (tmp_path / "first").unlink()
+    fake.run(steps)
+    assert fake.begun == []
+    # until one of them is left
+    (tmp_path / "second").unlink()
+    fake.run(steps)
+    assert fake.begun == ["first", "second"]
 
 
 def test_no_time_is_no_step(fake):
@@ -248,6 +263,7 @@ def test_each_job_has_its_share_of_the_machine(monkeypatch):
     monkeypatch.setattr("lt_train.studies.commands.usable_cores", lambda: 8)
     assert shares(1, gpus=4) == [{}]
     assert shares(2, gpus=0) == [{THREADS: "4"}] * 2
+    assert shares(2, 2, gpus=0) == [{THREADS: "2"}] * 2
     assert [share[VISIBLE] for share in shares(3, gpus=4)] == ["0", "1", "2"]
     assert [share[VISIBLE] for share in shares(3, gpus=2)] == ["0", "1", "0"]
     assert [share[VISIBLE] for share in shares(2, 2, gpus=4)] == ["0,1", "2,3"]
@@ -256,6 +272,8 @@ def test_each_job_has_its_share_of_the_machine(monkeypatch):
     monkeypatch.setenv(VISIBLE, "6,7")
     monkeypatch.setenv(THREADS, "1")
     assert shares(2) == [{VISIBLE: "6"}, {VISIBLE: "7"}]
+    monkeypatch.setenv(VISIBLE, "-1")
+    assert shares(2, 2) == [{}, {}]
 
 
 def test_what_is_finished_says_how_long_the_rest_takes(fake, tmp_path):
