@@ -37,7 +37,6 @@ _PRINTED: Final = {
     "faster_rcnn_r50_fpn": "Faster R-CNN R50-FPN",
     "mask_rcnn_r50_fpn": "Mask R-CNN R50-FPN",
     "faster_rcnn_x101_64x4d_fpn": "Faster R-CNN X101-64x4d-FPN",
-    "mask_rcnn_x101_64x4d_fpn": "Mask R-CNN X101-64x4d-FPN",
     "cascade_rcnn_x101_64x4d_fpn": "Cascade R-CNN X101-64x4d-FPN",
     "htc_x101_64x4d_fpn": "HTC X101-64x4d-FPN",
     "htc_x101_64x4d_dcn_ms": "HTC X101-64x4d-FPN MS-DCN",
