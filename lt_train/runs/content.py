@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 
 from lt_data.counts.training import UNKNOWN
 from lt_data.errors import DataError
@@ -113,7 +114,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any], p
     optimizer.load_state_dict({"state": saved["state"], "param_groups": own["param_groups"]})
 
 
-def load_scaler(scaler: torch.amp.GradScaler, saved: Mapping[str, Any], path: Path) -> None:
+def load_scaler(scaler: GradScaler, saved: Mapping[str, Any], path: Path) -> None:
     """Puts the scale of the loss back, where the run scales it.
 
     Raises:
