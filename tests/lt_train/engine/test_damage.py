@@ -27,6 +27,7 @@ from lt_train.runs.directory import RunDir
 from lt_train.runs.lock import writing_run
 from lt_train.runs.log import RunLog
 from tests.lt_train.engine.stepping import assert_same
+from tests.lt_train.narrow import NARROW_CODE
 
 ROOT = Path(__file__).resolve().parents[3]
 OPTIONS = ("schedule.iterations=4", "schedule.decay=[]", "trackers=[]", "model.name=faster_rcnn_small")
@@ -419,7 +420,8 @@ def test_kills_at_any_moment_and_the_same_command_again(tiny_recipe, tmp_path):
     file = tmp_path / "recipe.yaml"
     file.write_text(yaml.safe_dump(recipe.to_plain()))
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "cli.train", "fit", file, "--out", out, "--resume", "auto"]
+    program = NARROW_CODE + "from cli.train import main\nmain()\n"
+    command = [sys.executable, "-c", program, "fit", file, "--out", out, "--resume", "auto"]
     for kill in range(25):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=ROOT)
         while process.poll() is None and not out.exists():
