@@ -16,14 +16,12 @@ box and mask AP75 are compared over the seeds that all models have finished, wha
 from __future__ import annotations
 
 import json
-import signal
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 
 import click
-from common.commands import own_commands
+from common.commands import ended_by_sigterm, leave, own_commands
 from common.drawn_pool import TINY, Size, draw, keys_of
 from common.record import machine, record
 
@@ -125,20 +123,13 @@ def comparison(out: Path, seeds: int, size: Size) -> str:
 def main(out: Path, seeds: int, minutes: float | None, jobs: int, tiny: bool) -> None:
     """Draw, train, measure, record."""
     out, size = (out / "tiny" if tiny else out).resolve(), TINY if tiny else Size()
-    # as Ctrl-C: the run that is under way saves and ends too
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        done = run_all(out, seeds, size, minutes, jobs, out / RESULTS.name if tiny else RESULTS)
-    except KeyboardInterrupt:
-        done = Outcome({}, stopped=True)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with ended_by_sigterm():
+        try:
+            done = run_all(out, seeds, size, minutes, jobs, out / RESULTS.name if tiny else RESULTS)
+        except KeyboardInterrupt:
+            done = Outcome({}, stopped=True)
     click.echo(comparison(out, seeds, size))
-    for name, reason in done.failed.items():
-        click.echo(f"{name}: {reason}", err=True)
-    if done.stopped:
-        click.echo("ended before everything was done; the same command goes on", err=True)
-    sys.exit(1 if done.failed else 0)
+    leave((f"{name}: {reason}" for name, reason in done.failed.items()), stopped=done.stopped)
 
 
 if __name__ == "__main__":

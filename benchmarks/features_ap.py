@@ -10,13 +10,11 @@ rehearsal of two steps on few images, in features_ap.csv below --out. Whenever i
 
 from __future__ import annotations
 
-import signal
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import click
-from common.commands import own_commands
+from common.commands import ended_by_sigterm, leave, own_commands
 from common.drawn_pool import TINY, Size, draw, keys_of
 
 from lt_data.terminal import say
@@ -88,18 +86,10 @@ def measure(out: Path, seeds: int, size: Size, minutes: float | None, jobs: int,
 def main(out: Path, seeds: int, minutes: float | None, jobs: int, tiny: bool) -> None:
     """Draw, train, measure, record."""
     out, size = (out / "tiny" if tiny else out).resolve(), TINY if tiny else Size()
-    # as Ctrl-C: the run that is under way saves and ends too
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
+    with ended_by_sigterm():
         done = measure(out, seeds, size, minutes, jobs, out / RESULTS.name if tiny else RESULTS)
-    finally:
-        signal.signal(signal.SIGTERM, before)
     click.echo(done.text)
-    for line in done.failed:
-        click.echo(line, err=True)
-    if done.stopped:
-        click.echo("ended before everything was done; the same command goes on", err=True)
-    sys.exit(1 if done.failed else 0)
+    leave(done.failed, stopped=done.stopped)
 
 
 if __name__ == "__main__":

@@ -14,12 +14,10 @@ from __future__ import annotations
 
 import csv
 import shutil
-import signal
-import sys
 from pathlib import Path
 
 import click
-from common.commands import own_commands
+from common.commands import ended_by_sigterm, leave, own_commands
 from common.group_table import best_runs, plot_groups
 
 from lt_data import LtError
@@ -69,12 +67,9 @@ def draw(study: Study, data: GroceriesLT) -> None:
 
 
 def run(study: Study, minutes: float | None, jobs: int = 1) -> Finished:
-    """Runs what is not done; SIGTERM is as Ctrl-C: the run that is under way saves and ends too."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
+    """Runs what is not done."""
+    with ended_by_sigterm():
         return run_study(study, minutes=minutes, start=own_commands(jobs), jobs=jobs, tell=say)
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @click.command()
@@ -121,11 +116,7 @@ def main(
         shutil.copy(study.out / FIGURES, RESULTS)
         shutil.copy(study.out / "group_ap.png", FIGURE)
         shutil.copy(study.out / PICTURE, ALL_METHODS)
-    for line in finished.failed:
-        click.echo(line, err=True)
-    if finished.stopped:
-        click.echo("ended before everything was done; the same command goes on", err=True)
-    sys.exit(1 if finished.failed else 0)
+    leave(finished.failed, stopped=finished.stopped)
 
 
 if __name__ == "__main__":

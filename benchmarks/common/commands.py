@@ -1,11 +1,16 @@
-"""The commands of this checkout, as a study runs them."""
+"""The commands of this checkout, as a study runs them, and how scripts of many runs end."""
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+
+import click
 
 from lt_train.studies.commands import Command, Start, shares
 
@@ -18,3 +23,28 @@ def own_commands(jobs: int = 1) -> Start:
     commands = {"lt-train": (sys.executable, "-m", "cli.train")}
     environments = [{**share, "PYTHONPATH": folders} for share in shares(jobs)]
     return partial(Command, commands=commands, environments=environments)
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM is as Ctrl-C: the runs that are under way save and end too."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def leave(failed: Iterable[str], *, stopped: bool) -> None:
+    """Says what failed and whether anything is left, and ends the script.
+
+    Args:
+        failed: A line for each run that failed.
+        stopped: Whether it ended before everything was done.
+    """
+    lines = list(failed)
+    for line in lines:
+        click.echo(line, err=True)
+    if stopped:
+        click.echo("ended before everything was done; the same command goes on", err=True)
+    sys.exit(1 if lines else 0)
