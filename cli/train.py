@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,64 @@ def _dry_run(recipe: str, overrides: tuple[str, ...], init_from: Path | None, ro
         show_text(line)
 
 
+def _refuse_wrong_company(given: Mapping[str, Any]) -> None:
+    """Refuses options of ``eval`` that do not go together.
+
+    Raises:
+        click.UsageError: For the first of them.
+    """
+    runs, predictions, features = given["runs"], given["predictions"], given["from_features"]
+    annotations, images, several = given["annotations"], given["images"], len(given["runs"]) > 1
+    of_run = any(given[name] for name in ("checkpoint", "device", "root", "scores"))
+    wrong = (
+        (bool(runs) == (predictions is not None), "Give a RUN, or --predictions with --annotations."),
+        (
+            predictions is not None and (annotations is None or images is not None),
+            "--predictions needs --annotations, and no --images.",
+        ),
+        (
+            predictions is not None and given["processes"] is not None,
+            "--processes is for a RUN: --predictions are there already.",
+        ),
+        (
+            predictions is not None and of_run,
+            "--checkpoint, --device, --root and --scores are for a RUN: --predictions need none of them.",
+        ),
+        (
+            (several or given["missing"]) and features is None,
+            "Several RUNs, and --missing, need --from-features of the run that they start from.",
+        ),
+        (
+            several and given["out"] is not None,
+            "--out is for one RUN: what several have found is written to the eval of each.",
+        ),
+        (given["missing"] and given["out"] is not None, "--missing looks at RUN/eval: leave --out out."),
+        (
+            given["scores"] and features is not None,
+            "--scores is for a second head, which --from-features are not kept of: leave one out.",
+        ),
+        (
+            features is not None and (not runs or annotations is not None),
+            "--from-features is for a RUN and its own validation data.",
+        ),
+        (
+            bool(runs) and (annotations is None) != (images is None),
+            "--annotations and --images belong together: give both or neither.",
+        ),
+        (
+            bool(runs) and given["train_counts"] is not None,
+            "--train-counts is for --predictions: a RUN knows what it was trained on.",
+        ),
+        (
+            given["match"] is not None and given["train_counts"] is None,
+            "--match is for --train-counts: it says how categories are found there.",
+        ),
+    )
+    for is_wrong, says in wrong:
+        if is_wrong:
+            raise click.UsageError(says)
+
+
 @main.command(name="eval", short_help="Measure AP of boxes and masks: overall, per group, per class.")
 @click.argument("runs", type=FILE, nargs=-1, metavar="[RUN]...")
 @click.option("--predictions", type=FILE, help="Measure this COCO results file of any framework instead of a RUN.")
@@ -217,33 +276,8 @@ def evaluate(
     Of a RUN, or of a results file (--predictions, --annotations), which needs no PyTorch. Several RUNs are measured in
     one pass over the images --from-features of the run that they start from.
     """
+    _refuse_wrong_company(click.get_current_context().params)
     run = runs[0] if runs else None
-    if (run is None) == (predictions is None):
-        raise click.UsageError("Give a RUN, or --predictions with --annotations.")
-    if predictions is not None and (annotations is None or images is not None):
-        raise click.UsageError("--predictions needs --annotations, and no --images.")
-    if predictions is not None and processes is not None:
-        raise click.UsageError("--processes is for a RUN: --predictions are there already.")
-    if predictions is not None and (checkpoint or device or root or scores):
-        raise click.UsageError(
-            "--checkpoint, --device, --root and --scores are for a RUN: --predictions need none of them."
-        )
-    if (len(runs) > 1 or missing) and from_features is None:
-        raise click.UsageError("Several RUNs, and --missing, need --from-features of the run that they start from.")
-    if len(runs) > 1 and out is not None:
-        raise click.UsageError("--out is for one RUN: what several have found is written to the eval of each.")
-    if missing and out is not None:
-        raise click.UsageError("--missing looks at RUN/eval: leave --out out.")
-    if scores and from_features is not None:
-        raise click.UsageError("--scores is for a second head, which --from-features are not kept of: leave one out.")
-    if from_features is not None and (run is None or annotations is not None):
-        raise click.UsageError("--from-features is for a RUN and its own validation data.")
-    if run is not None and (annotations is None) != (images is None):
-        raise click.UsageError("--annotations and --images belong together: give both or neither.")
-    if run is not None and train_counts is not None:
-        raise click.UsageError("--train-counts is for --predictions: a RUN knows what it was trained on.")
-    if match is not None and train_counts is None:
-        raise click.UsageError("--match is for --train-counts: it says how categories are found there.")
     from lt_train.evaluation.measure import Choices
 
     choices = Choices(fixed=options.pop("fixed_ap"), **options)
