@@ -45,7 +45,9 @@ FAREWELL = 30.0
 MOST_TOLD = 500
 # seconds between two looks at the store
 POLL = 0.05
-_FAILED, _INTERRUPTED, _TURN, _LEFT = "lt/failed", "lt/interrupted", "lt/turn", "lt/left"
+_FAILED, _INTERRUPTED, _LEFT = "lt/failed", "lt/interrupted", "lt/left"
+# of a process: how often it has gathered; of a gathering: whose turn it is
+_GATHERED, _TURN = "lt/gathered/{rank}", "lt/turn/{number}"
 
 
 class StoppedElsewhere(LtError):
@@ -190,33 +192,40 @@ class Processes:
         """
         if self.store is None:
             return [content]
+        turn = _TURN.format(number=self._own_number())
         if not self.is_first:
-            self._await_turn(self.rank)
+            self._await_turn(turn, self.rank)
             with self._contact(0):
                 dist.send(torch.tensor([len(content)]), dst=0)
                 dist.send(torch.frombuffer(bytearray(content), dtype=torch.uint8), dst=0)
             # leaving earlier could lose what is still on its way
-            self._await_turn(self.rank + 1)
+            self._await_turn(turn, self.rank + 1)
             return None
         parts = [content]
         for rank in range(1, self.world):
-            self.store.set(_TURN, str(rank))
+            self.store.set(turn, str(rank))
             with self._contact(rank):
                 size = torch.zeros(1, dtype=torch.int64)
                 dist.recv(size, src=rank)
                 part = torch.empty(int(size), dtype=torch.uint8)
                 dist.recv(part, src=rank)
             parts.append(part.numpy().tobytes())
-        self.store.set(_TURN, str(self.world))
+        self.store.set(turn, str(self.world))
         return parts
 
-    def _await_turn(self, turn: int) -> None:
-        """Waits until process 0 has come to ``turn``."""
+    def _own_number(self) -> int:
+        """How often this process has gathered, this time included: the turns of each gathering are its own."""
+        assert self.store is not None
+        with self._contact(0):
+            return self.store.add(_GATHERED.format(rank=self.rank), 1)
+
+    def _await_turn(self, turn: str, least: int) -> None:
+        """Waits until process 0 has come to ``least`` in the gathering of this ``turn``."""
         assert self.store is not None
         while True:
             self.check()
             with self._contact(0):
-                if self.store.check([_TURN]) and int(self.store.get(_TURN)) >= turn:
+                if self.store.check([turn]) and int(self.store.get(turn)) >= least:
                     return
             time.sleep(POLL)
 

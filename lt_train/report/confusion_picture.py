@@ -20,12 +20,14 @@ from lt_train.report.class_dots import MOST_NAMED, Rows, most_trained_first
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
 Matrix = npt.NDArray[np.float64]
 # cells of the large matrix in each direction; more are joined, and the largest share of those is shown
 MOST_CELLS = 320
-_COLOURS = "Blues"
+# the colour of rows without objects, which are no rows of zeros
+_NOTHING_THERE = "#dddddd"
 # inches: of a class with a name, and of the sides of a small matrix and of one without names
 _CELL, _SMALLEST, _LARGEST = 0.15, 4.5, 9.0
 _DARK = 0.33
@@ -56,7 +58,7 @@ def confusion_figure(cells: Rows, per_class: Rows) -> Figure:
     axes = figure.subplots()
     shown, edges = _joined(class_shares(cells, [row["category_id"] for row in classes]))
     # small shares are what there is to find
-    mesh = axes.pcolormesh(edges, edges, shown, cmap=_COLOURS, norm=PowerNorm(0.5, 0, 1))
+    mesh = axes.pcolormesh(edges, edges, shown, cmap=_colours(), norm=PowerNorm(0.5, 0, 1))
     axes.set_ylim(edges[-1], 0)
     axes.set_aspect("equal")
     figure.colorbar(mesh, ax=axes, shrink=0.6, pad=0.02, label="share of the row")
@@ -69,7 +71,8 @@ def confusion_figure(cells: Rows, per_class: Rows) -> Figure:
         axes.axvline(border, color="#999999", lw=0.6)
     joined = round(edges[1])
     more = f";\na cell shows the largest share of {joined} x {joined} classes" if joined > 1 else ""
-    _titles(axes, f"{len(classes):,} classes, most training instances first{more}", cells)
+    without = "; grey: no object" if np.isnan(shown[:-1]).any() else ""
+    _titles(axes, f"{len(classes):,} classes, most training instances first{more}{without}", cells)
     return figure
 
 
@@ -98,10 +101,10 @@ def group_confusion_figure(cells: Rows) -> Figure:
         where = place[cell["true_group"]], place[cell["predicted_group"]]
         counts[where], right[where] = int(cell["count"]), int(cell["same_category"])
     totals = counts.sum(axis=1)
-    shares = counts / np.maximum(totals[:, None], 1)
+    shares = _of_rows(counts)
     figure = new_figure(3.0 + 0.95 * len(names), 2.0 + 0.75 * len(names))
     axes = figure.subplots()
-    axes.imshow(shares, cmap=_COLOURS, norm=PowerNorm(0.5, 0, 1), aspect="auto")
+    axes.imshow(shares, cmap=_colours(), norm=PowerNorm(0.5, 0, 1), aspect="auto")
     for i, j in np.ndindex(shares.shape):
         if not totals[i] or i == j == len(names) - 1:
             continue
@@ -115,7 +118,7 @@ def group_confusion_figure(cells: Rows) -> Figure:
 
 
 def class_shares(cells: Rows, ids: Sequence[str]) -> Matrix:
-    """Counts of the cells over the sum of their rows, [S, S] with the background last; 0 in rows without objects.
+    """Counts of the cells over the sum of their rows, [S, S] with the background last; NaN in rows without objects.
 
     Args:
         cells: Rows of ``confusion.csv``.
@@ -125,7 +128,19 @@ def class_shares(cells: Rows, ids: Sequence[str]) -> Matrix:
     counts = np.zeros((len(place), len(place)))
     for cell in cells:
         counts[place[cell["true_id"]], place[cell["predicted_id"]]] += int(cell["count"])
-    return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    return _of_rows(counts)
+
+
+def _of_rows(counts: Matrix) -> Matrix:
+    """Shares of the rows; NaN, which is drawn in grey, where there is nothing to share."""
+    totals = counts.sum(axis=1, keepdims=True)
+    return np.divide(counts, totals, out=np.full_like(counts, np.nan), where=totals > 0)
+
+
+def _colours() -> Colormap:
+    import matplotlib as mpl
+
+    return mpl.colormaps["Blues"].with_extremes(bad=_NOTHING_THERE)
 
 
 def _joined(shares: Matrix) -> tuple[Matrix, list[float]]:
@@ -136,7 +151,8 @@ def _joined(shares: Matrix) -> tuple[Matrix, list[float]]:
     classes = len(shares) - 1
     width = max(-(-classes // MOST_CELLS), 1)
     starts = [*range(0, classes, width), classes]
-    shown: Matrix = np.maximum.reduceat(np.maximum.reduceat(shares, starts, axis=0), starts, axis=1)
+    # of NaN and a number the number
+    shown: Matrix = np.fmax.reduceat(np.fmax.reduceat(shares, starts, axis=0), starts, axis=1)
     return shown, [*map(float, starts), classes + max(1.0, classes / 40)]
 
 

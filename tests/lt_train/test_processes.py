@@ -102,7 +102,10 @@ def test_an_image_that_cannot_be_read_ends_all_with_one_line(run, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def work_of(processes, fail=None, kill=None, slow=None):
+def work_of(processes, fail=None, kill=None, slow=None, before=0):
+    for number in range(before):
+        parts = processes.gather(bytes([number]) * (processes.rank + 1))
+        assert parts is None or [set(part) for part in parts] == [{number}] * processes.world
     if processes.rank == slow:
         time.sleep(1)
     if processes.rank == fail:
@@ -121,6 +124,15 @@ def together(**what):
 @pytest.mark.parametrize("slow", [0, 1])
 def test_gather_keeps_the_order_of_ranks(slow):
     assert start(3, partial(together, slow=slow)) == ["[1, 2, 3]", "None", "None"]
+
+
+@pytest.mark.parametrize("fail", [None, 0, 2])
+def test_a_later_gathering_has_turns_of_its_own(fail):
+    expected = ["[1, 2, 3]", "None", "None"]
+    if fail is not None:
+        expected = ["None"] * 3
+        expected[fail] = f"error: process {fail} met something"
+    assert start(3, partial(together, fail=fail, slow=fail or 1, before=2)) == expected
 
 
 @pytest.mark.parametrize("fail", [0, 1, 2])

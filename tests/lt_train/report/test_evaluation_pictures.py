@@ -67,7 +67,8 @@ def test_dots_of_other_classes_are_refused():
 def test_shares_are_of_each_row_with_the_background_last():
     cells = [cell("1", "1", 3), cell("1", "2", 1), cell("2", "", 2), cell("", "1", 4)]
     shares = class_shares(cells, ["2", "3", "1"])
-    assert shares.tolist() == [[0, 0, 0, 1], [0, 0, 0, 0], [0.25, 0, 0.75, 0], [0, 0, 1, 0]]
+    # the second has no objects: nothing is known of it, which is not zero
+    assert np.array_equal(shares, [[0, 0, 0, 1], [np.nan] * 4, [0.25, 0, 0.75, 0], [0, 0, 1, 0]], equal_nan=True)
 
 
 @pytest.mark.parametrize(("classes", "joined"), [(1, 1), (24, 1), (80, 1), (1230, 4)])
@@ -78,12 +79,24 @@ def test_matrix_of_classes_at_every_size(classes, joined):
     mesh = axes.collections[0].get_array()
     side = -(-classes // joined)
     assert mesh.shape == (side + 1, side + 1)
-    assert np.asarray(mesh).tolist() == np.diag([*[1.0] * side, 0.0]).tolist()
+    assert np.asarray(mesh)[:side].tolist() == np.eye(side, side + 1).tolist()
+    assert np.ma.getmaskarray(mesh).any(axis=1).tolist() == [False] * side + [True]
+    assert "grey" not in axes.get_title()
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert labels[-1] == "nothing"
     assert len(labels) == (classes + 1 if classes < 100 else 3)
     assert ("4 x 4 classes" in axes.get_title()) == (joined == 4)
     assert "score above 0.3" in axes.get_xlabel()
+
+
+@pytest.mark.parametrize(("classes", "joined"), [(24, 1), (1230, 4)])
+def test_a_class_without_objects_is_drawn_in_grey(classes, joined):
+    cells = [cell(str(i), str(i), 1) for i in range(5, classes + 1)]
+    axes = confusion_figure(cells, rows_of(classes)).axes[0]
+    shown = axes.collections[0].get_array()
+    without = np.ma.getmaskarray(shown).all(axis=1)
+    assert without[:-1].sum() == 4 // joined
+    assert "grey: no object" in axes.get_title()
 
 
 def test_a_matrix_without_groups_or_counts_is_drawn_too():
