@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import mean
 
 import click
-from common.commands import ended_by_sigterm, leave, own_commands
+from common.commands import ended_by_sigterm, leave, own_commands, run_options
 from common.drawn_pool import TINY, Size, draw, keys_of
 from common.record import machine, record
 
@@ -115,10 +115,7 @@ def comparison(out: Path, seeds: int, size: Size) -> str:
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/cascades"), show_default=True)
-@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="How many: 0, 1, ...")
-@click.option("--minutes", type=click.FloatRange(0), help="End after so long  [default: when all is done].")
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Runs at once.")
+@run_options("runs/cascades")
 @click.option("--tiny", is_flag=True, help="A rehearsal: two steps on few images; nothing is recorded.")
 def main(out: Path, seeds: int, minutes: float | None, jobs: int, tiny: bool) -> None:
     """Draw, train, measure, record."""

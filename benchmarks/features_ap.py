@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
-from common.commands import ended_by_sigterm, leave, own_commands
+from common.commands import ended_by_sigterm, leave, own_commands, run_options
 from common.drawn_pool import TINY, Size, draw, keys_of
 
 from lt_data.terminal import say
@@ -78,10 +78,7 @@ def measure(out: Path, seeds: int, size: Size, minutes: float | None, jobs: int,
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/features_ap"), show_default=True)
-@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Of the second stage: 0, 1, ...")
-@click.option("--minutes", type=click.FloatRange(0), help="End after so long  [default: when all is done].")
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Runs at once.")
+@run_options("runs/features_ap", seeds="Of the second stage: 0, 1, ...")
 @click.option("--tiny", is_flag=True, help="A rehearsal: two steps on few images; nothing is recorded.")
 def main(out: Path, seeds: int, minutes: float | None, jobs: int, tiny: bool) -> None:
     """Draw, train, measure, record."""

@@ -17,7 +17,7 @@ import shutil
 from pathlib import Path
 
 import click
-from common.commands import ended_by_sigterm, leave, own_commands
+from common.commands import ended_by_sigterm, leave, own_commands, run_options
 from common.group_table import best_runs, plot_groups
 
 from lt_data import LtError
@@ -75,11 +75,8 @@ def run(study: Study, minutes: float | None, jobs: int = 1) -> Finished:
 @click.command()
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--data", "clone", type=click.Path(path_type=Path), required=True, help="The clone.")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/groceries"), show_default=True)
-@click.option("--minutes", type=click.FloatRange(0), help="End after so long  [default: when all is done].")
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Runs at once.")
+@run_options("runs/groceries")
 @click.option("--methods", default="", help="Rows of the table, with commas  [default: all]; what they start from too.")
-@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="How many: 0, 1, ...")
 @click.option("--recipe", default=RECIPE, show_default=True, help="A shipped recipe or a file.")
 @click.option("--other-data", is_flag=True, help="--data is another tree laid out so: its counts are not compared.")
 @click.option("--record", is_flag=True, help="Copy figures and picture into the repository.")

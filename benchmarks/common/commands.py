@@ -1,11 +1,11 @@
-"""The commands of this checkout, as a study runs them, and how scripts of many runs end."""
+"""The commands of this checkout, as a study runs them, and what scripts of many runs have in common."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,28 @@ def own_commands(jobs: int = 1) -> Start:
     commands = {"lt-train": (sys.executable, "-m", "cli.train")}
     environments = [{**share, "PYTHONPATH": folders} for share in shares(jobs)]
     return partial(Command, commands=commands, environments=environments)
+
+
+def run_options(out: str, seeds: str = "How many: 0, 1, ...") -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The options of a script that makes runs and goes on where it ended: --out, --seeds, --minutes, --jobs.
+
+    Args:
+        out: Folder of its runs unless said.
+        seeds: Help of --seeds.
+    """
+    options = (
+        click.option("--out", type=click.Path(path_type=Path), default=Path(out), show_default=True),
+        click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help=seeds),
+        click.option("--minutes", type=click.FloatRange(0), help="End after so long  [default: when all is done]."),
+        click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Runs at once."),
+    )
+
+    def add(command: Callable[..., None]) -> Callable[..., None]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
 
 
 @contextmanager
