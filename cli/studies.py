@@ -164,12 +164,12 @@ def _reproduce_methods(
         data = (groceries.places if plan else groceries.prepare)(options["clone"], out.resolve() / "data")
         rates = groceries.RATES
         study = groceries_study(data, out, methods=methods, seeds=seeds or 3, overrides=overrides)
-    if plan:
-        _show_plan(study, rates, of="machine with two cores" if what == "demo" else "core")
-        return
-    need_training()
     if what == "demo":
         jobs = jobs or min(usable_cores(), MOST_JOBS)
+    if plan:
+        _show_plan(study, rates, of="core", jobs=jobs)
+        return
+    need_training()
     _end(study, _run(study, minutes, jobs, processes))
 
 
@@ -195,7 +195,7 @@ def _reproduce_paper(
     study = paper_study(what, rows, out, recipe=recipe, seeds=options["seeds"] or 1, overrides=overrides)
     if plan:
         missing = _missing(partial(check_files, recipe, rows, study, overrides))
-        _show_plan(study)
+        _show_plan(study, jobs=jobs)
         if detector:
             click.echo(f"estimated hours are those of ResNet-50; {detector} takes others, which finished steps tell")
         for problem in missing:
@@ -218,12 +218,12 @@ def _missing(check: Callable[[], None]) -> tuple[str, ...]:
     return ()
 
 
-def _show_plan(study: Study, rates: Rates | None = None, of: str = "GPU") -> None:
+def _show_plan(study: Study, rates: Rates | None = None, of: str = "GPU", jobs: int | None = None) -> None:
     from lt_train.studies.costs import ESTIMATED
     from lt_train.studies.plan import format_plan
 
     # commands are there to be typed: no line of them is broken
-    click.echo(format_plan(study, ESTIMATED if rates is None else rates, of=of))
+    click.echo(format_plan(study, ESTIMATED if rates is None else rates, of=of, jobs=jobs or 1))
 
 
 def _words(text: str) -> list[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from lt_data.dataset.options import DEFAULT_EXPONENT, DEFAULT_THRESHOLD
+from lt_train.options.halving import halving_threshold
 from lt_train.options.section import Section
 
 
@@ -49,6 +51,21 @@ class RepeatFactorSampler(Section):
         if self.threshold is not None and self.factors is not None:
             raise ValueError("threshold and factors exclude each other: each says how often an image comes; set one")
         return self
+
+    def without_effect(self, factors: Sequence[float], images: Sequence[int]) -> str:
+        """Why this is plain shuffling on these data, and which option would change that; empty where it is not.
+
+        Args:
+            factors: Of each image.
+            images: Images with at least one object of each class.
+        """
+        if max(factors, default=2) > 1:
+            return ""
+        half = halving_threshold([max(count, 1) / len(factors) for count in images])
+        return (
+            "sampler: no image is repeated, which is plain shuffling: every class is in enough of the images; "
+            f"sampler.threshold={half:g} would repeat the images of about half of the classes"
+        )
 
     @property
     def asked(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from lt_data.groups import make_groups
 from lt_train.drafting.bounds import log_spaced_bounds, spread
 from lt_train.drafting.facts import Facts
 from lt_train.drafting.start_weights import Start
+from lt_train.recipe.step_sections import OptimSection
 
 # images that a first training sees, where they are not too few or too many
 SEEN_ON_GPU, SEEN_ON_CPU = 40_000, 2_000
@@ -126,9 +127,11 @@ def _rounded(side: float) -> int:
 def choose_training(facts: Facts, detector: str) -> Iterator[Choice]:
     """Learning rate and schedule."""
     small = detector.endswith(("_lite0", "_small"))
-    lr, base, clip = (0.02, 4, 10.0) if small else (0.01, 16, 35.0)
-    yield Choice("optim.lr", lr, f"for {base} images per step; it scales with the batch")
-    yield Choice("optim.base_batch", base, "what the rate is meant for")
+    base, clip = (2, 10.0) if small else (16, 35.0)
+    rate = OptimSection().lr
+    yield Choice(
+        "optim.base_batch", base, f"images per step that optim.lr, {rate:g} unless set, is meant for: it scales"
+    )
     yield Choice("optim.clip", clip, "bounds the gradient of a step with odd images")
     if not facts.gpu:
         yield Choice("compute.channels_last", True, "faster on a processor")

@@ -194,9 +194,9 @@ def _cost(choices: Sequence[Choice], facts: Facts) -> StepCost:
 
 
 def _with_batch(choices: Sequence[Choice], cost: StepCost, facts: Facts) -> list[Choice]:
-    """The choices with the batch behind the learning rate."""
+    """The choices with the batch in front of that which the learning rate is meant for."""
     found = fitting_batch(cost, images=facts.images, memory=whole_memory(facts.device), gpu=facts.gpu)
-    place = 1 + next(i for i, choice in enumerate(choices) if choice.key == "optim.lr")
+    place = next(i for i, choice in enumerate(choices) if choice.key == "optim.base_batch")
     return [*choices[:place], Choice("optim.batch", found.images, found.why), *choices[place:]]
 
 

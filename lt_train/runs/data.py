@@ -49,7 +49,7 @@ from lt_train.runs.metadata import (
     groups_to_record,
     stale_note,
 )
-from lt_train.runs.notes import data_notes
+from lt_train.runs.notes import data_notes, without_effect_notes
 
 # groups by the counts of the training file; None leaves them to the recipe
 GroupsFor = Callable[[CategoryCounts], ChosenGroups | None]
@@ -111,6 +111,7 @@ def load_run_data(recipe: Recipe, groups_for: GroupsFor | None = None) -> RunDat
     chosen = given or choose_groups(recipe, train.file, train.counts)
     factors = choose_factors(recipe, train.file)
     own_notes = (*untrained_note(train), *stale_note(recipe, train.file), *chosen.notes)
+    own_notes += without_effect_notes(recipe, train.counts, factors)
     # before classes are left out: every run on these images holds out the same ones
     held_out = held_out_rows(train, recipe.data.hold_out)
     own_notes += held_out_note(train, held_out, recipe.data.hold_out)

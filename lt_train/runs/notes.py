@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Any
 from lt_data.checks.notes import file_notes
 from lt_data.checks.overlap import overlap_notes
 from lt_train.data.detection_data import DetectionData
+from lt_train.data.sampler_options import RepeatFactorSampler
 from lt_train.evaluation.truth.notes import truth_notes
 
 if TYPE_CHECKING:
+    from lt_data.counts.categories import CategoryCounts
+    from lt_train.recipe.sections import Recipe
     from lt_train.runs.data import RunData, ValidationData
+    from lt_train.runs.metadata import ChosenFactors
 
 
 def data_notes(train: DetectionData, val: ValidationData | None) -> tuple[str, ...]:
@@ -23,6 +27,22 @@ def data_notes(train: DetectionData, val: ValidationData | None) -> tuple[str, .
         lines += overlap_notes(train.paths, val.paths, val.file.path.name)
     # validation data that are the training data would say all twice
     return tuple(f"warning: {line}" for line in dict.fromkeys(lines))
+
+
+def without_effect_notes(recipe: Recipe, counts: CategoryCounts, factors: ChosenFactors | None) -> tuple[str, ...]:
+    """Warnings where a number that was published for other data leaves nothing of the method on these.
+
+    Args:
+        recipe: Of the run.
+        counts: Of the training file.
+        factors: How often each image is repeated, if it is.
+    """
+    images, lines = [int(count) for count in counts.images], list[str]()
+    if factors is not None and isinstance(recipe.sampler, RepeatFactorSampler):
+        lines.append(recipe.sampler.without_effect(factors.values.tolist(), images))
+    if recipe.train != "none":
+        lines.append(recipe.head.without_effect(images, counts.total_images))
+    return tuple(f"warning: {line}" for line in lines if line)
 
 
 def seen_before_note(data: RunData, unseen: int, source: Path) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Final
 
 from lt_train.recipe.methods import METHODS
 from lt_train.studies.costs import Cost, Rates, Sizes
-from lt_train.studies.entries import Entry, Setting, entry_of, in_dependency_order
+from lt_train.studies.entries import Entry, Setting, in_dependency_order, small_data_entry
 from lt_train.studies.steps import Step
 
 RECIPE: Final = "quickstart"
@@ -41,13 +41,13 @@ class DemoSize:
 FULL: Final = DemoSize()
 # a rehearsal: the figures say nothing
 TINY: Final = DemoSize(images=60, val_images=20, categories=20, steps=3)
-# seconds per image of the small detector on two idle cores of a server; docs/reproduce.md says where they come from
+# seconds of the processor per image of the small detector, from a whole run (benchmarks/results/reproduce_demo.csv)
 RATES: Final[Rates] = {
-    "train": 0.045,
-    "train from features": 0.004,
-    "make features": 0.015,
-    "evaluate": 0.019,
-    "evaluate from features": 0.01,
+    "train": 0.06,
+    "train from features": 0.003,
+    "make features": 0.021,
+    "evaluate": 0.02,
+    "evaluate from features": 0.009,
 }
 SIZES: Final = Sizes(network=4e7, classifier=2e7, train_regions=105, val_regions=100, features=256)
 
@@ -110,4 +110,4 @@ def data_steps(out: Path, size: DemoSize) -> list[Step]:
 
 def entries() -> list[Entry]:
     """Every method of ``lt-train methods``."""
-    return in_dependency_order([entry_of(name) for name in METHODS])
+    return in_dependency_order([small_data_entry(name) for name in METHODS])

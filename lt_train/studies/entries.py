@@ -25,6 +25,12 @@ FEATURES: Final = "features"
 POOL: Final = 1024
 # letters of the name of a step that measures many runs
 _SHOWN: Final = 8
+# what thresholds published for LVIS are on about a thousand images, so that about as many of the classes lie below them
+_SMALL_DATA: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("rfs", "rfs-finetune", "irfs"), "sampler.threshold=0.05"),
+    **dict.fromkeys(("equalization", "droploss"), "head.threshold=0.05"),
+    "federated": "head.classes=12",
+}
 # what is trained from features: nothing in front of it is
 _FROM_FEATURES: Final = ("classifier", "scale")
 
@@ -117,6 +123,16 @@ def entry_of(method: str, *, baseline: str = BASELINE) -> Entry:
     # what tunes a classifier further names the method that has trained it
     named = [other for other in METHODS if METHODS[method].needs.endswith(f"of {other}")]
     return Entry(method, method, start=named[0] if named else baseline)
+
+
+def small_data_entry(method: str) -> Entry:
+    """The row of a method on a data set of about a thousand images: as it is, but for thresholds that are of LVIS.
+
+    Args:
+        method: A key of ``METHODS``.
+    """
+    entry = entry_of(method)
+    return replace(entry, overrides=(_SMALL_DATA[method],)) if method in _SMALL_DATA else entry
 
 
 def chosen(plan: Sequence[Entry], names: Sequence[str]) -> list[Entry]:

@@ -32,7 +32,7 @@ from lt_data.files.writing import write_whole
 from lt_data.terminal import Bar, say
 from lt_train.recipe.methods import METHODS
 from lt_train.studies.costs import Rates, Sizes
-from lt_train.studies.entries import BASELINE, Entry, entry_of
+from lt_train.studies.entries import BASELINE, Entry, small_data_entry
 
 RECIPE: Final = "faster_rcnn_lite0_groceries_lt"
 CLONE = "https://github.com/aleksandar-aleksandrov/groceries-object-detection-dataset"
@@ -79,7 +79,7 @@ _FIRST = (
 
 def entries() -> list[Entry]:
     """Every method and some variants of BAGS, in the order in which they are run."""
-    rows = {entry.name: entry for entry in (*map(entry_of, METHODS), *_VARIANTS)}
+    rows = {entry.name: entry for entry in (*map(small_data_entry, METHODS), *_VARIANTS)}
     return [rows[name] for name in (*_FIRST, *(name for name in rows if name not in _FIRST))]
 
 

@@ -10,13 +10,14 @@ from lt_train.studies.steps import left_steps, read_record
 from lt_train.studies.study import Study
 
 
-def format_plan(study: Study, rates: Rates = ESTIMATED, *, of: str = "GPU") -> str:
+def format_plan(study: Study, rates: Rates = ESTIMATED, *, of: str = "GPU", jobs: int = 1) -> str:
     """A line for each step and one for the sum.
 
     Args:
         study: What is going to be done.
         rates: Seconds per image, where no finished step says better.
         of: Whose hours these are.
+        jobs: Steps that may run at once, each on one of them.
     """
     known = read_record(study.out)
     expected = estimates(study.steps, known, rates)
@@ -37,7 +38,9 @@ def format_plan(study: Study, rates: Rates = ESTIMATED, *, of: str = "GPU") -> s
         measured = measured and (estimate.measured or not step.cost.images)
     how = "by finished steps of this study" if measured else "an estimate, until a step of each kind is finished here"
     free = shutil.disk_usage(_there(study.out)).free
-    lines.append(f"to do: {shown_hours(hours)} of one {of} ({how}), {_bytes(size)} on the disk, {_bytes(free)} free")
+    shared = f", {shown_hours(hours / jobs)} with {jobs} steps at once" if jobs > 1 else ""
+    time = f"{shown_hours(hours)} of one {of} ({how}){shared}"
+    lines.append(f"to do: {time}, {_bytes(size)} on the disk, {_bytes(free)} free")
     return "\n".join(lines)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field, model_validator
 
+from lt_train.options.halving import halving_threshold
 from lt_train.options.section import Section
 
 
@@ -33,3 +35,29 @@ class ClassifierOptions(Section):
                 f"{self.classifier}; set that, or {' '.join(f'{name}={without[name]}' for name in given)}"
             )
         return self
+
+    def without_effect(self, images: Sequence[int], num_images: int) -> str:
+        """Why nothing is left of the method on these data, and which option would change that; empty where it works.
+
+        Args:
+            images: Images with at least one object of each class.
+            num_images: Of the training file.
+        """
+        return ""
+
+
+def without_rare_classes(threshold: float, images: Sequence[int], num_images: int) -> str:
+    """The answer of :meth:`ClassifierOptions.without_effect` where classes in few images are spared.
+
+    Args:
+        threshold: Share of the images below which a class is rare.
+        images: Of each class.
+        num_images: Of the training file.
+    """
+    shares = [max(count, 1) / max(num_images, 1) for count in images]
+    if not shares or min(shares) < threshold:
+        return ""
+    return (
+        f"head.threshold={threshold:g}: every class is in a larger share of the images, so that none is rare and these "
+        f"are plain sigmoids; head.threshold={halving_threshold(shares):g} would make about half of the classes rare"
+    )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from lt_train.heads.shared.class_weight_options import ClassWeightOptions
-from lt_train.heads.shared.classifier_options import ClassifierOptions
+from lt_train.heads.shared.classifier_options import ClassifierOptions, without_rare_classes
 
 
 class FocalOptions(ClassWeightOptions):
@@ -35,6 +36,10 @@ class EqualizationOptions(ClassifierOptions):
     )
     prior: float = Field(0.001, gt=0, lt=1, description="Score that a fresh classifier starts from.")
 
+    def without_effect(self, images: Sequence[int], num_images: int) -> str:
+        """Whether no class is rare."""
+        return without_rare_classes(self.threshold, images, num_images)
+
 
 class EqualizationV2Options(ClassifierOptions):
     """Sigmoids; each class weighs positives and negatives by the gradients it has had of either."""
@@ -52,6 +57,10 @@ class DropLossOptions(ClassifierOptions):
     name: Literal["droploss"]
     threshold: float = Field(0.00177, ge=0, le=1, description="Share of the images below which a class is rare.")
     prior: float = Field(0.001, gt=0, lt=1, description="Score that a fresh classifier starts from.")
+
+    def without_effect(self, images: Sequence[int], num_images: int) -> str:
+        """Whether no class is rare."""
+        return without_rare_classes(self.threshold, images, num_images)
 
 
 class AcslOptions(ClassifierOptions):
@@ -71,6 +80,16 @@ class AcslOptions(ClassifierOptions):
             raise ValueError(f"rare is {self.rare}, common is {self.common}; allowed is rare <= common")
         return self
 
+    def without_effect(self, images: Sequence[int], num_images: int) -> str:
+        """Whether every class is frequent."""
+        if not images or min(images) <= self.common:
+            return ""
+        half = sorted(images)[len(images) // 2]
+        return (
+            f"head.common={self.common}: every class is in more images, so that background pushes all of them down; "
+            f"head.common={half} would spare about half of the classes"
+        )
+
 
 class FederatedOptions(ClassifierOptions):
     """Sigmoids over the classes of the batch and some drawn ones."""
@@ -79,6 +98,15 @@ class FederatedOptions(ClassifierOptions):
     classes: int = Field(50, ge=1, description="Classes whose logits are trained in a batch, background included.")
     power: float = Field(0.5, ge=0, description="Of the images of a class, its chance to be drawn.")
     prior: float = Field(0.01, gt=0, lt=1, description="Score that a fresh classifier starts from.")
+
+    def without_effect(self, images: Sequence[int], num_images: int) -> str:
+        """Whether all classes are drawn every time."""
+        if len(images) >= self.classes:
+            return ""
+        return (
+            f"head.classes={self.classes}: there are {len(images)} classes, so that all are trained in every batch and "
+            f"these are plain sigmoids; head.classes={max(len(images) // 2, 1)} would draw about half of them"
+        )
 
 
 class EffectiveMarginOptions(ClassifierOptions):

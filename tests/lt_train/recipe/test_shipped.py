@@ -267,6 +267,10 @@ def ran(starts, tmp_path_factory):
     return run
 
 
+# of twelve images every class is in more than a thousandth, and there are fewer classes than are drawn
+WITHOUT_EFFECT = {"rfs", "rfs-finetune", "irfs", "equalization", "droploss", "federated"}
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("kind", ["mask", pytest.param("faster", marks=pytest.mark.slow)])
 def test_two_steps_on_a_small_model(kind, method, small, ran):
@@ -276,6 +280,7 @@ def test_two_steps_on_a_small_model(kind, method, small, ran):
     assert all(torch.isfinite(value).all() for value in content["model"].values() if value.is_floating_point())
     log = run.log.read_text()
     assert len(re.findall(r" step \d+/2 ", log)) == (0 if recipe.train == "none" else 2)
-    assert "warning" not in log
+    warnings = [line for line in log.splitlines() if "warning" in line]
+    assert len(warnings) == (method in WITHOUT_EFFECT)
     trained = sum(int(row["numbers"]) for row in csv.DictReader((run.report / "trainable.csv").open()))
     assert (trained > 0) == (recipe.train != "none")

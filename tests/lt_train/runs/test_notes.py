@@ -41,6 +41,30 @@ def test_sound_data_give_no_line(apart):
     assert warnings(apart("data.val=null")) == []
 
 
+@pytest.mark.parametrize(
+    ("method", "says", "mend"),
+    [
+        ("rfs", "no image is repeated, which is plain shuffling", "sampler.threshold="),
+        ("irfs", "no image is repeated", "sampler.threshold="),
+        ("equalization", "head.threshold=0.00177: every class is in a larger share", "head.threshold="),
+        ("droploss", "head.threshold=0.00177: every class is in a larger share", "head.threshold="),
+        ("federated", "head.classes=50: there are 20 classes", "head.classes="),
+    ],
+)
+def test_a_method_that_is_plain_training_on_these_data_says_so_and_how_it_is_not(apart, method, says, mend):
+    (line,) = warnings(apart(f"method={method}"))
+    assert says in line
+    # what it names is what helps
+    key = [word for word in line.split() if word.startswith(mend)][-1]
+    assert warnings(apart(f"method={method}", key)) == []
+
+
+def test_images_up_to_which_a_class_is_common_may_hold_none(apart):
+    (line,) = warnings(apart("method=acsl", "head.rare=0", "head.common=0"))
+    assert "head.common=0: every class is in more images" in line
+    assert warnings(apart("method=acsl")) == []
+
+
 def test_validation_images_that_are_training_images(tiny_recipe, tiny_pool, tmp_path):
     assert warnings(tiny_recipe()) == [
         f"warning: annotations.json: 12 of 12 validation images are training images ({first_name(tiny_pool)}, ...): "

@@ -164,6 +164,11 @@ def test_the_whole_demo_has_every_method(tmp_path):
     assert {cell.name for cell in study.cells} == set(METHODS)
     before = {"pool", "val", "data"}
     assert all(before <= {*study.steps[i].needs} for i in range(3, 5) if study.steps[i].words[1] == "fit")
+    # thresholds published for LVIS would leave nothing of a method on so few images
+    how = {cell.name: cell.how for cell in study.cells}
+    assert how["rfs"] == "method=rfs sampler.threshold=0.05"
+    assert how["equalization"] == "method=equalization head.threshold=0.05"
+    assert how["federated"] == "method=federated head.classes=12"
 
 
 @pytest.mark.parametrize(

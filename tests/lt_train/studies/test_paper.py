@@ -103,12 +103,15 @@ def test_masks_of_all_that_starts_from_the_same_features_are_one_step(tmp_path):
 
 def test_a_plan_has_commands_hours_and_bytes_and_says_that_they_are_estimated(tmp_path):
     rows = choose_rows(paper_rows("lvis-v0.5"), ["1", "14"])
-    lines = format_plan(paper_study("lvis-v0.5", rows, tmp_path)).splitlines()
+    study = paper_study("lvis-v0.5", rows, tmp_path)
+    lines = format_plan(study).splitlines()
     # 12 epochs of 56,740 images at 0.1 s, 5,000 validation images at 0.06 s
     assert lines[0] == "seed-0/softmax: 19.0 h (estimated), 1.4 GB"
     assert lines[1].startswith("  lt-train fit faster_rcnn_r50_fpn_lvis_v0.5 method=softmax seed=0 --out ")
     assert lines[2] == "seed-0/features/train: 114 min (estimated), 245.2 GB"
     assert lines[-1].startswith("to do: 21.4 h of one GPU (an estimate, until a step of each kind is finished here), ")
+    (last,) = format_plan(study, jobs=4).splitlines()[-1:]
+    assert "of one GPU (an estimate, until a step of each kind is finished here), 5.3 h with 4 steps at once, " in last
 
 
 def test_missing_files_are_a_line_each(tmp_path, monkeypatch):
