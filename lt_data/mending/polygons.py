@@ -57,9 +57,28 @@ def _covers_any(points: list[_Point], size: Sequence[int]) -> bool:
     """Whether a clipped polygon has an area; where it crosses itself its halves may cancel."""
     if _doubled_area(points):
         return True
+    points = _without_returns(points)
+    if len(points) < _FEWEST_POINTS:
+        return False
     # what goes along the edge alone goes round nothing
     edges = zip(points, points[1:] + points[:1], strict=True)
     return not _in_a_line(points) and not all(_along_the_edge(a, b, size) for a, b in edges)
+
+
+def _without_returns(points: list[_Point]) -> list[_Point]:
+    """A polygon less what goes to a point and the same way back, as a bent line does."""
+    kept: list[_Point] = []
+    for point in points:
+        if len(kept) > 1 and kept[-2] == point:
+            kept.pop()
+        elif not kept or kept[-1] != point:
+            kept.append(point)
+    # the same across its beginning
+    while len(kept) > 1 and kept[0] in kept[-2:]:
+        kept.pop()
+    while len(kept) > 1 and kept[-1] == kept[1]:
+        kept = kept[1:-1]
+    return kept
 
 
 def _along_the_edge(first: _Point, second: _Point, size: Sequence[int]) -> bool:

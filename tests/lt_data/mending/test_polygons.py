@@ -1,6 +1,7 @@
 """Clipped polygons cover what the whole ones cover in the image."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
@@ -43,6 +44,16 @@ def test_halves_of_a_bow_tie_do_not_cancel():
     # round a corner of the image from outside, and a line
     around, line = [-4.0, 5.0, -4.0, -4.0, 5.0, -4.0, 5.0, -1.0, -1.0, -1.0, -1.0, 5.0], [1.0, 1.0, 5.0, 5.0, 3.0, 3.0]
     assert clipped_polygons([around, line], SIZE) == []
+
+
+@pytest.mark.parametrize("start", range(6))
+def test_a_bent_line_and_back_covers_nothing_wherever_it_begins(start):
+    way = [(1.0, 1.0), (5.0, 5.0), (5.0, 9.0), (8.0, 7.0), (5.0, 9.0), (5.0, 5.0)]
+    line = [number for point in (*way[start:], *way[:start]) for number in point]
+    assert clipped_polygons([line], SIZE) == []
+    # with a bow tie on the way, whose halves cancel, it covers something
+    tie = [*line[:2], line[0] + 2, line[1] + 1, line[0], line[1] + 1, line[0] + 2, line[1], *line]
+    assert clipped_polygons([tie], SIZE) == [tie]
 
 
 @settings(max_examples=60)
