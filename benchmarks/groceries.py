@@ -53,10 +53,11 @@ def draw(study: Study, data: GroceriesLT) -> None:
         return
     classes = {group.name: len(group.category_ids) for group in read_groups(data.train)[1]}
     there, first = {row["run"] for row in rows}, study.baseline
-    runs = [first, *(["x2"] if "x2" in there else []), *best_runs(rows, SHOWN, without=(first, "x2"))]
+    compared = [name for name in (first, "x2") if name in there]
+    runs = [*compared, *best_runs(rows, SHOWN, without=compared)]
     plot_groups(study.out / "group_ap.png", rows, runs, ["AP", *data.groups()], classes)
     of_first_seed = [row for row in rows if row["seed"] == "0"]
-    drawn = [first, *best_runs(of_first_seed, 1, without=(first,))]
+    drawn = [*compared[:1], *best_runs(of_first_seed, 1, without=compared[:1])]
     plot_sample_predictions(
         study.out / "predictions.png",
         annotations=data.val,

@@ -110,6 +110,15 @@ def test_one_command_gives_data_runs_table_and_pictures(finished, clone):
     assert {path.name for path in clone.iterdir()} == {"dataset"}
 
 
+def test_a_row_that_starts_from_no_run_stands_alone(clone, tmp_path, monkeypatch):
+    in_process(monkeypatch)
+    done = script(clone, tmp_path / "out", "schedule.iterations=2", "--methods", "rfs", "--seeds", 1)
+    assert done.exit_code == 0, done.stderr
+    assert [row["how"] for row in rows(tmp_path / "out")] == ["method=rfs sampler.threshold=0.05"]
+    for picture in ("group_ap.png", "predictions.png"):
+        assert (tmp_path / "out" / picture).exists()
+
+
 def test_validation_and_pool_share_no_image_and_leave_none_out(finished):
     data = finished[0] / "data"
     val, pool, train = (
