@@ -11,8 +11,8 @@ OLDEST := .venv-oldest
 demo: $(READY)
 	$(BIN)/lt-train quickstart
 
-# a process for each core and one more; a file's tests stay together, because they share what they have trained, and long files come
-# first (tests/conftest.py)
+# a process for each core and one more; a file's tests stay together, because they share what they have trained, and
+# long files come first (tests/conftest.py)
 PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 
 test: $(READY)

@@ -36,7 +36,9 @@ def pytest_xdist_auto_num_workers() -> int | None:
     """One worker more than cores: many tests wait for processes that end, or for nothing to happen."""
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
         return None
-    return (os.cpu_count() or 1) + 1
+    from lt_train.launch import usable_cores
+
+    return usable_cores() + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

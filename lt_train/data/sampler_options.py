@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from lt_data.dataset.options import DEFAULT_EXPONENT, DEFAULT_THRESHOLD
-from lt_train.options.halving import halving_threshold
+from lt_train.options.halving import halves
 from lt_train.options.section import Section
 
 
@@ -52,20 +52,19 @@ class RepeatFactorSampler(Section):
             raise ValueError("threshold and factors exclude each other: each says how often an image comes; set one")
         return self
 
-    def without_effect(self, factors: Sequence[float], images: Sequence[int]) -> str:
-        """Why this is plain shuffling on these data, and which option would change that; empty where it is not.
+    def without_effect(self, shares: Sequence[float]) -> str:
+        """What to say of factors that are all 1, and which threshold would change that.
 
         Args:
-            factors: Of each image.
-            images: Images with at least one object of each class.
+            shares: What the threshold is compared with, of each class with images.
         """
-        if max(factors, default=2) > 1:
-            return ""
-        half = halving_threshold([max(count, 1) / len(factors) for count in images])
-        return (
-            "sampler: no image is repeated, which is plain shuffling: every class is in enough of the images; "
-            f"sampler.threshold={half:g} would repeat the images of about half of the classes"
-        )
+        start = "sampler: no image is repeated, which is plain shuffling"
+        if self.factors is not None:
+            return f"{start}: all factors in the file are 1"
+        found = halves(shares)
+        if found is None:
+            return f"{start}: all classes are in as many of the images"
+        return f"{start}: below sampler.threshold={found.threshold} lie {found.lower} of {found.values} classes"
 
     @property
     def asked(self) -> tuple[str, ...]:

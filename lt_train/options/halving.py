@@ -1,19 +1,51 @@
-"""A threshold that fits the data at hand, for messages about one that does not."""
+"""Where the values of some classes part into a lower and an upper half, for messages about a number that parts none."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from decimal import ROUND_CEILING, Context
+from dataclasses import dataclass
+from decimal import ROUND_FLOOR, Context
+from typing import Final
+
+# digits that tell any two numbers of a computer apart
+_ALL_DIGITS: Final = 17
 
 
-def halving_threshold(values: Sequence[float]) -> float:
-    """A number of two digits that about half of the values lie below, and one of them at least.
+@dataclass(frozen=True)
+class Halves:
+    """Two parts of some values, about equally many, every one of the lower part smaller than every one of the upper.
+
+    Attributes:
+        last: The largest value of the lower part.
+        first: The smallest value of the upper part.
+        lower: How many values are in the lower part, from 1 on.
+        values: How many there are, more than that.
+    """
+
+    last: float
+    first: float
+    lower: int
+    values: int
+
+    @property
+    def threshold(self) -> float:
+        """The number with the fewest digits that the lower part, and no other value, lies below; at most ``first``."""
+        for digits in range(1, _ALL_DIGITS):
+            short = float(Context(prec=digits, rounding=ROUND_FLOOR).create_decimal_from_float(self.first))
+            if short > self.last:
+                return short
+        return self.first
+
+
+def halves(values: Sequence[float]) -> Halves | None:
+    """Parts values as nearly in the middle as equal ones allow; ``None`` where all are equal.
 
     Args:
-        values: At least one, all positive.
+        values: In any order.
     """
     ordered = sorted(values)
-    middle = ordered[len(ordered) // 2]
-    above = next((value for value in ordered if value > ordered[0]), 1.1 * ordered[0])
-    # rounded up: what is as small as the number itself does not lie below it
-    return float(Context(prec=2, rounding=ROUND_CEILING).create_decimal_from_float(max(middle, above)))
+    borders = [i for i in range(1, len(ordered)) if ordered[i - 1] < ordered[i]]
+    if not borders:
+        return None
+    middle = min(borders, key=lambda i: abs(2 * i - len(ordered)))
+    return Halves(ordered[middle - 1], ordered[middle], middle, len(ordered))

@@ -71,8 +71,7 @@ def confusion_figure(cells: Rows, per_class: Rows) -> Figure:
         axes.axvline(border, color="#999999", lw=0.6)
     joined = round(edges[1])
     more = f";\na cell shows the largest share of {joined} x {joined} classes" if joined > 1 else ""
-    without = "; grey: no object" if np.isnan(shown[:-1]).any() else ""
-    _titles(axes, f"{len(classes):,} classes, most training instances first{more}{without}", cells)
+    _titles(axes, f"{len(classes):,} classes, most training instances first{more}{_grey_note(shown)}", cells)
     return figure
 
 
@@ -113,7 +112,7 @@ def group_confusion_figure(cells: Rows) -> Figure:
     axes.set_xticks(range(len(names)), [*names[:-1], "nothing"], fontsize=8)
     rows = [f"{name}\n{int(total):,} objects" for name, total in zip(names[:-1], totals, strict=False)]
     axes.set_yticks(range(len(names)), [*rows, f"nothing\n{int(totals[-1]):,} detections"], fontsize=8)
-    _titles(axes, "groups by training instances, percent of each row", cells)
+    _titles(axes, f"groups by training instances, percent of each row{_grey_note(shares)}", cells)
     return figure
 
 
@@ -135,6 +134,10 @@ def _of_rows(counts: Matrix) -> Matrix:
     """Shares of the rows; NaN, which is drawn in grey, where there is nothing to share."""
     totals = counts.sum(axis=1, keepdims=True)
     return np.divide(counts, totals, out=np.full_like(counts, np.nan), where=totals > 0)
+
+
+def _grey_note(shares: Matrix) -> str:
+    return "; grey: a row without any" if np.isnan(shares).any() else ""
 
 
 def _colours() -> Colormap:

@@ -111,7 +111,6 @@ def load_run_data(recipe: Recipe, groups_for: GroupsFor | None = None) -> RunDat
     chosen = given or choose_groups(recipe, train.file, train.counts)
     factors = choose_factors(recipe, train.file)
     own_notes = (*untrained_note(train), *stale_note(recipe, train.file), *chosen.notes)
-    own_notes += without_effect_notes(recipe, train.counts, factors)
     # before classes are left out: every run on these images holds out the same ones
     held_out = held_out_rows(train, recipe.data.hold_out)
     own_notes += held_out_note(train, held_out, recipe.data.hold_out)
@@ -119,6 +118,7 @@ def load_run_data(recipe: Recipe, groups_for: GroupsFor | None = None) -> RunDat
         train = keep_classes_below(train, recipe.data.classes_below)
     if len(held_out):
         train = hold_out(train, held_out)
+    own_notes += without_effect_notes(recipe, train, factors)
     val = None
     if recipe.data.val:
         val = load_validation(recipe.data.val, train.counts, masks=has_masks(recipe), reading=reading)

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from lt_data.checks.notes import file_notes
 from lt_data.checks.overlap import overlap_notes
+from lt_data.counts.repeat_factors import Holdings
 from lt_train.data.detection_data import DetectionData
-from lt_train.data.sampler_options import RepeatFactorSampler
+from lt_train.data.sampler_options import RepeatFactorSampler, SamplerOptions
 from lt_train.evaluation.truth.notes import truth_notes
 
 if TYPE_CHECKING:
-    from lt_data.counts.categories import CategoryCounts
+    from lt_data.annotations.file import AnnotationFile
     from lt_train.recipe.sections import Recipe
     from lt_train.runs.data import RunData, ValidationData
     from lt_train.runs.metadata import ChosenFactors
@@ -29,20 +30,29 @@ def data_notes(train: DetectionData, val: ValidationData | None) -> tuple[str, .
     return tuple(f"warning: {line}" for line in dict.fromkeys(lines))
 
 
-def without_effect_notes(recipe: Recipe, counts: CategoryCounts, factors: ChosenFactors | None) -> tuple[str, ...]:
+def without_effect_notes(recipe: Recipe, train: DetectionData, factors: ChosenFactors | None) -> tuple[str, ...]:
     """Warnings where a number that was published for other data leaves nothing of the method on these.
 
     Args:
         recipe: Of the run.
-        counts: Of the training file.
-        factors: How often each image is repeated, if it is.
+        train: What is trained on, less classes and images that are held out.
+        factors: How often each image of the file is repeated, if it is.
     """
-    images, lines = [int(count) for count in counts.images], list[str]()
-    if factors is not None and isinstance(recipe.sampler, RepeatFactorSampler):
-        lines.append(recipe.sampler.without_effect(factors.values.tolist(), images))
-    if recipe.train != "none":
-        lines.append(recipe.head.without_effect(images, counts.total_images))
+    lines = []
+    if factors is not None and recipe.train != "none":
+        lines.append(_not_repeated(recipe.sampler, train.file, factors))
+    if recipe.train not in ("none", "calibrated"):
+        images = [int(count) for count in train.counts.images]
+        lines.append(recipe.head.without_effect(images, train.counts.total_images))
     return tuple(f"warning: {line}" for line in lines if line)
+
+
+def _not_repeated(sampler: SamplerOptions, file: AnnotationFile, factors: ChosenFactors) -> str:
+    """Why repeat factors are plain shuffling, and what would change that; empty where they are not."""
+    if not isinstance(sampler, RepeatFactorSampler) or (factors.values > 1).any():
+        return ""
+    shares = Holdings(file).shares(sampler.instance_aware)
+    return f"{sampler.without_effect(shares[shares > 0].tolist())} (factors from {factors.source})"
 
 
 def seen_before_note(data: RunData, unseen: int, source: Path) -> list[str]:

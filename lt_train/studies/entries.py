@@ -25,7 +25,7 @@ FEATURES: Final = "features"
 POOL: Final = 1024
 # letters of the name of a step that measures many runs
 _SHOWN: Final = 8
-# what thresholds published for LVIS are on about a thousand images, so that about as many of the classes lie below them
+# in place of numbers published for LVIS, which leave nothing of these methods on about a thousand images
 _SMALL_DATA: Final[Mapping[str, str]] = {
     **dict.fromkeys(("rfs", "rfs-finetune", "irfs"), "sampler.threshold=0.05"),
     **dict.fromkeys(("equalization", "droploss"), "head.threshold=0.05"),

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from lt_train.options.halving import halving_threshold
+from lt_train.options.halving import halves
 from lt_train.options.section import Section
 
 
@@ -57,7 +57,8 @@ def without_rare_classes(threshold: float, images: Sequence[int], num_images: in
     shares = [max(count, 1) / max(num_images, 1) for count in images]
     if not shares or min(shares) < threshold:
         return ""
-    return (
-        f"head.threshold={threshold:g}: every class is in a larger share of the images, so that none is rare and these "
-        f"are plain sigmoids; head.threshold={halving_threshold(shares):g} would make about half of the classes rare"
-    )
+    start = f"head.threshold={threshold:g}: no class is in fewer of the images: none is rare, these are plain sigmoids"
+    found = halves(shares)
+    if found is None:
+        return f"{start}; all classes are in as many images"
+    return f"{start}; below head.threshold={found.threshold} lie {found.lower} of {found.values} classes"

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field, model_validator
 
 from lt_train.heads.shared.class_weight_options import ClassWeightOptions
 from lt_train.heads.shared.classifier_options import ClassifierOptions, without_rare_classes
+from lt_train.options.halving import halves
+
+# fewer have no half to draw
+_FEWEST_DRAWN_FROM: Final = 2
 
 
 class FocalOptions(ClassWeightOptions):
@@ -84,11 +88,11 @@ class AcslOptions(ClassifierOptions):
         """Whether every class is frequent."""
         if not images or min(images) <= self.common:
             return ""
-        half = sorted(images)[len(images) // 2]
-        return (
-            f"head.common={self.common}: every class is in more images, so that background pushes all of them down; "
-            f"head.common={half} would spare about half of the classes"
-        )
+        start = f"head.common={self.common}: every class is in more images, so that background pushes all of them down"
+        found = halves(images)
+        if found is None:
+            return f"{start}; all classes are in as many images"
+        return f"{start}; head.common={found.last} would spare {found.lower} of {found.values} classes"
 
 
 class FederatedOptions(ClassifierOptions):
@@ -101,11 +105,14 @@ class FederatedOptions(ClassifierOptions):
 
     def without_effect(self, images: Sequence[int], num_images: int) -> str:
         """Whether all classes are drawn every time."""
-        if len(images) >= self.classes:
+        classes = len(images)
+        if classes < _FEWEST_DRAWN_FROM or classes >= self.classes:
             return ""
+        # background takes one of the places
+        half = classes // 2
         return (
-            f"head.classes={self.classes}: there are {len(images)} classes, so that all are trained in every batch and "
-            f"these are plain sigmoids; head.classes={max(len(images) // 2, 1)} would draw about half of them"
+            f"head.classes={self.classes}: there are {classes} classes, so that all are trained in every batch and "
+            f"these are plain sigmoids; head.classes={half + 1} would draw {half} of them and background"
         )
 
 

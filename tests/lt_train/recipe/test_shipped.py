@@ -267,6 +267,12 @@ def ran(starts, tmp_path_factory):
     return run
 
 
+@pytest.mark.parametrize("name", ["quickstart", "faster_rcnn_lite0_groceries_lt"])
+@pytest.mark.parametrize(("method", "rate"), [("softmax", 0.02), ("bags", 0.02), ("finetune-tail", 2e-4)])
+def test_small_recipes_leave_methods_their_rate(name, method, rate):
+    assert load_recipe(name, [f"method={method}"]).optim.effective_lr == pytest.approx(rate)
+
+
 # of twelve images every class is in more than a thousandth, and there are fewer classes than are drawn
 WITHOUT_EFFECT = {"rfs", "rfs-finetune", "irfs", "equalization", "droploss", "federated"}
 

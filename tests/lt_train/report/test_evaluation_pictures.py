@@ -81,6 +81,11 @@ def test_matrix_of_classes_at_every_size(classes, joined):
     assert mesh.shape == (side + 1, side + 1)
     assert np.asarray(mesh)[:side].tolist() == np.eye(side, side + 1).tolist()
     assert np.ma.getmaskarray(mesh).any(axis=1).tolist() == [False] * side + [True]
+    # nothing was found where nothing is
+    assert "grey: a row without any" in axes.get_title()
+    cells.append(cell("", "1", 2))
+    axes = confusion_figure(cells, rows_of(classes)).axes[0]
+    assert not np.ma.getmaskarray(axes.collections[0].get_array()).any()
     assert "grey" not in axes.get_title()
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert labels[-1] == "nothing"
@@ -96,7 +101,7 @@ def test_a_class_without_objects_is_drawn_in_grey(classes, joined):
     shown = axes.collections[0].get_array()
     without = np.ma.getmaskarray(shown).all(axis=1)
     assert without[:-1].sum() == 4 // joined
-    assert "grey: no object" in axes.get_title()
+    assert "grey: a row without any" in axes.get_title()
 
 
 def test_a_matrix_without_groups_or_counts_is_drawn_too():
@@ -118,6 +123,7 @@ def test_matrix_of_groups_tells_right_classes_from_others_of_the_group():
     (axes,) = group_confusion_figure(rows).axes
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert labels == ["frequent\n0 objects", "rare\n8 objects", "nothing\n5 detections"]
+    assert "grey: a row without any" in axes.get_title()
     # nothing is written in a row without objects
     assert [text.get_text() for text in axes.texts] == ["75.0", "25.0\n12.5 right", "0.0", "100.0", "0.0"]
 

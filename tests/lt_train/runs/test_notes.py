@@ -1,6 +1,7 @@
 """What a run says of its data before the first step."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -46,8 +47,8 @@ def test_sound_data_give_no_line(apart):
     [
         ("rfs", "no image is repeated, which is plain shuffling", "sampler.threshold="),
         ("irfs", "no image is repeated", "sampler.threshold="),
-        ("equalization", "head.threshold=0.00177: every class is in a larger share", "head.threshold="),
-        ("droploss", "head.threshold=0.00177: every class is in a larger share", "head.threshold="),
+        ("equalization", "head.threshold=0.00177: no class is in fewer of the images", "head.threshold="),
+        ("droploss", "head.threshold=0.00177: no class is in fewer of the images", "head.threshold="),
         ("federated", "head.classes=50: there are 20 classes", "head.classes="),
     ],
 )
@@ -55,14 +56,44 @@ def test_a_method_that_is_plain_training_on_these_data_says_so_and_how_it_is_not
     (line,) = warnings(apart(f"method={method}"))
     assert says in line
     # what it names is what helps
-    key = [word for word in line.split() if word.startswith(mend)][-1]
+    key = [word for word in line.partition(" (factors from")[0].split() if word.startswith(mend)][-1]
     assert warnings(apart(f"method={method}", key)) == []
 
 
 def test_images_up_to_which_a_class_is_common_may_hold_none(apart):
     (line,) = warnings(apart("method=acsl", "head.rare=0", "head.common=0"))
     assert "head.common=0: every class is in more images" in line
-    assert warnings(apart("method=acsl")) == []
+    named = next(word for word in reversed(line.split()) if word.startswith("head.common="))
+    assert warnings(apart("method=acsl", "head.rare=0", named)) == []
+
+
+def test_what_is_not_sampled_or_trained_with_its_head_is_not_warned_of(apart):
+    assert warnings(apart("method=tau-norm", "sampler.name=repeat-factor")) == []
+    assert warnings(apart("method=simcal", "head.name=equalization", "second_head.below=3")) == []
+
+
+def test_a_file_of_ones_is_told_as_it_is(apart, tiny_pool, tmp_path):
+    images = json.loads((tiny_pool / "annotations.json").read_text())["images"]
+    factors = tmp_path / "factors.csv"
+    factors.write_text("image_id,repeat_factor\n" + "".join(f"{image['id']},1.0\n" for image in images))
+    (line,) = warnings(apart("sampler.name=repeat-factor", f"sampler.factors={factors}"))
+    assert f": all factors in the file are 1 (factors from sampler.factors={factors}" in line
+
+
+@pytest.mark.parametrize("method", ["rfs", "irfs"])
+def test_images_without_objects_and_classes_without_images_count_for_nothing(apart, tiny_pool, tmp_path, method):
+    def change(content):
+        kept = {image["id"] for image in content["images"][:4]}
+        content["annotations"] = [a for a in content["annotations"] if a["image_id"] in kept]
+
+    path = written(tiny_pool, tmp_path / "few.json", change)
+    recipe = (f"method={method}", f"data.train.annotations={path}", "data.val=null")
+    found = [line for line in warnings(apart(*recipe)) if "sampler" in line]
+    named = next(word for word in found[0].split() if word.startswith("sampler.threshold="))
+    data = load_run_data(apart(*recipe, named))
+    assert (data.factors.values > 1).any()
+    lower, of = map(int, re.search(r"lie (\d+) of (\d+) classes", found[0]).groups())
+    assert 0 < lower < of < 20
 
 
 def test_validation_images_that_are_training_images(tiny_recipe, tiny_pool, tmp_path):

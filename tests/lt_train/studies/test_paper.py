@@ -5,8 +5,9 @@ import pytest
 from lt_data.errors import DataError, RecipeError
 from lt_train.recipe.methods import METHODS
 from lt_train.studies.paper import RECIPES, choose_rows, detector_recipe, detector_rows, paper_rows
-from lt_train.studies.plan import format_plan
+from lt_train.studies.plan import format_plan, wall_seconds
 from lt_train.studies.reproduce import check_files, paper_study
+from lt_train.studies.steps import Step
 
 DATASETS = ("coco-lt", "lvis-v0.5", "lvis-v1")
 
@@ -110,8 +111,19 @@ def test_a_plan_has_commands_hours_and_bytes_and_says_that_they_are_estimated(tm
     assert lines[1].startswith("  lt-train fit faster_rcnn_r50_fpn_lvis_v0.5 method=softmax seed=0 --out ")
     assert lines[2] == "seed-0/features/train: 114 min (estimated), 245.2 GB"
     assert lines[-1].startswith("to do: 21.4 h of one GPU (an estimate, until a step of each kind is finished here), ")
-    (last,) = format_plan(study, jobs=4).splitlines()[-1:]
-    assert "of one GPU (an estimate, until a step of each kind is finished here), 5.3 h with 4 steps at once, " in last
+
+
+def test_steps_at_once_wait_for_what_they_need(tmp_path):
+    study = paper_study("lvis-v0.5", choose_rows(paper_rows("lvis-v0.5"), ["1", "14"]), tmp_path)
+    # the features of both sides are made at once; all else waits for the step before it
+    assert ", 21.3 h with 8 steps at once, " in format_plan(study, jobs=8)
+    alone = paper_study("lvis-v0.5", choose_rows(paper_rows("lvis-v0.5"), ["1"]), tmp_path)
+    assert "to do: 19.0 h of one GPU" in format_plan(alone, jobs=8)
+    assert ", 19.0 h with 8 steps at once, " in format_plan(alone, jobs=8)
+    # five hours each of three that need nothing, on two places
+    steps = [Step(name, ("lt-train",), tmp_path / name) for name in "abc"]
+    assert wall_seconds(steps, dict.fromkeys("abc", 5.0), 2) == 10
+    assert wall_seconds(steps, {"a": 5.0}, 2) == 5
 
 
 def test_missing_files_are_a_line_each(tmp_path, monkeypatch):
