@@ -1,10 +1,10 @@
-"""What a second stage from kept features gives, against training it directly, and what small pools of regions cost.
+"""What a second stage from kept features gives, against training it directly, and what the smallest pool of regions costs.
 
     python benchmarks/features_ap.py [--seeds 3] [--minutes 30] [--jobs 2] [--tiny]
 
 On the quickstart's drawn pool a Faster R-CNN is trained once, with softmax; from it BAGS is trained with several seeds:
-directly, from features of ``--pool`` 1,024 regions an image, which are all that the small detector has, and from pools
-that are smaller. What is finished when it ends is recorded in benchmarks/results/features_ap.csv; with --tiny, a
+directly, from features of ``--pool`` 1,024 regions an image, which are all that the small detector has, and from those
+of 64, which every epoch draws anew. What is finished when it ends is recorded in benchmarks/results/features_ap.csv; with --tiny, a
 rehearsal of two steps on few images, in features_ap.csv below --out. Whenever it ends, the same command goes on.
 """
 
@@ -27,8 +27,8 @@ from lt_train.studies.table import rows_of
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "features_ap.csv"
 METHOD, DIRECT = "bags", "direct"
-# regions of an image: all, which are about a hundred, and so few that every epoch has the same negatives
-POOLS = (1024, 64, 32, 16)
+# regions of an image: all, which are about a hundred, and the fewest that there can be, those of one draw
+POOLS = (1024, 64)
 MODEL = "model.name=faster_rcnn_small"
 
 
