@@ -1,11 +1,12 @@
-"""What a second stage from kept features gives, against training it directly, and what the smallest pool of regions costs.
+"""What a second stage from kept features gives, against training it directly, and what the smallest pool costs.
 
     python benchmarks/features_ap.py [--seeds 3] [--minutes 30] [--jobs 2] [--tiny]
 
 On the quickstart's drawn pool a Faster R-CNN is trained once, with softmax; from it BAGS is trained with several seeds:
 directly, from features of ``--pool`` 1,024 regions an image, which are all that the small detector has, and from those
-of 64, which every epoch draws anew. What is finished when it ends is recorded in benchmarks/results/features_ap.csv; with --tiny, a
-rehearsal of two steps on few images, in features_ap.csv below --out. Whenever it ends, the same command goes on.
+of 64, as many as a draw has: every epoch sees the same ones. What is finished when it ends is recorded in
+benchmarks/results/features_ap.csv; with --tiny, a rehearsal of two steps on few images, in features_ap.csv below --out.
+Whenever it ends, the same command goes on.
 """
 
 from __future__ import annotations
