@@ -47,7 +47,9 @@ def plot_groups(
         places = [k + (i - (len(runs) - 1) / 2) * width for k, _ in drawn]
         means = [spread.mean for _, spread in drawn]
         reach = [[s.mean - s.low for _, s in drawn], [s.high - s.mean for _, s in drawn]]
-        axes.bar(places, means, width=0.92 * width, color=COLOURS[i % len(COLOURS)], label=_named(run, seeds[run], most))
+        axes.bar(
+            places, means, width=0.92 * width, color=COLOURS[i % len(COLOURS)], label=_named(run, seeds[run], most)
+        )
         axes.errorbar(places, means, yerr=reach, fmt="none", ecolor="#222222", elinewidth=1, capsize=2)
     labels = [f"{name}\n{classes[name]} classes" if name in classes else name for name in columns]
     axes.set_xticks(range(len(columns)), labels)
