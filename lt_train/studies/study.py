@@ -16,7 +16,7 @@ from lt_train.runs.lock import writing_run
 from lt_train.studies.agreement import format_agreement
 from lt_train.studies.commands import Start
 from lt_train.studies.steps import Step, Tell, is_done, read_record, run_plan
-from lt_train.studies.table import Result, Row, columns_of, groups_of, markdown, rows_of, spreads
+from lt_train.studies.table import Result, Row, columns_of, groups_of, labelled, markdown, rows_of, spreads
 
 FIGURES: Final = "figures.csv"
 TABLE: Final = "table.md"
@@ -171,12 +171,12 @@ def _draw(study: Study, rows: Sequence[Row], classes: Mapping[str, int]) -> None
     measured = [name for name in classes if any(row.get(name) for row in rows)]
     if not measured:
         return
-    found = spreads(rows, ["AP", measured[0]])
+    found, label = spreads(rows, ["AP", measured[0]]), labelled(rows)
     points = {
-        name: (overall, rarest)
+        label[name]: (overall, rarest)
         for name, by in found.items()
         if (overall := by["AP"]) is not None and (rarest := by[measured[0]]) is not None
     }
     labels = ("box AP in percent", f"box AP in percent, {measured[0]} training instances")
     if points:
-        plot_methods(study.out / PICTURE, points, labels=labels, marked=study.baseline)
+        plot_methods(study.out / PICTURE, points, labels=labels, marked=label.get(study.baseline, ""))

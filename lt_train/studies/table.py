@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import platform
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -188,3 +189,16 @@ def _cell(spread: Spread | None, digits: int) -> str:
     if spread.count == 1:
         return f"{spread.mean:.{digits}f}"
     return f"{spread.mean:.{digits}f} ({spread.low:.{digits}f}..{spread.high:.{digits}f})"
+
+
+def labelled(rows: Sequence[Row]) -> dict[str, str]:
+    """A label of each run: its name, and how many seeds it has where others have more.
+
+    Args:
+        rows: Of the CSV file.
+    """
+    seeds = Counter(row["run"] for row in rows)
+    most = max(seeds.values(), default=0)
+    return {
+        run: run if number == most else f"{run} ({number} seed{'s' * (number > 1)})" for run, number in seeds.items()
+    }

@@ -6,7 +6,7 @@ import pytest
 
 from lt_train.studies.agreement import format_agreement, published_aps, rank_correlation
 from lt_train.studies.paper import checksum
-from lt_train.studies.table import alike, best_first, columns_of, markdown, noise_of_seeds
+from lt_train.studies.table import alike, best_first, columns_of, labelled, markdown, noise_of_seeds
 
 
 def rows(**by_run):
@@ -72,3 +72,8 @@ def test_groups_weighted_by_their_classes_give_ap():
     assert checksum(metrics, "bbox") == pytest.approx(1.0)
     metrics["bbox"]["AP"] = None
     assert checksum(metrics, "bbox") is None
+
+
+def test_a_label_says_which_runs_have_fewer_seeds():
+    assert labelled(rows(a=[1, 2, 3], b=[1, 2], c=[1])) == {"a": "a", "b": "b (2 seeds)", "c": "c (1 seed)"}
+    assert labelled(rows(a=[1], b=[2])) == {"a": "a", "b": "b"}
