@@ -63,7 +63,7 @@ class RepeatFactorSampler(Section):
             return f"{start}: all factors in the file are 1"
         found = halves(shares)
         if found is None:
-            return f"{start}: all classes are in as many of the images"
+            return f"{start}: no class is in fewer of the images than another"
         return f"{start}: below sampler.threshold={found.threshold} lie {found.lower} of {found.values} classes"
 
     @property

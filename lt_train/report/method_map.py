@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from matplotlib.transforms import Bbox
+from matplotlib.transforms import Bbox, BboxBase
 
 from lt_data.pictures.figures import COLOURS, new_figure, save_figure, tidy
 from lt_train.report.two_runs import Spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.text import Annotation
 
+# pixels around a point that belong to it, and points of paper up to which a name stands beside its point
+_NEAR: Final = 5
+_BESIDE: Final = 9
 # where a name may stand, in points from its point, the first that is free: right, left, above, below, further away
 _AROUND: Final = tuple(
     (x * step, y * step, {5: "left", -5: "right", 0: "center"}[x])
     for step in (1.0, 1.8, 2.6, 3.4)
-    for x, y, side in (
-        (5, 4, "left"),
-        (5, -4, "left"),
-        (-5, 4, "right"),
-        (-5, -4, "right"),
-        (0, 8, "center"),
-        (0, -8, "center"),
-    )
+    for x, y in ((5, 4), (5, -4), (-5, 4), (-5, -4), (0, 8), (0, -8))
 )
 
 
@@ -59,35 +57,54 @@ def plot_methods(
     axes.set_ylabel(labels[1])
     axes.margins(0.08)
     tidy(axes)
-    _write_names(axes, {name: (overall.mean, rarest.mean) for name, (overall, rarest) in points.items()})
+    _write_names(axes, points)
     save_figure(figure, path)
 
 
-def _write_names(axes: Axes, places: Mapping[str, tuple[float, float]]) -> None:
-    """Writes each name beside its point, where it covers least of other names and points."""
+def _write_names(axes: Axes, points: Mapping[str, tuple[Spread, Spread]]) -> None:
+    """Writes each name beside its point, where it covers least of what is drawn and of other names."""
     figure = axes.get_figure(root=True)
     assert figure is not None
     # where things come to lie is known only then
     figure.draw_without_rendering()
-    taken = [Bbox.from_bounds(x - 3, y - 3, 6, 6) for x, y in axes.transData.transform(list(places.values()))]
-    for name, place in places.items():
-        best = None
-        for x, y, side in _AROUND:
-            text = axes.annotate(
-                name, place, xytext=(x, y), textcoords="offset points", fontsize=7, ha=side, va="center"
-            )
-            box = text.get_window_extent()
-            covered = sum(_common_area(box, other) for other in taken)
-            if best is None or covered < best[0]:
-                if best is not None:
-                    best[1].remove()
-                best = (covered, text, box)
-            else:
+    taken = [box for overall, rarest in points.values() for box in _drawn(axes, overall, rarest)]
+    for name, (overall, rarest) in points.items():
+        tried = [_name_at(axes, name, (overall.mean, rarest.mean), place) for place in _AROUND]
+        covered = [_covered(text.get_window_extent(), taken, axes.bbox) for text in tried]
+        best = covered.index(min(covered))
+        for number, text in enumerate(tried):
+            if number != best:
                 text.remove()
-        assert best is not None
-        taken.append(best[2])
+        taken.append(tried[best].get_window_extent())
 
 
-def _common_area(first: Bbox, second: Bbox) -> float:
+def _drawn(axes: Axes, overall: Spread, rarest: Spread) -> list[Bbox]:
+    """What a point and its spread cover, in pixels; a name nearer than that would seem to be its."""
+    corners = [(overall.low, rarest.mean), (overall.high, rarest.mean), (overall.mean, rarest.low)]
+    corners += [(overall.mean, rarest.high), (overall.mean, rarest.mean)]
+    (left, y), (right, _), (x, bottom), (_, top), _ = axes.transData.transform(corners)
+    point = Bbox.from_bounds(x - _NEAR, y - _NEAR, 2 * _NEAR, 2 * _NEAR)
+    return [point, Bbox.from_extents(left, y - 1, right, y + 1), Bbox.from_extents(x - 1, bottom, x + 1, top)]
+
+
+def _name_at(axes: Axes, name: str, point: tuple[float, float], place: tuple[float, float, str]) -> Annotation:
+    """The name there; a line leads to a point that is not beside it."""
+    x, y, side = place
+    line = {"arrowstyle": "-", "linewidth": 0.5, "color": "#888888"} if math.hypot(x, y) > _BESIDE else None
+    text = axes.annotate(
+        name, point, xytext=(x, y), textcoords="offset points", fontsize=7, ha=side, va="center", arrowprops=line
+    )
+    # names must not move the axes that they were placed in
+    text.set_in_layout(False)
+    return text
+
+
+def _covered(box: Bbox, taken: Sequence[Bbox], inside: BboxBase) -> float:
+    """Square pixels of a name on other things, and outside."""
+    outside = box.width * box.height - _common_area(box, inside)
+    return float(outside) + sum(_common_area(box, other) for other in taken)
+
+
+def _common_area(first: BboxBase, second: BboxBase) -> float:
     both = Bbox.intersection(first, second)
-    return float(both.width * both.height) if both is not None else 0.0
+    return 0.0 if both is None else float(both.width * both.height)

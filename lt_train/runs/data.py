@@ -118,12 +118,12 @@ def load_run_data(recipe: Recipe, groups_for: GroupsFor | None = None) -> RunDat
         train = keep_classes_below(train, recipe.data.classes_below)
     if len(held_out):
         train = hold_out(train, held_out)
-    own_notes += without_effect_notes(recipe, train, factors)
     val = None
     if recipe.data.val:
         val = load_validation(recipe.data.val, train.counts, masks=has_masks(recipe), reading=reading)
     augment, mask_notes = _masks_and_changes(recipe, train)
     rows, notes = training_rows(train, keep_empty=recipe.data.keep_empty, held_out=held_out)
+    own_notes += without_effect_notes(recipe, train, None if factors is None else factors.of(rows))
     dataset = DetectionDataset(
         train,
         rows,

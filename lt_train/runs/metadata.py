@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from lt_data.annotations.file import AnnotationFile
-from lt_data.arrays import FloatArray
+from lt_data.arrays import FloatArray, IntArray
 from lt_data.counts.categories import CategoryCounts
 from lt_data.counts.factor_file import load_factors
 from lt_data.counts.group_file import load_groups
@@ -61,6 +61,10 @@ class ChosenFactors:
 
     values: FloatArray
     source: str
+
+    def of(self, rows: IntArray) -> ChosenFactors:
+        """The factors of some images, by their places in the file."""
+        return ChosenFactors(self.values[rows], self.source)
 
     @property
     def sha256(self) -> str:

@@ -36,7 +36,7 @@ def without_effect_notes(recipe: Recipe, train: DetectionData, factors: ChosenFa
     Args:
         recipe: Of the run.
         train: What is trained on, less classes and images that are held out.
-        factors: How often each image of the file is repeated, if it is.
+        factors: How often each image that is trained on is repeated, if it is.
     """
     lines = []
     if factors is not None and recipe.train != "none":

@@ -60,5 +60,5 @@ def without_rare_classes(threshold: float, images: Sequence[int], num_images: in
     start = f"head.threshold={threshold:g}: no class is in fewer of the images: none is rare, these are plain sigmoids"
     found = halves(shares)
     if found is None:
-        return f"{start}; all classes are in as many images"
+        return f"{start}; no class is in fewer than another"
     return f"{start}; below head.threshold={found.threshold} lie {found.lower} of {found.values} classes"

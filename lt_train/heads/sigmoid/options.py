@@ -91,7 +91,7 @@ class AcslOptions(ClassifierOptions):
         start = f"head.common={self.common}: every class is in more images, so that background pushes all of them down"
         found = halves(images)
         if found is None:
-            return f"{start}; all classes are in as many images"
+            return f"{start}; no class is in fewer than another"
         return f"{start}; head.common={found.last} would spare {found.lower} of {found.values} classes"
 
 

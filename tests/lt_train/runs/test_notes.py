@@ -80,6 +80,22 @@ def test_a_file_of_ones_is_told_as_it_is(apart, tiny_pool, tmp_path):
     assert f": all factors in the file are 1 (factors from sampler.factors={factors}" in line
 
 
+def test_factors_of_images_that_are_held_out_repeat_nothing(apart, tiny_pool, tmp_path):
+    images = json.loads((tiny_pool / "annotations.json").read_text())["images"]
+    factors = tmp_path / "factors.csv"
+    recipe = apart("sampler.name=repeat-factor", f"sampler.factors={factors}", "data.hold_out=0.2")
+    for repeated in (False, True):
+        lines = [f"{image['id']},{2.0 if repeated else 1.0}\n" for image in images]
+        factors.write_text("image_id,repeat_factor\n" + "".join(lines))
+        data = load_run_data(recipe)
+        assert any("no image is repeated" in note for note in data.notes) == (not repeated)
+    held_out = {int(data.train.file.image_ids[row]) for row in data.held_out}
+    assert held_out
+    lines = [f"{image['id']},{2.0 if image['id'] in held_out else 1.0}\n" for image in images]
+    factors.write_text("image_id,repeat_factor\n" + "".join(lines))
+    assert any("no image is repeated" in note for note in load_run_data(recipe).notes)
+
+
 @pytest.mark.parametrize("method", ["rfs", "irfs"])
 def test_images_without_objects_and_classes_without_images_count_for_nothing(apart, tiny_pool, tmp_path, method):
     def change(content):
