@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from matplotlib.text import Text
 from matplotlib.transforms import Bbox, BboxBase
 
 from lt_data.pictures.figures import COLOURS, new_figure, save_figure, tidy
@@ -67,15 +68,15 @@ def _write_names(axes: Axes, points: Mapping[str, tuple[Spread, Spread]]) -> Non
     assert figure is not None
     # where things come to lie is known only then
     figure.draw_without_rendering()
-    taken = [box for overall, rarest in points.values() for box in _drawn(axes, overall, rarest)]
+    taken: list[BboxBase] = [box for overall, rarest in points.values() for box in _drawn(axes, overall, rarest)]
     for name, (overall, rarest) in points.items():
         tried = [_name_at(axes, name, (overall.mean, rarest.mean), place) for place in _AROUND]
-        covered = [_covered(text.get_window_extent(), taken, axes.bbox) for text in tried]
+        covered = [_covered(_box_of(text), taken, axes.bbox) for text in tried]
         best = covered.index(min(covered))
         for number, text in enumerate(tried):
             if number != best:
                 text.remove()
-        taken.append(tried[best].get_window_extent())
+        taken.append(_box_of(tried[best]))
 
 
 def _drawn(axes: Axes, overall: Spread, rarest: Spread) -> list[Bbox]:
@@ -99,7 +100,14 @@ def _name_at(axes: Axes, name: str, point: tuple[float, float], place: tuple[flo
     return text
 
 
-def _covered(box: Bbox, taken: Sequence[Bbox], inside: BboxBase) -> float:
+def _box_of(name: Annotation) -> BboxBase:
+    """Where it lies without the line to its point."""
+    # puts it there, and measures the line with it
+    name.get_window_extent()
+    return Text.get_window_extent(name)
+
+
+def _covered(box: BboxBase, taken: Sequence[BboxBase], inside: BboxBase) -> float:
     """Square pixels of a name on other things, and outside."""
     outside = box.width * box.height - _common_area(box, inside)
     return float(outside) + sum(_common_area(box, other) for other in taken)
