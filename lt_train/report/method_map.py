@@ -7,15 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from matplotlib.text import Text
-from matplotlib.transforms import Bbox, BboxBase
-
 from lt_data.pictures.figures import COLOURS, new_figure, save_figure, tidy
 from lt_train.report.two_runs import Spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.text import Annotation
+    from matplotlib.transforms import Bbox, BboxBase
 
 # pixels around a point that belong to it, and points of paper up to which a name stands beside its point
 _NEAR: Final = 5
@@ -81,6 +79,8 @@ def _write_names(axes: Axes, points: Mapping[str, tuple[Spread, Spread]]) -> Non
 
 def _drawn(axes: Axes, overall: Spread, rarest: Spread) -> list[Bbox]:
     """What a point and its spread cover, in pixels; a name nearer than that would seem to be its."""
+    from matplotlib.transforms import Bbox
+
     corners = [(overall.low, rarest.mean), (overall.high, rarest.mean), (overall.mean, rarest.low)]
     corners += [(overall.mean, rarest.high), (overall.mean, rarest.mean)]
     (left, y), (right, _), (x, bottom), (_, top), _ = axes.transData.transform(corners)
@@ -102,6 +102,8 @@ def _name_at(axes: Axes, name: str, point: tuple[float, float], place: tuple[flo
 
 def _box_of(name: Annotation) -> BboxBase:
     """Where it lies without the line to its point."""
+    from matplotlib.text import Text
+
     # puts it there, and measures the line with it
     name.get_window_extent()
     return Text.get_window_extent(name)
@@ -114,5 +116,7 @@ def _covered(box: BboxBase, taken: Sequence[BboxBase], inside: BboxBase) -> floa
 
 
 def _common_area(first: BboxBase, second: BboxBase) -> float:
+    from matplotlib.transforms import Bbox
+
     both = Bbox.intersection(first, second)
     return 0.0 if both is None else float(both.width * both.height)
