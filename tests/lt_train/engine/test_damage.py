@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -27,6 +26,7 @@ from lt_train.runs.directory import RunDir
 from lt_train.runs.lock import writing_run
 from lt_train.runs.log import RunLog
 from tests.lt_train.engine.stepping import assert_same
+from tests.lt_train.full_disk import files_take
 from tests.lt_train.narrow import NARROW_CODE
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -376,19 +376,11 @@ def test_a_file_of_masks_that_is_cut_off_is_a_line(tiny_recipe, tiny_pool, tmp_p
 # --- a full disk -----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def small_files():
-    """From a call on, no file takes more than so many bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda room: resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 @pytest.mark.parametrize(("room", "name"), [(0, "recipe.yaml"), (2300, "data.json"), (20_000, "checkpoints/last.pt")])
-def test_a_disk_that_is_full_is_a_line_that_names_the_file(tiny_recipe, tmp_path, small_files, room, name):
-    small_files(room)
-    with pytest.raises(OutputError) as error:
-        fit(tiny_recipe(*BLIND), tmp_path / "run")
+def test_a_disk_that_is_full_is_a_line_that_names_the_file(tiny_recipe, tmp_path, room, name):
+    recipe = tiny_recipe(*BLIND)
+    with files_take(room), pytest.raises(OutputError) as error:
+        fit(recipe, tmp_path / "run")
     (line,) = error.value.problems
     assert line.startswith(f"{tmp_path}/run/{name}: cannot be written (File too large)")
     assert not list(tmp_path.rglob(".*"))
@@ -397,10 +389,9 @@ def test_a_disk_that_is_full_is_a_line_that_names_the_file(tiny_recipe, tmp_path
 
 
 @pytest.mark.parametrize("name", ["train.log", "metrics.jsonl"])
-def test_logs_end_with_a_whole_line_on_a_full_disk(tmp_path, small_files, name):
+def test_logs_end_with_a_whole_line_on_a_full_disk(tmp_path, name):
     (tmp_path / name).write_text("x" * 998 + "\n")
-    small_files(1000)
-    with RunLog(RunDir(tmp_path), total=2, every=1) as log:
+    with files_take(1000), RunLog(RunDir(tmp_path), total=2, every=1) as log:
         add = {"train.log": lambda: log.line("a line"), "metrics.jsonl": lambda: log.record({"step": 1})}
         with pytest.raises(OutputError) as error:
             add[name]()

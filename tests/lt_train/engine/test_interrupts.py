@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import signal
 import threading
 
@@ -17,6 +16,7 @@ from lt_train.engine.interrupts import Interrupted, Interrupts
 from lt_train.runs.checkpoint import load_checkpoint, save_checkpoint
 from lt_train.runs.directory import write_text
 from tests.lt_train.engine.stepping import assert_same, interrupt_in_step
+from tests.lt_train.full_disk import files_take
 from tests.lt_train.runs.checkpoints import content
 
 FOUR = ("schedule.iterations=4", "schedule.decay=[]", "trackers=[]")
@@ -120,15 +120,11 @@ def test_a_full_disk_leaves_the_old_files_and_says_which_could_not_be_written(tm
     """A file of a run takes at most 8192 bytes here."""
     save_checkpoint(tmp_path / "last.pt", content(done=1))
     write_text(tmp_path / "metrics.jsonl", "{}\n")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, hard))
-    try:
+    with files_take(8192):
         with pytest.raises(OutputError, match=r"last\.pt: cannot be written \(File too large\)"):
             save_checkpoint(tmp_path / "last.pt", {"weights": torch.zeros(10**6)})
         with pytest.raises(OutputError, match=r"metrics\.jsonl: cannot be written \(File too large\)"):
             write_text(tmp_path / "metrics.jsonl", "{}\n" * 5000)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["last.pt", "metrics.jsonl"]
     assert load_checkpoint(tmp_path / "last.pt")["done"] == 1
     assert (tmp_path / "metrics.jsonl").read_text() == "{}\n"

@@ -12,6 +12,7 @@ from lt_data.errors import DataError, OutputError
 from lt_train.detectors.weight_files import read_state_dict
 from lt_train.runs.checkpoint import load_checkpoint, load_newest, save_checkpoint
 from lt_train.runs.content import check_content, check_progress, load_optimizer, load_scaler, load_weights_into
+from tests.lt_train.full_disk import files_take
 from tests.lt_train.runs.checkpoints import content
 
 
@@ -332,16 +333,9 @@ def test_the_newest_whole_one_is_taken_and_said(tmp_path, damage):
 
 def test_a_disk_that_fills_up_at_any_byte(tmp_path):
     """However much fits: the checkpoint that was there stays, and a line names the file."""
-    import resource
-
     last, previous = saved_twice(tmp_path)
     size = last.stat().st_size
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     for room in [*range(0, 200, 7), *range(200, size, 97), size - 1]:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
-        try:
-            with pytest.raises(OutputError, match=r"last\.pt: cannot be written \(File too large\)"):
-                save_checkpoint(last, content(done=2), keep=previous)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        with files_take(room), pytest.raises(OutputError, match=r"last\.pt: cannot be written \(File too large\)"):
+            save_checkpoint(last, content(done=2), keep=previous)
     assert done_of(tmp_path) == {"last.pt": 2, "previous.pt": 1}

@@ -1,7 +1,6 @@
 """Trackers: what they are told, and that nothing is written when one cannot be used."""
 
 import json
-import resource
 import sys
 import threading
 from types import SimpleNamespace
@@ -19,6 +18,7 @@ from lt_train.runs.checkpoint import load_checkpoint
 from lt_train.runs.trackers import TRACKERS, make_trackers
 from lt_train.trials.dry_run import dry_run
 from tests.lt_train.engine.stepping import interrupt_in_step
+from tests.lt_train.full_disk import files_take
 
 
 class FakeWandb:
@@ -99,18 +99,15 @@ def test_tensorboard_on_a_full_disk_is_a_line(tmp_path, capfd):
     (tracker,) = make_trackers(["tensorboard"])
     hook = threading.excepthook
     tracker.start(tmp_path, {})
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (300, hard))
 
     def log():
         for step in range(100_000):
             tracker.log(step, {"loss": 1.0})
 
     try:
-        with pytest.raises(OutputError) as error:
+        with files_take(300), pytest.raises(OutputError) as error:
             log()
     finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         tracker.close(failed=True)
     assert str(error.value).startswith(f"{tmp_path}/tensorboard: cannot be written (File too large); make room")
     assert capfd.readouterr().err == ""
