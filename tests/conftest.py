@@ -17,6 +17,13 @@ settings.load_profile("untimed")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+# some disks take milliseconds to remove a folder, and the suite makes tens of thousands; memory that is plenty takes
+# none. PYTEST_DEBUG_TEMPROOT or --basetemp names another place
+MEMORY = Path("/dev/shm")
+if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= 10 * 2**30:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+
 # a shell that starts the suite in the background has it ignore Ctrl-C, and so would all that tests send it to
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

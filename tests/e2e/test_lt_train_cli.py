@@ -76,6 +76,7 @@ def test_quickstart_prints_one_table_and_writes_its_pictures(quickstart):
     assert (out / "comparison.txt").read_text() in run.stdout
 
 
+@pytest.mark.slow
 def test_quickstart_data_is_what_its_recipe_states(tmp_path, monkeypatch):
     """In its real size; training is left out."""
 

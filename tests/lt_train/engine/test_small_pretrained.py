@@ -29,30 +29,42 @@ def made_here(monkeypatch, tmp_path):
     monkeypatch.setattr(published, "published_file", serve)
 
 
+def stage_one(tiny_recipe, folder, *model):
+    return fit(tiny_recipe(*model, "method=rfs", "data.val=null"), folder / "rfs")
+
+
+def test_stage_two_leaves_the_trunk(made_here, tiny_recipe, tmp_path):
+    """Of the cheapest one; the slow test has the others, and other kinds of methods."""
+    model = ("model.name=faster_rcnn_mobilenet_v3_large_fpn", *STEPS)
+    base = stage_one(tiny_recipe, tmp_path, *model)
+    bags = fit(tiny_recipe(*model, "method=bags", "data.val=null"), tmp_path / "bags", init_from=base.path)
+    assert_same_trunk(base, bags)
+    assert [len(losses(run)) for run in (base, bags)] == [2, 2]
+
+
+def assert_same_trunk(*runs):
+    first, second = (weights(run) for run in runs)
+    trunk = [key for key in first if key.startswith("backbone.")]
+    assert trunk
+    assert all(torch.equal(first[key], second[key]) for key in trunk)
+    assert all(bool(value.isfinite().all()) for value in first.values())
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    [
-        "faster_rcnn_mobilenet_v3_large_fpn",
-        *(
-            pytest.param(name, marks=pytest.mark.slow)
-            for name in ("mask_rcnn_mobilenet_v3_large_fpn", "faster_rcnn_r18_fpn", "mask_rcnn_r18_fpn")
-        ),
-    ],
+    [f"{kind}_rcnn_{trunk}_fpn" for trunk in ("mobilenet_v3_large", "r18") for kind in ("faster", "mask")],
 )
 def test_a_method_of_each_kind(name, made_here, tiny_recipe, tmp_path):
     """Sampler, head of a second stage, second head, calibration; frozen stages and the trunk of stage 2 stay."""
     model = (f"model.name={name}", *STEPS)
-    base = fit(tiny_recipe(*model, "method=rfs", "data.val=null"), tmp_path / "rfs")
+    base = stage_one(tiny_recipe, tmp_path, *model)
     bags = fit(tiny_recipe(*model, "method=bags", "data.val=null"), tmp_path / "bags", init_from=base.path)
     second = fit(tiny_recipe(*model, "method=simcal", "data.val=null"), tmp_path / "simcal", init_from=base.path)
     val = tiny_recipe().data.val
     measured_on = (f"data.val.annotations={val.annotations}", f"data.val.images={val.images}")
     calibrated = calibrate_run(base.path, "tau-norm-select", tmp_path / "tau", overrides=measured_on)
-    first, stage_two = weights(base), weights(bags)
-    trunk = [key for key in first if key.startswith("backbone.")]
-    assert all(torch.equal(first[key], stage_two[key]) for key in trunk)
-    assert all(bool(value.isfinite().all()) for value in first.values())
-    for run in (base, bags, second):
-        assert len(losses(run)) == 2
+    assert_same_trunk(base, bags)
+    assert [len(losses(run)) for run in (base, bags, second)] == [2, 2, 2]
     figures = json.loads((calibrated.evaluation / "metrics.json").read_text())
     assert ("segm" in figures) == name.startswith("mask")
