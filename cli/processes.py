@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from lt_train.launch import start_processes, started_here
+from lt_train.launch import end_with_starter, start_processes, started_here
 
 from .options import CommandGroup
 
@@ -21,6 +21,9 @@ def spread(number: int | None) -> None:
     They are given the same words, and know by their environment that they are meant.
     """
     root = click.get_current_context().find_root().command
-    if number is None or number == 1 or started_here() or not isinstance(root, CommandGroup):
+    if started_here():
+        end_with_starter()
+        return
+    if number is None or number == 1 or not isinstance(root, CommandGroup):
         return
     raise SystemExit(start_processes(number, root.arguments))

@@ -5,9 +5,11 @@ Free of torch until processes are started: commands ask here before they load an
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import re
+import signal
 import socket
 import sys
 import tempfile
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
 
 # file in which process 0 leaves its exit code for the process that started it
 ENDED: Final = "LT_TRAIN_ENDED"
+# number of that process
+STARTER: Final = "LT_TRAIN_STARTER"
+# of the system call prctl: the signal that a process gets when its parent is gone
+_PR_SET_PDEATHSIG: Final = 1
 FAILED: Final = 1
 # seconds between two looks at what others wrote
 _POLL: Final = 0.02
@@ -56,7 +62,7 @@ def start_processes(number: int, arguments: Sequence[str]) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // number)))
     with tempfile.TemporaryDirectory() as folder:
         ended = Path(folder, "ended")
-        os.environ[ENDED] = str(ended)
+        os.environ.update({ENDED: str(ended), STARTER: str(os.getpid())})
         config = LaunchConfig(
             min_nodes=1,
             max_nodes=1,
@@ -74,7 +80,7 @@ def start_processes(number: int, arguments: Sequence[str]) -> int:
         except (ChildFailedError, SignalException):
             return _left_code(ended)
         finally:
-            del os.environ[ENDED]
+            del os.environ[ENDED], os.environ[STARTER]
 
 
 def _left_code(ended: Path) -> int:
@@ -87,6 +93,20 @@ def _left_code(ended: Path) -> int:
 def started_here() -> bool:
     """Whether :func:`start_processes` started this process."""
     return ENDED in os.environ and "WORLD_SIZE" in os.environ
+
+
+def end_with_starter() -> None:
+    """Ends this process, as SIGTERM does, when the one that :func:`start_processes` runs in is gone, however it went.
+
+    A second Ctrl-C or ``kill -9`` leaves that one no time to end the others. Only Linux tells a process that its parent
+    ended.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+    if os.getppid() != int(os.environ[STARTER]):
+        # it went before the system knew
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def usable_cores() -> int:

@@ -112,6 +112,20 @@ def test_a_signal_to_the_starter_saves_and_srun_goes_on(recipe, tmp_path):
     assert_equal(run, tmp_path / "straight")
 
 
+@pytest.mark.slow
+def test_processes_whose_starter_is_killed_save_and_end(recipe, tmp_path):
+    run = tmp_path / "run"
+    process = start(LT_TRAIN, "fit", recipe, "--out", str(run), "--processes", "2")
+    wait_for_steps(run, 2, process)
+    process.kill()
+    # until nobody is left who may write
+    _, errors = process.communicate(timeout=600)
+    done = torch.load(run / "checkpoints/last.pt", weights_only=True)["done"]
+    assert 2 <= done < 400
+    assert f"{run}: interrupted after step {done} of 400; continue with --resume" in errors
+    assert "Traceback" not in errors
+
+
 def stand_ins(folder):
     """A folder with what stands in for srun and scontrol."""
     folder.mkdir()

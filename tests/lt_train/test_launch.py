@@ -1,0 +1,39 @@
+"""Processes that one command starts."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from lt_train.launch import STARTER
+
+OTHER = """
+import time
+from lt_train.launch import end_with_starter
+end_with_starter()
+print("up", flush=True)
+time.sleep(600)
+"""
+START = f"""
+import os, subprocess, sys, time
+os.environ["{STARTER}"] = str(os.getpid())
+subprocess.Popen([sys.executable, "-c", {OTHER!r}])
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells a process of its parent's end")
+def test_what_was_started_does_not_outlive_its_starter():
+    """A second Ctrl-C, and a kill, leave the starter no time to end the others."""
+    with subprocess.Popen([sys.executable, "-c", START], stdout=subprocess.PIPE, text=True) as starter:
+        assert starter.stdout.readline() == "up\n"
+        starter.kill()
+        # the end of what both of them may write to
+        assert starter.stdout.read() == ""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells a process of its parent's end")
+def test_a_starter_that_is_gone_already_is_noticed():
+    run = subprocess.run([sys.executable, "-c", OTHER], env={STARTER: "1"}, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout) == (-signal.SIGTERM, "")
