@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 OLDEST := .venv-oldest
 
+# the suite starts hundreds of processes, and each would compile every module again
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-slow test-oldest gpu check lock clean install
 
 # one table in a few minutes on two CPU cores, no download of data or weights
