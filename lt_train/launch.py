@@ -5,6 +5,7 @@ Free of torch until processes are started: commands ask here before they load an
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import logging
 import os
@@ -96,7 +97,7 @@ def started_here() -> bool:
 
 
 def end_with_starter() -> None:
-    """Ends this process, as SIGTERM does, when the one that :func:`start_processes` runs in is gone, however it went.
+    """Has the system send SIGTERM when the process that :func:`start_processes` runs in is gone, however it went.
 
     A second Ctrl-C or ``kill -9`` leaves that one no time to end the others. Only Linux tells a process that its parent
     ended.
@@ -104,9 +105,14 @@ def end_with_starter() -> None:
     if not sys.platform.startswith("linux"):
         return
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
-    if os.getppid() != int(os.environ[STARTER]):
+    try:
+        os.kill(int(os.environ[STARTER]), 0)
+    except ProcessLookupError:
         # it went before the system knew
         os.kill(os.getpid(), signal.SIGTERM)
+    except PermissionError:
+        # it is there, and another user's
+        return
 
 
 def usable_cores() -> int:
@@ -118,7 +124,9 @@ def leave_code(code: int) -> None:
     """Leaves an exit code for the process that started this one, if one asked for it."""
     path = os.environ.get(ENDED)
     if path and os.environ.get("RANK", "0") == "0":
-        Path(path).write_text(str(code))
+        # the folder goes with a starter that does not wait
+        with contextlib.suppress(FileNotFoundError):
+            Path(path).write_text(str(code))
 
 
 def several_started() -> bool:

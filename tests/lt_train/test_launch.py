@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from lt_train.launch import STARTER
+from lt_train.launch import ENDED, STARTER, leave_code
 
 OTHER = """
 import time
@@ -35,5 +35,14 @@ def test_what_was_started_does_not_outlive_its_starter():
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells a process of its parent's end")
 def test_a_starter_that_is_gone_already_is_noticed():
-    run = subprocess.run([sys.executable, "-c", OTHER], env={STARTER: "1"}, capture_output=True, text=True, check=False)
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        gone.wait()
+    env = {STARTER: str(gone.pid)}
+    run = subprocess.run([sys.executable, "-c", OTHER], env=env, capture_output=True, text=True, check=False)
     assert (run.returncode, run.stdout) == (-signal.SIGTERM, "")
+
+
+def test_a_code_is_left_for_nobody_where_the_starter_is_gone(tmp_path, monkeypatch):
+    monkeypatch.setenv(ENDED, str(tmp_path / "gone" / "ended"))
+    leave_code(75)
+    assert not (tmp_path / "gone").exists()
