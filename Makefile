@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 OLDEST := .venv-oldest
 
-# the suite starts hundreds of processes, and each would compile every module again
+# the suite starts many processes, and each would compile every module again
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-slow test-oldest gpu check lock clean install

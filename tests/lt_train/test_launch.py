@@ -8,6 +8,8 @@ import pytest
 
 from lt_train.launch import ENDED, STARTER, leave_code
 
+on_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells of a parent's end")
+
 OTHER = """
 import time
 from lt_train.launch import end_with_starter
@@ -23,7 +25,7 @@ time.sleep(600)
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells a process of its parent's end")
+@on_linux
 def test_what_was_started_does_not_outlive_its_starter():
     """A second Ctrl-C, and a kill, leave the starter no time to end the others."""
     with subprocess.Popen([sys.executable, "-c", START], stdout=subprocess.PIPE, text=True) as starter:
@@ -33,7 +35,7 @@ def test_what_was_started_does_not_outlive_its_starter():
         assert starter.stdout.read() == ""
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells a process of its parent's end")
+@on_linux
 def test_a_starter_that_is_gone_already_is_noticed():
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         gone.wait()

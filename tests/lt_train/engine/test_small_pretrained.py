@@ -29,15 +29,15 @@ def made_here(monkeypatch, tmp_path):
     monkeypatch.setattr(published, "published_file", serve)
 
 
-def stage_one(tiny_recipe, folder, *model):
-    return fit(tiny_recipe(*model, "method=rfs", "data.val=null"), folder / "rfs")
+def both_stages(tiny_recipe, folder, *model):
+    base = fit(tiny_recipe(*model, "method=rfs", "data.val=null"), folder / "rfs")
+    return base, fit(tiny_recipe(*model, "method=bags", "data.val=null"), folder / "bags", init_from=base.path)
 
 
 def test_stage_two_leaves_the_trunk(made_here, tiny_recipe, tmp_path):
     """Of the cheapest one; the slow test has the others, and other kinds of methods."""
     model = ("model.name=faster_rcnn_mobilenet_v3_large_fpn", *STEPS)
-    base = stage_one(tiny_recipe, tmp_path, *model)
-    bags = fit(tiny_recipe(*model, "method=bags", "data.val=null"), tmp_path / "bags", init_from=base.path)
+    base, bags = both_stages(tiny_recipe, tmp_path, *model)
     assert_same_trunk(base, bags)
     assert [len(losses(run)) for run in (base, bags)] == [2, 2]
 
@@ -58,8 +58,7 @@ def assert_same_trunk(*runs):
 def test_a_method_of_each_kind(name, made_here, tiny_recipe, tmp_path):
     """Sampler, head of a second stage, second head, calibration; frozen stages and the trunk of stage 2 stay."""
     model = (f"model.name={name}", *STEPS)
-    base = stage_one(tiny_recipe, tmp_path, *model)
-    bags = fit(tiny_recipe(*model, "method=bags", "data.val=null"), tmp_path / "bags", init_from=base.path)
+    base, bags = both_stages(tiny_recipe, tmp_path, *model)
     second = fit(tiny_recipe(*model, "method=simcal", "data.val=null"), tmp_path / "simcal", init_from=base.path)
     val = tiny_recipe().data.val
     measured_on = (f"data.val.annotations={val.annotations}", f"data.val.images={val.images}")
