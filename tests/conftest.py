@@ -1,5 +1,6 @@
 """Fixtures that every test folder shares."""
 
+import gc
 import os
 import shutil
 import signal
@@ -46,6 +47,17 @@ def pytest_xdist_auto_num_workers() -> int | None:
     from lt_train.launch import usable_cores
 
     return usable_cores() + 1
+
+
+# collecting makes a million objects that stay to the end; the cycle collector need not go through them again and again
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """The collector looks at what the tests make, and no longer at modules and tests."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from copy import deepcopy
+from functools import lru_cache
 from typing import Any, ClassVar, Final, cast
 
 import yaml
@@ -134,13 +136,19 @@ def parse_yaml(text: str, where: str) -> Any:
     if len(text) > MOST_CHARACTERS:
         raise RecipeError(f"{where}: longer than {MOST_CHARACTERS:,} characters; a recipe is a short file of keys")
     try:
-        return yaml.load(text, Loader=_Loader)
+        return deepcopy(_parsed(text))
     except _Refused as error:
         raise RecipeError(f"{where}: {_place(error)}: {error.problem}") from None
     except yaml.MarkedYAMLError as error:
         raise RecipeError(f"{where}: not YAML ({_place(error)}: {_short(error.problem or error.context)})") from None
     except yaml.YAMLError as error:
         raise RecipeError(f"{where}: not YAML ({_short(error)})") from None
+
+
+@lru_cache(maxsize=16)
+def _parsed(text: str) -> Any:
+    """A sweep reads the same few recipes for each of its runs."""
+    return yaml.load(text, Loader=_Loader)
 
 
 def _place(error: yaml.MarkedYAMLError) -> str:
