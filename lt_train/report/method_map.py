@@ -68,13 +68,26 @@ def _write_names(axes: Axes, points: Mapping[str, tuple[Spread, Spread]]) -> Non
     figure.draw_without_rendering()
     taken: list[BboxBase] = [box for overall, rarest in points.values() for box in _drawn(axes, overall, rarest)]
     for name, (overall, rarest) in points.items():
-        tried = [_name_at(axes, name, (overall.mean, rarest.mean), place) for place in _AROUND]
-        covered = [_covered(_box_of(text), taken, axes.bbox) for text in tried]
-        best = covered.index(min(covered))
-        for number, text in enumerate(tried):
-            if number != best:
-                text.remove()
-        taken.append(_box_of(tried[best]))
+        taken.append(_write_name(axes, name, (overall.mean, rarest.mean), taken))
+
+
+def _write_name(axes: Axes, name: str, point: tuple[float, float], taken: Sequence[BboxBase]) -> BboxBase:
+    """Writes one name at the first place that covers least; where it lies."""
+    best: tuple[float, Annotation, BboxBase] | None = None
+    for place in _AROUND:
+        text = _name_at(axes, name, point, place)
+        box = _box_of(text)
+        covered = _covered(box, taken, axes.bbox)
+        if best is not None and covered >= best[0]:
+            text.remove()
+            continue
+        if best is not None:
+            best[1].remove()
+        best = (covered, text, box)
+        if covered == 0:
+            break
+    assert best is not None
+    return best[2]
 
 
 def _drawn(axes: Axes, overall: Spread, rarest: Spread) -> list[Bbox]:
