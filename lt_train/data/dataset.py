@@ -6,7 +6,7 @@ Labels are 1..C, 0 is the background; boxes are xyxy in pixels of the (changed, 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -245,8 +245,11 @@ def make_loader(
     workers: int,
     pin_memory: bool = False,
     left_out: Callable[[LtError], None] | None = None,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Images and targets of each forward pass, loaded ahead by worker processes.
+
+    Whoever may leave early closes it (``contextlib.closing``). Left to the cycle collector, PyTorch's loader has lost
+    the way to tell its workers that it is over, and waits ten seconds for each.
 
     Args:
         dataset: Where samples come from, asked for by draws; of :class:`DetectionDataset` they are images.
@@ -264,10 +267,9 @@ def make_loader(
     """
     # imported once, in front of the fork
     fast_jpeg_decoder()
-    batches = started(
-        _Guarded(dataset), batch_sampler=draws, num_workers=workers, collate_fn=_collate, pin_memory=pin_memory
-    )
-    for images, targets, errors in batches:
+    options = {"num_workers": workers, "collate_fn": _collate, "pin_memory": pin_memory}
+    # no name holds the loader: one would be kept with the traceback of an error, and the workers with it
+    for images, targets, errors in started(_Guarded(dataset), batch_sampler=draws, **options):
         for error in errors:
             if left_out is None:
                 raise error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 
 from lt_data.errors import RecipeError
@@ -291,8 +291,14 @@ def _steps(recipe: Recipe, data: RunData, plan: Plan, state: RunState, log: RunL
         pin_memory=device.type == "cuda",
         left_out=None if state.bad_images is None else state.bad_images.add,
     )
+    with closing(loader):
+        yield from _steps_on(Waiting(loader), recipe, plan, state, log)
+
+
+def _steps_on(batches: Waiting, recipe: Recipe, plan: Plan, state: RunState, log: RunLog | SilentLog) -> Iterator[Step]:
+    """The same, on batches that are being loaded."""
+    device, features = next(state.model.parameters()).device, state.features
     losses_of: LossesOf = losses_of_images if features is None else features.losses_of
-    batches = Waiting(loader)
     timer, total, first = StepTimer(batches), plan.total_steps(), state.done
     state.model.train()
     for step in plan.steps(state.done):

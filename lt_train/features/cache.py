@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -332,8 +332,8 @@ def _write(job: _Job, shards: Sequence[int], processes: Processes, tell: Tell) -
     rows = [row for shard in shards for row in manifest.rows(shard)]
     label = "features" if processes.world == 1 else f"features (process 1 of {processes.world})"
     memory = named_memory("features", inference_advice(job.recipe))
-    with memory, Bar(label) if processes.is_first else nullcontext(SILENT) as bar:
-        versions, done = _versions(job, rows, job.recipe.data.workers, tell), 0
+    images, done = closing(_versions(job, rows, job.recipe.data.workers, tell)), 0
+    with memory, images as versions, Bar(label) if processes.is_first else nullcontext(SILENT) as bar:
         for shard in shards:
             kept: list[Version] = []
             for row in manifest.rows(shard):
@@ -349,7 +349,7 @@ def _write(job: _Job, shards: Sequence[int], processes: Processes, tell: Tell) -
     return stamps
 
 
-def _versions(job: _Job, rows: Sequence[int], workers: int, tell: Tell) -> Iterator[list[Version]]:
+def _versions(job: _Job, rows: Sequence[int], workers: int, tell: Tell) -> Generator[list[Version], None, None]:
     """What is kept of each image, in the order of the rows."""
     found = _val_versions(job, rows, workers) if job.dataset is None else _train_versions(job, rows, workers, tell)
     for versions in found:
@@ -371,13 +371,15 @@ def _train_versions(job: _Job, rows: Sequence[int], workers: int, tell: Tell) ->
     bad_images = BadImages(job.recipe.data.most_bad_images, tell)
     left_out: Callable[[LtError], None] | None = bad_images.add if skips else None
     choose = pool_places(manifest.pool, job.model.roi_heads.of_stages[0].fg_bg_sampler)
-    loader = make_loader(job.dataset, [[Draw(0, 0, row)] for row in rows], workers=workers, left_out=left_out)
-    for row, (images, targets) in zip(rows, loader, strict=True):
-        if not images:
-            yield unreadable_versions(
-                job.dataset.image_id(row), manifest.flips, manifest.features, stages=manifest.stages
-            )
-            continue
-        # what is exact goes through the network alone, as with optim.batch=1
-        together = manifest.dtype == "float16"
-        yield train_versions(job.model, images[0], targets[0], flips=manifest.flips, choose=choose, together=together)
+    # what is exact goes through the network alone, as with optim.batch=1
+    together = manifest.dtype == "float16"
+    draws = [[Draw(0, 0, row)] for row in rows]
+    with closing(make_loader(job.dataset, draws, workers=workers, left_out=left_out)) as loader:
+        for row, (images, targets) in zip(rows, loader, strict=True):
+            if images:
+                yield train_versions(
+                    job.model, images[0], targets[0], flips=manifest.flips, choose=choose, together=together
+                )
+            else:
+                image_id = job.dataset.image_id(row)
+                yield unreadable_versions(image_id, manifest.flips, manifest.features, stages=manifest.stages)

@@ -7,8 +7,8 @@ for all systems that are evaluated together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
@@ -175,9 +175,10 @@ class KnownValidation:
         """
         rows = processes.share(list(range(len(data.file.image_ids))))
         device = next(model.parameters()).device
-        images = repeat(None) if opening is None else _images(data, rows, opening)
-        with torch.inference_mode(), Bar("evaluating") if processes.is_first else nullcontext(SILENT) as bar:
-            for done, (row, image) in enumerate(zip(rows, images, strict=False), 1):
+        loader = closing(_images(data, rows, opening))
+        progress = Bar("evaluating") if processes.is_first else nullcontext(SILENT)
+        with torch.inference_mode(), loader as images, progress as bar:
+            for done, (row, image) in enumerate(zip(rows, images, strict=True), 1):
                 processes.check()
                 image_id, (known, size) = int(data.file.image_ids[row]), self.proposals(row, device)
                 pixels = None if image is None else as_input(image, device)
@@ -216,8 +217,11 @@ def _maps_of(system: System, image: Tensor, known: list[tuple[ComputeSection, di
     return maps
 
 
-def _images(data: DetectionData, rows: Sequence[int], recipe: Recipe) -> Iterator[Tensor]:
-    """Pixels of the images, uint8 [3, H, W]."""
+def _images(data: DetectionData, rows: Sequence[int], recipe: Recipe | None) -> Generator[Tensor | None, None, None]:
+    """Pixels of the images, uint8 [3, H, W]; without a recipe to load them by, nothing for each."""
+    if recipe is None:
+        yield from repeat(None, len(rows))
+        return
     for batch in loaded_images(ImageList.of(data), [[row] for row in rows], recipe.data.workers):
         for _, image in batch:
             if not isinstance(image, Tensor):

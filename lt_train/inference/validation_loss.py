@@ -6,7 +6,7 @@ Every draw is keyed by the image and the same in each evaluation, so that the cu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 
 import torch
 from torch import Tensor
@@ -65,12 +65,12 @@ def _losses_of(
     processes: Processes,
 ) -> list[_BatchLosses]:
     draws = [[Draw(epoch=0, position=row, row=row) for row in rows] for _, rows in batches]
-    loader = make_loader(dataset, draws, workers=recipe.data.workers)
+    loader = closing(make_loader(dataset, draws, workers=recipe.data.workers))
     found: list[_BatchLosses] = []
     was_training = model.training
     memory = named_memory("validation loss", inference_advice(recipe))
-    with memory, Bar("validation loss") if processes.is_first else nullcontext(SILENT) as bar:
-        for (number, rows), batch in zip(batches, loader, strict=True):
+    with memory, loader as loaded, Bar("validation loss") if processes.is_first else nullcontext(SILENT) as bar:
+        for (number, rows), batch in zip(batches, loaded, strict=True):
             processes.check()
             losses = _of_batch(model, batch)
             found.append((number, len(rows), {name: float(value) for name, value in losses.items()}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -143,13 +144,15 @@ def _expected_memory(recipe: Recipe, data: RunData, plan: Plan, state: RunState)
 
 def _timed(recipe: Recipe, data: RunData, plan: Plan, state: RunState) -> Iterator[str]:
     """Takes some steps, on weights that are thrown away."""
-    device = next(state.model.parameters()).device
-    batches = Waiting(
-        make_loader(
-            data.dataset, Draws(plan, 0, state.processes), workers=recipe.data.workers, pin_memory=device.type == "cuda"
-        )
-    )
-    timer = StepTimer(batches)
+    on_gpu = next(state.model.parameters()).is_cuda
+    draws = Draws(plan, 0, state.processes)
+    with closing(make_loader(data.dataset, draws, workers=recipe.data.workers, pin_memory=on_gpu)) as loader:
+        yield from _timed_on(Waiting(loader), recipe, plan, state)
+
+
+def _timed_on(batches: Waiting, recipe: Recipe, plan: Plan, state: RunState) -> Iterator[str]:
+    """The same, on batches that are being loaded."""
+    device, timer = next(state.model.parameters()).device, StepTimer(batches)
     state.model.train()
     steps = [step for step, _ in zip(plan.steps(), range(TIMED + 1), strict=False)]
     for number, step in enumerate(steps):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import multiprocessing
 import re
 import shutil
 from collections import Counter
@@ -241,6 +242,7 @@ def test_an_image_that_cannot_be_read_is_one_line(tiny_recipe, tiny_pool, tmp_pa
         fit(tiny_recipe(f"data.train.images={images}", f"data.workers={workers}", "data.val=null"), tmp_path / "run")
     assert len(error.value.problems) == 1
     assert "\n" not in error.value.problems[0]
+    assert not multiprocessing.active_children()
 
 
 def test_boxes_alone_cannot_train_masks(tiny_recipe, tiny_pool, tmp_path):
