@@ -49,15 +49,16 @@ def pytest_xdist_auto_num_workers() -> int | None:
     return usable_cores() + 1
 
 
-# collecting makes a million objects that stay to the end; the cycle collector need not go through them again and again
-gc.disable()
-
-
-def pytest_collection_finish() -> None:
-    """The collector looks at what the tests make, and no longer at modules and tests."""
-    gc.collect()
-    gc.freeze()
-    gc.enable()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Collecting makes a million objects that stay; the cycle collector need not go through them again and again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

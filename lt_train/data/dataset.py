@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,7 +26,7 @@ from lt_train.data.instance_masks import InstanceMasks
 from lt_train.data.plan import Draw
 from lt_train.data.target import MaskForm, Target
 from lt_train.data.worker_memory import TRIM_EVERY, return_free_memory
-from lt_train.data.workers import started
+from lt_train.data.workers import loaded
 from lt_train.randomness import draw_seed, keyed_generator
 
 Sample = tuple[Tensor, Target]
@@ -248,8 +249,7 @@ def make_loader(
 ) -> Generator[Batch, None, None]:
     """Images and targets of each forward pass, loaded ahead by worker processes.
 
-    Whoever may leave early closes it (``contextlib.closing``). Left to the cycle collector, PyTorch's loader has lost
-    the way to tell its workers that it is over, and waits ten seconds for each.
+    Whoever may leave early closes it, see :func:`lt_train.data.workers.loaded`.
 
     Args:
         dataset: Where samples come from, asked for by draws; of :class:`DetectionDataset` they are images.
@@ -268,13 +268,13 @@ def make_loader(
     # imported once, in front of the fork
     fast_jpeg_decoder()
     options = {"num_workers": workers, "collate_fn": _collate, "pin_memory": pin_memory}
-    # no name holds the loader: one would be kept with the traceback of an error, and the workers with it
-    for images, targets, errors in started(_Guarded(dataset), batch_sampler=draws, **options):
-        for error in errors:
-            if left_out is None:
-                raise error
-            left_out(error)
-        yield images, targets
+    with closing(loaded(_Guarded(dataset), batch_sampler=draws, **options)) as batches:
+        for images, targets, errors in batches:
+            for error in errors:
+                if left_out is None:
+                    raise error
+                left_out(error)
+            yield images, targets
 
 
 class _Guarded(Dataset[Any]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -34,11 +34,15 @@ def many_workers_note(workers: int) -> tuple[str, ...]:
     )
 
 
-def started(dataset: Dataset[Any], **options: Any) -> Iterator[Any]:
-    """The batches of a loader whose processes run.
+def loaded(dataset: Dataset[Any], **options: Any) -> Generator[Any, None, None]:
+    """The batches of a loader, whose processes end with it: at the last batch, with an error, or when it is closed.
 
-    A signal that comes meanwhile waits until they do: a process that is not settled yet would die of it, and its
-    parent, which is about to end in its own way, would take that for a mishap.
+    Whoever may leave early closes it (``contextlib.closing``). Left to the cycle collector, as what an error holds
+    often is, a loader has lost the queues by which it tells its processes that it is over, and the program would wait
+    for them at its end, for ever.
+
+    A signal that comes while they start waits until they run: a process that is not settled yet would die of it, and
+    its parent, which is about to end in its own way, would take that for a mishap.
 
     Args:
         dataset: What is loaded.
@@ -47,7 +51,15 @@ def started(dataset: Dataset[Any], **options: Any) -> Iterator[Any]:
     with _signals_waiting(), warnings.catch_warnings():
         # of more processes than cores; said once, by many_workers_note
         warnings.filterwarnings("ignore", "This DataLoader will create")
-        return iter(DataLoader(dataset, worker_init_fn=start_worker, **options))
+        batches = iter(DataLoader(dataset, worker_init_fn=start_worker, **options))
+    try:
+        yield from batches
+    finally:
+        # PyTorch has no public way. An error that came from a process holds the loader in its traceback, so that
+        # letting go of it here would not end them
+        end = getattr(batches, "_shutdown_workers", None)
+        if end is not None:
+            end()
 
 
 @contextmanager

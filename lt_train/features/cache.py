@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -352,11 +352,12 @@ def _write(job: _Job, shards: Sequence[int], processes: Processes, tell: Tell) -
 def _versions(job: _Job, rows: Sequence[int], workers: int, tell: Tell) -> Generator[list[Version], None, None]:
     """What is kept of each image, in the order of the rows."""
     found = _val_versions(job, rows, workers) if job.dataset is None else _train_versions(job, rows, workers, tell)
-    for versions in found:
-        yield [as_kept(version, job.manifest.dtype) for version in versions]
+    with closing(found):
+        for versions in found:
+            yield [as_kept(version, job.manifest.dtype) for version in versions]
 
 
-def _val_versions(job: _Job, rows: Sequence[int], workers: int) -> Iterator[list[Version]]:
+def _val_versions(job: _Job, rows: Sequence[int], workers: int) -> Generator[list[Version], None, None]:
     images = ImageList.of(job.data)
     for batch in loaded_images(images, [[row] for row in rows], workers):
         for row, image in batch:
@@ -365,7 +366,7 @@ def _val_versions(job: _Job, rows: Sequence[int], workers: int) -> Iterator[list
             yield [val_version(job.model, image, int(images.ids[row]))]
 
 
-def _train_versions(job: _Job, rows: Sequence[int], workers: int, tell: Tell) -> Iterator[list[Version]]:
+def _train_versions(job: _Job, rows: Sequence[int], workers: int, tell: Tell) -> Generator[list[Version], None, None]:
     assert job.dataset is not None
     manifest, skips = job.manifest, job.recipe.data.on_bad_image == "skip"
     bad_images = BadImages(job.recipe.data.most_bad_images, tell)

@@ -28,7 +28,7 @@ from lt_data.progress import SILENT
 from lt_data.terminal import Bar
 from lt_train.data.detection_data import DetectionData
 from lt_train.data.images import as_input, read_image
-from lt_train.data.workers import started
+from lt_train.data.workers import loaded
 from lt_train.detectors import LongTailDetector
 from lt_train.evaluation import Detections, join_detections, model_detections
 from lt_train.inference.kept import ALL, Kept
@@ -345,4 +345,4 @@ def loaded_images(
     images: ImageList, batches: Sequence[list[int]], workers: int
 ) -> Iterator[list[tuple[int, Tensor | DataError]]]:
     """The images of each batch, loaded ahead by worker processes."""
-    yield from started(_Images(images), batch_sampler=batches, num_workers=workers, collate_fn=list)
+    yield from loaded(_Images(images), batch_sampler=batches, num_workers=workers, collate_fn=list)
