@@ -1,6 +1,7 @@
 """Making features: what is kept, going on after an end, damage, and what is refused."""
 
 import json
+import multiprocessing
 import os
 import re
 import shutil
@@ -157,6 +158,22 @@ def test_a_disk_without_room_is_said_before_the_start(softmax_run, tmp_path, mon
     with pytest.raises(OutputError, match=r"needs about [\d.]+ MB, 0.0 MB are free; make room"):
         cache_run(softmax_run.path, tmp_path / "features")
     assert not list((tmp_path / "features").rglob("shard-*"))
+
+
+def test_no_process_outlives_an_error(tiny_recipe, tmp_path, monkeypatch):
+    def fail(*_):
+        raise DataError("not finite")
+
+    run = fit(
+        tiny_recipe("data.workers=1", "data.val=null", "schedule.iterations=1", "schedule.decay=[]"), tmp_path / "run"
+    )
+    monkeypatch.setattr(making, "as_kept", fail)
+    before = set(multiprocessing.active_children())
+    # kept, and with it every name on the way to it
+    with pytest.raises(DataError, match="not finite") as error:
+        cache_run(run.path, tmp_path / "features")
+    assert error.traceback
+    assert set(multiprocessing.active_children()) == before
 
 
 def test_images_that_cannot_be_read_are_left_out_where_the_recipe_says_so(tiny_pool, tiny_recipe, tmp_path):
