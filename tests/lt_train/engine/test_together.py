@@ -31,7 +31,7 @@ from lt_train.runs.directory import RunDir
 from tests.lt_train.engine.stepping import Stepper, assert_same, infinite, interrupt_in_step, spoil
 from tests.lt_train.several import start
 
-STEPS = 5
+STEPS = 3
 # one padded size, rounds of 12
 COMMON = (
     *("optim.batch=12", "optim.base_batch=12", "optim.clip=1.0", f"schedule.iterations={STEPS}"),
