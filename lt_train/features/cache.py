@@ -332,8 +332,8 @@ def _write(job: _Job, shards: Sequence[int], processes: Processes, tell: Tell) -
     rows = [row for shard in shards for row in manifest.rows(shard)]
     label = "features" if processes.world == 1 else f"features (process 1 of {processes.world})"
     memory = named_memory("features", inference_advice(job.recipe))
-    images, done = closing(_versions(job, rows, job.recipe.data.workers, tell)), 0
-    with memory, images as versions, Bar(label) if processes.is_first else nullcontext(SILENT) as bar:
+    loader, done = closing(_versions(job, rows, job.recipe.data.workers, tell)), 0
+    with memory, loader as versions, Bar(label) if processes.is_first else nullcontext(SILENT) as bar:
         for shard in shards:
             kept: list[Version] = []
             for row in manifest.rows(shard):

@@ -64,7 +64,6 @@ def test_the_dry_run_says_the_same(tiny_recipe, killed):
 @pytest.fixture
 def broken(monkeypatch):
     """Every step ends in an error; the processes that were there before."""
-
     others = children()
 
     def fail(*args, **options):
