@@ -6,14 +6,16 @@
 
 What ``lt-train reproduce groceries`` does, and beside it a picture of AP per group and one of predictions. All methods
 see as many images as the baseline, but for three whose source says otherwise (docs/methods.md). Whenever it ends, by
---minutes or Ctrl-C, the same command goes on. --record copies figures and pictures to benchmarks/results/groceries.csv
-and docs/images.
+--minutes or Ctrl-C, the same command goes on.
+
+--record puts the figures of the rows asked for into benchmarks/results/groceries.csv, where those of other runs and
+seeds stay, and makes the pictures in docs/images and the table in docs/methods.md of all that is recorded.
 """
 
 from __future__ import annotations
 
 import csv
-import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -24,40 +26,44 @@ from lt_data import LtError
 from lt_data.dataset.directory import read_groups
 from lt_data.terminal import say
 from lt_train.report.sample_predictions import plot_sample_predictions
+from lt_train.studies.agreement import format_agreement
 from lt_train.studies.entries import chosen
 from lt_train.studies.groceries import RECIPE, GroceriesLT, entries, prepare
 from lt_train.studies.reproduce import groceries_study
-from lt_train.studies.study import FIGURES, PICTURE, Finished, Study, run_study
-from lt_train.studies.table import Row
+from lt_train.studies.study import FIGURES, Finished, Study, csv_of, draw_methods, run_study
+from lt_train.studies.table import Row, markdown
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "groceries.csv"
+DOCS = ROOT / "docs" / "methods.md"
+BEGIN, END = ("<!-- figures of benchmarks/groceries.py --record -->", "<!-- end of the figures -->")
 FIGURE = ROOT / "docs" / "images" / "groceries_group_ap.png"
 ALL_METHODS = FIGURE.with_name("groceries_methods.png")
 SHOWN = 3
 
 
-def read_figures(out: Path) -> list[Row]:
-    """Rows of the study; none before its first run is finished."""
-    path = out / FIGURES
+def read_figures(path: Path) -> list[Row]:
+    """Rows of a CSV file; none before the first run is finished."""
     if not path.exists():
         return []
     with path.open(encoding="utf-8", newline="") as handle:
         return list(csv.DictReader(handle))
 
 
+def classes_of(data: GroceriesLT) -> dict[str, int]:
+    """Classes of each group by its name, the rarest first."""
+    return {group.name: len(group.category_ids) for group in read_groups(data.train)[1]}
+
+
 def draw(study: Study, data: GroceriesLT) -> None:
     """AP per group of the best runs, and predictions of the best one beside the baseline's."""
-    rows = read_figures(study.out)
+    rows = read_figures(study.out / FIGURES)
     if not rows:
         return
-    classes = {group.name: len(group.category_ids) for group in read_groups(data.train)[1]}
-    there, first = {row["run"] for row in rows}, study.baseline
-    compared = [name for name in (first, "x2") if name in there]
-    runs = [*compared, *best_runs(rows, SHOWN, without=compared)]
-    plot_groups(study.out / "group_ap.png", rows, runs, ["AP", *data.groups()], classes)
+    draw_groups(study.out / "group_ap.png", rows, classes_of(data), first=study.baseline)
     of_first_seed = [row for row in rows if row["seed"] == "0"]
-    drawn = [*compared[:1], *best_runs(of_first_seed, 1, without=compared[:1])]
+    first = [name for name in (study.baseline,) if name in {row["run"] for row in rows}]
+    drawn = [*first, *best_runs(of_first_seed, 1, without=first)]
     plot_sample_predictions(
         study.out / "predictions.png",
         annotations=data.val,
@@ -65,6 +71,38 @@ def draw(study: Study, data: GroceriesLT) -> None:
         predictions={name: study.out / "seed-0" / name / "eval" / "predictions.json" for name in drawn},
         dataset=data.train,
     )
+
+
+def draw_groups(path: Path, rows: Sequence[Row], classes: Mapping[str, int], *, first: str) -> None:
+    """AP per group of the baseline, of what trains as long again, and of the best others."""
+    there = {row["run"] for row in rows}
+    compared = [name for name in (first, "x2") if name in there]
+    runs = [*compared, *best_runs(rows, SHOWN, without=compared)]
+    plot_groups(path, rows, runs, ["AP", *classes], classes)
+
+
+def record_figures(rows: Sequence[Row], classes: Mapping[str, int], *, first: str) -> None:
+    """Adds rows to those that are recorded, and makes pictures and table of all of them.
+
+    Args:
+        rows: New figures, which take the place of older ones of the same run and seed.
+        classes: Classes of each group by its name.
+        first: The baseline.
+    """
+    places = [entry.name for entry in entries()]
+    joined = {(int(row["seed"]), places.index(row["run"])): row for row in (*read_figures(RESULTS), *rows)}
+    kept = [row for _, row in sorted(joined.items(), key=lambda item: item[0])]
+    RESULTS.write_bytes(csv_of(kept))
+    draw_groups(FIGURE, kept, classes, first=first)
+    draw_methods(ALL_METHODS, kept, classes, marked=first)
+    before, rest = DOCS.read_text(encoding="utf-8").split(BEGIN)
+    after = rest.split(END)[1]
+    DOCS.write_text(f"{before}{BEGIN}\n{text_of(kept, classes)}\n{END}{after}", encoding="utf-8")
+
+
+def text_of(rows: Sequence[Row], classes: Mapping[str, int]) -> str:
+    """What the docs say of the figures: the table with times of the processor, and how well the order agrees."""
+    return f"{markdown(rows, classes, seconds='processor_seconds')}\n\n{format_agreement(rows)}"
 
 
 def run(study: Study, minutes: float | None, jobs: int = 1) -> Finished:
@@ -80,7 +118,7 @@ def run(study: Study, minutes: float | None, jobs: int = 1) -> Finished:
 @click.option("--methods", default="", help="Rows of the table, with commas  [default: all]; what they start from too.")
 @click.option("--recipe", default=RECIPE, show_default=True, help="A shipped recipe or a file.")
 @click.option("--other-data", is_flag=True, help="--data is another tree laid out so: its counts are not compared.")
-@click.option("--record", is_flag=True, help="Copy figures and picture into the repository.")
+@click.option("--record", is_flag=True, help="Put figures and pictures into the repository.")
 def main(
     overrides: tuple[str, ...],
     clone: Path,
@@ -111,9 +149,8 @@ def main(
     click.echo(finished.text)
     click.echo(f"\nwritten: {study.out}")
     if record:
-        shutil.copy(study.out / FIGURES, RESULTS)
-        shutil.copy(study.out / "group_ap.png", FIGURE)
-        shutil.copy(study.out / PICTURE, ALL_METHODS)
+        rows = [row for row in read_figures(study.out / FIGURES) if not names or row["run"] in names]
+        record_figures(rows, classes_of(data), first=study.baseline)
     leave(finished.failed, stopped=finished.stopped)
 
 

@@ -153,7 +153,7 @@ def write_tables(study: Study, *, picture: bool = True) -> str:
     text = "\n\n".join(filter(None, (markdown(rows, classes), format_agreement(rows) if study.compared else "")))
     write_whole(study.out / TABLE, f"{text}\n".encode())
     if picture:
-        _draw(study, rows, classes)
+        draw_methods(study.out / PICTURE, rows, classes, marked=study.baseline)
     return text
 
 
@@ -166,8 +166,15 @@ def csv_of(rows: Sequence[Row]) -> bytes:
     return text.getvalue().encode()
 
 
-def _draw(study: Study, rows: Sequence[Row], classes: Mapping[str, int]) -> None:
-    """AP against AP of the rarest classes that anything was measured of."""
+def draw_methods(path: Path, rows: Sequence[Row], classes: Mapping[str, int], *, marked: str) -> None:
+    """Draws AP against AP of the rarest classes that anything was measured of; nothing without such a figure.
+
+    Args:
+        path: The PNG file; an existing one is replaced.
+        rows: Of the CSV file.
+        classes: Classes of each group by name, the rarest first.
+        marked: The row that the others are compared with.
+    """
     measured = [name for name in classes if any(row.get(name) for row in rows)]
     if not measured:
         return
@@ -179,4 +186,4 @@ def _draw(study: Study, rows: Sequence[Row], classes: Mapping[str, int]) -> None
     }
     labels = ("box AP in percent", f"box AP in percent, {measured[0]} training instances")
     if points:
-        plot_methods(study.out / PICTURE, points, labels=labels, marked=label.get(study.baseline, ""))
+        plot_methods(path, points, labels=labels, marked=label.get(marked, ""))

@@ -152,20 +152,21 @@ def alike(rows: Sequence[Row], column: str = "AP") -> dict[str, tuple[int, int]]
     return places
 
 
-def markdown(rows: Sequence[Row], classes: Mapping[str, int], *, column: str = "AP") -> str:
+def markdown(rows: Sequence[Row], classes: Mapping[str, int], *, column: str = "AP", seconds: str = "seconds") -> str:
     """The table, the best first: mean (smallest..largest) over the seeds, seconds, and what is within noise.
 
     Args:
         rows: Of the CSV file.
         classes: Classes of each group by name.
         column: What they are ordered by.
+        seconds: The column of the time, ``seconds`` or ``processor_seconds``.
     """
-    shown = [name for name in columns_of(rows) if name not in BEFORE] + ["seconds"]
-    titles = [f"{name}, {classes[name]} classes" if name in classes else name for name in shown]
+    shown = [name for name in columns_of(rows) if name not in BEFORE] + [seconds]
+    titles = [f"{name}, {classes[name]} classes" if name in classes else name.replace("_", " ") for name in shown]
     lines = ["| | run | " + " | ".join(titles) + " | seeds | within noise of |", "|---" * (len(shown) + 4) + "|"]
     places, found = alike(rows, column), spreads(rows, shown)
     for place, run in enumerate(best_first(rows, column), start=1):
-        cells = [_cell(found[run][name], 0 if name == "seconds" else 1) for name in shown]
+        cells = [_cell(found[run][name], 0 if name == seconds else 1) for name in shown]
         seeds = sum(row["run"] == run for row in rows)
         near = f"{places[run][0]} to {places[run][1]}" if run in places else "-"
         lines.append(f"| {place} | {run} | " + " | ".join(cells) + f" | {seeds} | {near} |")

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from PIL import Image, ImageDraw
 
 from lt_data import DataError, read_annotations
 from lt_train.recipe.methods import METHODS
+from lt_train.studies.table import spreads
 from tests.lt_train.commands import Ended, in_this_process
 from tests.lt_train.pictures import leave_out_evaluations, leave_out_pictures
 
@@ -28,6 +30,7 @@ TINY = (
     *("model.num_detections=20", "schedule.decay=[]", "schedule.warmup=0"),
     *("model.pre_nms_topk=200", "optim.batch=1", "optim.base_batch=1", "trackers=[]"),
 )
+METHODS_PAGE = ROOT / "docs" / "methods.md"
 COLOURS = {"ham": "red", "tea": "blue", "jam": "lime"}
 
 
@@ -257,6 +260,58 @@ def test_every_row_is_a_recipe():
     budgets = {name: recipe.schedule.epochs for name, recipe in recipes.items() if recipe.train != "none"}
     own = {"finetune-tail", "bags-tune-head", "bags-tune-all"}
     assert {epochs for name, epochs in budgets.items() if name not in own} == {recipes["softmax"].schedule.epochs}
+
+
+GROUPS = {"(0, 10)": 2, "[10, 30)": 6, "[30, 100)": 6, "[100, ~)": 11}
+
+
+def recorded_rows():
+    import groceries
+
+    return groceries.read_figures(groceries.RESULTS)
+
+
+def test_the_docs_show_the_recorded_figures():
+    import groceries
+
+    shown = groceries.DOCS.read_text().split(groceries.BEGIN)[1].split(groceries.END)[0]
+    assert shown.strip() == groceries.text_of(recorded_rows(), GROUPS)
+
+
+def test_the_readme_shows_the_recorded_figures():
+    columns = ["AP", *GROUPS]
+    found = spreads(recorded_rows(), columns)
+    lines = (ROOT / "README.md").read_text().split("| box AP |")[1].split("\n\n")[0].splitlines()[2:]
+    assert len(lines) > 5
+    for line in lines:
+        run, *cells = (cell.strip(" `") for cell in line.strip("|").split("|"))
+        figures = [found[run][name] for name in columns]
+        ranges = [f" ({spread.low:.1f}..{spread.high:.1f})" if spread.count > 1 else "" for spread in figures]
+        assert cells == [f"{s.mean:.1f}{told}" for s, told in zip(figures, ranges, strict=True)], run
+
+
+def test_recording_keeps_the_figures_of_other_runs_and_seeds(tmp_path, monkeypatch):
+    import groceries
+
+    for name in ("RESULTS", "DOCS", "FIGURE", "ALL_METHODS"):
+        path = getattr(groceries, name)
+        shutil.copy(path, tmp_path / path.name)
+        monkeypatch.setattr(groceries, name, tmp_path / path.name)
+    before = recorded_rows()
+    known = next(row for row in before if row["run"] == "bags" and row["seed"] == "1")
+    groceries.record_figures([{**known, "AP": "99.00"}, {**known, "seed": "7"}], GROUPS, first="softmax")
+
+    after = recorded_rows()
+    assert [row for row in after if row["seed"] == "7"] == [{**known, "seed": "7"}]
+    assert [row for row in after if row["AP"] == "99.00"] == [{**known, "AP": "99.00"}]
+    assert [row for row in after if row["seed"] != "7" and row["AP"] != "99.00"] == [r for r in before if r != known]
+    assert groceries.text_of(after, GROUPS) in groceries.DOCS.read_text()
+    # nothing but what stands between the marks
+    around = [text.split(groceries.BEGIN)[0] for text in (groceries.DOCS.read_text(), METHODS_PAGE.read_text())]
+    assert around[0] == around[1]
+
+    groceries.record_figures([known], GROUPS, first="softmax")
+    assert len(recorded_rows()) == len(before) + 1
 
 
 def test_the_real_data(tmp_path):
