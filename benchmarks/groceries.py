@@ -24,6 +24,7 @@ from common.group_table import best_runs, plot_groups
 
 from lt_data import LtError
 from lt_data.dataset.directory import read_groups
+from lt_data.files.writing import write_whole
 from lt_data.terminal import say
 from lt_train.report.sample_predictions import plot_sample_predictions
 from lt_train.studies.agreement import format_agreement
@@ -89,15 +90,35 @@ def record_figures(rows: Sequence[Row], classes: Mapping[str, int], *, first: st
         classes: Classes of each group by its name.
         first: The baseline.
     """
-    places = [entry.name for entry in entries()]
-    joined = {(int(row["seed"]), places.index(row["run"])): row for row in (*read_figures(RESULTS), *rows)}
+    places = {entry.name: place for place, entry in enumerate(entries())}
+    joined = {(int(row["seed"]), places[row["run"]]): row for row in (*read_figures(RESULTS), *rows)}
     kept = [row for _, row in sorted(joined.items(), key=lambda item: item[0])]
-    RESULTS.write_bytes(csv_of(kept))
-    draw_groups(FIGURE, kept, classes, first=first)
-    draw_methods(ALL_METHODS, kept, classes, marked=first)
     before, rest = DOCS.read_text(encoding="utf-8").split(BEGIN)
     after = rest.split(END)[1]
-    DOCS.write_text(f"{before}{BEGIN}\n{text_of(kept, classes)}\n{END}{after}", encoding="utf-8")
+    draw_groups(FIGURE, kept, classes, first=first)
+    draw_methods(ALL_METHODS, kept, classes, marked=first)
+    write_whole(RESULTS, csv_of(kept))
+    write_whole(DOCS, f"{before}{BEGIN}\n{text_of(kept, classes)}\n{END}{after}".encode())
+
+
+def other_starts(rows: Sequence[Row], recorded: Sequence[Row]) -> list[str]:
+    """A line for each row that starts from a run with other figures than the recorded one, as on another machine.
+
+    Args:
+        rows: Of the study, with those that others start from.
+        recorded: What its figures are going to stand beside.
+    """
+    starts = {entry.name: entry.start for entry in entries()}
+    own, theirs = ({(row["run"], row["seed"]): row["AP"] for row in some} for some in (rows, recorded))
+    lines = []
+    for row in rows:
+        start = (starts[row["run"]], row["seed"])
+        if start in own and start in theirs and own[start] != theirs[start]:
+            lines.append(
+                f"{row['run']}, seed {row['seed']}: starts from {start[0]} with AP {own[start]}, the recorded one has "
+                f"{theirs[start]}; say so where it is shown"
+            )
+    return lines
 
 
 def text_of(rows: Sequence[Row], classes: Mapping[str, int]) -> str:
@@ -149,8 +170,11 @@ def main(
     click.echo(finished.text)
     click.echo(f"\nwritten: {study.out}")
     if record:
-        rows = [row for row in read_figures(study.out / FIGURES) if not names or row["run"] in names]
+        found = read_figures(study.out / FIGURES)
+        rows = [row for row in found if not names or row["run"] in names]
         record_figures(rows, classes_of(data), first=study.baseline)
+        for line in other_starts(found, read_figures(RESULTS)):
+            click.echo(f"note: {line}", err=True)
     leave(finished.failed, stopped=finished.stopped)
 
 

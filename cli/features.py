@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from .options import FilePath
 from .processes import PROCESSES, spread
@@ -15,6 +16,20 @@ FILE = FilePath()
 FROM_FEATURES = click.option(
     "--from-features", type=FILE, help="Features that lt-train cache --out wrote; no image is opened where they serve."
 )
+
+
+def refuse_unused_pool(*, exact: bool, part: str = "train") -> None:
+    """Refuses a ``--pool`` that was given and changes nothing.
+
+    Raises:
+        click.UsageError: All regions are kept.
+    """
+    if click.get_current_context().get_parameter_source("pool") is ParameterSource.DEFAULT:
+        return
+    if exact:
+        raise click.UsageError("--pool: --exact keeps the features of every region; leave one of the two out.")
+    if part == "val":
+        raise click.UsageError("--pool: of validation images every region is kept; it is for --for train alone.")
 
 
 @click.command("cache", short_help="Keep the region features of a frozen detector.")
@@ -39,6 +54,7 @@ def cache_command(run: Path, out: Path, processes: int | None, **options: Any) -
 
     What is there already is not computed again: an interrupted command goes on when it is given again.
     """
+    refuse_unused_pool(exact=options["exact"], part=options["part"])
     need_training()
     spread(processes)
     from lt_train.features.cache import cache_run

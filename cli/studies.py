@@ -12,6 +12,7 @@ import click
 
 from lt_data.terminal import say
 
+from .features import refuse_unused_pool
 from .options import RESUMABLE, FilePath, leave, show_text, tell
 from .recipes import OVERRIDES, OverriddenCommand, need_packages, need_training
 
@@ -66,6 +67,7 @@ def sweep(
 
     Interrupted, or out of minutes, the same command goes on. A method that fails is named and does not stop the rest.
     """
+    refuse_unused_pool(exact=exact)
     need_training()
     from lt_train.studies.sweep import parse_grid, plan_sweep
 

@@ -183,7 +183,7 @@ def cache_together(
 
 def _job(trained: Trained, run: Path, made_by: Path, cache: Path, *, part: Part, pool: int | None, exact: bool) -> _Job:
     model, recipe = trained.model, trained.recipe
-    refuse_other_detectors(model, recipe)
+    refuse_other_detectors(recipe)
     # nothing is trained: no masks are read, and batch norms use stored statistics
     set_trainable(model, "none")
     recipe = recipe.model_copy(update={"train": "none"})

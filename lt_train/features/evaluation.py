@@ -254,7 +254,7 @@ def open_validation(
         RecipeError: A calibration looks at feature maps, or the features of such a detector are not kept.
     """
     # before every byte of the features is read
-    refuse_other_detectors(model, recipe)
+    refuse_other_detectors(recipe)
     refuse_maps(model, features)
     cache = open_cache(features, "val", processes)
     check_fits(cache, features, recipe, data, model)
@@ -276,7 +276,7 @@ def check_fits(cache: Cache, features: Path, recipe: Recipe, data: DetectionData
         DataError: They are of other weights, images or geometry.
         RecipeError: A calibration looks at feature maps, or the features of such a detector are not kept.
     """
-    refuse_other_detectors(model, recipe)
+    refuse_other_detectors(recipe)
     refuse_maps(model, features)
     check_same(str(cache.path), cache.manifest, made_of(model, recipe, data, None))
 

@@ -31,18 +31,27 @@ CHOOSING = {
 SHOWN = 12
 
 
-def refuse_other_detectors(model: LongTailDetector, recipe: Recipe) -> None:
-    """Refuses a detector or a geometry whose features cannot be kept.
+def refuse_second_heads(recipe: Recipe) -> None:
+    """Refuses a method with a head of its own beside the detector's.
 
     Raises:
-        RecipeError: It has a second head, or training draws among several sizes.
+        RecipeError: It has one.
     """
-    if model.second_head is not None:
+    if recipe.second_head.kind != "none":
         raise RecipeError(
             f"model {recipe.model.name} with method {recipe.method}: its second head looks at the pooled feature maps, "
             "which are not kept; train, calibrate and evaluate it from images, without lt-train cache and "
             "--from-features"
         )
+
+
+def refuse_other_detectors(recipe: Recipe) -> None:
+    """Refuses a detector or a geometry whose features cannot be kept.
+
+    Raises:
+        RecipeError: It has a second head, or training draws among several sizes.
+    """
+    refuse_second_heads(recipe)
     sides = recipe.model.short_sides
     if len(sides) > 1:
         raise RecipeError(

@@ -25,7 +25,7 @@ from lt_train.features import layout
 from lt_train.features.evaluation import KnownValidation, open_validation
 from lt_train.features.image_files import check_images, files_of
 from lt_train.features.layout import in_stage
-from lt_train.features.made_of import check_same, made_of, refuse_other_detectors
+from lt_train.features.made_of import check_same, made_of, refuse_other_detectors, refuse_second_heads
 from lt_train.features.reading import Cache, open_cache
 from lt_train.features.samples import KnownDataset, Sample, StageSample, Which, no_regions, stage_draws
 from lt_train.features.sizes import shown_bytes
@@ -125,11 +125,12 @@ class KnownTraining:
 
 
 def refuse_other_parts(recipe: Recipe, features: Path) -> None:
-    """Refuses a run that trains what the features come from.
+    """Refuses a run that trains what the features come from, or something beside it that they do not serve.
 
     Raises:
         RecipeError: It does.
     """
+    refuse_second_heads(recipe)
     if recipe.train not in PARTS:
         raise RecipeError(
             f"--from-features {features}: train={recipe.train} trains what the features come from; allowed are "
@@ -154,7 +155,7 @@ def open_training(
         DataError: The features are not whole, or are of other weights, data, geometry or flips.
         RecipeError: The features of such a run cannot be kept.
     """
-    refuse_other_detectors(model, recipe)
+    refuse_other_detectors(recipe)
     _refuse_others_trained(model, features)
     # a calibration looks at images as they are, whatever training changed in them
     if recipe.data.augment.is_on and recipe.calibration.name == "none":

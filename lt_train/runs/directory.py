@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -319,8 +320,16 @@ def write_recipe(run: RunDir, recipe: Recipe) -> None:
     write_text(run.recipe, format_yaml(recipe))
 
 
+@cache
+def processor() -> str:
+    """The name of this machine's processor."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
 def write_environment(run: RunDir, device: torch.device, processes: int = 1) -> None:
-    """Writes versions, device, date, command and the number of processes."""
+    """Writes versions, device, processor, date, command and the number of processes."""
     packages = (PACKAGE, "torch", "torchvision", "numpy", "pycocotools", "hotcoco", "pydantic")
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     content: dict[str, Any] = {
@@ -330,6 +339,7 @@ def write_environment(run: RunDir, device: torch.device, processes: int = 1) -> 
         "platform": platform.platform(),
         "device": str(device),
         "gpu": gpu,
+        "processor": processor(),
         "threads": torch.get_num_threads(),
         "processes": processes,
         "packages": {name: version_of(name) for name in packages},

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from lt_data.errors import RecipeError
+from lt_train.data.sampler_options import BiLevelSampler
 from lt_train.recipe.load import load_recipe
 from lt_train.recipe.methods import METHODS, POST_HOC
 from lt_train.recipe.sections import Recipe, has_masks
@@ -343,7 +344,11 @@ def _cost(setting: Setting, entry: Entry, recipe: Recipe, from_features: bool) -
     train, val = setting.images_of(entry)
     schedule = recipe.schedule
     batch = recipe.optim.batch * recipe.optim.accumulate
-    seen = schedule.iterations * batch if schedule.iterations else round((schedule.epochs or 0) * train)
+    a_pass = train
+    if isinstance(recipe.sampler, BiLevelSampler) and schedule.epoch == "sampler":
+        # its pass has steps of its own, whatever the data
+        a_pass = recipe.sampler.steps * batch
+    seen = schedule.iterations * batch if schedule.iterations else round((schedule.epochs or 0) * a_pass)
     trains = recipe.calibration.name == "none"
     training: Kind = "train from features" if from_features else "train"
     evaluating: Kind = "evaluate from features" if from_features else "evaluate"

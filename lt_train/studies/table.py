@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 from lt_train.evaluation.directory import read_metrics
 from lt_train.report.two_runs import Spread, spread_of
+from lt_train.runs.directory import processor
 
 # a row of the CSV file by column; figures in percent, empty where nothing was measured
 Row = Mapping[str, str]
@@ -81,20 +80,12 @@ def rows_of(results: Sequence[Result]) -> list[Row]:
     rows: list[Row] = []
     for result in results:
         made = result.environment
-        device = made.get("gpu") or f"{processor()}, {made.get('threads', 1)} threads"
+        device = made.get("gpu") or f"{made.get('processor') or processor()}, {made.get('threads', 1)} threads"
         torch = made.get("packages", {}).get("torch", "")
         cells = (made.get("date", "")[:10], device, torch, result.recipe, result.name, result.how, str(result.seed))
         times = (f"{result.seconds[0]:.0f}", f"{result.seconds[1]:.0f}")
         rows.append({**dict(zip(BEFORE, (*cells, *times), strict=True)), **figures_of(result.metrics)})
     return rows
-
-
-@cache
-def processor() -> str:
-    """The processor's name."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
 def columns_of(rows: Sequence[Row]) -> list[str]:
@@ -162,7 +153,8 @@ def markdown(rows: Sequence[Row], classes: Mapping[str, int], *, column: str = "
         seconds: The column of the time, ``seconds`` or ``processor_seconds``.
     """
     shown = [name for name in columns_of(rows) if name not in BEFORE] + [seconds]
-    titles = [f"{name}, {classes[name]} classes" if name in classes else name.replace("_", " ") for name in shown]
+    titles = [f"{name}, {classes[name]} classes" if name in classes else name for name in shown]
+    titles[-1] = seconds.replace("_", " ")
     lines = ["| | run | " + " | ".join(titles) + " | seeds | within noise of |", "|---" * (len(shown) + 4) + "|"]
     places, found = alike(rows, column), spreads(rows, shown)
     for place, run in enumerate(best_first(rows, column), start=1):

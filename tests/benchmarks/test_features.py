@@ -45,7 +45,7 @@ def test_a_rehearsal_of_figures_has_a_row_for_each_way_and_pool(tmp_path, monkey
     assert done.exit_code == 0, done.output
     with (tmp_path / "tiny" / "features_ap.csv").open(newline="") as handle:
         rows = list(csv.DictReader(handle))
-    assert [row["run"] for row in rows] == ["softmax", "direct", *(f"pool-{n}" for n in (1024, 64, 32, 16))]
+    assert [row["run"] for row in rows] == ["softmax", "direct", *(f"pool-{n}" for n in features_ap.POOLS)]
     assert all(0 <= float(row["AP"]) <= 100 for row in rows)
     # nothing was written where figures are recorded
     assert (features_ap.RESULTS.read_bytes() if features_ap.RESULTS.exists() else None) == before

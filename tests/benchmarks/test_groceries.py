@@ -297,6 +297,9 @@ def test_recording_keeps_the_figures_of_other_runs_and_seeds(tmp_path, monkeypat
         path = getattr(groceries, name)
         shutil.copy(path, tmp_path / path.name)
         monkeypatch.setattr(groceries, name, tmp_path / path.name)
+    drawn = []
+    for name in ("draw_groups", "draw_methods"):
+        monkeypatch.setattr(groceries, name, lambda path, rows, *_, **__: drawn.append((path.name, len(rows))))
     before = recorded_rows()
     known = next(row for row in before if row["run"] == "bags" and row["seed"] == "1")
     groceries.record_figures([{**known, "AP": "99.00"}, {**known, "seed": "7"}], GROUPS, first="softmax")
@@ -305,6 +308,7 @@ def test_recording_keeps_the_figures_of_other_runs_and_seeds(tmp_path, monkeypat
     assert [row for row in after if row["seed"] == "7"] == [{**known, "seed": "7"}]
     assert [row for row in after if row["AP"] == "99.00"] == [{**known, "AP": "99.00"}]
     assert [row for row in after if row["seed"] != "7" and row["AP"] != "99.00"] == [r for r in before if r != known]
+    assert drawn == [("groceries_group_ap.png", len(after)), ("groceries_methods.png", len(after))]
     assert groceries.text_of(after, GROUPS) in groceries.DOCS.read_text()
     # nothing but what stands between the marks
     around = [text.split(groceries.BEGIN)[0] for text in (groceries.DOCS.read_text(), METHODS_PAGE.read_text())]
@@ -312,6 +316,23 @@ def test_recording_keeps_the_figures_of_other_runs_and_seeds(tmp_path, monkeypat
 
     groceries.record_figures([known], GROUPS, first="softmax")
     assert len(recorded_rows()) == len(before) + 1
+
+
+def test_a_row_that_starts_from_another_run_than_the_recorded_one_is_named():
+    import groceries
+
+    recorded = recorded_rows()
+    rows = [row for row in recorded if row["run"] in ("softmax", "bags", "rfs") and row["seed"] == "0"]
+    assert groceries.other_starts(rows, recorded) == []
+    # without its start nothing is known of it
+    assert groceries.other_starts(rows[1:], recorded) == []
+    changed = [{**row, "AP": "1.00"} if row["run"] == "softmax" else row for row in rows]
+    (line,) = groceries.other_starts(changed, recorded)
+    assert line.startswith("bags, seed 0: starts from softmax with AP 1.00, the recorded one has ")
+
+
+def test_every_method_is_recorded():
+    assert set(METHODS) <= {row["run"] for row in recorded_rows()}
 
 
 def test_the_real_data(tmp_path):

@@ -15,6 +15,7 @@ from lt_train.engine.fit import fit
 from lt_train.engine.interrupts import Interrupted
 from lt_train.evaluation.measure import Choices
 from lt_train.features import evaluation
+from lt_train.features.cache import cache_run
 from lt_train.features.systems import evaluate_from_features, evaluate_systems
 from lt_train.inference.evaluate_run import evaluate_run
 from lt_train.recipe.load import load_recipe
@@ -22,17 +23,23 @@ from tests.lt_train.engine.reading_runs import weights
 from tests.lt_train.engine.stepping import assert_same, interrupt_in_step
 from tests.lt_train.features.boxes import assert_same_boxes, predictions
 
+SHORT = ("data.val=null", "second_head.below=3", "schedule.iterations=1")
 
-def test_evaluation_equals_that_of_the_network(softmax_run, bags_run, exact, tiny_pool, tmp_path):
-    """Of the baseline, and of BAGS, whose classifier came later."""
-    boxes = Choices(boxes_only=True)
-    evaluate_run(softmax_run.path, choices=boxes, out=tmp_path / "direct")
-    asked = ["eval", str(softmax_run.path), "--boxes-only", "--out", str(tmp_path / "known")]
-    done = CliRunner().invoke(main, [*asked, "--from-features", str(exact)])
-    assert done.exit_code == 0, done.output
-    assert_same_boxes(predictions(tmp_path / "known"), predictions(tmp_path / "direct"))
-    first, second = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("direct", "known"))
-    assert first["bbox"]["AP"] == pytest.approx(second["bbox"]["AP"])
+
+def test_evaluation_equals_that_of_the_network(softmax_run, exact, tiny_recipe, tmp_path):
+    """Of the baseline, and of BAGS, whose classifier came later and whose scores are merged from groups."""
+    recipe = tiny_recipe("method=bags", "schedule.iterations=2", "schedule.decay=[]")
+    bags = fit(recipe, tmp_path / "bags", init_from=softmax_run.path, from_features=exact)
+    known = tmp_path / "known"
+    for run in (softmax_run, bags):
+        direct = tmp_path / f"{run.path.name}-direct"
+        evaluate_run(run.path, choices=Choices(boxes_only=True), out=direct)
+        asked = ["eval", str(run.path), "--boxes-only", "--out", str(known), "--force"]
+        done = CliRunner().invoke(main, [*asked, "--from-features", str(exact)])
+        assert done.exit_code == 0, done.output
+        assert_same_boxes(predictions(known), predictions(direct))
+        first, second = (json.loads((out / "metrics.json").read_text()) for out in (direct, known))
+        assert first["bbox"]["AP"] == pytest.approx(second["bbox"]["AP"])
 
 
 def test_several_systems_are_evaluated_in_one_pass(softmax_run, exact, tiny_recipe, tmp_path, monkeypatch):
@@ -214,6 +221,11 @@ def test_what_features_do_not_fit_is_one_line(softmax_run, exact, tiny_recipe, t
             fit(tiny_recipe(*overrides), tmp_path / "run", init_from=start.path, from_features=exact)
         assert len(refused.value.problems) == 1
         assert not (tmp_path / "run").exists()
+    simcal = fit(tiny_recipe("method=simcal", *SHORT), tmp_path / "simcal", init_from=softmax_run.path)
+    with pytest.raises(RecipeError, match="method simcal: its second head looks at the pooled feature maps, which are"):
+        fit(tiny_recipe("method=simcal", *SHORT), tmp_path / "run", init_from=softmax_run.path, from_features=exact)
+    with pytest.raises(RecipeError, match="method simcal: its second head looks at the pooled feature maps, which are"):
+        cache_run(simcal.path, tmp_path / "run")
     with pytest.raises(RecipeError, match="calibration.features=conv looks at pooled feature maps"):
         calibrate_run(softmax_run.path, "ncm-conv", tmp_path / "run", from_features=exact)
     # a method that looks at no training image needs none, but not a folder that is not there

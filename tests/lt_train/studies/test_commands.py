@@ -8,9 +8,15 @@ from click.testing import CliRunner
 from lt_cli.train import main as lt_train
 from PIL import Image
 
+from lt_data import read_annotations
+from lt_data.counts.categories import count_categories
+from lt_data.dataset.directory import read_groups
 from lt_train.recipe.methods import METHODS
 from lt_train.studies import commands
+from lt_train.studies.demo import FULL, data_steps
 from lt_train.studies.reproduce import demo_study
+from lt_train.studies.steps import run_plan
+from lt_train.studies.sweep import plan_sweep
 from tests.lt_train.commands import Ended, in_this_process
 
 
@@ -123,6 +129,7 @@ def test_a_cell_that_fails_does_not_stop_the_rest(softmax_run, in_process, tmp_p
         (("--methods", "bags", "--grid", "head.others_ratio"), "error: --grid: got 'head.others_ratio'; write KEY="),
         (("--methods", "bags", "--grid", "head.gamma=1,2"), "head.gamma"),
         (("--methods", "bags", "--grid", "head.others_ratio=1,x"), "head.others_ratio"),
+        (("--methods", ","), "error: --methods: names none; give classifier-only, post-hoc, or names"),
     ],
 )
 def test_mistakes_in_a_sweep_are_lines(softmax_run, tmp_path, words, says):
@@ -130,6 +137,28 @@ def test_mistakes_in_a_sweep_are_lines(softmax_run, tmp_path, words, says):
     assert done.exit_code == 1
     assert says in done.stderr
     assert "Traceback" not in done.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_words_for_many_methods(softmax_run, tmp_path):
+    def named(*words):
+        return [cell.name for cell in plan_sweep(softmax_run.path, tmp_path / "out", words, seeds=1).cells][1:]
+
+    kinds = {name: method.kind for name, method in METHODS.items()}
+    trained, fitted = named("classifier-only"), named("post-hoc")
+    assert {"bags", "reweight-cls", "focal-cls", "crt", "lws", "grw", "acsl", "loce"} <= set(trained)
+    assert {kinds[name] for name in trained} == {"classifier only"}
+    assert sorted(fitted) == sorted(name for name, kind in kinds.items() if kind == "post-hoc")
+    assert named("classifier-only", "post-hoc", "bags") == trained + fitted
+
+
+def test_a_pool_that_changes_nothing_is_refused(softmax_run, tmp_path):
+    out = ("--out", tmp_path / "out", "--pool", 512)
+    sweep = ("sweep", "--init-from", softmax_run.path, "--methods", "bags", "--exact")
+    for words in (("cache", softmax_run.path, "--exact"), ("cache", softmax_run.path, "--for", "val"), sweep):
+        done = run(*words, *out)
+        assert done.exit_code == 2
+        assert "Error: --pool: " in done.stderr
     assert not (tmp_path / "out").exists()
 
 
@@ -169,6 +198,20 @@ def test_the_whole_demo_has_every_method(tmp_path):
     assert how["rfs"] == "method=rfs sampler.threshold=0.05"
     assert how["equalization"] == "method=equalization head.threshold=0.05"
     assert how["federated"] == "method=federated head.classes=12"
+
+
+@pytest.mark.slow
+def test_the_demo_has_what_its_page_says(in_process, tmp_path):
+    """Groups of eight classes and more, and a validation pool in which no class is rare."""
+    outcome = run_plan(data_steps(tmp_path, FULL), tmp_path)
+    assert not outcome.failed
+    groups = read_groups(tmp_path / "data")[1]
+    assert sum(len(group.category_ids) for group in groups) == 60
+    assert min(len(group.category_ids) for group in groups) >= 8
+    val = read_annotations(tmp_path / "val" / "annotations.json")
+    counts = count_categories(val).images
+    assert len(val.image_ids) == 600
+    assert counts.max() <= 1.5 * counts.min()
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,9 @@ def test_published_figures_stand_beside_the_rows_that_they_are_of():
     assert {p.iou_type: p.printed["AP1"] for p in coco["mask-bags"].published} == {"bbox": "13.4", "segm": "3.4"}
     # the supplement starts the baselines of COCO-LT from those of LVIS
     assert coco["softmax"].entry.start == "lvis-softmax"
+    # so what is compared with it does
+    assert coco["rfs"].entry.start == "lvis-softmax"
+    assert all(row.entry.start for name, row in coco.items() if not name.startswith("lvis-"))
     assert coco["mask-softmax"].entry.start == "lvis-mask-softmax"
     assert (coco["softmax"].number, coco["bags"].number) == (1, 14)
     later = {row.entry.name: row for row in paper_rows("lvis-v1")}
@@ -57,6 +60,13 @@ def test_rows_are_chosen_by_number_table_and_name_with_what_they_start_from():
     with pytest.raises(RecipeError) as caught:
         choose_rows(rows, ["15", "1", "nothing"])
     assert [problem.split(";")[0] for problem in caught.value.problems] == ["--rows: got '15'", "--rows: got 'nothing'"]
+
+
+def test_a_pass_with_steps_of_its_own_is_not_one_over_the_data(tmp_path):
+    """SimCal's code: 120 passes of 1,000 steps of 16 images."""
+    chosen = choose_rows(paper_rows("lvis-v0.5", "code"), ["mask-simcal"])
+    (step,) = (step for step in paper_study("lvis-v0.5", chosen, tmp_path).steps if step.name == "seed-0/mask-simcal")
+    assert step.cost.images[0] == ("train", 120 * 1000 * 16)
 
 
 def rows_of(*asked):
@@ -134,13 +144,16 @@ def test_missing_files_are_a_line_each(tmp_path, monkeypatch):
     with pytest.raises(Exception) as caught:
         check_files(RECIPES["coco-lt"], rows, study, ())
     assert [problem.split(":")[0] for problem in caught.value.problems] == [
+        # of the baseline that it starts from, then its own
+        *("data/lvis/lvis_v0.5_train.json", "data/coco", "data/lvis/lvis_v0.5_val.json"),
         *("data/coco/train2017", "data/coco/annotations/instances_val2017.json", "data/coco/val2017"),
         "data/coco/annotations/instances_train2017.json",
     ]
-    for name in ("data/coco/train2017", "data/coco/annotations", "data/coco/val2017"):
+    for name in ("data/coco/train2017", "data/coco/annotations", "data/coco/val2017", "data/lvis"):
         (tmp_path / name).mkdir(parents=True)
     for name in ("train", "val"):
         (tmp_path / f"data/coco/annotations/instances_{name}2017.json").touch()
+        (tmp_path / f"data/lvis/lvis_v0.5_{name}.json").touch()
     check_files(RECIPES["coco-lt"], rows, study, ())
 
 
