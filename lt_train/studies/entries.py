@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Final
 
 from lt_data.errors import RecipeError
-from lt_train.data.sampler_options import BiLevelSampler
 from lt_train.recipe.load import load_recipe
 from lt_train.recipe.methods import METHODS, POST_HOC
 from lt_train.recipe.sections import Recipe, has_masks
@@ -345,7 +344,7 @@ def _cost(setting: Setting, entry: Entry, recipe: Recipe, from_features: bool) -
     schedule = recipe.schedule
     batch = recipe.optim.batch * recipe.optim.accumulate
     a_pass = train
-    if isinstance(recipe.sampler, BiLevelSampler) and schedule.epoch == "sampler":
+    if recipe.sampler.name == "bi-level" and schedule.epoch == "sampler":
         # its pass has steps of its own, whatever the data
         a_pass = recipe.sampler.steps * batch
     seen = schedule.iterations * batch if schedule.iterations else round((schedule.epochs or 0) * a_pass)
