@@ -331,6 +331,10 @@ def test_a_row_that_starts_from_another_run_than_the_recorded_one_is_named():
     assert line.startswith("bags, seed 0: starts from softmax with AP 1.00, the recorded one has ")
 
 
+def test_every_method_is_recorded():
+    assert set(METHODS) <= {row["run"] for row in recorded_rows()}
+
+
 def test_the_real_data(tmp_path):
     from lt_train.studies.groceries import EXPECTED, counts_of, prepare
 
