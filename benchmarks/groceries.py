@@ -101,22 +101,25 @@ def record_figures(rows: Sequence[Row], classes: Mapping[str, int], *, first: st
     write_whole(DOCS, f"{before}{BEGIN}\n{text_of(kept, classes)}\n{END}{after}".encode())
 
 
-def other_starts(rows: Sequence[Row], recorded: Sequence[Row]) -> list[str]:
-    """A line for each row that starts from a run with other figures than the recorded one, as on another machine.
+def other_starts(added: Sequence[Row], study: Sequence[Row], before: Sequence[Row], after: Sequence[Row]) -> list[str]:
+    """A line for each recorded row that started from other figures than those that stand beside it now.
 
     Args:
-        rows: Of the study, with those that others start from.
-        recorded: What its figures are going to stand beside.
+        added: Rows that were recorded.
+        study: All rows of the study that they are of.
+        before: What was recorded before.
+        after: What is recorded now.
     """
-    starts = {entry.name: entry.start for entry in entries()}
-    own, theirs = ({(row["run"], row["seed"]): row["AP"] for row in some} for some in (rows, recorded))
+    starts, new = {entry.name: entry.start for entry in entries()}, {(row["run"], row["seed"]) for row in added}
+    own, older, shown = ({(row["run"], row["seed"]): row["AP"] for row in some} for some in (study, before, after))
     lines = []
-    for row in rows:
-        start = (starts[row["run"]], row["seed"])
-        if start in own and start in theirs and own[start] != theirs[start]:
+    for run, seed in shown:
+        start = (starts[run], seed)
+        began = (own if (run, seed) in new else older).get(start)
+        if began is not None and start in shown and began != shown[start]:
             lines.append(
-                f"{row['run']}, seed {row['seed']}: starts from {start[0]} with AP {own[start]}, the recorded one has "
-                f"{theirs[start]}; say so where it is shown"
+                f"{run}, seed {seed}: starts from {start[0]} with AP {began}, the recorded one has {shown[start]}; say "
+                "so where it is shown"
             )
     return lines
 
@@ -172,8 +175,9 @@ def main(
     if record:
         found = read_figures(study.out / FIGURES)
         rows = [row for row in found if not names or row["run"] in names]
+        before = read_figures(RESULTS)
         record_figures(rows, classes_of(data), first=study.baseline)
-        for line in other_starts(found, read_figures(RESULTS)):
+        for line in other_starts(rows, found, before, read_figures(RESULTS)):
             click.echo(f"note: {line}", err=True)
     leave(finished.failed, stopped=finished.stopped)
 

@@ -318,17 +318,21 @@ def test_recording_keeps_the_figures_of_other_runs_and_seeds(tmp_path, monkeypat
     assert len(recorded_rows()) == len(before) + 1
 
 
-def test_a_row_that_starts_from_another_run_than_the_recorded_one_is_named():
+def test_a_row_that_started_from_other_figures_than_the_recorded_ones_is_named():
     import groceries
 
-    recorded = recorded_rows()
-    rows = [row for row in recorded if row["run"] in ("softmax", "bags", "rfs") and row["seed"] == "0"]
-    assert groceries.other_starts(rows, recorded) == []
-    # without its start nothing is known of it
-    assert groceries.other_starts(rows[1:], recorded) == []
-    changed = [{**row, "AP": "1.00"} if row["run"] == "softmax" else row for row in rows]
-    (line,) = groceries.other_starts(changed, recorded)
-    assert line.startswith("bags, seed 0: starts from softmax with AP 1.00, the recorded one has ")
+    rows = [row for row in recorded_rows() if row["run"] in ("softmax", "bags", "rfs") and row["seed"] == "0"]
+    softmax = rows[0]
+    other = {**softmax, "AP": "1.00"}
+    assert softmax["run"] == "softmax"
+    assert groceries.other_starts(rows, rows, rows, rows) == []
+    # the study's own start stays out, and so does what nothing is known of
+    assert groceries.other_starts(rows[1:], rows[1:], rows, rows) == []
+    (line,) = groceries.other_starts(rows[1:], [other, *rows[1:]], rows, rows)
+    assert line.startswith(f"bags, seed 0: starts from softmax with AP 1.00, the recorded one has {softmax['AP']}")
+    # the start alone is recorded anew: what stays began from the older one
+    (line,) = groceries.other_starts([other], [other], rows, [other, *rows[1:]])
+    assert line.startswith(f"bags, seed 0: starts from softmax with AP {softmax['AP']}, the recorded one has 1.00")
 
 
 def test_every_method_is_recorded():
