@@ -9,13 +9,14 @@ see as many images as the baseline, but for three whose source says otherwise (d
 --minutes or Ctrl-C, the same command goes on.
 
 --record puts the figures of the rows asked for into benchmarks/results/groceries.csv, where those of other runs and
-seeds stay, and makes the pictures in docs/images and the table in docs/methods.md of all that is recorded.
+seeds stay, and makes the pictures in docs/images and the table in docs/methods.md of all that is recorded. What they
+start from and was not asked for goes into groceries_starts.csv where its figures are not the recorded ones.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -36,6 +37,7 @@ from lt_train.studies.table import Row, markdown
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "groceries.csv"
+STARTS = RESULTS.with_name("groceries_starts.csv")
 DOCS = ROOT / "docs" / "methods.md"
 BEGIN, END = ("<!-- figures of benchmarks/groceries.py --record -->", "<!-- end of the figures -->")
 FIGURE = ROOT / "docs" / "images" / "groceries_group_ap.png"
@@ -80,6 +82,24 @@ def draw_groups(path: Path, rows: Sequence[Row], classes: Mapping[str, int], *, 
     compared = [name for name in (first, "x2") if name in there]
     runs = [*compared, *best_runs(rows, SHOWN, without=compared)]
     plot_groups(path, rows, runs, ["AP", *classes], classes)
+
+
+def record_asked(study: Sequence[Row], names: Collection[str], classes: Mapping[str, int], *, first: str) -> list[str]:
+    """Records the rows asked for; lines on those that stand beside another start than their own.
+
+    Args:
+        study: All rows of the study.
+        names: Which of them; all without names.
+        classes: Classes of each group by its name.
+        first: The baseline.
+    """
+    before = read_figures(RESULTS)
+    asked = [row for row in study if not names or row["run"] in names]
+    record_figures(asked, classes, first=first)
+    after = read_figures(RESULTS)
+    if apart := [row for row in study if row not in after]:
+        write_whole(STARTS, csv_of(apart))
+    return other_starts(asked, study, before, after)
 
 
 def record_figures(rows: Sequence[Row], classes: Mapping[str, int], *, first: str) -> None:
@@ -173,11 +193,7 @@ def main(
     click.echo(finished.text)
     click.echo(f"\nwritten: {study.out}")
     if record:
-        found = read_figures(study.out / FIGURES)
-        rows = [row for row in found if not names or row["run"] in names]
-        before = read_figures(RESULTS)
-        record_figures(rows, classes_of(data), first=study.baseline)
-        for line in other_starts(rows, found, before, read_figures(RESULTS)):
+        for line in record_asked(read_figures(study.out / FIGURES), names, classes_of(data), first=study.baseline):
             click.echo(f"note: {line}", err=True)
     leave(finished.failed, stopped=finished.stopped)
 

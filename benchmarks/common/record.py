@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import functools
 import os
-import platform
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+
+from lt_data.machine import processor
 
 
 def machine(device: str = "cpu") -> str:
@@ -23,9 +24,7 @@ def machine(device: str = "cpu") -> str:
         import torch
 
         return f"{torch.cuda.get_device_name()}, driver {driver()}"
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return processor()
 
 
 @functools.cache

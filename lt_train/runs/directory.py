@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import torch
 from lt_data.errors import DataError, OutputError
 from lt_data.files.leftovers import belongs_to, beside, remove_abandoned
 from lt_data.files.writing import refuse_unnamable, write_whole
+from lt_data.machine import processor
 from lt_data.versions import PACKAGE, version_of
 from lt_train.recipe.load import read_recipe_file, resolved_recipe
 from lt_train.recipe.origins import format_yaml
@@ -318,14 +318,6 @@ def write_text(path: Path, text: str) -> None:
 def write_recipe(run: RunDir, recipe: Recipe) -> None:
     """Writes the resolved recipe; on its own it reproduces the run."""
     write_text(run.recipe, format_yaml(recipe))
-
-
-@cache
-def processor() -> str:
-    """The name of this machine's processor."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
 def write_environment(run: RunDir, device: torch.device, processes: int = 1) -> None:

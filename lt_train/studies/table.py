@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from lt_data.machine import processor
 from lt_train.evaluation.directory import read_metrics
 from lt_train.report.two_runs import Spread, spread_of
-from lt_train.runs.directory import processor
 
 # a row of the CSV file by column; figures in percent, empty where nothing was measured
 Row = Mapping[str, str]

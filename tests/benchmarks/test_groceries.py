@@ -290,6 +290,33 @@ def test_the_readme_shows_the_recorded_figures():
         assert cells == [f"{s.mean:.1f}{told}" for s, told in zip(figures, ranges, strict=True)], run
 
 
+def test_the_docs_name_the_start_that_is_not_in_the_table():
+    import groceries
+
+    (row,) = groceries.read_figures(groceries.STARTS)
+    overall, *groups = (f"{float(row[name]):.1f}" for name in ("AP", *GROUPS))
+    assert f"has AP {overall} ({' / '.join(groups)}; " in METHODS_PAGE.read_text()
+    assert f"whose `softmax` has {overall})" in (ROOT / "README.md").read_text()
+
+
+def test_a_start_that_was_not_asked_for_is_kept_apart(tmp_path, monkeypatch):
+    import groceries
+
+    before = recorded_rows()
+    recorded = tmp_path / "groceries.csv"
+    recorded.write_bytes(groceries.RESULTS.read_bytes())
+    for name, path in (("RESULTS", recorded), ("STARTS", tmp_path / "starts.csv")):
+        monkeypatch.setattr(groceries, name, path)
+    monkeypatch.setattr(groceries, "record_figures", lambda *_, **__: None)
+    study = [row for row in before if row["run"] in ("softmax", "bags") and row["seed"] == "0"]
+    assert groceries.record_asked(study, ["bags"], GROUPS, first="softmax") == []
+    assert not groceries.STARTS.exists()
+    other = {**study[0], "AP": "1.00"}
+    (line,) = groceries.record_asked([other, study[1]], ["bags"], GROUPS, first="softmax")
+    assert line.startswith("bags, seed 0: ")
+    assert groceries.read_figures(groceries.STARTS) == [other]
+
+
 def test_recording_keeps_the_figures_of_other_runs_and_seeds(tmp_path, monkeypatch):
     import groceries
 

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 import lt_train.runs.model as run_model
 from lt_data.errors import RecipeError
+from lt_data.machine import processor
 from lt_train.data.plan import Plan
 from lt_train.data.share import check_shareable, own_part
 from lt_train.engine import fit as engine
@@ -207,7 +208,8 @@ def test_another_number_of_processes_goes_on_with_the_same_run(undisturbed, tmp_
     recipe, whole = undisturbed
     start(3, partial(finished, recipe, tmp_path / "run", interrupted=0))
     start(2, partial(finished, recipe, tmp_path / "run", resume=True))
-    assert json.loads((tmp_path / "run/environment.json").read_text())["processes"] == 2
+    environment = json.loads((tmp_path / "run/environment.json").read_text())
+    assert (environment["processes"], environment["processor"]) == (2, processor())
     seen = [(folder / "report/seen.csv").read_text() for folder in (tmp_path / "run", whole / "1")]
     assert seen[0] == seen[1]
 
